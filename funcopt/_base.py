@@ -1,0 +1,390 @@
+"""The interface: a transformation of gradients, and the rule for one tensor that becomes one."""
+
+import dataclasses
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+from torch import Tensor
+
+from . import _leaves, _pass
+from ._errors import ExtraArgumentError, LeafError, StructureError
+from ._math import number
+from ._pass import Bucket, Members, Node, Reduce, Scalars
+from ._record import Record
+from ._typing import Memory, Params, Slots, State, Updates, is_hyperparameter
+
+
+class GradientTransformation(Record, ABC):
+    """Turns gradients into better updates; pure, immutable, composable.
+
+    What is said of one tensor is better written as a `TensorRule`. Subclass this for what has to see a
+    whole tree: declare the hyperparameters as fields, write `update`, and `init` if there is something
+    to remember.
+    """
+
+    hyperparameters: ClassVar[tuple[str, ...]] = ()
+    """The fields annotated `Scalar`, or a tuple of it; found when the class is made."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.hyperparameters = tuple(
+            field.name for field in dataclasses.fields(cls) if is_hyperparameter(field.type)
+        )
+
+    def init(self, params: Params, *, capturable: bool = False) -> State:
+        """Returns the state before the first step. Stateless unless overridden.
+
+        Args:
+            params: The parameters: a tree of floating-point or complex tensors.
+            capturable: Keep the clock on the device of the parameters, for CUDA graphs.
+
+        Raises:
+            LeafError: If a leaf is no such tensor.
+            TiedParametersError: If two leaves are the same memory.
+        """
+        del params, capturable
+        return ()
+
+    @abstractmethod
+    def update(
+        self, updates: Updates, state: State, params: Params | None = None, **extra: Any
+    ) -> tuple[Updates, State]:
+        """Transforms `updates`; nothing that is passed in is changed.
+
+        Args:
+            updates: Gradients, or the output of the previous stage, in the structure of the
+                parameters. Where it is `None`, nothing happens to the parameter and its slots.
+            state: What `init` or the previous call returned.
+            params: The current parameters. Some transformations need them, e.g. weight decay.
+            **extra: What a stage asks for by name, e.g. ``value=loss``.
+
+        Returns:
+            The new updates, with the structure, shapes and dtypes of `updates`, and the new state,
+            with those of `state`.
+
+        Raises:
+            StructureError: If the trees do not match.
+            MissingParamsError: If a stage needs `params`.
+            ExtraArgumentError: If no stage knows an extra argument, or one is missing.
+            SparseGradientError: If a gradient is sparse.
+        """
+
+    def extra_names(self) -> frozenset[str] | None:
+        """The extra arguments that `update` knows; `None` if it takes any."""
+        return None
+
+    def check_extra(self, extra: Mapping[str, Any]) -> None:
+        """Refuses extra arguments of `update` that nobody would read."""
+        known = self.extra_names()
+        if known is not None and not known.issuperset(extra):
+            raise ExtraArgumentError(
+                f"`{type(self).__name__}`: no stage knows the extra arguments "
+                f"{sorted(set(extra) - known)}; known here are {sorted(known)}."
+            )
+
+    def is_per_tensor(self) -> bool:
+        """Whether it works tensor by tensor, and so can share a pass with others that do."""
+        return False
+
+    def turns_sign(self) -> bool:
+        """Whether it can turn an uphill direction downhill. A chain without such a stage ascends."""
+        return True
+
+    def children(self) -> dict[str, "GradientTransformation"]:
+        """The transformations that this one is made of, by their place in it."""
+        return {}
+
+    def with_children(self, children: Mapping[str, "GradientTransformation"]) -> Self:
+        """A copy that is made of `children` instead."""
+        del children
+        return self
+
+
+class PerTensor(GradientTransformation):
+    """A transformation that works tensor by tensor; any number of them share one pass over memory.
+
+    Rules are, and combinators of rules. A subclass says what it keeps for one tensor (`init_slots`)
+    and besides (`init_memory`), which numbers it needs in this step (`open`), and how it transforms a
+    list of tensors with them (`run`). The pure form follows from these here; so do the torch
+    optimizer and the fused engine, elsewhere.
+    """
+
+    def init(self, params: Params, *, capturable: bool = False) -> _pass.State:
+        leaves, spec = _leaves.checked_params(type(self).__name__, params)
+        slots = [() if p is None else self.init_slots(p) for p in leaves]
+        like = _leaves.like(leaves)
+        return _pass.State(
+            step=torch.zeros((), dtype=torch.int64, device=like.device if capturable else "cpu"),
+            memory=self.init_memory(like),
+            slots=spec.unflatten(slots),
+        )
+
+    def update(
+        self, updates: Updates, state: State, params: Params | None = None, **extra: Any
+    ) -> tuple[Updates, _pass.State]:
+        who = type(self).__name__
+        if not isinstance(state, _pass.State):
+            raise StructureError(
+                f"`{who}` got a state of type `{type(state).__name__}`, made by another "
+                "transformation: call `init(params)` on this one."
+            )
+        leaves = _leaves.Leaves(who, self.params_needed_by(), updates, state.slots, params)
+        step = state.step + 1
+        now = number(step)
+        node = self.open(
+            [Bucket(self, now, now - 1, state.memory)], self._members(leaves, extra)
+        )
+        us, slots = self.run(leaves.gs, leaves.slots, leaves.ps, node, _pass.reduce)
+        new_updates, new_slots = leaves.lower(us, slots)
+        return new_updates, _pass.State(step, self.memory_after(node)[0], new_slots)
+
+    def _members(self, leaves: _leaves.Leaves, extra: Mapping[str, Any]) -> Members:
+        self.check_extra(extra)
+        trees = {k: v for k, v in extra.items() if k in self.tensor_extra_names()}
+        return Members(
+            which=[0] * len(leaves.gs),
+            extra={k: v for k, v in extra.items() if k not in trees},
+            tensor_extra={k: leaves.lift(k, v) for k, v in trees.items()},
+        )
+
+    def is_per_tensor(self) -> bool:
+        return True
+
+    def params_needed_by(self) -> str | None:
+        """The name of the stage that cannot do without the parameters, if there is one."""
+        return None
+
+    def tensor_extra_names(self) -> frozenset[str]:
+        """The extra arguments that are trees like the parameters."""
+        return frozenset()
+
+    @abstractmethod
+    def init_slots(self, p: Tensor) -> Slots:
+        """What is remembered of the parameter `p`."""
+
+    def init_memory(self, like: Tensor) -> Memory:
+        """Scalars remembered from step to step, like the 0-d tensor `like`; none by default."""
+        del like
+        return ()
+
+    @abstractmethod
+    def open(self, buckets: Sequence[Bucket], members: Members) -> Node:
+        """The numbers of this step."""
+
+    @abstractmethod
+    def run(
+        self,
+        gs: list[Tensor],
+        slots: list[Slots],
+        ps: list[Tensor],
+        node: Node,
+        reduce: Reduce,
+    ) -> tuple[list[Tensor], list[Slots]]:
+        """Transforms a list of tensors. `reduce` is called where something is summed over all."""
+
+    def memory_after(self, node: Node) -> list[Memory]:
+        """The memory of every bucket after `run`."""
+        return node.memory
+
+
+class TensorRule(PerTensor):
+    """The mathematics of one tensor, written once; this class lifts it to trees.
+
+    Most rules write `update_tensor`, and `init_tensor` if they remember something:
+
+        >>> class signum(TensorRule):
+        ...     '''The sign of the mean gradient. Bernstein et al., 2018.'''
+        ...     momentum: Scalar = 0.9
+        ...     elementwise = True
+        ...     def init_tensor(self, p):
+        ...         return Momentum(torch.zeros_like(p))
+        ...     def update_tensor(self, g, slots, p, s):
+        ...         mean = torch.lerp(g, slots.momentum_buffer, s.momentum)
+        ...         return mean.sign(), Momentum(mean)
+
+    What a rule sees: `g`, `p` and the slots of one tensor in one dtype, at least float32; 0-d tensors
+    as length 1; complex ones as two reals. `s` has the fields annotated `Scalar`, with schedules
+    evaluated, and whatever `prepare` and `conclude` return. `update_tensor` and `measure_tensor` read
+    numbers from `s` only; from `self` they read structure, that is fields of other types.
+    """
+
+    elementwise: ClassVar[bool] = False
+    """Entries of the update do not see one another, except through a measure."""
+
+    needs_params: ClassVar[bool] = False
+    """`p` is used; without it, it may be `None`."""
+
+    combine: ClassVar[Literal["sum", "max", "min"]] = "sum"
+    """How the measures of several tensors become one."""
+
+    measure_per: ClassVar[Literal["tree", "tensor"]] = "tree"
+    """Whether `conclude` gets one total for all tensors, or each tensor's own."""
+
+    memory_per: ClassVar[Literal["clock", "tree"]] = "clock"
+    """Whether a parameter that joins late has a memory of its own, or shares that of the others."""
+
+    tensor_extra: ClassVar[tuple[str, ...]] = ()
+    """Extra arguments of `update` that are trees like the parameters; `s` has this tensor's."""
+
+    extra: ClassVar[frozenset[str]] = frozenset()
+    required_extra: ClassVar[frozenset[str]] = frozenset()
+    measures: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        arguments = inspect.signature(cls.conclude).parameters.values()
+        asked = [a for a in arguments if a.kind is a.KEYWORD_ONLY]
+        cls.extra = frozenset(a.name for a in asked).union(cls.tensor_extra)
+        cls.required_extra = frozenset(
+            a.name for a in asked if a.default is a.empty
+        ).union(cls.tensor_extra)
+        cls.measures = cls.measure_tensor is not TensorRule.measure_tensor
+
+    def init_tensor(self, p: Tensor) -> Slots:
+        """What is remembered of one tensor: a named tuple of tensors. ``()`` where there is none."""
+        del p
+        return ()
+
+    def prepare(self, step: Any, memory: Memory) -> Mapping[str, Any]:
+        """Scalars of this step, such as bias corrections; `step` is 1 at the first update.
+
+        `self` has its schedules evaluated. Numbers are Python's, in float64, or 0-d tensors.
+        """
+        del step, memory
+        return {}
+
+    def measure_tensor(self, g: Tensor, slots: Slots, p: Tensor, s: Scalars) -> Any:
+        """What to add up over tensors: a 0-d tensor, or a named tuple of them."""
+        raise NotImplementedError
+
+    def conclude(self, s: Scalars, memory: Memory, total: Any) -> tuple[Mapping[str, Any], Memory]:
+        """Further scalars, such as a clip factor, and the new memory.
+
+        `total` is what was measured, or `None`. Keyword-only arguments declare what is taken from
+        the extra arguments of `update`.
+        """
+        del s, total
+        return {}, memory
+
+    @abstractmethod
+    def update_tensor(self, g: Tensor, slots: Slots, p: Tensor, s: Scalars) -> tuple[Tensor, Slots]:
+        """The update of one tensor and its new slots, none of them a tensor that was passed in."""
+
+    # The lift: authors need not read on.
+
+    def extra_names(self) -> frozenset[str] | None:
+        return self.extra
+
+    def tensor_extra_names(self) -> frozenset[str]:
+        return frozenset(self.tensor_extra)
+
+    def turns_sign(self) -> bool:
+        return False
+
+    def params_needed_by(self) -> str | None:
+        return type(self).__name__ if self.needs_params else None
+
+    def init_slots(self, p: Tensor) -> Slots:
+        if not p.is_complex():
+            return self.init_tensor(p)
+        if not self.elementwise:
+            raise LeafError(
+                f"`{type(self).__name__}` cannot take complex parameters, got one of shape "
+                f"{tuple(p.shape)}: its entries see one another. Split it with `torch.view_as_real`."
+            )
+        return _leaves.init_complex(self.init_tensor, p)
+
+    def open(self, buckets: Sequence[Bucket], members: Members) -> Node:
+        rules = [bucket.tx._evaluated(bucket.count) for bucket in buckets]
+        rows = [
+            {**rule._numbers(), **rule.prepare(bucket.step, bucket.memory)}
+            for rule, bucket in zip(rules, buckets, strict=True)
+        ]
+        node = Node(rules, rows, [bucket.memory for bucket in buckets], members)
+        if not self.measures:
+            node.conclude(None)
+        return node
+
+    def run(
+        self,
+        gs: list[Tensor],
+        slots: list[Slots],
+        ps: list[Tensor],
+        node: Node,
+        reduce: Reduce,
+    ) -> tuple[list[Tensor], list[Slots]]:
+        if self.measures:
+            each = zip(gs, slots, ps, node.scalars(gs), strict=True)
+            reduce(node, [self.measure_tensor(*one) for one in each])
+        each = zip(gs, slots, ps, node.scalars(gs), strict=True)
+        out = [self.update_tensor(*one) for one in each]
+        return [u for u, _ in out], [new for _, new in out]
+
+    def _numbers(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.hyperparameters}
+
+    def _evaluated(self, count: Any) -> Self:
+        """A copy whose schedules have their values after `count` updates."""
+        values = {k: _at(v, count) for k, v in self._numbers().items() if _has_schedule(v)}
+        return _unchecked(self, values) if values else self
+
+
+class identity(TensorRule):
+    """Leaves the updates as they are."""
+
+    elementwise = True
+
+    def update_tensor(self, g: Tensor, slots: Slots, p: Tensor, s: Scalars) -> tuple[Tensor, Slots]:
+        return g, slots
+
+
+class from_functions(GradientTransformation):
+    """Makes a transformation of a pair of pure functions, as Optax would write it.
+
+    It sees whole trees, so it takes no part in fused passes. It pickles if the functions do, that is,
+    if they were defined at the top of a module.
+
+    Args:
+        init_fn: ``init_fn(params) -> state``.
+        update_fn: ``update_fn(updates, state, params, **extra) -> (updates, state)``; extra arguments
+            are passed if it names them or takes ``**extra``.
+    """
+
+    init_fn: Callable[..., State]
+    update_fn: Callable[..., tuple[Updates, State]]
+
+    def init(self, params: Params, *, capturable: bool = False) -> State:
+        _leaves.checked_params(type(self).__name__, params)
+        return self.init_fn(params)
+
+    def update(
+        self, updates: Updates, state: State, params: Params | None = None, **extra: Any
+    ) -> tuple[Updates, State]:
+        return self.update_fn(updates, state, params, **extra)
+
+    def extra_names(self) -> frozenset[str] | None:
+        arguments = list(inspect.signature(self.update_fn).parameters.values())
+        if any(a.kind is a.VAR_KEYWORD for a in arguments):
+            return None
+        return frozenset(a.name for a in arguments[3:])
+
+
+def _has_schedule(value: Any) -> bool:
+    return any(map(callable, value)) if isinstance(value, tuple) else callable(value)
+
+
+def _at(value: Any, count: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_at(part, count) for part in value)
+    return value(count) if callable(value) else value
+
+
+def _unchecked(record: Any, values: Mapping[str, Any]) -> Any:
+    """`record.replace(**values)` without the range checks: values of a schedule, maybe traced."""
+    made = object.__new__(type(record))
+    made.__dict__.update(record.__dict__)
+    made.__dict__.update(values)
+    return made

@@ -1,0 +1,76 @@
+"""Range checks that name the argument.
+
+They look at Python numbers only. A tensor passes: to look at its value would synchronise a device
+and break `torch.func.vmap` and `torch.compile`. So does a schedule, whose values come later.
+"""
+
+import numbers
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from ._errors import HyperparameterError
+
+
+def _check(
+    owner: object, name: str, value: Any, holds: Callable[[Any], bool], expected: str
+) -> None:
+    who = type(owner).__name__
+    if isinstance(value, Tensor):
+        if value.numel() != 1:
+            raise HyperparameterError(
+                f"`{who}`: `{name}` must be a single number, got a tensor of shape "
+                f"{tuple(value.shape)}. Inside `torch.func.vmap` each run sees its own 0-d tensor."
+            )
+        return
+    if callable(value):
+        return
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise HyperparameterError(
+            f"`{who}`: `{name}` must be a number, a 0-d tensor or a schedule, got {value!r}."
+        )
+    if not holds(value):
+        raise HyperparameterError(f"`{who}`: `{name}` must {expected}, got {value!r}.")
+
+
+def number(owner: object, name: str, value: Any) -> None:
+    """Any number but NaN."""
+    _check(owner, name, value, lambda x: x == x, "be a number")  # noqa: PLR0124
+
+
+def non_negative(owner: object, name: str, value: Any) -> None:
+    _check(owner, name, value, lambda x: x >= 0, "not be negative")
+
+
+def positive(owner: object, name: str, value: Any) -> None:
+    _check(owner, name, value, lambda x: x > 0, "be positive")
+
+
+def in_unit_interval(owner: object, name: str, value: Any) -> None:
+    """A decay rate: in [0, 1)."""
+    _check(owner, name, value, lambda x: 0 <= x < 1, "lie in [0, 1)")
+
+
+def fraction(owner: object, name: str, value: Any) -> None:
+    """A share: in [0, 1]."""
+    _check(owner, name, value, lambda x: 0 <= x <= 1, "lie in [0, 1]")
+
+
+def betas(owner: object, name: str, value: Any, *, count: int = 2) -> None:
+    """A tuple of decay rates, each in [0, 1)."""
+    if not isinstance(value, (tuple, list)) or len(value) != count:
+        raise HyperparameterError(
+            f"`{type(owner).__name__}`: `{name}` must be a tuple of {count} numbers, got {value!r}."
+        )
+    for i, beta in enumerate(value):
+        in_unit_interval(owner, f"{name}[{i}]", beta)
+
+
+def steps(owner: object, name: str, value: Any) -> None:
+    """A length of a schedule: a positive whole number."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise HyperparameterError(
+            f"`{type(owner).__name__}`: `{name}` must be a positive whole number of updates, got "
+            f"{value!r}. A schedule without steps is a `constant`."
+        )

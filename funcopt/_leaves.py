@@ -1,0 +1,237 @@
+"""What happens to tensors on their way into a pass and out of it.
+
+In: checked, widened to at least float32, complex seen as two reals, 0-d as length 1 (a 0-d bfloat16
+tensor would promote otherwise than a vector). Out: narrowed once. Rules contain none of this.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import tree
+from ._errors import (
+    LeafError,
+    MissingParamsError,
+    SparseGradientError,
+    StructureError,
+    TiedParametersError,
+)
+from ._math import widen
+from ._typing import Params, Slots, Updates
+
+
+def checked_params(who: str, params: Params) -> tuple[list[Any], tree.Spec]:
+    """The leaves of `params` and their structure.
+
+    Raises:
+        LeafError: If a leaf is not a floating-point or complex tensor, dense.
+        TiedParametersError: If the same memory stands at two places.
+    """
+    leaves, spec = tree.flatten(params)
+    seen: dict[Any, int] = {}
+    for i, p in enumerate(leaves):
+        if p is None:
+            continue
+        if not isinstance(p, Tensor):
+            raise LeafError(
+                f"`{who}`: parameter `{tree.names(params)[i]}` must be a tensor, got {p!r}. Leave out "
+                "what is not trained, e.g. with `dict(model.named_parameters())`."
+            )
+        if not (p.is_floating_point() or p.is_complex()):
+            raise LeafError(
+                f"`{who}`: parameter `{tree.names(params)[i]}` must be floating-point or complex, got "
+                f"{p.dtype}. A `state_dict()` holds integer buffers; use "
+                "`dict(model.named_parameters())`."
+            )
+        for key in _identities(p):
+            if (first := seen.setdefault(key, i)) != i:
+                names = tree.names(params)
+                raise TiedParametersError(
+                    f"`{who}`: parameters `{names[first]}` and `{names[i]}` are the same memory, and "
+                    "would be updated twice. Keep one: `dict(model.named_parameters())` does."
+                )
+    return leaves, spec
+
+
+class Leaves:
+    """The tensors of one pure update that have a gradient, ready for a pass."""
+
+    def __init__(
+        self,
+        who: str,
+        needs_params: str | None,
+        updates: Updates,
+        slots: Slots,
+        params: Params | None,
+    ) -> None:
+        self._who, self._updates = who, updates
+        leaves, self._spec = tree.flatten(updates)
+        self._old_slots = self._like_updates("state", slots)
+        if params is None and needs_params is not None:
+            raise MissingParamsError(
+                f"`{needs_params}` needs the parameters: call `update(updates, state, params)`."
+            )
+        all_ps = [None] * len(leaves) if params is None else self._like_updates("params", params)
+        self._old = leaves
+        self.active = [i for i, g in enumerate(leaves) if g is not None]
+        self._wide: list[torch.dtype] = []
+        self.gs: list[Tensor] = []
+        self.ps: list[Any] = []
+        self.slots: list[Slots] = []
+        for i in self.active:
+            g, p, mine = leaves[i], all_ps[i], self._old_slots[i]
+            self._check(i, g, p)
+            wide = compute_dtype(g, p, mine)
+            self._wide.append(wide)
+            self.gs.append(lift(g, wide))
+            self.ps.append(None if p is None else lift(p, wide))
+            self.slots.append(lift_slots(mine, g, wide))
+
+    def lift(self, name: str, values: Any) -> list[Tensor]:
+        """An extra argument that is a tree like the parameters, for the tensors of this pass."""
+        flat = self._like_updates(name, values)
+        return [lift(flat[i], wide) for i, wide in zip(self.active, self._wide, strict=True)]
+
+    def lower(self, us: list[Tensor], slots: list[Slots]) -> tuple[Updates, Slots]:
+        """The trees of the updates, in the gradients' dtype, and of the slots, each in its own."""
+        new_us, new_slots = list(self._old), list(self._old_slots)
+        for i, u, new in zip(self.active, us, slots, strict=True):
+            old = self._old[i]
+            if any(u is entry for entry in entries(new)):
+                u = u.clone()  # else who changes the update in place changes the state
+            new_us[i] = lower(u, old)
+            new_slots[i] = lower_slots(new, self._old_slots[i])
+        return self._spec.unflatten(new_us), self._spec.unflatten(new_slots)
+
+    def _like_updates(self, what: str, other: Any) -> list[Any]:
+        try:
+            return self._spec.flatten_up_to(other)
+        except StructureError as error:
+            detail = str(error)
+        ours = tree.names(self._updates)
+        theirs = tree.names(other)
+        if what == "state":
+            raise StructureError(
+                f"`{self._who}`: the state belongs to other parameters than the updates {ours}; call "
+                f"`init(params)` again. In detail, {detail}"
+            )
+        raise StructureError(
+            f"`{self._who}`: `{what}` must have the structure of the updates; only the updates have "
+            f"{sorted(set(ours) - set(theirs))}, only `{what}` has {sorted(set(theirs) - set(ours))}. "
+            f"In detail, {detail}"
+        )
+
+    def _check(self, i: int, g: Any, p: Any) -> None:
+        if not isinstance(g, Tensor):
+            raise LeafError(
+                f"`{self._who}`: the gradient of `{self._name(i)}` must be a tensor or None, got {g!r}."
+            )
+        if g.layout is not torch.strided:
+            raise SparseGradientError(
+                f"`{self._who}` does not support sparse gradients, and that of `{self._name(i)}` is: "
+                "make it dense with `grad.to_dense()`, or build the embedding with `sparse=False`."
+            )
+        if p is not None and p.shape != g.shape:
+            raise StructureError(
+                f"`{self._who}`: the gradient of `{self._name(i)}` must have the parameter's shape "
+                f"{tuple(p.shape)}, got {tuple(g.shape)}."
+            )
+
+    def _name(self, i: int) -> str:
+        return tree.names(self._updates)[i]
+
+
+def compute_dtype(g: Tensor, p: Any, slots: Slots) -> torch.dtype:
+    """The dtype in which one tensor is computed: the widest of its parts, at least float32."""
+    wide = widen(real_dtype(g))
+    for x in (p, *entries(slots)):
+        if x is not None and (x.is_floating_point() or x.is_complex()):
+            wide = torch.promote_types(wide, real_dtype(x))
+    return wide
+
+
+def real_dtype(x: Tensor) -> torch.dtype:
+    """The dtype of `x`, or of its real part."""
+    return x.dtype.to_real() if x.is_complex() else x.dtype
+
+
+def lift(x: Tensor, wide: torch.dtype) -> Tensor:
+    """A parameter or gradient as rules see it."""
+    if x.is_complex():
+        x = torch.view_as_real(x)
+    elif x.dim() == 0:
+        x = x.reshape(1)
+    return x.to(wide)
+
+
+def lower(x: Tensor, like: Tensor) -> Tensor:
+    """The inverse of `lift`, in shape and dtype of `like`."""
+    if like.is_complex():
+        return torch.view_as_complex(x.to(real_dtype(like)))
+    return x.to(like.dtype).reshape(like.shape)
+
+
+def lift_slots(slots: Slots, g: Tensor, wide: torch.dtype) -> Slots:
+    """Slots as rules see them; a 0-d slot of a larger tensor stays 0-d, integers stay integers."""
+
+    def one(x: Tensor) -> Tensor:
+        if x.is_complex():
+            x = torch.view_as_real(x)
+        elif x.dim() == 0 and g.dim() == 0:
+            x = x.reshape(1)
+        return x.to(wide) if x.is_floating_point() else x
+
+    return map_slots(one, slots)
+
+
+def lower_slots(slots: Slots, like: Slots) -> Slots:
+    """The inverse of `lift_slots`."""
+    return map_slots(lower, slots, like)
+
+
+def init_complex(init: Callable[[Tensor], Slots], p: Tensor) -> Slots:
+    """Slots of a complex parameter: made for its two reals, kept complex, as torch keeps them."""
+    reals = torch.view_as_real(p)
+
+    def one(x: Tensor) -> Tensor:
+        pairs = x.shape == reals.shape and x.is_floating_point()
+        return torch.view_as_complex(x) if pairs else x
+
+    return map_slots(one, init(reals))
+
+
+def map_slots(fn: Callable[..., Tensor], slots: Slots, *rest: Slots) -> Slots:
+    """`fn` of every tensor in (nested) slots. Plain Python: cheaper than a tree, and traceable."""
+    if isinstance(slots, Tensor):
+        return fn(slots, *rest)
+    if slots is None or slots == ():
+        return slots
+    made = [map_slots(fn, *column) for column in zip(slots, *rest, strict=True)]
+    return type(slots)(*made) if hasattr(slots, "_fields") else tuple(made)
+
+
+def entries(slots: Slots) -> list[Tensor]:
+    """The tensors in (nested) slots."""
+    if isinstance(slots, Tensor):
+        return [slots]
+    return [] if slots is None else [x for part in slots for x in entries(part)]
+
+
+def like(leaves: list[Any]) -> Tensor:
+    """A 0-d zero on the device of the first parameter, in at least float32."""
+    first = next((p for p in leaves if p is not None), torch.zeros(()))
+    return torch.zeros((), dtype=widen(real_dtype(first)), device=first.device)
+
+
+def _identities(p: Tensor) -> list[Any]:
+    """What two places that hold the same tensor have in common; nothing more while tracing."""
+    if torch.compiler.is_compiling():
+        return []
+    keys: list[Any] = [id(p)]
+    plain = type(p) in (Tensor, torch.nn.Parameter) and p.layout is torch.strided
+    if plain and not torch._C._functorch.is_functorch_wrapped_tensor(p) and p.numel():
+        if p.device.type != "meta" and torch._C._len_torch_dispatch_stack() == 0:
+            keys.append((p.device, p.data_ptr(), p.shape, p.stride()))
+    return keys

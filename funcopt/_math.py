@@ -1,0 +1,127 @@
+"""Functions of numbers and of one tensor that rules and schedules share.
+
+Those of numbers take Python numbers, which stay float64 Python numbers, as well as 0-d tensors,
+which stay tensors: the same formula runs eagerly, under `torch.func.vmap`, under `torch.func.grad`
+and inside `torch.compile`.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import tree
+
+
+def is_concrete(x: Any) -> bool:
+    """Whether Python may look at the value of `x`: a number, or a plain 0-d tensor on the CPU.
+
+    Not so for a tensor on a device (it would synchronise), under `torch.func` or `torch.compile`
+    (there is no value yet), or one that autograd follows (the derivative would be lost).
+    """
+    if not isinstance(x, Tensor):
+        return True
+    if torch.compiler.is_compiling() or type(x) is not Tensor or x.requires_grad:
+        return False
+    if x.device.type != "cpu" or x.dim() != 0:
+        return False
+    if torch._C._functorch.is_functorch_wrapped_tensor(x):
+        return False
+    return torch._C._len_torch_dispatch_stack() == 0
+
+
+def number(x: Any) -> Any:
+    """`x` as a Python number if it may be looked at, else as it is."""
+    return x.item() if isinstance(x, Tensor) and is_concrete(x) else x
+
+
+def is_zero(x: Any) -> bool:
+    """Whether `x` is a Python number that is zero: then what it multiplies can be left out."""
+    return not isinstance(x, Tensor) and not callable(x) and x == 0
+
+
+def select(flag: Any, yes: Any, no: Any) -> Any:
+    """`yes` where `flag` holds, else `no`; each is a tree, or a function of nothing that makes one.
+
+    Where the flag can be looked at, only the chosen one is made, so rare work is skipped. Else both
+    are made and `torch.where` chooses, so nothing synchronises and all of it can be traced.
+    """
+    if is_concrete(flag):
+        chosen = yes if flag else no
+        return chosen() if callable(chosen) else chosen
+    yes, no = (branch() if callable(branch) else branch for branch in (yes, no))
+    return tree.map(lambda a, b: torch.where(flag, a, b), yes, no)
+
+
+def widen(dtype: torch.dtype) -> torch.dtype:
+    """The dtype to compute in for tensors of `dtype`: itself, but at least float32."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+def sqrt(x: Tensor) -> Tensor:
+    """The square root, with derivative 0 at 0, so that meta-gradients are never NaN.
+
+    The double `where` keeps the infinite slope out of both branches. Without autograd it is not
+    needed, and the value is the same.
+    """
+    if not torch.is_grad_enabled():
+        return x.sqrt()
+    at_zero = x == 0
+    return torch.where(at_zero, torch.zeros_like(x), torch.where(at_zero, 1.0, x).sqrt())
+
+
+def mix(old: Tensor, new: Tensor, weight: Any) -> Tensor:
+    """One step of a moving average: ``(1 - weight) * old + weight * new``.
+
+    The weight of the new is passed, not the decay of the old, because ``1 - 0.999`` loses four
+    digits in float32: it is a scalar to prepare.
+    """
+    return torch.lerp(old, new, weight)
+
+
+def bias_correction(decay: Any, step: Any) -> Any:
+    """The total weight of an average begun at zero, ``1 - decay ** step``.
+
+    For tensors as ``-expm1(step * log(decay))`` in float64: the textbook form cancels near 1, and
+    in float32 is off by 1e-5 for 0.999. The derivative at ``decay == 0`` is that of the power.
+    """
+    if not isinstance(decay, Tensor) and not isinstance(step, Tensor):
+        return 1 - decay**step
+    decay, step = double(decay), double(step)
+    at_zero = decay == 0
+    log = torch.where(at_zero, torch.ones_like(decay), decay).log()
+    power = torch.where(step == 1, decay, torch.zeros_like(decay))  # of a decay of zero
+    return torch.where(at_zero, 1 - power, -torch.expm1(step * log))
+
+
+def double(x: Any) -> Tensor:
+    """`x` as a 0-d tensor in float64, where its device has that."""
+    if isinstance(x, Tensor):
+        return x.to(torch.float32 if x.device.type == "mps" else torch.float64)
+    return torch.tensor(x, dtype=torch.float64)
+
+
+def where(flag: Any, yes: Any, no: Any) -> Any:
+    """``yes if flag else no``, for numbers and tensors alike."""
+    if not isinstance(flag, Tensor):
+        return yes if flag else no
+    return torch.where(flag, double(yes), double(no))
+
+
+def clamp(x: Any, low: Any, high: Any) -> Any:
+    """`x`, but not below `low` nor above `high`."""
+    return where(x < low, low, where(x > high, high, x))
+
+
+def cos(x: Any) -> Any:
+    return _apply(torch.cos, math.cos, x)
+
+
+def floor(x: Any) -> Any:
+    return _apply(torch.floor, math.floor, x)
+
+
+def _apply(of_tensor: Callable[[Tensor], Tensor], of_number: Callable[[Any], Any], x: Any) -> Any:
+    return of_tensor(x) if isinstance(x, Tensor) else of_number(x)

@@ -1,0 +1,126 @@
+"""Records: immutable, printable, comparable, picklable bags of hyperparameters.
+
+A transformation or a schedule *is* its hyperparameters plus one or two pure methods. Subclassing
+`Record` is all it takes to get the rest:
+
+    >>> class halve(Record):
+    ...     factor: float = 0.5
+    >>> halve().replace(factor=0.25)
+    halve(factor=0.25)
+
+Record classes have lower-case names because they are called like functions; the same choice was
+made for `functools.partial`, `itertools.chain` and `torch.no_grad`.
+"""
+
+import dataclasses
+import math
+from typing import Any, Self, dataclass_transform
+
+import torch
+from torch import Tensor
+
+
+@dataclass_transform(frozen_default=True)
+class Record:
+    """Base class: every subclass becomes a frozen dataclass, without a decorator.
+
+    `repr` is the call that rebuilds the record: required arguments bare, options by keyword and
+    only where they differ from their defaults, tensors exactly and with their dtype. A lambda or a
+    local function prints as what it is, and neither rebuilds nor pickles.
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        dataclasses.dataclass(frozen=True, repr=False, eq=False)(cls)
+
+    def replace(self, **changes: Any) -> Self:
+        """Returns a copy in which the named fields have new values.
+
+        Raises:
+            TypeError: If there is no such field.
+        """
+        return dataclasses.replace(self, **changes)  # type: ignore[type-var]
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return all(_same(a, b) for a, b in zip(_values(self), _values(other), strict=True))
+
+    def __hash__(self) -> int:
+        return hash((type(self), tuple(_hashable(value) for value in _values(self))))
+
+    def __repr__(self) -> str:
+        return call_repr(type(self).__name__, _arguments(self))
+
+
+def call_repr(name: str, arguments: list[str], *, width: int = 80) -> str:
+    """Formats ``name(arguments)``, one argument per line if one line is not enough."""
+    line = f"{name}({', '.join(arguments)})"
+    if len(line) <= width and "\n" not in line:
+        return line
+    body = ",\n".join(arguments).replace("\n", "\n    ")
+    return f"{name}(\n    {body},\n)"
+
+
+def value_repr(value: Any) -> str:
+    """`repr`, but of tensors, dtypes and infinities too it is code that makes them again."""
+    if isinstance(value, Tensor):
+        return _tensor_repr(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return f'float("{value}")'
+    if type(value) is tuple:
+        inside = ", ".join(map(value_repr, value))
+        return f"({inside},)" if len(value) == 1 else f"({inside})"
+    if type(value) is list:
+        return f"[{', '.join(map(value_repr, value))}]"
+    if type(value) is dict:
+        return "{" + ", ".join(f"{k!r}: {value_repr(v)}" for k, v in value.items()) + "}"
+    if callable(value) and not isinstance(value, Record) and hasattr(value, "__qualname__"):
+        return str(value.__qualname__)
+    return repr(value)
+
+
+def _tensor_repr(value: Tensor) -> str:
+    try:
+        numbers = value.tolist()
+    except RuntimeError:  # inside vmap or a trace there are no numbers to print
+        return f"<tensor of {value.dtype}>"
+    device = "" if value.device.type == "cpu" else f', device="{value.device}"'
+    return f"torch.tensor({value_repr(numbers)}, dtype={value.dtype}{device})"
+
+
+def _values(record: Record) -> list[Any]:
+    return [getattr(record, field.name) for field in dataclasses.fields(record)]  # type: ignore[arg-type]
+
+
+def _arguments(record: Record) -> list[str]:
+    arguments = []
+    for field in dataclasses.fields(record):  # type: ignore[arg-type]
+        value = getattr(record, field.name)
+        if field.default is dataclasses.MISSING:
+            arguments.append(value_repr(value))
+        elif not _same(value, field.default):
+            arguments.append(f"{field.name}={value_repr(value)}")
+    return arguments
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return a.dtype == b.dtype and torch.equal(a, b)
+    if isinstance(a, Tensor) or isinstance(b, Tensor):
+        return False
+    if isinstance(a, (tuple, list)) and type(a) is type(b):
+        return len(a) == len(b) and all(map(_same, a, b))
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(_same(a[k], b[k]) for k in a)
+    return bool(a == b)
+
+
+def _hashable(value: Any) -> Any:
+    if isinstance(value, Tensor):  # equal by value, but values cannot be hashed: they may be traced
+        return ("tensor", value.dtype)
+    if isinstance(value, (tuple, list)):
+        return tuple(map(_hashable, value))
+    if isinstance(value, dict):
+        return tuple((k, _hashable(v)) for k, v in sorted(value.items(), key=repr))
+    return value

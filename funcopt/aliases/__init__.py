@@ -1,0 +1,8 @@
+"""Chains with a name in the literature. They have no mathematics of their own."""
+
+from ._adam import adam as adam
+from ._adam import adamw as adamw
+from ._adaptive import adadelta as adadelta
+from ._adaptive import adagrad as adagrad
+from ._adaptive import rmsprop as rmsprop
+from ._sgd import sgd as sgd

@@ -1,0 +1,87 @@
+"""The adaptive methods before Adam."""
+
+from .._base import GradientTransformation
+from .._typing import Scalar
+from ..combinators import chain
+from ..transforms import (
+    add_decayed_weights,
+    scale_by_adadelta,
+    scale_by_adagrad,
+    scale_by_learning_rate,
+    scale_by_rms,
+    trace,
+)
+
+
+def rmsprop(
+    lr: Scalar = 1e-2,
+    alpha: Scalar = 0.99,
+    eps: Scalar = 1e-8,
+    weight_decay: Scalar = 0.0,
+    momentum: Scalar = 0.0,
+    centered: bool = False,
+) -> GradientTransformation:
+    """RMSprop: `scale_by_rms`, then momentum, with L2 regularisation.
+
+    The defaults are those of `torch.optim.RMSprop`, and so are the steps.
+
+    Raises:
+        HyperparameterError: If `alpha` is outside [0, 1), or another number is negative.
+
+    References:
+        Tieleman and Hinton, "Lecture 6.5, rmsprop", 2012; Graves, 2013,
+        https://arxiv.org/abs/1308.0850, for centered.
+    """
+    return chain(
+        add_decayed_weights(weight_decay),
+        scale_by_rms(alpha, eps=eps, centered=centered),
+        trace(momentum),
+        scale_by_learning_rate(lr),
+    )
+
+
+def adagrad(
+    lr: Scalar = 1e-2,
+    lr_decay: Scalar = 0.0,
+    weight_decay: Scalar = 0.0,
+    initial_accumulator_value: Scalar = 0.0,
+    eps: Scalar = 1e-10,
+) -> GradientTransformation:
+    """Adagrad: `scale_by_adagrad`, with L2 regularisation.
+
+    The defaults are those of `torch.optim.Adagrad`, and so are the steps.
+
+    Raises:
+        HyperparameterError: If one of the numbers is negative.
+
+    References:
+        Duchi et al., "Adaptive Subgradient Methods for Online Learning and Stochastic Optimization",
+        JMLR 2011. https://jmlr.org/papers/v12/duchi11a.html
+    """
+    return chain(
+        add_decayed_weights(weight_decay),
+        scale_by_adagrad(
+            lr_decay=lr_decay, initial_accumulator_value=initial_accumulator_value, eps=eps
+        ),
+        scale_by_learning_rate(lr),
+    )
+
+
+def adadelta(
+    lr: Scalar = 1.0, rho: Scalar = 0.9, eps: Scalar = 1e-6, weight_decay: Scalar = 0.0
+) -> GradientTransformation:
+    """Adadelta: `scale_by_adadelta`, with L2 regularisation.
+
+    The defaults are those of `torch.optim.Adadelta`, and so are the steps.
+
+    Raises:
+        HyperparameterError: If `rho` is outside [0, 1), or another number is negative.
+
+    References:
+        Zeiler, "ADADELTA: An Adaptive Learning Rate Method", 2012. https://arxiv.org/abs/1212.5701
+    """
+    return chain(
+        add_decayed_weights(weight_decay),
+        scale_by_adadelta(rho, eps=eps),
+        scale_by_learning_rate(lr),
+    )

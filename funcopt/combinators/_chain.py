@@ -1,0 +1,133 @@
+"""Doing one thing after another."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from .._base import GradientTransformation, PerTensor
+from .._errors import HyperparameterError, StructureError
+from .._pass import Bucket, Members, Node, Reduce
+from .._record import call_repr
+from .._typing import Memory, Params, Slots, State, Updates
+
+
+class chain(PerTensor):
+    """Applies `stages` from left to right.
+
+    A chain of chains is one chain, and a chain of nothing is the identity:
+
+        chain(a, chain(b, c)) == chain(chain(a, b), c) == chain(a, b, c)
+
+    The state has one clock, and one entry per stage in its memory and in the slots of each tensor.
+    Gradients are widened once before the first stage and narrowed once after the last. A chain with a
+    stage that sees whole trees, such as `from_functions`, has instead the tuple of the stages' states.
+
+    Raises:
+        HyperparameterError: If a stage is not a transformation.
+    """
+
+    stages: tuple[GradientTransformation, ...]
+
+    def __init__(self, *stages: GradientTransformation) -> None:
+        flat: list[GradientTransformation] = []
+        for stage in stages:
+            if not isinstance(stage, GradientTransformation):
+                raise HyperparameterError(
+                    f"`chain`: expected gradient transformations, got {stage!r}. A pair of functions "
+                    "becomes one with `from_functions(init, update)`."
+                )
+            flat.extend(stage.stages if isinstance(stage, chain) else (stage,))
+        object.__setattr__(self, "stages", tuple(flat))
+
+    def init(self, params: Params, *, capturable: bool = False) -> State:
+        if self.is_per_tensor():
+            return super().init(params, capturable=capturable)
+        return tuple(stage.init(params, capturable=capturable) for stage in self.stages)
+
+    def update(
+        self, updates: Updates, state: State, params: Params | None = None, **extra: Any
+    ) -> tuple[Updates, State]:
+        if self.is_per_tensor():
+            return super().update(updates, state, params, **extra)
+        if not isinstance(state, tuple) or len(state) != len(self.stages):
+            raise StructureError(
+                f"`chain` of {len(self.stages)} stages got a state that is not a tuple of as many, "
+                "made by another transformation: call `init(params)` on this one."
+            )
+        self.check_extra(extra)
+        new_state = []
+        for stage, old in zip(self.stages, state, strict=True):
+            known = stage.extra_names()
+            mine = {k: v for k, v in extra.items() if known is None or k in known}
+            updates, new = stage.update(updates, old, params, **mine)
+            new_state.append(new)
+        return updates, tuple(new_state)
+
+    def is_per_tensor(self) -> bool:
+        return all(stage.is_per_tensor() for stage in self.stages)
+
+    def extra_names(self) -> frozenset[str] | None:
+        names = [stage.extra_names() for stage in self.stages]
+        if any(known is None for known in names):
+            return None
+        return frozenset().union(*(known for known in names if known is not None))
+
+    def turns_sign(self) -> bool:
+        return any(stage.turns_sign() for stage in self.stages)
+
+    def children(self) -> dict[str, GradientTransformation]:
+        return {str(i): stage for i, stage in enumerate(self.stages)}
+
+    def with_children(self, children: Mapping[str, GradientTransformation]) -> "chain":
+        return chain(*children.values())
+
+    def replace(self, **changes: Any) -> "chain":
+        return chain(*changes.pop("stages", self.stages), **changes)
+
+    def __repr__(self) -> str:
+        return call_repr("chain", [repr(stage) for stage in self.stages])
+
+    # As one pass: each stage does its part, on the same list of tensors.
+
+    @property
+    def _rules(self) -> tuple[PerTensor, ...]:
+        return self.stages  # type: ignore[return-value]  # where is_per_tensor() holds
+
+    def params_needed_by(self) -> str | None:
+        return next(filter(None, (stage.params_needed_by() for stage in self._rules)), None)
+
+    def tensor_extra_names(self) -> frozenset[str]:
+        return frozenset().union(*(stage.tensor_extra_names() for stage in self._rules))
+
+    def init_slots(self, p: Tensor) -> Slots:
+        return tuple(stage.init_slots(p) for stage in self._rules)
+
+    def init_memory(self, like: Tensor) -> Memory:
+        return tuple(stage.init_memory(like) for stage in self._rules)
+
+    def open(self, buckets: Sequence[Bucket], members: Members) -> Node:
+        kids = []
+        for i, stage in enumerate(self._rules):
+            mine = [b._replace(tx=b.tx.stages[i], memory=b.memory[i]) for b in buckets]
+            kids.append(stage.open(mine, members))
+        return Node([], [], [], members, kids)
+
+    def run(
+        self,
+        gs: list[Tensor],
+        slots: list[Slots],
+        ps: list[Tensor],
+        node: Node,
+        reduce: Reduce,
+    ) -> tuple[list[Tensor], list[Slots]]:
+        columns = []
+        for i, (stage, kid) in enumerate(zip(self._rules, node.kids, strict=True)):
+            gs, column = stage.run(gs, [own[i] for own in slots], ps, kid, reduce)
+            columns.append(column)
+        rows = zip(*columns, strict=True) if columns else [()] * len(gs)
+        return gs, list(rows)
+
+    def memory_after(self, node: Node) -> list[Memory]:
+        kids = [s.memory_after(kid) for s, kid in zip(self._rules, node.kids, strict=True)]
+        return list(zip(*kids, strict=True)) if kids else [()]

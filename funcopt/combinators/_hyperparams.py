@@ -1,0 +1,108 @@
+"""Reading and writing the hyperparameters of a whole chain by name.
+
+One naming for all: the first stage that has a quantity owns the bare name (`eps`), a later one gets
+``class/name``, a class that recurs ``class_2/name``; so appending a stage renames nothing. The full
+path (``1/inner/eps``) always works too. Parameter groups and checkpoints use the same keys.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from .._base import GradientTransformation
+from .._errors import HyperparameterError
+from .._typing import Scalar
+
+
+def hyperparams(tx: GradientTransformation) -> dict[str, Scalar | tuple[Scalar, ...]]:
+    """The numbers that `tx` is made of, in order, by name.
+
+        >>> hyperparams(chain(clip_by_global_norm(1.0), scale_by_adam(), scale(-0.1)))
+        {'max_norm': 1.0, 'eps': 1e-06, 'betas': (0.9, 0.999), 'scale_by_adam/eps': 1e-08,
+         'eps_root': 0.0, 'factor': -0.1}
+
+    Values may be tensors, to differentiate through or to `torch.func.vmap` over, and schedules.
+    """
+    return {key: getattr(node, name) for key, (_, node, name) in _places(tx).items()}
+
+
+def with_hyperparams(
+    tx: GradientTransformation, values: Mapping[str, Any]
+) -> GradientTransformation:
+    """A copy of `tx` in which the named hyperparameters have new values.
+
+    Args:
+        tx: Any transformation, at any depth.
+        values: New values by key of `hyperparams`, or by full path.
+
+    Raises:
+        HyperparameterError: If `tx` has no hyperparameter of that name, or the value is out of range.
+    """
+    places = _places(tx)
+    by_path = {"/".join((*path, name)): (path, node, name) for path, node, name in places.values()}
+    changes: dict[tuple[str, ...], dict[str, Any]] = {}
+    for key, value in values.items():
+        place = places.get(key) or by_path.get(key)
+        if place is None:
+            raise HyperparameterError(
+                f"`with_hyperparams`: there is no hyperparameter `{key}`; there are {list(places)}, "
+                f"by full path {list(by_path)}."
+            )
+        path, _, name = place
+        changes.setdefault(path, {})[name] = value
+    return _changed(tx, (), changes)
+
+
+def unique_keys(parts: Iterable[tuple[str, str]]) -> list[str]:
+    """Keys for the pairs (label of the owner, name of the quantity), in order."""
+    taken: set[str] = set()
+    keys = []
+    for label, name in parts:
+        key = name if name not in taken else f"{label}/{name}"
+        taken.add(key)
+        keys.append(key)
+    return keys
+
+
+def labels(nodes: Iterable[GradientTransformation]) -> list[str]:
+    """The class of each node; ``class_2`` where it comes for the second time."""
+    seen: dict[str, int] = {}
+    out = []
+    for node in nodes:
+        name = type(node).__name__
+        seen[name] = seen.get(name, 0) + 1
+        out.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
+    return out
+
+
+def walk(
+    tx: GradientTransformation, path: tuple[str, ...] = ()
+) -> list[tuple[tuple[str, ...], GradientTransformation]]:
+    """`tx` and all that it is made of, with their paths, in order."""
+    found = [(path, tx)]
+    for key, child in tx.children().items():
+        found += walk(child, (*path, key))
+    return found
+
+
+def _places(
+    tx: GradientTransformation,
+) -> dict[str, tuple[tuple[str, ...], GradientTransformation, str]]:
+    nodes = walk(tx)
+    places, parts = [], []
+    for label, (path, node) in zip(labels(node for _, node in nodes), nodes, strict=True):
+        for name in node.hyperparameters:
+            if getattr(node, name) is not None:
+                places.append((path, node, name))
+                parts.append((label, name))
+    return dict(zip(unique_keys(parts), places, strict=True))
+
+
+def _changed(
+    tx: GradientTransformation,
+    path: tuple[str, ...],
+    changes: Mapping[tuple[str, ...], Mapping[str, Any]],
+) -> GradientTransformation:
+    children = tx.children()
+    if children:
+        tx = tx.with_children({k: _changed(c, (*path, k), changes) for k, c in children.items()})
+    return tx.replace(**changes[path]) if path in changes else tx

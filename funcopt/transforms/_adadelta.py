@@ -1,0 +1,68 @@
+"""Adadelta: steps whose size is learned from the steps before."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .. import _check
+from .._base import TensorRule
+from .._math import mix, sqrt
+from .._pass import Scalars
+from .._typing import Memory, Scalar, Slots
+
+
+class AdadeltaSlots(NamedTuple):
+    """What Adadelta remembers of one tensor."""
+
+    square_avg: Tensor  # like p: running mean of the squared gradients
+    acc_delta: Tensor  # like p: running mean of the squared updates
+
+
+class scale_by_adadelta(TensorRule):
+    """Scales the gradient by the ratio of two root mean squares, of updates and of gradients.
+
+    Entry by entry:
+
+        square_avg <- rho square_avg + (1 - rho) g^2
+        u = g sqrt(acc_delta + eps) / sqrt(square_avg + eps)
+        acc_delta <- rho acc_delta + (1 - rho) u^2
+
+    u has the unit of the parameter, so the learning rate is a plain factor, 1 by default. Shapes: any.
+    Dtypes: slots in `slot_dtype`, else in that of the parameter.
+
+    Args:
+        rho: Decay rate of both means, in [0, 1).
+        eps: Added inside both roots; positive, or nothing ever moves, since `acc_delta` begins at 0.
+        slot_dtype: Storage dtype of the slots.
+
+    Raises:
+        HyperparameterError: If `rho` is outside [0, 1), or `eps` is negative.
+
+    References:
+        Zeiler, "ADADELTA: An Adaptive Learning Rate Method", 2012, Algorithm 1.
+        https://arxiv.org/abs/1212.5701
+    """
+
+    rho: Scalar = 0.9
+    eps: Scalar = 1e-6
+    slot_dtype: torch.dtype | None = None
+    elementwise = True
+
+    def __post_init__(self) -> None:
+        _check.in_unit_interval(self, "rho", self.rho)
+        _check.non_negative(self, "eps", self.eps)
+
+    def init_tensor(self, p: Tensor) -> AdadeltaSlots:
+        zeros = torch.zeros_like(p, dtype=self.slot_dtype)
+        return AdadeltaSlots(zeros, zeros.clone())
+
+    def prepare(self, step: Any, memory: Memory) -> dict[str, Any]:
+        return {"weight": 1 - self.rho}  # type: ignore[operator]
+
+    def update_tensor(
+        self, g: Tensor, slots: AdadeltaSlots, p: Tensor, s: Scalars
+    ) -> tuple[Tensor, Slots]:
+        square_avg = mix(slots.square_avg, g * g, s.weight)
+        u = g * sqrt(slots.acc_delta + s.eps) / sqrt(square_avg + s.eps)
+        return u, AdadeltaSlots(square_avg, mix(slots.acc_delta, u * u, s.weight))

@@ -1,0 +1,77 @@
+"""Adagrad: dividing by the root of the sum of all squared gradients."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .. import _check
+from .._base import TensorRule
+from .._math import sqrt
+from .._pass import Scalars
+from .._typing import Memory, Scalar, Slots
+
+
+class AdagradSlots(NamedTuple):
+    """What Adagrad remembers of one tensor."""
+
+    sum: Tensor  # like p: the sum of the squared gradients, begun at initial_accumulator_value
+
+
+class scale_by_adagrad(TensorRule):
+    """Divides the gradient by the root of the sum of all its squares.
+
+    Entry by entry, at step t = 1, 2, ...:
+
+        sum <- sum + g^2
+        u = g / (sqrt(sum) + eps) / (1 + (t - 1) lr_decay)
+
+    With `eps_in_sqrt`, as in Optax, ``u = g / sqrt(sum + eps)``, and 0 where the sum is 0.
+
+    u has no unit and shrinks as 1 / sqrt(t) while gradients are steady. Shapes: any. Dtypes: `sum` in
+    `slot_dtype`, else in that of the parameter.
+
+    Args:
+        lr_decay: How fast the steps shrink besides, per step; not negative.
+        initial_accumulator_value: Where `sum` begins, in units of the gradient squared; not negative.
+        eps: In units of the gradient (with `eps_in_sqrt`: squared); not negative.
+        eps_in_sqrt: Add `eps` inside the root.
+        slot_dtype: Storage dtype of the sum.
+
+    Raises:
+        HyperparameterError: If one of the numbers is negative.
+
+    References:
+        Duchi et al., "Adaptive Subgradient Methods for Online Learning and Stochastic Optimization",
+        JMLR 2011. https://jmlr.org/papers/v12/duchi11a.html
+    """
+
+    lr_decay: Scalar = 0.0
+    initial_accumulator_value: Scalar = 0.0
+    eps: Scalar = 1e-10
+    eps_in_sqrt: bool = False
+    slot_dtype: torch.dtype | None = None
+    elementwise = True
+
+    def __post_init__(self) -> None:
+        _check.non_negative(self, "lr_decay", self.lr_decay)
+        _check.non_negative(self, "initial_accumulator_value", self.initial_accumulator_value)
+        _check.non_negative(self, "eps", self.eps)
+
+    def init_tensor(self, p: Tensor) -> AdagradSlots:
+        zeros = torch.zeros_like(p, dtype=self.slot_dtype)
+        return AdagradSlots(zeros + self.initial_accumulator_value)  # type: ignore[operator]
+
+    def prepare(self, step: Any, memory: Memory) -> dict[str, Any]:
+        return {"shrink": 1 / (1 + (step - 1) * self.lr_decay)}
+
+    def update_tensor(
+        self, g: Tensor, slots: AdagradSlots, p: Tensor, s: Scalars
+    ) -> tuple[Tensor, Slots]:
+        total = slots.sum + g * g
+        if self.eps_in_sqrt:
+            root = sqrt(total + s.eps)
+            unit = torch.where(root == 0, torch.zeros_like(g), g / torch.where(root == 0, 1.0, root))
+        else:
+            unit = g / (sqrt(total) + s.eps)
+        return unit * s.shrink, AdagradSlots(total)

@@ -1,0 +1,102 @@
+"""Adam: first and second moments of the gradient, bias-corrected."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .. import _check
+from .._base import TensorRule
+from .._math import bias_correction, mix, sqrt
+from .._pass import Scalars
+from .._typing import Memory, Scalar, Slots
+
+
+class AdamSlots(NamedTuple):
+    """What Adam remembers of one tensor."""
+
+    exp_avg: Tensor  # like p: running mean of the gradients
+    exp_avg_sq: Tensor  # like p: running mean of their squares
+    max_exp_avg_sq: Any  # like p: the greatest exp_avg_sq so far; () without amsgrad
+
+
+class scale_by_adam(TensorRule):
+    """Divides the mean gradient by the root of the mean squared gradient.
+
+    Entry by entry, at step t = 1, 2, ..., for a gradient g and betas (b1, b2):
+
+        exp_avg    <- b1 exp_avg + (1 - b1) g            m = exp_avg / (1 - b1^t)
+        exp_avg_sq <- b2 exp_avg_sq + (1 - b2) g^2       v = exp_avg_sq / (1 - b2^t)
+        u = m / (sqrt(v + eps_root) + eps)
+
+    With `amsgrad`, v is made of the greatest `exp_avg_sq` so far, as in torch. With `nesterov`,
+    ``m = b1 exp_avg / (1 - b1^(t+1)) + (1 - b1) g / (1 - b1^t)``, as in Optax.
+
+    u has no unit and stays near sign(g) while gradients are steady, so the learning rate alone sets
+    the length of a step.
+
+    Shapes: any. Dtypes: slots in `slot_dtype`, else in that of the parameter. In bfloat16 the mean
+    square stands still at ``b2 = 0.999``: store it in `torch.float32`.
+
+    Args:
+        betas: Decay rates of the two means, in [0, 1); they span about 1 / (1 - b) steps.
+        eps: Added outside the root, in units of the gradient; not negative. It bounds the step where
+            gradients vanish.
+        eps_root: Added inside the root, in units of the gradient squared; not negative.
+        amsgrad: Never let the denominator shrink.
+        nesterov: Look ahead by one step in the mean gradient.
+        slot_dtype: Storage dtype of the slots.
+
+    Raises:
+        HyperparameterError: If a decay rate is outside [0, 1), or an epsilon is negative.
+
+    References:
+        Kingma and Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015, Algorithm 1.
+        https://arxiv.org/abs/1412.6980. Reddi et al., "On the Convergence of Adam and Beyond",
+        ICLR 2018, for amsgrad. Dozat, "Incorporating Nesterov Momentum into Adam", 2016.
+    """
+
+    betas: tuple[Scalar, Scalar] = (0.9, 0.999)
+    eps: Scalar = 1e-8
+    eps_root: Scalar = 0.0
+    amsgrad: bool = False
+    nesterov: bool = False
+    slot_dtype: torch.dtype | None = None
+    elementwise = True
+
+    def __post_init__(self) -> None:
+        _check.betas(self, "betas", self.betas)
+        _check.non_negative(self, "eps", self.eps)
+        _check.non_negative(self, "eps_root", self.eps_root)
+
+    def init_tensor(self, p: Tensor) -> AdamSlots:
+        zeros = torch.zeros_like(p, dtype=self.slot_dtype)
+        return AdamSlots(zeros, zeros.clone(), zeros.clone() if self.amsgrad else ())
+
+    def prepare(self, step: Any, memory: Memory) -> dict[str, Any]:
+        b1, b2 = self.betas
+        now = bias_correction(b1, step)
+        if self.nesterov:
+            of_mean, of_g = b1 / bias_correction(b1, step + 1), (1 - b1) / now
+        else:
+            of_mean, of_g = 1 / now, 0.0
+        return {
+            "weights": (1 - b1, 1 - b2),
+            "of_mean": of_mean,
+            "of_g": of_g,
+            "correction": bias_correction(b2, step),
+        }
+
+    def update_tensor(
+        self, g: Tensor, slots: AdamSlots, p: Tensor, s: Scalars
+    ) -> tuple[Tensor, Slots]:
+        exp_avg = mix(slots.exp_avg, g, s.weights[0])
+        exp_avg_sq = mix(slots.exp_avg_sq, g * g, s.weights[1])
+        greatest = slots.max_exp_avg_sq
+        if self.amsgrad:
+            greatest = torch.maximum(greatest, exp_avg_sq)
+        v = (greatest if self.amsgrad else exp_avg_sq) / s.correction
+        m = s.of_mean * exp_avg
+        if self.nesterov:
+            m = m + s.of_g * g
+        return m / (sqrt(v + s.eps_root) + s.eps), AdamSlots(exp_avg, exp_avg_sq, greatest)

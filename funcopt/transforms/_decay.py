@@ -1,0 +1,44 @@
+"""Pulling parameters towards zero."""
+
+from torch import Tensor
+
+from .. import _check
+from .._base import TensorRule
+from .._math import is_zero
+from .._pass import Scalars
+from .._typing import Scalar, Slots
+
+
+class add_decayed_weights(TensorRule):
+    """Adds a share of the parameters to the updates.
+
+        u = g + weight_decay p
+
+    Before a stage that scales gradients this is L2 regularisation, as in `torch.optim.SGD` and `Adam`.
+    After it, the decay is decoupled, as in `AdamW`: the parameters shrink by ``lr weight_decay`` in
+    every step. At the number 0 the parameters are not needed.
+
+    Args:
+        weight_decay: The share, in units of the update per unit of the parameter; not negative.
+
+    Raises:
+        HyperparameterError: If `weight_decay` is negative.
+        MissingParamsError: If `update` is not given the parameters.
+
+    References:
+        Loshchilov and Hutter, "Decoupled Weight Decay Regularization", ICLR 2019.
+        https://arxiv.org/abs/1711.05101
+    """
+
+    weight_decay: Scalar
+    elementwise = True
+
+    def __post_init__(self) -> None:
+        _check.non_negative(self, "weight_decay", self.weight_decay)
+
+    @property
+    def needs_params(self) -> bool:  # type: ignore[override]
+        return not is_zero(self.weight_decay)
+
+    def update_tensor(self, g: Tensor, slots: Slots, p: Tensor, s: Scalars) -> tuple[Tensor, Slots]:
+        return g if is_zero(s.weight_decay) else g + s.weight_decay * p, slots

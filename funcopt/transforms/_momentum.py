@@ -1,0 +1,124 @@
+"""Sums and means of past updates."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .. import _check
+from .._base import TensorRule
+from .._errors import StructureError
+from .._math import bias_correction, is_zero, mix, where
+from .._pass import Scalars
+from .._typing import Memory, Scalar, Slots
+
+
+class TraceSlots(NamedTuple):
+    """What `trace` remembers of one tensor."""
+
+    momentum_buffer: Any  # like p: the decayed sum of past updates; () where momentum is 0
+
+
+class trace(TensorRule):
+    """Momentum: replaces the updates by a decayed sum of past ones.
+
+    For an update g at step t = 1, 2, ...:
+
+        b <- momentum b + (1 - dampening) g,   but b <- g at t = 1
+        u  = b,   or with nesterov   u = g + momentum b
+
+    The rule of `torch.optim.SGD`, its first step included. At a momentum of the number 0 there is
+    nothing to remember: no memory is taken, and u = g.
+
+    Shapes: any. Dtypes: `momentum_buffer` in `slot_dtype`, else in that of the parameter.
+
+    Args:
+        momentum: The share of the sum that is kept; not negative, and below 1 in practice.
+        dampening: The share of a new update that is left out, from the second step on.
+        nesterov: Look ahead, by adding the momentum of the next step.
+        slot_dtype: Storage dtype of the buffer, e.g. `torch.bfloat16` to save memory.
+
+    Raises:
+        HyperparameterError: If `momentum` is negative.
+        StructureError: If `momentum` was 0 at `init` and no longer is.
+
+    References:
+        Sutskever et al., "On the importance of initialization and momentum in deep learning",
+        ICML 2013. https://proceedings.mlr.press/v28/sutskever13.html
+    """
+
+    momentum: Scalar
+    dampening: Scalar = 0.0
+    nesterov: bool = False
+    slot_dtype: torch.dtype | None = None
+    elementwise = True
+
+    def __post_init__(self) -> None:
+        _check.non_negative(self, "momentum", self.momentum)
+        _check.number(self, "dampening", self.dampening)
+
+    def init_tensor(self, p: Tensor) -> TraceSlots:
+        if is_zero(self.momentum):
+            return TraceSlots(())
+        return TraceSlots(torch.zeros_like(p, dtype=self.slot_dtype))
+
+    def prepare(self, step: Any, memory: Memory) -> dict[str, Any]:
+        return {"share": where(step == 1, 1.0, 1 - self.dampening)}  # type: ignore[operator]
+
+    def update_tensor(
+        self, g: Tensor, slots: TraceSlots, p: Tensor, s: Scalars
+    ) -> tuple[Tensor, Slots]:
+        if isinstance(slots.momentum_buffer, tuple):
+            if is_zero(s.momentum):
+                return g, slots
+            raise StructureError(
+                "`trace`: the state was made with a momentum of 0 and has no buffer; call "
+                "`init(params)` with the new momentum."
+            )
+        buffer = s.momentum * slots.momentum_buffer + s.share * g
+        return g + s.momentum * buffer if self.nesterov else buffer, TraceSlots(buffer)
+
+
+class EmaSlots(NamedTuple):
+    """What `ema` remembers of one tensor."""
+
+    ema: Tensor  # like p: the running mean of the updates, begun at zero
+
+
+class ema(TensorRule):
+    """Replaces the updates by their exponential moving average.
+
+        m <- decay m + (1 - decay) g
+        u  = m / (1 - decay^t),   or without debias   u = m
+
+    The state is never debiased. Shapes: any. Dtypes: `ema` in `slot_dtype`, else as the parameter.
+
+    Args:
+        decay: The share of the mean that is kept, in [0, 1): it spans about 1 / (1 - decay) steps.
+        debias: Divide by the total weight, so that the first updates are not too small.
+        slot_dtype: Storage dtype of the mean.
+
+    Raises:
+        HyperparameterError: If `decay` is outside [0, 1).
+    """
+
+    decay: Scalar
+    debias: bool = True
+    slot_dtype: torch.dtype | None = None
+    elementwise = True
+
+    def __post_init__(self) -> None:
+        _check.in_unit_interval(self, "decay", self.decay)
+
+    def init_tensor(self, p: Tensor) -> EmaSlots:
+        return EmaSlots(torch.zeros_like(p, dtype=self.slot_dtype))
+
+    def prepare(self, step: Any, memory: Memory) -> dict[str, Any]:
+        weight = bias_correction(self.decay, step) if self.debias else 1.0
+        return {"weight": 1 - self.decay, "correction": weight}  # type: ignore[operator]
+
+    def update_tensor(
+        self, g: Tensor, slots: EmaSlots, p: Tensor, s: Scalars
+    ) -> tuple[Tensor, Slots]:
+        mean = mix(slots.ema, g, s.weight)
+        return mean / s.correction, EmaSlots(mean)

@@ -1,0 +1,78 @@
+"""RMSprop: dividing by the root of the mean squared gradient."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .. import _check
+from .._base import TensorRule
+from .._math import mix, sqrt
+from .._pass import Scalars
+from .._typing import Memory, Scalar, Slots
+
+
+class RmsSlots(NamedTuple):
+    """What RMSprop remembers of one tensor."""
+
+    square_avg: Tensor  # like p: running mean of the squared gradients
+    grad_avg: Any  # like p: running mean of the gradients; () if not centered
+
+
+class scale_by_rms(TensorRule):
+    """Divides the gradient by the root of its mean square, or of its variance.
+
+    Entry by entry:
+
+        square_avg <- alpha square_avg + (1 - alpha) g^2
+        u = g / (sqrt(square_avg) + eps)
+
+    With `centered`, the square of the mean gradient is subtracted under the root. With `eps_in_sqrt`,
+    as in Optax, the denominator is ``sqrt(square_avg + eps)``.
+
+    u has no unit. Shapes: any. Dtypes: slots in `slot_dtype`, else in that of the parameter.
+
+    Args:
+        alpha: Decay rate of the means, in [0, 1).
+        eps: In units of the gradient (with `eps_in_sqrt`: squared); not negative.
+        centered: Divide by the standard deviation.
+        eps_in_sqrt: Add `eps` inside the root.
+        slot_dtype: Storage dtype of the slots.
+
+    Raises:
+        HyperparameterError: If `alpha` is outside [0, 1), or `eps` is negative.
+
+    References:
+        Tieleman and Hinton, "Lecture 6.5, rmsprop", Coursera: Neural Networks for Machine Learning,
+        2012. Graves, 2013, https://arxiv.org/abs/1308.0850, Equation 40, for centered.
+    """
+
+    alpha: Scalar = 0.99
+    eps: Scalar = 1e-8
+    centered: bool = False
+    eps_in_sqrt: bool = False
+    slot_dtype: torch.dtype | None = None
+    elementwise = True
+
+    def __post_init__(self) -> None:
+        _check.in_unit_interval(self, "alpha", self.alpha)
+        _check.non_negative(self, "eps", self.eps)
+
+    def init_tensor(self, p: Tensor) -> RmsSlots:
+        zeros = torch.zeros_like(p, dtype=self.slot_dtype)
+        return RmsSlots(zeros, zeros.clone() if self.centered else ())
+
+    def prepare(self, step: Any, memory: Memory) -> dict[str, Any]:
+        return {"weight": 1 - self.alpha}  # type: ignore[operator]
+
+    def update_tensor(
+        self, g: Tensor, slots: RmsSlots, p: Tensor, s: Scalars
+    ) -> tuple[Tensor, Slots]:
+        square_avg = mix(slots.square_avg, g * g, s.weight)
+        grad_avg, spread = slots.grad_avg, square_avg
+        if self.centered:
+            grad_avg = mix(grad_avg, g, s.weight)
+            # A variance is not negative, but its rounded difference may be.
+            spread = (square_avg - grad_avg * grad_avg).clamp(min=0.0)
+        root = sqrt(spread + s.eps) if self.eps_in_sqrt else sqrt(spread) + s.eps
+        return g / root, RmsSlots(square_avg, grad_avg)

@@ -1,0 +1,85 @@
+"""Multiplying updates by a number, and taking their sign."""
+
+from typing import Any
+
+from torch import Tensor
+
+from .. import _check
+from .._base import TensorRule
+from .._pass import Scalars
+from .._typing import Scalar, Slots
+
+
+class scale(TensorRule):
+    """Multiplies the updates by a number.
+
+        u = factor g
+
+    Args:
+        factor: The number; negative to turn uphill into downhill.
+
+    Raises:
+        HyperparameterError: If `factor` is not a number.
+    """
+
+    factor: Scalar
+    elementwise = True
+
+    def __post_init__(self) -> None:
+        _check.number(self, "factor", self.factor)
+
+    def update_tensor(self, g: Tensor, slots: Slots, p: Tensor, s: Scalars) -> tuple[Tensor, Slots]:
+        return g * s.factor, slots
+
+    def turns_sign(self) -> bool:
+        return True
+
+
+class scale_by_learning_rate(TensorRule):
+    """Multiplies the updates by minus the learning rate: the one place where the sign turns.
+
+        u = -lr g
+
+    A schedule sees the number of updates already made: 0 at the first.
+
+    Args:
+        lr: The learning rate, in units of the parameter per unit of the update; not negative.
+        flip_sign: Whether to multiply by ``-lr``, to descend, or by ``lr``.
+
+    Raises:
+        HyperparameterError: If `lr` is negative.
+    """
+
+    lr: Scalar
+    flip_sign: bool = True
+    elementwise = True
+
+    def __post_init__(self) -> None:
+        _check.non_negative(self, "lr", self.lr)
+
+    def prepare(self, step: Any, memory: Any) -> dict[str, Any]:
+        return {"factor": -self.lr if self.flip_sign else self.lr}  # type: ignore[operator]
+
+    def update_tensor(self, g: Tensor, slots: Slots, p: Tensor, s: Scalars) -> tuple[Tensor, Slots]:
+        return g * s.factor, slots
+
+    def turns_sign(self) -> bool:
+        return self.flip_sign
+
+
+class scale_by_sign(TensorRule):
+    """Keeps only the sign of every entry: the steepest descent in the maximum norm.
+
+        u = sign(g)
+
+    u is -1, 0 or 1 and has no unit.
+
+    References:
+        Bernstein et al., "signSGD: Compressed Optimisation for Non-Convex Problems", ICML 2018.
+        https://arxiv.org/abs/1802.04434
+    """
+
+    elementwise = True
+
+    def update_tensor(self, g: Tensor, slots: Slots, p: Tensor, s: Scalars) -> tuple[Tensor, Slots]:
+        return g.sign(), slots
