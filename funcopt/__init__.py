@@ -1,5 +1,7 @@
 """Optimizers for PyTorch as composable, pure gradient transformations."""
 
+from . import optim as optim
+from . import schedules as schedules
 from . import tree as tree
 
 # The interface
@@ -17,6 +19,33 @@ from ._pass import State as State
 from ._record import Record as Record
 from ._typing import Scalar as Scalar
 from ._typing import Schedule as Schedule
-from .transforms import *
-from .combinators import *
-from .aliases import *
+
+# Chains with a name in the literature
+from .aliases import adadelta as adadelta
+from .aliases import adagrad as adagrad
+from .aliases import adam as adam
+from .aliases import adamw as adamw
+from .aliases import rmsprop as rmsprop
+from .aliases import sgd as sgd
+
+# Functions of transformations
+from .combinators import chain as chain
+from .combinators import hyperparams as hyperparams
+from .combinators import with_hyperparams as with_hyperparams
+
+# The stateful form
+from .optim import Optimizer as Optimizer
+
+# Stages
+from .transforms import add_decayed_weights as add_decayed_weights
+from .transforms import clip as clip
+from .transforms import clip_by_global_norm as clip_by_global_norm
+from .transforms import ema as ema
+from .transforms import scale as scale
+from .transforms import scale_by_adadelta as scale_by_adadelta
+from .transforms import scale_by_adagrad as scale_by_adagrad
+from .transforms import scale_by_adam as scale_by_adam
+from .transforms import scale_by_learning_rate as scale_by_learning_rate
+from .transforms import scale_by_rms as scale_by_rms
+from .transforms import scale_by_sign as scale_by_sign
+from .transforms import trace as trace

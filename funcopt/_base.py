@@ -189,6 +189,10 @@ class PerTensor(GradientTransformation):
         """The memory of every bucket after `run`."""
         return node.memory
 
+    def parts(self, values: Any) -> list[tuple["PerTensor", Any]]:
+        """Slots, or a memory, split by the rule that each part belongs to, in order."""
+        return [(self, values)]
+
 
 class TensorRule(PerTensor):
     """The mathematics of one tensor, written once; this class lifts it to trees.

@@ -5,7 +5,7 @@ and break `torch.func.vmap` and `torch.compile`. So does a schedule, whose value
 """
 
 import numbers
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from torch import Tensor
@@ -73,4 +73,35 @@ def steps(owner: object, name: str, value: Any) -> None:
         raise HyperparameterError(
             f"`{type(owner).__name__}`: `{name}` must be a positive whole number of updates, got "
             f"{value!r}. A schedule without steps is a `constant`."
+        )
+
+
+def whole(owner: object, name: str, value: Any, *, least: int = 0) -> None:
+    """A whole number that counts something."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise HyperparameterError(
+            f"`{type(owner).__name__}`: `{name}` must be a whole number, at least {least}, got "
+            f"{value!r}."
+        )
+
+
+def boundaries(owner: object, name: str, value: Any) -> None:
+    """Counts of updates in ascending order; the same one may come more than once."""
+    if (
+        not isinstance(value, (tuple, list))
+        or any(isinstance(b, bool) or not isinstance(b, int) or b < 0 for b in value)
+        or list(value) != sorted(value)
+    ):
+        raise HyperparameterError(
+            f"`{type(owner).__name__}`: `{name}` must be a tuple of whole numbers of updates in "
+            f"ascending order, got {value!r}."
+        )
+
+
+def choice(owner: object, name: str, value: Any, choices: Iterable[str]) -> None:
+    """One of a few words."""
+    if value not in tuple(choices):
+        raise HyperparameterError(
+            f"`{type(owner).__name__}`: `{name}` must be one of {', '.join(map(repr, choices))}, "
+            f"got {value!r}."
         )

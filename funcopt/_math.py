@@ -115,6 +115,20 @@ def clamp(x: Any, low: Any, high: Any) -> Any:
     return where(x < low, low, where(x > high, high, x))
 
 
+def power(base: Any, exponent: Any) -> Any:
+    """``base ** exponent`` of a base that is not negative; infinite where it is too great."""
+    if isinstance(base, Tensor) or isinstance(exponent, Tensor):
+        return base**exponent
+    try:
+        return base**exponent
+    except OverflowError:
+        return math.inf
+
+
+def log(x: Any) -> Any:
+    return _apply(torch.log, math.log, x)
+
+
 def cos(x: Any) -> Any:
     return _apply(torch.cos, math.cos, x)
 

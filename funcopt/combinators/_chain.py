@@ -131,3 +131,7 @@ class chain(PerTensor):
     def memory_after(self, node: Node) -> list[Memory]:
         kids = [s.memory_after(kid) for s, kid in zip(self._rules, node.kids, strict=True)]
         return list(zip(*kids, strict=True)) if kids else [()]
+
+    def parts(self, values: Any) -> list[tuple[PerTensor, Any]]:
+        each = zip(self._rules, values, strict=True)
+        return [part for stage, own in each for part in stage.parts(own)]

@@ -1,0 +1,112 @@
+"""Optimizer classes, made of a function that makes a transformation."""
+
+import inspect
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+
+from .._base import GradientTransformation
+from .._errors import HyperparameterError
+from ..combinators import chain, hyperparams
+from ..transforms import scale_by_learning_rate
+from ._optimizer import Optimizer, Values
+
+HINTS: Values = {
+    "maximize": False,
+    "foreach": None,
+    "capturable": False,
+    "differentiable": False,
+    "fused": None,
+}
+"""What torch's classes take besides. `foreach` and `fused` say how, not what: they change nothing."""
+
+
+def optimizer_class(
+    name: str,
+    make: Callable[..., GradientTransformation],
+    *,
+    like: type[torch.optim.Optimizer] | None = None,
+    **defaults: Any,
+) -> type[Optimizer]:
+    """Makes a class ``name(params, **hyperparameters)``, a real `torch.optim.Optimizer`.
+
+        >>> Signum = optimizer_class("Signum", lambda lr, beta=0.9: chain(
+        ...     ema(beta, debias=False), scale_by_sign(), scale_by_learning_rate(lr)), lr=1e-3)
+
+    The arguments of `make` are the arguments of the class, its defaults, and the keys of its
+    `param_groups`: they are read at every step.
+
+    Args:
+        name: The name of the class; it pickles if it is bound to that name in the calling module.
+        make: Makes the transformation of the hyperparameters, such as `adamw`.
+        like: A class of torch whose signature and defaults to take, instead of those of `make`.
+        **defaults: Defaults that differ from those of `make`.
+
+    Raises:
+        HyperparameterError: If an argument of `make` has no default.
+    """
+    arguments = inspect.signature(make).parameters
+    values = {k: defaults.get(k, a.default) for k, a in arguments.items()}
+    if missing := [k for k, value in values.items() if value is inspect.Parameter.empty]:
+        raise HyperparameterError(
+            f"`optimizer_class({name!r})`: {missing} must have a default: pass it as a keyword."
+        )
+    signature = _signature(make, values) if like is None else _signature_of(like, values)
+
+    class Made(_FromFunction):
+        pass
+
+    Made.__name__ = Made.__qualname__ = name
+    Made.__module__ = sys._getframe(1).f_globals.get("__name__", __name__)
+    Made.__doc__ = inspect.getdoc(make)
+    Made.__signature__ = signature
+    Made._make_tx = staticmethod(make)
+    Made._hyperparameter_names = tuple(values)
+    return Made
+
+
+class _FromFunction(Optimizer):
+    """An optimizer whose groups hold the arguments of a function."""
+
+    __signature__: inspect.Signature
+    _make_tx: Callable[..., GradientTransformation]
+    _hyperparameter_names: tuple[str, ...]
+
+    def __init__(self, params: Iterable[Any], *args: Any, **kwargs: Any) -> None:
+        cls = type(self)
+        try:
+            bound = cls.__signature__.bind(params, *args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"`{cls.__name__}`: {error}; it is {cls.__signature__}.") from None
+        bound.apply_defaults()
+        given = {k: v for k, v in bound.arguments.items() if k != "params"}
+        self.tx = self._make({k: given[k] for k in self._hyperparameter_names})
+        self._set_up(params, {"differentiable": False, "maximize": False, **given})
+
+    def _hyperparameters(self, defaults: Values) -> Iterable[str]:
+        return self._hyperparameter_names
+
+    def _make(self, values: Values) -> GradientTransformation:
+        tx = type(self)._make_tx(**values)
+        if "lr" in hyperparams(tx):
+            return tx
+        return chain(tx, scale_by_learning_rate(1.0, flip_sign=False))
+
+
+def _signature(make: Callable[..., Any], values: Values) -> inspect.Signature:
+    kind = inspect.Parameter
+    parameters = [kind("params", kind.POSITIONAL_OR_KEYWORD)]
+    for key, argument in inspect.signature(make).parameters.items():
+        parameters.append(argument.replace(default=values[key], annotation=kind.empty))
+    parameters += [kind(k, kind.KEYWORD_ONLY, default=v) for k, v in HINTS.items()]
+    return inspect.Signature(parameters)
+
+
+def _signature_of(like: type, values: Values) -> inspect.Signature:
+    """The signature of a torch class; what it takes and we know nothing of is left out."""
+    known = {"params", *HINTS, *values}
+    parameters = inspect.signature(like).parameters.values()
+    empty = inspect.Parameter.empty
+    return inspect.Signature([a.replace(annotation=empty) for a in parameters if a.name in known])

@@ -1,0 +1,13 @@
+"""The classes of `torch.optim`, made of the aliases: same arguments, same defaults, same steps."""
+
+import torch
+
+from ..aliases import adadelta, adagrad, adam, adamw, rmsprop, sgd
+from ._class import optimizer_class
+
+SGD = optimizer_class("SGD", sgd, like=torch.optim.SGD)
+Adam = optimizer_class("Adam", adam, like=torch.optim.Adam)
+AdamW = optimizer_class("AdamW", adamw, like=torch.optim.AdamW)
+RMSprop = optimizer_class("RMSprop", rmsprop, like=torch.optim.RMSprop)
+Adagrad = optimizer_class("Adagrad", adagrad, like=torch.optim.Adagrad)
+Adadelta = optimizer_class("Adadelta", adadelta, like=torch.optim.Adadelta)
