@@ -73,9 +73,10 @@ class clip_by_global_norm(TensorRule):
 
     def conclude(self, s: Scalars, memory: Memory, total: Any) -> tuple[dict[str, Any], Memory]:
         norm = sqrt(total)
-        # At norm = 0 the quotient is infinite or undefined, and the factor is 1 either way.
-        room = torch.where(norm == 0, torch.ones_like(norm), s.max_norm / (norm + s.eps))
-        return {"norm": norm, "factor": room.clamp(max=1.0)}, memory
+        # At norm = 0 the quotient may be infinite; its slope must not reach the factor either.
+        length = torch.where(norm == 0, 1.0, norm + s.eps)
+        factor = torch.where(norm == 0, 1.0, (s.max_norm / length).clamp(max=1.0))
+        return {"norm": norm, "factor": factor}, memory
 
     def update_tensor(self, g: Tensor, slots: Slots, p: Tensor, s: Scalars) -> tuple[Tensor, Slots]:
         return g * s.factor, slots

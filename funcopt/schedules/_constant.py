@@ -1,0 +1,30 @@
+"""The same value at every step."""
+
+from typing import Any
+
+from .. import _check
+from .._record import Record
+from .._typing import Scalar
+from ._shape import evaluated
+
+
+class constant(Record):
+    """The same value at every step: a part for `join`, or a place for a schedule to come.
+
+        value
+
+    Args:
+        value: The value.
+
+    Raises:
+        HyperparameterError: If `value` is no number.
+    """
+
+    value: Scalar
+
+    def __post_init__(self) -> None:
+        _check.number(self, "value", self.value)
+
+    def __call__(self, step: Any) -> Any:
+        step, value = evaluated(step, self.value)
+        return value + 0.0 * step  # a tensor if the step is one

@@ -1,0 +1,124 @@
+"""The same factor over and over: a little at every step, or all at once now and then."""
+
+import math
+from typing import Any
+
+from .. import _check
+from .._math import clamp, floor, power, where
+from .._record import Record
+from .._typing import Scalar
+from ._shape import evaluated
+
+
+class exponential_decay(Record):
+    """Multiplies by `decay_rate` in every `transition_steps` steps.
+
+    With x = (step - transition_begin) / transition_steps, not below 0, and rounded down with
+    `staircase`:
+
+        init_value decay_rate^x
+
+    but not beyond `end_value`: not below it if ``decay_rate < 1``, else not above it. The same as
+    Optax's `exponential_decay`, and at ``transition_steps = 1`` as
+    `torch.optim.lr_scheduler.ExponentialLR`.
+
+    Args:
+        init_value: The value up to step `transition_begin`.
+        transition_steps: In how many steps the factor is reached; positive.
+        decay_rate: The factor; positive. Above 1 the values grow.
+        transition_begin: How many steps it is put off; not negative.
+        staircase: Multiply at once every `transition_steps` steps, and not in between.
+        end_value: The value to stop at, if any.
+
+    Raises:
+        HyperparameterError: If `decay_rate` or a length is out of its range.
+    """
+
+    init_value: Scalar
+    transition_steps: int
+    decay_rate: Scalar
+    transition_begin: int = 0
+    staircase: bool = False
+    end_value: Scalar | None = None
+
+    def __post_init__(self) -> None:
+        _check.number(self, "init_value", self.init_value)
+        _check.steps(self, "transition_steps", self.transition_steps)
+        _check.positive(self, "decay_rate", self.decay_rate)
+        _check.whole(self, "transition_begin", self.transition_begin)
+        if self.end_value is not None:
+            _check.number(self, "end_value", self.end_value)
+
+    def __call__(self, step: Any) -> Any:
+        step, start, rate = evaluated(step, self.init_value, self.decay_rate)
+        x = clamp((step - self.transition_begin) / self.transition_steps, 0.0, math.inf)
+        x = floor(x) if self.staircase else x
+        value = start * power(rate, x)
+        if self.end_value is None:
+            return value
+        _, end = evaluated(step, self.end_value)
+        beyond = where(rate < 1, -1.0, 1.0) * (value - end) > 0
+        # Once more, for the derivative: far beyond the end the power is infinite, or its slope is.
+        return where(beyond, end, start * power(rate, where(beyond, 0.0, x)))
+
+
+class step_decay(Record):
+    """Multiplies by `gamma` every `step_size` steps.
+
+        init_value gamma^floor(step / step_size)
+
+    The same as `torch.optim.lr_scheduler.StepLR`.
+
+    Args:
+        init_value: The value at step 0.
+        step_size: How many steps a value is kept; positive.
+        gamma: The factor; positive.
+
+    Raises:
+        HyperparameterError: If `step_size` or `gamma` is not positive.
+    """
+
+    init_value: Scalar
+    step_size: int
+    gamma: Scalar = 0.1
+
+    def __post_init__(self) -> None:
+        _check.number(self, "init_value", self.init_value)
+        _check.steps(self, "step_size", self.step_size)
+        _check.positive(self, "gamma", self.gamma)
+
+    def __call__(self, step: Any) -> Any:
+        return exponential_decay(self.init_value, self.step_size, self.gamma, staircase=True)(step)
+
+
+class multi_step_decay(Record):
+    """Multiplies by `gamma` at each milestone.
+
+        init_value gamma^(number of milestones <= step)
+
+    The same as `torch.optim.lr_scheduler.MultiStepLR`.
+
+    Args:
+        init_value: The value before the first milestone.
+        milestones: The steps with a new value, in ascending order; twice the same one multiplies
+            twice.
+        gamma: The factor; positive.
+
+    Raises:
+        HyperparameterError: If the milestones are not whole numbers in ascending order, or `gamma`
+            is not positive.
+    """
+
+    init_value: Scalar
+    milestones: tuple[int, ...]
+    gamma: Scalar = 0.1
+
+    def __post_init__(self) -> None:
+        _check.number(self, "init_value", self.init_value)
+        _check.boundaries(self, "milestones", self.milestones)
+        _check.positive(self, "gamma", self.gamma)
+
+    def __call__(self, step: Any) -> Any:
+        step, start, gamma = evaluated(step, self.init_value, self.gamma)
+        passed = (where(step >= milestone, 1.0, 0.0) for milestone in self.milestones)
+        return start * power(gamma, sum(passed, 0.0 * step))

@@ -1,0 +1,56 @@
+"""One schedule after another."""
+
+import math
+from typing import Any
+
+from .. import _check
+from .._errors import HyperparameterError
+from .._math import clamp, where
+from .._record import Record
+from .._typing import Scalar
+from ._shape import evaluated
+
+
+class join(Record):
+    """One schedule after another, each of which begins to count at its boundary.
+
+        schedules[0](step)                   while step < boundaries[0]
+        schedules[1](step - boundaries[0])   while step < boundaries[1]
+        ...
+
+    The same as Optax's `join_schedules`, and nearly as `torch.optim.lr_scheduler.SequentialLR`. No
+    part is ever evaluated outside of its own stretch, its end included.
+
+    Args:
+        schedules: The parts: any functions of a step. A number is a part that is constant.
+        boundaries: The first steps of all parts but the first, in ascending order.
+
+    Raises:
+        HyperparameterError: If the boundaries are not whole numbers in ascending order, or not one
+            fewer than the schedules.
+    """
+
+    schedules: tuple[Scalar, ...]
+    boundaries: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.schedules, (tuple, list)) or not self.schedules:
+            raise HyperparameterError(
+                f"`join`: `schedules` must be a tuple of schedules, got {self.schedules!r}."
+            )
+        for i, part in enumerate(self.schedules):
+            _check.number(self, f"schedules[{i}]", part)
+        _check.boundaries(self, "boundaries", self.boundaries)
+        if len(self.boundaries) != len(self.schedules) - 1:
+            raise HyperparameterError(
+                f"`join`: between {len(self.schedules)} `schedules` there must be "
+                f"{len(self.schedules) - 1} `boundaries`, got {self.boundaries!r}."
+            )
+
+    def __call__(self, step: Any) -> Any:
+        begins, ends = (0, *self.boundaries), (*self.boundaries, math.inf)
+        value = None
+        for part, begin, end in zip(self.schedules, begins, ends, strict=True):
+            _, here = evaluated(clamp(step - begin, 0, end - begin), part)
+            value = here if value is None else where(step < begin, value, here)
+        return value

@@ -1,0 +1,80 @@
+"""Up to a peak and down to almost nothing, in a given number of steps."""
+
+from typing import Any, Literal
+
+from .. import _check
+from .._math import clamp, where
+from .._record import Record
+from .._typing import Scalar
+from ._shape import between, evaluated, half_cosine, straight
+
+_FALLS = {"cos": half_cosine, "linear": straight}
+
+
+class one_cycle(Record):
+    """The 1cycle policy: up to `peak_value`, and down far below the beginning.
+
+    The way leads through these values, and reaches each at this step:
+
+        peak_value / div_factor                     before step 0
+        peak_value                                  pct_start total_steps - 1
+        peak_value / div_factor                     2 pct_start total_steps - 2, with `three_phase`
+        peak_value / div_factor / final_div_factor  total_steps - 1, and from then on
+
+    along half cosines or lines. The same as `torch.optim.lr_scheduler.OneCycleLR`; to cycle the
+    momentum too, give it a schedule of its own. Optax's `cosine_onecycle_schedule` reaches the peak
+    and the end one step later.
+
+    Args:
+        peak_value: The greatest value.
+        total_steps: The number of steps, of which the last has the least value; positive.
+        pct_start: The share of steps on the way up, in [0, 1].
+        div_factor: By how much the first value is below the peak; positive.
+        final_div_factor: By how much the last value is below the first; positive.
+        anneal: ``"cos"`` or ``"linear"``.
+        three_phase: Go down as fast as up, and then further down.
+
+    Raises:
+        HyperparameterError: If a number is out of its range, or `anneal` is another word.
+
+    References:
+        Smith and Topin, "Super-Convergence: Very Fast Training of Neural Networks Using Large
+        Learning Rates", 2018. https://arxiv.org/abs/1708.07120
+    """
+
+    peak_value: Scalar
+    total_steps: int
+    pct_start: Scalar = 0.3
+    div_factor: Scalar = 25.0
+    final_div_factor: Scalar = 1e4
+    anneal: Literal["cos", "linear"] = "cos"
+    three_phase: bool = False
+
+    def __post_init__(self) -> None:
+        _check.number(self, "peak_value", self.peak_value)
+        _check.steps(self, "total_steps", self.total_steps)
+        _check.fraction(self, "pct_start", self.pct_start)
+        _check.positive(self, "div_factor", self.div_factor)
+        _check.positive(self, "final_div_factor", self.final_div_factor)
+        _check.choice(self, "anneal", self.anneal, _FALLS)
+
+    def __call__(self, step: Any) -> Any:
+        step, peak, share, div, final_div = evaluated(
+            step, self.peak_value, self.pct_start, self.div_factor, self.final_div_factor
+        )
+        final = self.total_steps - 1
+        step = clamp(step, 0, final)
+        low = peak / div
+        top = share * self.total_steps - 1
+        if self.three_phase:
+            down = self._phase(step, 2 * top, final, low, low / final_div)
+            down = where(step <= 2 * top, self._phase(step, top, 2 * top, peak, low), down)
+        else:
+            down = self._phase(step, top, final, peak, low / final_div)
+        return where(step <= top, self._phase(step, 0.0, top, low, peak), down)
+
+    def _phase(self, step: Any, begin: Any, end: Any, start: Any, stop: Any) -> Any:
+        """From `start` to `stop` while the step goes from `begin` to `end`."""
+        empty = end <= begin  # a phase of no length is over as it begins
+        x = clamp((step - begin) / where(empty, 1.0, end - begin), 0.0, 1.0)
+        return between(start, stop, _FALLS[self.anneal](where(empty, 1.0, x)))

@@ -1,0 +1,85 @@
+"""From one value to another along a line or a power of it."""
+
+from typing import Any
+
+from .. import _check
+from .._record import Record
+from .._typing import Scalar
+from ._shape import between, evaluated, progress, straight
+
+
+class linear(Record):
+    """Goes from `init_value` to `end_value` along a line, then stays there.
+
+    With x = (step - transition_begin) / transition_steps, not below 0 nor above 1:
+
+        init_value + (end_value - init_value) x
+
+    The same as Optax's `linear_schedule`, and as `torch.optim.lr_scheduler.LinearLR` with
+    ``init_value = lr start_factor`` and ``end_value = lr end_factor``.
+
+    Args:
+        init_value: The value up to step `transition_begin`.
+        end_value: The value from step ``transition_begin + transition_steps`` on.
+        transition_steps: How many steps the way takes; positive.
+        transition_begin: How many steps it is put off; not negative.
+
+    Raises:
+        HyperparameterError: If a length is out of its range.
+    """
+
+    init_value: Scalar
+    end_value: Scalar
+    transition_steps: int
+    transition_begin: int = 0
+
+    def __post_init__(self) -> None:
+        _check.number(self, "init_value", self.init_value)
+        _check.number(self, "end_value", self.end_value)
+        _check.steps(self, "transition_steps", self.transition_steps)
+        _check.whole(self, "transition_begin", self.transition_begin)
+
+    def __call__(self, step: Any) -> Any:
+        step, start, end = evaluated(step, self.init_value, self.end_value)
+        x = progress(step, self.transition_begin, self.transition_steps)
+        return between(start, end, straight(x))
+
+
+class polynomial(Record):
+    """Goes from `init_value` to `end_value` along a power, then stays there.
+
+    With x = (step - transition_begin) / transition_steps, not below 0 nor above 1:
+
+        end_value + (init_value - end_value) (1 - x)^power
+
+    The same as Optax's `polynomial_schedule`, and at ``end_value = 0`` as
+    `torch.optim.lr_scheduler.PolynomialLR`.
+
+    Args:
+        init_value: The value up to step `transition_begin`.
+        end_value: The value from step ``transition_begin + transition_steps`` on.
+        power: Above 1 the way begins steep and ends flat, below 1 the reverse; positive.
+        transition_steps: How many steps the way takes; positive.
+        transition_begin: How many steps it is put off; not negative.
+
+    Raises:
+        HyperparameterError: If `power` or a length is out of its range.
+    """
+
+    init_value: Scalar
+    end_value: Scalar
+    power: Scalar
+    transition_steps: int
+    transition_begin: int = 0
+
+    def __post_init__(self) -> None:
+        _check.number(self, "init_value", self.init_value)
+        _check.number(self, "end_value", self.end_value)
+        _check.positive(self, "power", self.power)
+        _check.steps(self, "transition_steps", self.transition_steps)
+        _check.whole(self, "transition_begin", self.transition_begin)
+
+    def __call__(self, step: Any) -> Any:
+        step, start, end, power = evaluated(step, self.init_value, self.end_value, self.power)
+        x = progress(step, self.transition_begin, self.transition_steps)
+        return between(start, end, straight(x) ** power)

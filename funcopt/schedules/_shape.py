@@ -1,0 +1,47 @@
+"""What the shapes share: values at a step, how far along it is, and the way between two values."""
+
+import math
+from typing import Any
+
+from torch import Tensor
+
+from .._math import clamp, cos, double, where
+
+
+def evaluated(step: Any, *values: Any) -> tuple[Any, ...]:
+    """The step, and the values that hold there: a value may be a schedule itself.
+
+    All in float64: numbers as Python numbers, tensors as tensors.
+    """
+    step = double(step) if isinstance(step, Tensor) else step
+    return (step, *(_real(value(step) if callable(value) else value) for value in values))
+
+
+def _real(value: Any) -> Any:
+    return double(value) if isinstance(value, Tensor) else float(value)
+
+
+def progress(step: Any, begin: int, steps: int) -> Any:
+    """How much of `steps` has been made since `begin`: 0 before, 1 afterwards."""
+    return clamp((step - begin) / steps, 0.0, 1.0)
+
+
+def between(start: Any, end: Any, share: Any) -> Any:
+    """``share start + (1 - share) end``: exact at both ends, and where they are equal."""
+    way = start - end
+    return where(share < 0.5, end + share * way, start - (1 - share) * way)
+
+
+def straight(x: Any) -> Any:
+    """From 1 to 0 along a line, as `x` goes from 0 to 1."""
+    return 1 - x
+
+
+def half_cosine(x: Any) -> Any:
+    """From 1 to 0, flat at both ends."""
+    return (1 + cos(math.pi * x)) / 2
+
+
+def one_minus_root(x: Any) -> Any:
+    """From 1 to 0, steep at the beginning."""
+    return 1 - x**0.5

@@ -1,0 +1,128 @@
+"""Schedules that begin with a warm-up along a line."""
+
+from typing import Any, Literal
+
+from .. import _check
+from .._errors import HyperparameterError
+from .._math import where
+from .._record import Record
+from .._typing import Scalar
+from ._cosine import cosine_decay
+from ._polynomial import linear
+from ._shape import between, evaluated, half_cosine, one_minus_root, progress, straight
+
+_FALLS = {"linear": straight, "cosine": half_cosine, "1-sqrt": one_minus_root}
+
+
+class warmup_cosine_decay(Record):
+    """Goes up to `peak_value` along a line, and down to `end_value` along half a cosine.
+
+        linear(init_value, peak_value, warmup_steps)(step)            while step < warmup_steps
+        cosine_decay(peak_value, decay_steps - warmup_steps, end_value)(step - warmup_steps)
+
+    The same as Optax's `warmup_cosine_decay_schedule`. An `init_value` of 0 makes a first step that
+    moves nothing.
+
+    Args:
+        init_value: The value at step 0.
+        peak_value: The value at step `warmup_steps`.
+        warmup_steps: How many steps the way up takes; 0 for none.
+        decay_steps: How many steps both ways take together; more than `warmup_steps`.
+        end_value: The value from then on.
+
+    Raises:
+        HyperparameterError: If a length is out of its range.
+
+    References:
+        Goyal et al., "Accurate, Large Minibatch SGD: Training ImageNet in 1 Hour", 2017, for the
+        warm-up. https://arxiv.org/abs/1706.02677
+    """
+
+    init_value: Scalar
+    peak_value: Scalar
+    warmup_steps: int
+    decay_steps: int
+    end_value: Scalar = 0.0
+
+    def __post_init__(self) -> None:
+        _check.number(self, "init_value", self.init_value)
+        _check.number(self, "peak_value", self.peak_value)
+        _check.whole(self, "warmup_steps", self.warmup_steps)
+        _check.steps(self, "decay_steps", self.decay_steps)
+        _check.number(self, "end_value", self.end_value)
+        if self.decay_steps <= self.warmup_steps:
+            raise HyperparameterError(
+                "`warmup_cosine_decay`: `decay_steps` must be more than `warmup_steps`, which it "
+                f"includes, got {self.decay_steps} and {self.warmup_steps}."
+            )
+
+    def __call__(self, step: Any) -> Any:
+        step, start, peak, end = evaluated(step, self.init_value, self.peak_value, self.end_value)
+        decay = cosine_decay(peak, self.decay_steps - self.warmup_steps, end)
+        return _warmed_up(step, start, peak, self.warmup_steps, decay(step - self.warmup_steps))
+
+
+class warmup_stable_decay(Record):
+    """Goes up to `peak_value` along a line, stays there, and goes down to `end_value` (WSD).
+
+        linear(init_value, peak_value, warmup_steps)(step)   while step < warmup_steps
+        end_value + (peak_value - end_value) f(x)            from then on
+
+    with x = (step - warmup_steps - stable_steps) / decay_steps, not below 0 nor above 1, and f(x)
+
+        1 - x               for shape "linear"
+        (1 + cos(pi x)) / 2 for shape "cosine"
+        1 - sqrt(x)         for shape "1-sqrt"
+
+    Unlike a cosine it need not know how long training will be: the decay can begin whenever, from
+    any checkpoint of the stable stretch. Hägele et al. find "1-sqrt" better than "linear". MiniCPM
+    decays exponentially: for that, `join` with `exponential_decay`.
+
+    Args:
+        peak_value: The value of the stable stretch.
+        warmup_steps: How many steps the way up takes; 0 for none.
+        stable_steps: How many steps the value stays; not negative.
+        decay_steps: How many steps the way down takes; positive.
+        init_value: The value at step 0. At 0 the first step moves nothing.
+        end_value: The value at the end, and from then on.
+        shape: ``"linear"``, ``"cosine"`` or ``"1-sqrt"``.
+
+    Raises:
+        HyperparameterError: If a length is out of its range, or `shape` is another word.
+
+    References:
+        Hu et al., "MiniCPM: Unveiling the Potential of Small Language Models with Scalable Training
+        Strategies", 2024, Section 4. https://arxiv.org/abs/2404.06395. Hägele et al., "Scaling Laws
+        and Compute-Optimal Training Beyond Fixed Training Durations", NeurIPS 2024.
+        https://arxiv.org/abs/2405.18392
+    """
+
+    peak_value: Scalar
+    warmup_steps: int
+    stable_steps: int
+    decay_steps: int
+    init_value: Scalar = 0.0
+    end_value: Scalar = 0.0
+    shape: Literal["linear", "cosine", "1-sqrt"] = "linear"
+
+    def __post_init__(self) -> None:
+        _check.number(self, "peak_value", self.peak_value)
+        _check.whole(self, "warmup_steps", self.warmup_steps)
+        _check.whole(self, "stable_steps", self.stable_steps)
+        _check.steps(self, "decay_steps", self.decay_steps)
+        _check.number(self, "init_value", self.init_value)
+        _check.number(self, "end_value", self.end_value)
+        _check.choice(self, "shape", self.shape, _FALLS)
+
+    def __call__(self, step: Any) -> Any:
+        step, start, peak, end = evaluated(step, self.init_value, self.peak_value, self.end_value)
+        x = progress(step, self.warmup_steps + self.stable_steps, self.decay_steps)
+        decay = between(peak, end, _FALLS[self.shape](x))
+        return _warmed_up(step, start, peak, self.warmup_steps, decay)
+
+
+def _warmed_up(step: Any, start: Any, peak: Any, steps: int, later: Any) -> Any:
+    """`later`, but on the way up from `start` to `peak` in the first `steps` steps."""
+    if steps == 0:
+        return later
+    return where(step < steps, linear(start, peak, steps)(step), later)
