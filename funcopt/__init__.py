@@ -36,6 +36,20 @@ from .combinators import with_hyperparams as with_hyperparams
 # The stateful form
 from .optim import Optimizer as Optimizer
 
+# Numbers that change from step to step
+from .schedules import constant as constant
+from .schedules import cosine_decay as cosine_decay
+from .schedules import cosine_restarts as cosine_restarts
+from .schedules import exponential_decay as exponential_decay
+from .schedules import join as join
+from .schedules import linear as linear
+from .schedules import multi_step_decay as multi_step_decay
+from .schedules import one_cycle as one_cycle
+from .schedules import polynomial as polynomial
+from .schedules import step_decay as step_decay
+from .schedules import warmup_cosine_decay as warmup_cosine_decay
+from .schedules import warmup_stable_decay as warmup_stable_decay
+
 # Stages
 from .transforms import add_decayed_weights as add_decayed_weights
 from .transforms import clip as clip

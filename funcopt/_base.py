@@ -78,7 +78,7 @@ class GradientTransformation(Record, ABC):
 
     def check_extra(self, extra: Mapping[str, Any]) -> None:
         """Refuses extra arguments of `update` that nobody would read."""
-        known = self.extra_names()
+        known = self.extra_names() if extra else None
         if known is not None and not known.issuperset(extra):
             raise ExtraArgumentError(
                 f"`{type(self).__name__}`: no stage knows the extra arguments "
@@ -134,9 +134,7 @@ class PerTensor(GradientTransformation):
         leaves = _leaves.Leaves(who, self.params_needed_by(), updates, state.slots, params)
         step = state.step + 1
         now = number(step)
-        node = self.open(
-            [Bucket(self, now, now - 1, state.memory)], self._members(leaves, extra)
-        )
+        node = self.open([Bucket(self, now, now - 1, state.memory)], self._members(leaves, extra))
         us, slots = self.run(leaves.gs, leaves.slots, leaves.ps, node, _pass.reduce)
         new_updates, new_slots = leaves.lower(us, slots)
         return new_updates, _pass.State(step, self.memory_after(node)[0], new_slots)
@@ -242,9 +240,9 @@ class TensorRule(PerTensor):
         arguments = inspect.signature(cls.conclude).parameters.values()
         asked = [a for a in arguments if a.kind is a.KEYWORD_ONLY]
         cls.extra = frozenset(a.name for a in asked).union(cls.tensor_extra)
-        cls.required_extra = frozenset(
-            a.name for a in asked if a.default is a.empty
-        ).union(cls.tensor_extra)
+        cls.required_extra = frozenset(a.name for a in asked if a.default is a.empty).union(
+            cls.tensor_extra
+        )
         cls.measures = cls.measure_tensor is not TensorRule.measure_tensor
 
     def init_tensor(self, p: Tensor) -> Slots:
@@ -367,6 +365,7 @@ class from_functions(GradientTransformation):
     def update(
         self, updates: Updates, state: State, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, State]:
+        self.check_extra(extra)
         return self.update_fn(updates, state, params, **extra)
 
     def extra_names(self) -> frozenset[str] | None:

@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import _leaves, tree
+from . import tree
 from ._apply import load_state_dict, state_dict
-from ._base import GradientTransformation, PerTensor, TensorRule, _unchecked
+from ._base import GradientTransformation, PerTensor, TensorRule
 from ._errors import ExtraArgumentError, LeafError, MissingParamsError
-from ._pass import Bucket, Members, Node, Reduce
-from ._typing import Memory, Params, Slots, State, Updates
+from ._poison import Poisoned, Read
+from ._typing import Params, State, Updates
 from .combinators import hyperparams, walk, with_hyperparams
 
 __tracebackhide__ = True  # pytest shows the caller's line
@@ -63,7 +63,8 @@ def is_a_value(tx: GradientTransformation, params: Params, **extra: Any) -> None
     _require(tx, copy == tx and hash(copy) == hash(tx), "does not equal its pickled copy")
     names: dict[str, Any] = {"torch": torch, "float": float}
     for _, node in walk(tx):
-        names |= vars(sys.modules[type(node).__module__])
+        for part in (type(node), *filter(callable, vars(node).values())):
+            names |= vars(sys.modules[part.__module__])
     for module in ("funcopt.transforms", "funcopt.schedules", "funcopt.combinators"):
         names |= vars(sys.modules[module])
     again = eval(repr(tx), names)
@@ -136,8 +137,8 @@ def reads_numbers_from_s(tx: GradientTransformation, params: Params, **extra: An
     if not isinstance(tx, PerTensor) or not tx.is_per_tensor():
         return
     try:
-        got = train(_Poisoned(tx), params, 2, **extra)
-    except _Read as error:
+        got = train(Poisoned(tx), params, 2, **extra)
+    except Read as error:
         raise AssertionError(f"{tx!r} reads a hyperparameter of `self` {error}: use `s`.") from None
     _close(tx, "updates with poisoned fields", got, train(tx, params, 2, **extra), 0.0)
 
@@ -174,9 +175,9 @@ def saves_and_loads(tx: GradientTransformation, params: Params, **extra: Any) ->
 
 def takes_complex_as_two_reals(tx: GradientTransformation, params: Params, **extra: Any) -> None:
     """An elementwise transformation sees a complex tensor as two reals; others refuse it."""
-    if extra or not isinstance(tx, PerTensor) or not tx.is_per_tensor():
+    rules = _rules(tx)
+    if extra or rules is None:
         return
-    rules = [node for _, node in walk(tx) if isinstance(node, TensorRule)]
     ps = [torch.complex(p.to(torch.float64), 1 + p.to(torch.float64)) for p in tree.leaves(params)]
     if not all(rule.elementwise for rule in rules):
         try:
@@ -191,6 +192,22 @@ def takes_complex_as_two_reals(tx: GradientTransformation, params: Params, **ext
         us, state = tx.update([torch.view_as_complex(g) for g in grads], state, ps)
         expected, state_of_pairs = tx.update(grads, state_of_pairs, pairs)
         _close(tx, "complex updates", [torch.view_as_real(u) for u in us], expected, 0.0)
+
+
+def is_elementwise_if_it_says_so(tx: GradientTransformation, params: Params, **extra: Any) -> None:
+    """Where all rules are `elementwise`, tensors cut in two come out as the halves of the whole."""
+    rules = _rules(tx)
+    if extra or rules is None or not all(rule.elementwise for rule in rules):
+        return
+    if any(rule.measures and rule.measure_per == "tensor" for rule in rules):
+        return
+    ps = [p.double() for p in tree.leaves(params)]
+    whole, halves = tx.init(ps), tx.init(_cut(ps))
+    for t in range(3):
+        grads = gradients(ps, t)
+        updates, whole = tx.update(grads, whole, ps)
+        parts, halves = tx.update(_cut(grads), halves, _cut(ps))
+        _close(tx, "the halves of a tensor", parts, _cut(updates), 1e-12)
 
 
 def vmaps(tx: GradientTransformation, params: Params, **extra: Any) -> None:
@@ -293,6 +310,7 @@ LAWS: Sequence[Callable[..., None]] = (
     refuses_unknown_extra,
     saves_and_loads,
     takes_complex_as_two_reals,
+    is_elementwise_if_it_says_so,
     vmaps,
 )
 LAWS_OF_DERIVATIVES: Sequence[Callable[..., None]] = (
@@ -330,60 +348,17 @@ def describe(values: Any) -> list[tuple[str, torch.Size, torch.dtype]]:
     return [(name, x.shape, x.dtype) for name, x in leaves]
 
 
-class _Read(Exception):
-    """A poisoned field was read."""
+def _rules(tx: GradientTransformation) -> list[TensorRule] | None:
+    """The rules that `tx` is made of; `None` if it sees whole trees."""
+    if not tx.is_per_tensor():
+        return None
+    return [node for _, node in walk(tx) if isinstance(node, TensorRule)]
 
 
-class _Poison:
-    """A hyperparameter that cannot be read."""
-
-    def _fail(self, *args: Any, **kwargs: Any) -> Any:
-        raise _Read("in `update_tensor` or `measure_tensor`")
-
-    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = _fail
-    __rtruediv__ = __pow__ = __rpow__ = __neg__ = __bool__ = __float__ = __eq__ = __ne__ = _fail
-    __lt__ = __le__ = __gt__ = __ge__ = __iter__ = __getitem__ = __len__ = __call__ = _fail
-    __hash__ = object.__hash__
-
-    @classmethod
-    def __torch_function__(cls, *args: Any, **kwargs: Any) -> Any:
-        raise _Read("in `update_tensor` or `measure_tensor`")
-
-
-class _Poisoned(PerTensor):
-    """Prepares its scalars with `inner`, but runs a copy of it whose hyperparameters are poison."""
-
-    inner: PerTensor
-
-    def init_slots(self, p: Tensor) -> Slots:
-        return self.inner.init_slots(p)
-
-    def init_memory(self, like: Tensor) -> Memory:
-        return self.inner.init_memory(like)
-
-    def extra_names(self) -> frozenset[str] | None:
-        return self.inner.extra_names()
-
-    def tensor_extra_names(self) -> frozenset[str]:
-        return self.inner.tensor_extra_names()
-
-    def open(self, buckets: Sequence[Bucket], members: Members) -> Node:
-        return self.inner.open([b._replace(tx=b.tx.inner) for b in buckets], members)
-
-    def run(
-        self, gs: list[Tensor], slots: list[Slots], ps: list[Tensor], node: Node, reduce: Reduce
-    ) -> tuple[list[Tensor], list[Slots]]:
-        return _poisoned(self.inner).run(gs, slots, ps, node, reduce)
-
-    def memory_after(self, node: Node) -> list[Memory]:
-        return self.inner.memory_after(node)
-
-
-def _poisoned(tx: Any) -> Any:
-    children = tx.children()
-    if children:
-        tx = tx.with_children({k: _poisoned(child) for k, child in children.items()})
-    return _unchecked(tx, {name: _Poison() for name in tx.hyperparameters})
+def _cut(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Each tensor in two halves, without its shape."""
+    flat = [x.flatten() for x in tensors]
+    return [half.clone() for x in flat for half in (x[: len(x) // 2], x[len(x) // 2 :])]
 
 
 def _couples(node: GradientTransformation) -> bool:

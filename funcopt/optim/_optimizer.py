@@ -233,7 +233,9 @@ class Optimizer(torch.optim.Optimizer):
         old = self.state[p] if p in self.state else {}
         stored, step = dict(old), old.get(STEP)
         if any(key not in old for key in where.keys()):
-            begun = where.pack(made.tx.init_slots(p.detach()), made.tx.init_memory(_leaves.like([p])))
+            begun = where.pack(
+                made.tx.init_slots(p.detach()), made.tx.init_memory(_leaves.like([p]))
+            )
             stored = {**begun, **old}
         if step is None:  # torch's SGD keeps no step: with slots there, this is not the first
             device = p.device if self.param_groups[index].get("capturable") else "cpu"

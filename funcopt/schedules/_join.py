@@ -8,7 +8,7 @@ from .._errors import HyperparameterError
 from .._math import clamp, where
 from .._record import Record
 from .._typing import Scalar
-from ._shape import evaluated
+from ._shape import evaluated, like
 
 
 class join(Record):
@@ -49,8 +49,11 @@ class join(Record):
 
     def __call__(self, step: Any) -> Any:
         begins, ends = (0, *self.boundaries), (*self.boundaries, math.inf)
-        value = None
+        values = []
         for part, begin, end in zip(self.schedules, begins, ends, strict=True):
-            _, here = evaluated(clamp(step - begin, 0, end - begin), part)
-            value = here if value is None else where(step < begin, value, here)
-        return value
+            _, value = evaluated(clamp(step - begin, 0, end - begin), part)
+            values.append(value)
+        step, now = like(step, values), values[0]
+        for begin, value in zip(self.boundaries, values[1:], strict=True):
+            now = where(step < begin, now, value)
+        return now

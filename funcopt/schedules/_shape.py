@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .._math import clamp, cos, double, where
@@ -14,7 +15,16 @@ def evaluated(step: Any, *values: Any) -> tuple[Any, ...]:
     All in float64: numbers as Python numbers, tensors as tensors.
     """
     step = double(step) if isinstance(step, Tensor) else step
-    return (step, *(_real(value(step) if callable(value) else value) for value in values))
+    here = [_real(value(step) if callable(value) else value) for value in values]
+    return (like(step, here), *here)
+
+
+def like(step: Any, values: list[Any]) -> Any:
+    """The step, as a tensor if one of the values is: so the result is one, whichever it is made of."""
+    if isinstance(step, Tensor):
+        return step
+    tensor = next((value for value in values if isinstance(value, Tensor)), None)
+    return step if tensor is None else torch.full_like(tensor, step, requires_grad=False)
 
 
 def _real(value: Any) -> Any:

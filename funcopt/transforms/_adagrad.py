@@ -71,7 +71,9 @@ class scale_by_adagrad(TensorRule):
         total = slots.sum + g * g
         if self.eps_in_sqrt:
             root = sqrt(total + s.eps)
-            unit = torch.where(root == 0, torch.zeros_like(g), g / torch.where(root == 0, 1.0, root))
+            unit = torch.where(
+                root == 0, torch.zeros_like(g), g / torch.where(root == 0, 1.0, root)
+            )
         else:
             unit = g / (sqrt(total) + s.eps)
         return unit * s.shrink, AdagradSlots(total)

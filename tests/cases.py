@@ -1,0 +1,95 @@
+"""Every transformation, and every kind of parameters, once."""
+
+from typing import NamedTuple
+
+import torch
+
+import funcopt as fo
+
+
+def double(params):
+    """A function of whole trees, at the top of a module so that it pickles."""
+    return ()
+
+
+def doubled(updates, state, params=None):
+    return fo.tree.map(lambda u: 2 * u, updates), state
+
+
+class Case(NamedTuple):
+    """A transformation, and which laws are not for it."""
+
+    tx: fo.GradientTransformation
+    differentiable: bool = True
+
+    def __str__(self):
+        return " ".join(repr(self.tx).split())
+
+
+CASES = [
+    Case(fo.identity()),
+    Case(fo.from_functions(double, doubled)),
+    Case(fo.scale(-0.1)),
+    Case(fo.scale(fo.linear(1.0, 0.5, 2))),
+    Case(fo.scale_by_learning_rate(0.1)),
+    Case(fo.scale_by_learning_rate(fo.cosine_decay(0.1, 3), flip_sign=False)),
+    Case(fo.scale_by_sign()),
+    Case(fo.clip(0.5)),
+    Case(fo.clip_by_global_norm(1.0)),
+    Case(fo.clip_by_global_norm(0.5, eps=0.0)),
+    Case(fo.add_decayed_weights(0.1)),
+    Case(fo.add_decayed_weights(0.0)),
+    Case(fo.trace(0.9)),
+    Case(fo.trace(0.9, dampening=0.1, nesterov=True)),
+    Case(fo.trace(0.0)),
+    Case(fo.ema(0.9)),
+    Case(fo.ema(0.9, debias=False)),
+    Case(fo.scale_by_adam()),
+    Case(fo.scale_by_adam((0.8, 0.99), eps_root=1e-6, amsgrad=True)),
+    Case(fo.scale_by_adam(nesterov=True)),
+    Case(fo.scale_by_adam(slot_dtype=torch.float32), differentiable=False),
+    Case(fo.scale_by_adagrad()),
+    Case(fo.scale_by_adagrad(lr_decay=0.1, initial_accumulator_value=0.1, eps_in_sqrt=True)),
+    Case(fo.scale_by_rms()),
+    Case(fo.scale_by_rms(0.9, centered=True, eps_in_sqrt=True)),
+    Case(fo.scale_by_adadelta()),
+    Case(fo.chain()),
+    Case(fo.chain(fo.scale(2.0), fo.from_functions(double, doubled), fo.trace(0.9))),
+    Case(fo.sgd(0.1, momentum=0.9)),
+    Case(fo.adam(weight_decay=0.1)),
+    Case(fo.adamw()),
+    Case(fo.rmsprop(momentum=0.9)),
+    Case(fo.adagrad()),
+    Case(fo.adadelta()),
+    Case(
+        fo.chain(
+            fo.clip_by_global_norm(1.0),
+            fo.scale_by_adam(),
+            fo.add_decayed_weights(fo.constant(0.01)),
+            fo.scale_by_learning_rate(fo.warmup_cosine_decay(0.01, 0.1, 2, 10)),
+        )
+    ),
+]
+
+
+class Layer(NamedTuple):
+    weight: torch.Tensor
+    bias: torch.Tensor
+
+
+def _numbers(*shape):
+    count = torch.Size(shape).numel()
+    return torch.linspace(-1.0, 1.3, count).reshape(shape) if count > 1 else torch.full(shape, 0.7)
+
+
+PARAMS = {
+    "a nested tree": {
+        "layers": [Layer(_numbers(3, 2), _numbers(2)), Layer(_numbers(2, 1), _numbers(1))],
+        "gain": _numbers(),
+        "nothing": {},
+    },
+    "a bare 0-d tensor": _numbers(),
+    "a bare matrix": _numbers(2, 3),
+    "an empty tensor beside others": (_numbers(0, 3), _numbers(3)),
+    "mixed dtypes": {"wide": _numbers(3).double(), "narrow": _numbers(2, 2)},
+}
