@@ -201,11 +201,12 @@ class Optimizer(torch.optim.Optimizer):
         node = tx.open(rows, _pass.Members(which, dict(extra), {}))
         us, new = tx.run(gs, slots, ps, node, _pass.reduce)
         memories = tx.memory_after(node)
+        after = None if updates is None else updates + 1
         for i, one in enumerate(active):  # nothing has been changed before
-            self._commit(one, us[i], new[i], memories[which[i]], updates)
-        if updates is not None:
+            self._commit(one, us[i], new[i], memories[which[i]], after)
+        if after is not None:
             for index in range(len(self.param_groups)):
-                self._show(index, number(updates) + 1)
+                self._show(index, after)
 
     def _active(self) -> list["_Active"]:
         """The parameters that have a gradient, each once, with all that their update needs."""
@@ -252,7 +253,7 @@ class Optimizer(torch.optim.Optimizer):
         new = one.layout.pack(_leaves.lower_slots(slots, one.slots), memory)
         new[STEP] = one.step + 1
         if updates is not None:
-            new[UPDATES] = updates + 1
+            new[UPDATES] = updates
         state = self.state[p]
         for key, value in new.items():
             if key in state and not self.defaults["differentiable"]:

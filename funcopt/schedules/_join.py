@@ -18,7 +18,7 @@ class join(Record):
         schedules[1](step - boundaries[0])   while step < boundaries[1]
         ...
 
-    The same as Optax's `join_schedules`, and nearly as `torch.optim.lr_scheduler.SequentialLR`. No
+    The same as Optax's `join_schedules`, and as `torch.optim.lr_scheduler.SequentialLR`. No
     part is ever evaluated outside of its own stretch, its end included.
 
     Args:

@@ -20,11 +20,11 @@ def evaluated(step: Any, *values: Any) -> tuple[Any, ...]:
 
 
 def like(step: Any, values: list[Any]) -> Any:
-    """The step, as a tensor if one of the values is: so the result is one, whichever it is made of."""
+    """The step, as a tensor if a value is one: then the result is one, whatever it is made of."""
     if isinstance(step, Tensor):
         return step
     tensor = next((value for value in values if isinstance(value, Tensor)), None)
-    return step if tensor is None else torch.full_like(tensor, step, requires_grad=False)
+    return step if tensor is None else torch.full_like(tensor, step)
 
 
 def _real(value: Any) -> Any:
