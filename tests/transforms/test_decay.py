@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import funcopt as fo
-from funcopt._errors import MissingParamsError
+from funcopt.errors import MissingParamsError
 
 from .stepping import feed, gradients, magnitudes, numbers
 

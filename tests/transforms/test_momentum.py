@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import funcopt as fo
 from funcopt import tree
-from funcopt._errors import StructureError
+from funcopt.errors import StructureError
 
 from .stepping import decays, feed, gradients, histories, numbers
 
