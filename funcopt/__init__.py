@@ -1,5 +1,6 @@
 """Optimizers for PyTorch as composable, pure gradient transformations."""
 
+from . import errors as errors
 from . import optim as optim
 from . import schedules as schedules
 from . import tree as tree

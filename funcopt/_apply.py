@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from . import tree
-from ._errors import StructureError
 from ._typing import Params, State, Updates
+from .errors import StructureError
 
 
 def apply_updates(params: Params, updates: Updates) -> Params:
@@ -40,14 +40,14 @@ def detach_state(state: State) -> State:
 def state_dict(state: State) -> dict[str, Tensor]:
     """`state` as one flat dict of tensors, by path, e.g. ``slots/weight/exp_avg``.
 
-    It loads under ``torch.load(weights_only=True)``. The tensors are those of the state, not copies.
+    It loads under ``torch.load(weights_only=True)``. The tensors are those of the state, not
+    copies.
     """
     return dict(zip(tree.names(state), tree.flatten(state)[0], strict=True))
 
 
 def load_state_dict(state: State, loaded: dict[str, Tensor]) -> State:
-    """A state in the structure of `state` with the tensors of `loaded`, in the dtypes and on the
-    devices of `state`.
+    """A state in the structure of `state`, with its dtypes and devices, and the values of `loaded`.
 
     Args:
         state: A state of the same transformation and parameters, e.g. what `init` returns.
@@ -65,8 +65,8 @@ def load_state_dict(state: State, loaded: dict[str, Tensor]) -> State:
     missing, unknown = sorted(set(names) - set(loaded)), sorted(set(loaded) - set(names))
     if missing or unknown or reshaped:
         raise StructureError(
-            f"`load_state_dict`: this state belongs to another transformation or to other parameters. "
-            f"Missing: {missing}. Unknown: {unknown}. Of another shape: {reshaped}."
+            f"`load_state_dict`: this state belongs to another transformation or to other "
+            f"parameters. Missing: {missing}. Unknown: {unknown}. Of another shape: {reshaped}."
         )
     return spec.unflatten(
         [loaded[name].to(x.device, x.dtype, copy=True) for name, x in zip(names, mine, strict=True)]
@@ -78,7 +78,8 @@ def _applied(p: Tensor, u: Any) -> Tensor:
         return p
     if p.shape != u.shape:
         raise StructureError(
-            f"`apply_updates`: an update of shape {tuple(u.shape)} cannot be added to a parameter of "
-            f"shape {tuple(p.shape)}."
+            f"`apply_updates`: an update of shape {tuple(u.shape)} cannot be added to a parameter "
+            f"of shape {tuple(p.shape)}."
         )
-    return (p + u).to(p.dtype)
+    applied: Tensor = (p + u).to(p.dtype)
+    return applied

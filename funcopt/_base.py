@@ -10,19 +10,19 @@ import torch
 from torch import Tensor
 
 from . import _leaves, _pass
-from ._errors import ExtraArgumentError, LeafError, StructureError
 from ._math import number
 from ._pass import Bucket, Members, Node, Reduce, Scalars
 from ._record import Record
 from ._typing import Memory, Params, Slots, State, Updates, is_hyperparameter
+from .errors import ExtraArgumentError, LeafError, StructureError
 
 
 class GradientTransformation(Record, ABC):
     """Turns gradients into better updates; pure, immutable, composable.
 
-    What is said of one tensor is better written as a `TensorRule`. Subclass this for what has to see a
-    whole tree: declare the hyperparameters as fields, write `update`, and `init` if there is something
-    to remember.
+    What is said of one tensor is better written as a `TensorRule`. Subclass this for what has to
+    see a whole tree: declare the hyperparameters as fields, write `update`, and `init` if there is
+    something to remember.
     """
 
     hyperparameters: ClassVar[tuple[str, ...]] = ()
@@ -90,7 +90,7 @@ class GradientTransformation(Record, ABC):
         return False
 
     def turns_sign(self) -> bool:
-        """Whether it can turn an uphill direction downhill. A chain without such a stage ascends."""
+        """Whether it can turn uphill into downhill. A chain without such a stage ascends."""
         return True
 
     def children(self) -> dict[str, "GradientTransformation"]:
@@ -107,8 +107,8 @@ class PerTensor(GradientTransformation):
     """A transformation that works tensor by tensor; any number of them share one pass over memory.
 
     Rules are, and combinators of rules. A subclass says what it keeps for one tensor (`init_slots`)
-    and besides (`init_memory`), which numbers it needs in this step (`open`), and how it transforms a
-    list of tensors with them (`run`). The pure form follows from these here; so do the torch
+    and besides (`init_memory`), which numbers it needs in this step (`open`), and how it transforms
+    a list of tensors with them (`run`). The pure form follows from these here; so do the torch
     optimizer and the fused engine, elsewhere.
     """
 
@@ -207,10 +207,11 @@ class TensorRule(PerTensor):
         ...         mean = torch.lerp(g, slots.momentum_buffer, s.momentum)
         ...         return mean.sign(), Momentum(mean)
 
-    What a rule sees: `g`, `p` and the slots of one tensor in one dtype, at least float32; 0-d tensors
-    as length 1; complex ones as two reals. `s` has the fields annotated `Scalar`, with schedules
-    evaluated, and whatever `prepare` and `conclude` return. `update_tensor` and `measure_tensor` read
-    numbers from `s` only; from `self` they read structure, that is fields of other types.
+    What a rule sees: `g`, `p` and the slots of one tensor in one dtype, at least float32; 0-d
+    tensors as length 1; complex ones as two reals. `s` has the fields annotated `Scalar`, with
+    schedules evaluated, and whatever `prepare` and `conclude` return. `update_tensor` and
+    `measure_tensor` read numbers from `s` only; from `self` they read structure, that is fields of
+    other types.
     """
 
     elementwise: ClassVar[bool] = False
@@ -246,7 +247,7 @@ class TensorRule(PerTensor):
         cls.measures = cls.measure_tensor is not TensorRule.measure_tensor
 
     def init_tensor(self, p: Tensor) -> Slots:
-        """What is remembered of one tensor: a named tuple of tensors. ``()`` where there is none."""
+        """What is remembered of one tensor: a named tuple of tensors, ``()`` for none."""
         del p
         return ()
 
@@ -295,7 +296,8 @@ class TensorRule(PerTensor):
         if not self.elementwise:
             raise LeafError(
                 f"`{type(self).__name__}` cannot take complex parameters, got one of shape "
-                f"{tuple(p.shape)}: its entries see one another. Split it with `torch.view_as_real`."
+                f"{tuple(p.shape)}: its entries see one another. Split it with "
+                "`torch.view_as_real`."
             )
         return _leaves.init_complex(self.init_tensor, p)
 
@@ -346,12 +348,13 @@ class identity(TensorRule):
 class from_functions(GradientTransformation):
     """Makes a transformation of a pair of pure functions, as Optax would write it.
 
-    It sees whole trees, so it takes no part in fused passes. It pickles if the functions do, that is,
-    if they were defined at the top of a module.
+    It sees whole trees, so it takes no part in fused passes. It pickles if the functions do, that
+    is, if they were defined at the top of a module.
 
     Args:
         init_fn: ``init_fn(params) -> state``.
-        update_fn: ``update_fn(updates, state, params, **extra) -> (updates, state)``; extra arguments
+        update_fn: ``update_fn(updates, state, params, **extra) -> (updates, state)``; extra
+        arguments
             are passed if it names them or takes ``**extra``.
     """
 

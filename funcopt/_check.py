@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ._errors import HyperparameterError
+from .errors import HyperparameterError
 
 
 def _check(
@@ -36,7 +36,7 @@ def _check(
 
 def number(owner: object, name: str, value: Any) -> None:
     """Any number but NaN."""
-    _check(owner, name, value, lambda x: x == x, "be a number")  # noqa: PLR0124
+    _check(owner, name, value, lambda x: x == x, "be a number")
 
 
 def non_negative(owner: object, name: str, value: Any) -> None:

@@ -11,15 +11,15 @@ import torch
 from torch import Tensor
 
 from . import tree
-from ._errors import (
+from ._math import is_traced, widen
+from ._typing import Params, Slots, Updates
+from .errors import (
     LeafError,
     MissingParamsError,
     SparseGradientError,
     StructureError,
     TiedParametersError,
 )
-from ._math import widen
-from ._typing import Params, Slots, Updates
 
 
 def checked_params(who: str, params: Params) -> tuple[list[Any], tree.Spec]:
@@ -36,21 +36,21 @@ def checked_params(who: str, params: Params) -> tuple[list[Any], tree.Spec]:
             continue
         if not isinstance(p, Tensor):
             raise LeafError(
-                f"`{who}`: parameter `{tree.names(params)[i]}` must be a tensor, got {p!r}. Leave out "
-                "what is not trained, e.g. with `dict(model.named_parameters())`."
+                f"`{who}`: parameter `{tree.names(params)[i]}` must be a tensor, got {p!r}. Leave "
+                "out what is not trained, e.g. with `dict(model.named_parameters())`."
             )
         if not (p.is_floating_point() or p.is_complex()):
             raise LeafError(
-                f"`{who}`: parameter `{tree.names(params)[i]}` must be floating-point or complex, got "
-                f"{p.dtype}. A `state_dict()` holds integer buffers; use "
+                f"`{who}`: parameter `{tree.names(params)[i]}` must be floating-point or complex, "
+                f"got {p.dtype}. A `state_dict()` holds integer buffers; use "
                 "`dict(model.named_parameters())`."
             )
         for key in _identities(p):
             if (first := seen.setdefault(key, i)) != i:
                 names = tree.names(params)
                 raise TiedParametersError(
-                    f"`{who}`: parameters `{names[first]}` and `{names[i]}` are the same memory, and "
-                    "would be updated twice. Keep one: `dict(model.named_parameters())` does."
+                    f"`{who}`: parameters `{names[first]}` and `{names[i]}` are the same memory, "
+                    "and would be updated twice. Keep one: `dict(model.named_parameters())` does."
                 )
     return leaves, spec
 
@@ -114,24 +114,26 @@ class Leaves:
         theirs = tree.names(other)
         if what == "state":
             raise StructureError(
-                f"`{self._who}`: the state belongs to other parameters than the updates {ours}; call "
-                f"`init(params)` again. In detail, {detail}"
+                f"`{self._who}`: the state belongs to other parameters than the updates {ours}; "
+                f"call `init(params)` again. In detail, {detail}"
             )
         raise StructureError(
-            f"`{self._who}`: `{what}` must have the structure of the updates; only the updates have "
-            f"{sorted(set(ours) - set(theirs))}, only `{what}` has {sorted(set(theirs) - set(ours))}. "
-            f"In detail, {detail}"
+            f"`{self._who}`: `{what}` must have the structure of the updates; only the updates "
+            f"have {sorted(set(ours) - set(theirs))}, only `{what}` has "
+            f"{sorted(set(theirs) - set(ours))}. In detail, {detail}"
         )
 
     def _check(self, i: int, g: Any, p: Any) -> None:
         if not isinstance(g, Tensor):
             raise LeafError(
-                f"`{self._who}`: the gradient of `{self._name(i)}` must be a tensor or None, got {g!r}."
+                f"`{self._who}`: the gradient of `{self._name(i)}` must be a tensor or None, got "
+                f"{g!r}."
             )
         if g.layout is not torch.strided:
             raise SparseGradientError(
-                f"`{self._who}` does not support sparse gradients, and that of `{self._name(i)}` is: "
-                "make it dense with `grad.to_dense()`, or build the embedding with `sparse=False`."
+                f"`{self._who}` does not support sparse gradients, and that of `{self._name(i)}` "
+                "is: make it dense with `grad.to_dense()`, or build the embedding with "
+                "`sparse=False`."
             )
         if p is not None and p.shape != g.shape:
             raise StructureError(
@@ -229,9 +231,7 @@ def _identities(p: Tensor) -> list[Any]:
     """What two places that hold the same tensor have in common; nothing more while tracing."""
     if torch.compiler.is_compiling():
         return []
-    keys: list[Any] = [id(p)]
     plain = type(p) in (Tensor, torch.nn.Parameter) and p.layout is torch.strided
-    if plain and not torch._C._functorch.is_functorch_wrapped_tensor(p) and p.numel():
-        if p.device.type != "meta" and torch._C._len_torch_dispatch_stack() == 0:
-            keys.append((p.device, p.data_ptr(), p.shape, p.stride()))
-    return keys
+    if not plain or is_traced(p) or p.is_meta or not p.numel():
+        return [id(p)]
+    return [id(p), (p.device, p.data_ptr(), p.shape, p.stride())]

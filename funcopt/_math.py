@@ -25,11 +25,13 @@ def is_concrete(x: Any) -> bool:
         return True
     if torch.compiler.is_compiling() or type(x) is not Tensor or x.requires_grad:
         return False
-    if x.device.type != "cpu" or x.dim() != 0:
-        return False
-    if torch._C._functorch.is_functorch_wrapped_tensor(x):
-        return False
-    return torch._C._len_torch_dispatch_stack() == 0
+    return x.device.type == "cpu" and x.dim() == 0 and not is_traced(x)
+
+
+def is_traced(x: Tensor) -> bool:
+    """Whether `x` is seen by `torch.func`, or by something else that watches every operation."""
+    wrapped = torch._C._functorch.is_functorch_wrapped_tensor(x)
+    return wrapped or torch._C._len_torch_dispatch_stack() > 0
 
 
 def number(x: Any) -> Any:

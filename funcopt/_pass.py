@@ -1,4 +1,4 @@
-"""One pass over a list of tensors: the scalars of every stage, and where sums over tensors are taken.
+"""One pass over a list of tensors: the scalars of every stage, and the sums over tensors.
 
 Authors of rules never see this. A `Node` holds the numbers of one stage for one update. Tensors
 that share the values of the hyperparameters and the clock form a `Bucket`; a pure update has one
@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from . import tree
-from ._errors import ExtraArgumentError
 from ._typing import Memory, Slots
+from .errors import ExtraArgumentError
 
 
 class State(NamedTuple):
@@ -118,7 +118,8 @@ class Node:
                 f"`update(updates, state, params, {missing[0]}=...)`."
             )
         extra = {k: v for k, v in given.items() if k in rule.extra}
-        return rule.conclude(Scalars(who, row), memory, total, **extra)
+        more, new = rule.conclude(Scalars(who, row), memory, total, **extra)
+        return more, new
 
 
 Reduce = Callable[[Node, list[Any]], None]

@@ -53,7 +53,8 @@ class Poisoned(PerTensor):
     def run(
         self, gs: list[Tensor], slots: list[Slots], ps: list[Tensor], node: Node, reduce: Reduce
     ) -> tuple[list[Tensor], list[Slots]]:
-        return _poisoned(self.inner).run(gs, slots, ps, node, reduce)
+        us, new = _poisoned(self.inner).run(gs, slots, ps, node, reduce)
+        return us, new
 
     def memory_after(self, node: Node) -> list[Memory]:
         return self.inner.memory_after(node)

@@ -18,10 +18,10 @@ from torch import Tensor
 from . import tree
 from ._apply import load_state_dict, state_dict
 from ._base import GradientTransformation, PerTensor, TensorRule
-from ._errors import ExtraArgumentError, LeafError, MissingParamsError
 from ._poison import Poisoned, Read
 from ._typing import Params, State, Updates
 from .combinators import hyperparams, walk, with_hyperparams
+from .errors import ExtraArgumentError, LeafError, MissingParamsError
 
 __tracebackhide__ = True  # pytest shows the caller's line
 

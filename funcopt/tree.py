@@ -1,4 +1,4 @@
-"""Trees of tensors: dicts, lists, tuples, named tuples, whatever optree has been taught, and leaves.
+"""Trees of tensors: dicts, lists, tuples, named tuples, and whatever optree has been taught.
 
 The only file that knows optree. `None` is a leaf here: it stands for a gradient that is not there.
 Dicts are walked in the order of their sorted keys, as JAX and optree do.
@@ -12,7 +12,7 @@ import optree
 import torch
 from torch import Tensor
 
-from ._errors import StructureError
+from .errors import StructureError
 
 NAMESPACE = "funcopt"
 
@@ -49,7 +49,7 @@ def names(tree: Any) -> list[str]:
     return ["/".join(str(key) for key in path) for path in paths]
 
 
-def map(fn: Callable[..., Any], tree: Any, *rest: Any) -> Any:  # noqa: A001
+def map(fn: Callable[..., Any], tree: Any, *rest: Any) -> Any:
     """`fn` of every leaf, and of what stands in its place in `rest`. `None` stays `None`.
 
     Raises:

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from .cases import CASES, PARAMS
 
 import funcopt as fo
 from funcopt import testing
+
+from .cases import CASES, PARAMS
 
 ids = {"argvalues": CASES, "ids": str}
 SMALL = {"w": PARAMS["a bare matrix"], "s": [PARAMS["a bare 0-d tensor"]]}

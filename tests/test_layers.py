@@ -10,7 +10,7 @@ import funcopt
 ROOT = pathlib.Path(funcopt.__file__).parent
 
 LAYERS = (
-    ("_record", "_errors", "_typing"),
+    ("_record", "errors", "_typing"),
     ("_check", "tree"),
     ("_math",),
     ("_pass", "_leaves"),

@@ -12,7 +12,9 @@ from funcopt import optim
 
 def model():
     torch.manual_seed(0)
-    return torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1)).double()
+    return torch.nn.Sequential(
+        torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1)
+    ).double()
 
 
 DATA = torch.linspace(-1, 1, 24, dtype=torch.float64).reshape(8, 3)

@@ -17,8 +17,8 @@ def adam(
 ) -> GradientTransformation:
     """Adam: `scale_by_adam`, with L2 regularisation.
 
-    The defaults are those of `torch.optim.Adam`, and so are the steps. With `decoupled_weight_decay`
-    it is `adamw`.
+    The defaults are those of `torch.optim.Adam`, and so are the steps. With
+    `decoupled_weight_decay` it is `adamw`.
 
     Raises:
         HyperparameterError: If a decay rate is outside [0, 1), or another number is negative.

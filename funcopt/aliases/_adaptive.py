@@ -55,8 +55,8 @@ def adagrad(
         HyperparameterError: If one of the numbers is negative.
 
     References:
-        Duchi et al., "Adaptive Subgradient Methods for Online Learning and Stochastic Optimization",
-        JMLR 2011. https://jmlr.org/papers/v12/duchi11a.html
+        Duchi et al., "Adaptive Subgradient Methods for Online Learning and Stochastic
+        Optimization", JMLR 2011. https://jmlr.org/papers/v12/duchi11a.html
     """
     return chain(
         add_decayed_weights(weight_decay),

@@ -15,7 +15,8 @@ def sgd(
 ) -> GradientTransformation:
     """SGD: `trace` of the gradients, with L2 regularisation.
 
-    The defaults are those of `torch.optim.SGD`, and so are the steps. A momentum of 0 takes no memory.
+    The defaults are those of `torch.optim.SGD`, and so are the steps. A momentum of 0 takes no
+    memory.
 
     Raises:
         HyperparameterError: If a number is negative.

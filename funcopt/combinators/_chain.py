@@ -6,10 +6,10 @@ from typing import Any
 from torch import Tensor
 
 from .._base import GradientTransformation, PerTensor
-from .._errors import HyperparameterError, StructureError
 from .._pass import Bucket, Members, Node, Reduce
 from .._record import call_repr
 from .._typing import Memory, Params, Slots, State, Updates
+from ..errors import HyperparameterError, StructureError
 
 
 class chain(PerTensor):
@@ -20,8 +20,9 @@ class chain(PerTensor):
         chain(a, chain(b, c)) == chain(chain(a, b), c) == chain(a, b, c)
 
     The state has one clock, and one entry per stage in its memory and in the slots of each tensor.
-    Gradients are widened once before the first stage and narrowed once after the last. A chain with a
-    stage that sees whole trees, such as `from_functions`, has instead the tuple of the stages' states.
+    Gradients are widened once before the first stage and narrowed once after the last. A chain with
+    a stage that sees whole trees, such as `from_functions`, has instead the tuple of the stages'
+    states.
 
     Raises:
         HyperparameterError: If a stage is not a transformation.
@@ -34,8 +35,8 @@ class chain(PerTensor):
         for stage in stages:
             if not isinstance(stage, GradientTransformation):
                 raise HyperparameterError(
-                    f"`chain`: expected gradient transformations, got {stage!r}. A pair of functions "
-                    "becomes one with `from_functions(init, update)`."
+                    f"`chain`: expected gradient transformations, got {stage!r}. A pair of "
+                    "functions becomes one with `from_functions(init, update)`."
                 )
             flat.extend(stage.stages if isinstance(stage, chain) else (stage,))
         object.__setattr__(self, "stages", tuple(flat))

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .._base import GradientTransformation
-from .._errors import HyperparameterError
 from .._typing import Scalar
+from ..errors import HyperparameterError
 
 
 def hyperparams(tx: GradientTransformation) -> dict[str, Scalar | tuple[Scalar, ...]]:
@@ -35,7 +35,8 @@ def with_hyperparams(
         values: New values by key of `hyperparams`, or by full path.
 
     Raises:
-        HyperparameterError: If `tx` has no hyperparameter of that name, or the value is out of range.
+        HyperparameterError: If `tx` has no hyperparameter of that name, or the value is out of
+        range.
     """
     places = _places(tx)
     by_path = {"/".join((*path, name)): (path, node, name) for path, node, name in places.values()}
@@ -44,8 +45,8 @@ def with_hyperparams(
         place = places.get(key) or by_path.get(key)
         if place is None:
             raise HyperparameterError(
-                f"`with_hyperparams`: there is no hyperparameter `{key}`; there are {list(places)}, "
-                f"by full path {list(by_path)}."
+                f"`with_hyperparams`: there is no hyperparameter `{key}`; there are "
+                f"{list(places)}, by full path {list(by_path)}."
             )
         path, _, name = place
         changes.setdefault(path, {})[name] = value

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from .._base import GradientTransformation
-from .._errors import HyperparameterError
 from ..combinators import chain, hyperparams
+from ..errors import HyperparameterError
 from ..transforms import scale_by_learning_rate
 from ._optimizer import Optimizer, Values
 
@@ -20,7 +20,7 @@ HINTS: Values = {
     "differentiable": False,
     "fused": None,
 }
-"""What torch's classes take besides. `foreach` and `fused` say how, not what: they change nothing."""
+"""What torch's classes take besides. `foreach` and `fused` say how, so they change nothing."""
 
 
 def optimizer_class(

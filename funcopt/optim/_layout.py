@@ -39,8 +39,9 @@ class Layout(NamedTuple):
 
     def dtype(self, key: str) -> torch.dtype | None:
         """The dtype of what is stored under `key`; `None` if that is not ours."""
-        return self.pack(self.slots, self.memory)[key].dtype if key in self.keys() else None
+        return self.pack(self.slots, self.memory)[key].dtype if key in self.keys else None
 
+    @property
     def keys(self) -> list[str]:
         return self.slot_keys + self.memory_keys
 
@@ -48,8 +49,8 @@ class Layout(NamedTuple):
 def layout(tx: PerTensor, p: Tensor) -> Layout:
     """The layout of the state that `tx` keeps for parameters such as `p`.
 
-    The first stage that has a quantity owns the bare name, as for hyperparameters, so checkpoints of
-    torch's classes load and ours load there.
+    The first stage that has a quantity owns the bare name, as for hyperparameters, so checkpoints
+    of torch's classes load and ours load there.
     """
     slots = map_slots(_to_meta, tx.init_slots(p.detach()))
     memory = map_slots(_to_meta, tx.init_memory(like([p])))

@@ -6,13 +6,12 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.optim.optimizer import _get_scalar_dtype
 
 from .. import _leaves, _pass
 from .._base import GradientTransformation, PerTensor
-from .._errors import HyperparameterError, SparseGradientError, StructureError
 from .._math import is_zero, number
 from ..combinators import chain, hyperparams, walk, with_hyperparams
+from ..errors import HyperparameterError, SparseGradientError, StructureError
 from ..transforms import scale_by_learning_rate
 from ._layout import STEP, UPDATES, Layout, layout
 
@@ -30,18 +29,18 @@ class Optimizer(torch.optim.Optimizer):
     own convention: a parameter without a gradient is skipped, and its step does not advance.
 
     Every hyperparameter of the chain, at any depth, stands in `param_groups` under its key in
-    `hyperparams`, is read at every step, and may differ between groups: so torch's schedulers work. A
-    chain without an `lr` gets ``lr = 1.0`` as a last factor, which schedulers then see as relative. A
-    hyperparameter that holds a schedule cannot be set from outside; the group shows the value that
-    the next step will use. One pass runs over all groups: a global norm spans them.
+    `hyperparams`, is read at every step, and may differ between groups: so torch's schedulers work.
+    A chain without an `lr` gets ``lr = 1.0`` as a last factor, which schedulers then see as
+    relative. A hyperparameter that holds a schedule cannot be set from outside; the group shows the
+    value that the next step will use. One pass runs over all groups: a global norm spans them.
 
     Each `state[p]` is a flat dict of tensors, named as torch names them, filled at the first step
     that needs it and updated in place.
 
     Args:
-        params: Tensors, named tensors or groups, as for any torch optimizer. Groups may set any key.
-        tx: The transformation; its signs must make it descend.
-        maximize: Ascend instead, by negating the gradients first. May differ between groups.
+        params: Tensors, named tensors or groups, as for any torch optimizer. Groups may set any
+        key. tx: The transformation; its signs must make it descend. maximize: Ascend instead, by
+        negating the gradients first. May differ between groups.
 
     Raises:
         HyperparameterError: If a value is out of range, or groups differ in more than numbers.
@@ -75,14 +74,7 @@ class Optimizer(torch.optim.Optimizer):
         self._keys = tuple(self._hyperparameters(defaults))
         self._schedules: list[Values] = []  # by group: the schedules behind its numbers
         self._shown: list[Values] = []  # by group: the numbers last written there
-        self._made: list[_Made] = []  # by group: the chain made of its values
-        if not isinstance(self._make({k: defaults[k] for k in self._keys}), PerTensor) or not (
-            self.tx.is_per_tensor()
-        ):
-            raise StructureError(
-                f"`{type(self).__name__}` runs tensor by tensor, and a stage of {self.tx!r} sees whole "
-                "trees. Use the pure form, or write that stage as a `TensorRule`."
-            )
+        self._made: dict[int, _Made] = {}  # by group: the chain made of its values
         super().__init__(params, defaults)
 
     # What a class made by `optimizer_class` does in another way.
@@ -95,30 +87,38 @@ class Optimizer(torch.optim.Optimizer):
         """The transformation with the values of a group."""
         return with_hyperparams(self.tx, values)
 
+    def _built(self, values: Values) -> PerTensor:
+        tx = self._make(values)
+        if not isinstance(tx, PerTensor) or not tx.is_per_tensor():
+            raise StructureError(
+                f"`{type(self).__name__}` runs tensor by tensor, and a stage of {self.tx!r} sees "
+                "whole trees. Use the pure form, or write that stage as a `TensorRule`."
+            )
+        return tx
+
     # Groups: the only truth for hyperparameters.
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         index = len(self.param_groups)
         values = {k: param_group.get(k, self.defaults[k]) for k in self._keys}
-        tx = self._make(values)  # checks the values before anything changes
-        if self._made:
-            self._check_structure(index, tx)
+        tx = self._built(values)  # checks the values before anything changes
+        self._check_structure(index, tx)
         super().add_param_group(param_group)
-        self._made.append(_Made(values, tx, {}))
+        self._made[index] = _Made(values, tx, {})
         scheduled = {k: v for k, v in values.items() if _has_schedule(v)}
         self._schedules.append(scheduled)
         self._shown.append({})
         self._show(index, self._updates())
 
     def _check_structure(self, index: int, tx: GradientTransformation) -> None:
-        first = walk(self._made[0].tx)
+        first = walk(self._group_tx(0).tx) if index else []
         for (path, a), (_, b) in zip(first, walk(tx), strict=False):
             fields = [f for f in a.__dict__ if f not in a.hyperparameters and f != "stages"]
             for name in fields:
                 if type(a) is not type(b) or a.__dict__[name] != b.__dict__[name]:
                     raise HyperparameterError(
-                        f"`{type(self).__name__}`: `{name}` of stage {'/'.join(path)} must be the same "
-                        f"in all groups, got {a.__dict__[name]!r} in group 0 and "
+                        f"`{type(self).__name__}`: `{name}` of stage {'/'.join(path)} must be the "
+                        f"same in all groups, got {a.__dict__[name]!r} in group 0 and "
                         f"{b.__dict__.get(name)!r} in group {index}: only numbers may differ."
                     )
 
@@ -130,7 +130,7 @@ class Optimizer(torch.optim.Optimizer):
 
     def _group_tx(self, index: int) -> "_Made":
         """The transformation of a group, made anew where a value has changed."""
-        group, made = self.param_groups[index], self._made[index]
+        group, made = self.param_groups[index], self._made.get(index)
         values = {}
         for key in self._keys:
             value = group[key]
@@ -138,19 +138,20 @@ class Optimizer(torch.optim.Optimizer):
                 if not _same(value, self._shown[index][key]):
                     raise HyperparameterError(
                         f"`{type(self).__name__}`: `{key}` of group {index} follows "
-                        f"{self._schedules[index][key]!r} and cannot be set, got {value!r}. Use the "
-                        "schedule or a scheduler, not both."
+                        f"{self._schedules[index][key]!r} and cannot be set, got {value!r}. Use "
+                        "the schedule or a scheduler, not both."
                     )
                 value = self._schedules[index][key]
             elif isinstance(value, Tensor) and value.dim() == 1:
                 value = value.squeeze(0)
             values[key] = value
-        if any(not _same(values[k], made.values.get(k)) for k in values):
-            keeps = all(_kind(values[k]) == _kind(made.values.get(k)) for k in values)
-            tx = self._make(values)
-            if not keeps:
+        if made is None or any(not _same(values[k], made.values[k]) for k in values):
+            tx, layouts = self._built(values), {}
+            if made is not None and all(_kind(values[k]) == _kind(made.values[k]) for k in values):
+                layouts = made.layouts
+            else:
                 self._check_structure(index, tx)
-            made = self._made[index] = _Made(values, tx, made.layouts if keeps else {})
+            made = self._made[index] = _Made(values, tx, layouts)
         return made
 
     # Stepping.
@@ -165,7 +166,8 @@ class Optimizer(torch.optim.Optimizer):
 
         Raises:
             SparseGradientError: If a gradient is sparse. Nothing is changed.
-            HyperparameterError: If a value in `param_groups` is out of range, or was set although it
+            HyperparameterError: If a value in `param_groups` is out of range, or was set although
+            it
                 follows a schedule. Nothing is changed.
         """
         loss = None
@@ -231,17 +233,17 @@ class Optimizer(torch.optim.Optimizer):
         if like not in made.layouts:
             made.layouts[like] = layout(made.tx, p)
         where = made.layouts[like]
-        old = self.state[p] if p in self.state else {}
+        old = self.state.get(p, {})
         stored, step = dict(old), old.get(STEP)
-        if any(key not in old for key in where.keys()):
+        if any(key not in old for key in where.keys):
             begun = where.pack(
                 made.tx.init_slots(p.detach()), made.tx.init_memory(_leaves.like([p]))
             )
             stored = {**begun, **old}
         if step is None:  # torch's SGD keeps no step: with slots there, this is not the first
             device = p.device if self.param_groups[index].get("capturable") else "cpu"
-            first = not any(key in old for key in where.keys())
-            step = torch.tensor(0.0 if first else 1.0, dtype=_get_scalar_dtype(), device=device)
+            first = not any(key in old for key in where.keys)
+            step = torch.tensor(0.0 if first else 1.0, dtype=_clock_dtype(), device=device)
         slots, memory = where.unpack(stored)
         return _Active(index, p, g, made.tx, where, slots, memory, step)
 
@@ -266,7 +268,7 @@ class Optimizer(torch.optim.Optimizer):
         if not any(self._schedules):
             return None
         kept = [s[UPDATES] for s in self.state.values() if isinstance(s, dict) and UPDATES in s]
-        return max(kept, key=float) if kept else torch.zeros((), dtype=_get_scalar_dtype())
+        return max(kept, key=float) if kept else torch.zeros((), dtype=_clock_dtype())
 
     # Saving and loading.
 
@@ -293,7 +295,7 @@ class Optimizer(torch.optim.Optimizer):
         for group in self.param_groups:
             for key, value in self.defaults.items():
                 group.setdefault(key, value)
-        self._made = [_Made({}, self.tx, {}) for _ in self.param_groups]
+        self._made = {}
         if "_loading" in self.__dict__:
             self._adopt(self._loading[-1])
 
@@ -343,10 +345,15 @@ def _as_created(
         dtype = where.dtype(key)
         if key in (STEP, UPDATES):
             device = p.device if group.get("capturable") else torch.device("cpu")
-            out[key] = torch.as_tensor(value, dtype=_get_scalar_dtype()).to(device, copy=True)
+            out[key] = torch.as_tensor(value, dtype=_clock_dtype()).to(device, copy=True)
         elif dtype is not None and value is not None:
             out[key] = torch.as_tensor(value).to(p.device, dtype, copy=True)
     return out
+
+
+def _clock_dtype() -> torch.dtype:
+    """The dtype of clocks, as torch's optimizers have it."""
+    return torch.promote_types(torch.get_default_dtype(), torch.float32)
 
 
 def _has_schedule(value: Any) -> bool:

@@ -4,10 +4,10 @@ import math
 from typing import Any
 
 from .. import _check
-from .._errors import HyperparameterError
 from .._math import clamp, where
 from .._record import Record
 from .._typing import Scalar
+from ..errors import HyperparameterError
 from ._shape import evaluated, like
 
 

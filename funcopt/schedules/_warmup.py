@@ -3,10 +3,10 @@
 from typing import Any, Literal
 
 from .. import _check
-from .._errors import HyperparameterError
 from .._math import where
 from .._record import Record
 from .._typing import Scalar
+from ..errors import HyperparameterError
 from ._cosine import cosine_decay
 from ._polynomial import linear
 from ._shape import between, evaluated, half_cosine, one_minus_root, progress, straight

@@ -28,13 +28,13 @@ class scale_by_adadelta(TensorRule):
         u = g sqrt(acc_delta + eps) / sqrt(square_avg + eps)
         acc_delta <- rho acc_delta + (1 - rho) u^2
 
-    u has the unit of the parameter, so the learning rate is a plain factor, 1 by default. Shapes: any.
-    Dtypes: slots in `slot_dtype`, else in that of the parameter.
+    u has the unit of the parameter, so the learning rate is a plain factor, 1 by default. Shapes:
+    any. Dtypes: slots in `slot_dtype`, else in that of the parameter.
 
     Args:
         rho: Decay rate of both means, in [0, 1).
-        eps: Added inside both roots; positive, or nothing ever moves, since `acc_delta` begins at 0.
-        slot_dtype: Storage dtype of the slots.
+        eps: Added inside both roots; positive, or nothing ever moves, since `acc_delta` begins at
+        0. slot_dtype: Storage dtype of the slots.
 
     Raises:
         HyperparameterError: If `rho` is outside [0, 1), or `eps` is negative.
@@ -58,7 +58,7 @@ class scale_by_adadelta(TensorRule):
         return AdadeltaSlots(zeros, zeros.clone())
 
     def prepare(self, step: Any, memory: Memory) -> dict[str, Any]:
-        return {"weight": 1 - self.rho}  # type: ignore[operator]
+        return {"weight": 1 - self.rho}
 
     def update_tensor(
         self, g: Tensor, slots: AdadeltaSlots, p: Tensor, s: Scalars

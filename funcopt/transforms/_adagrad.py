@@ -28,22 +28,21 @@ class scale_by_adagrad(TensorRule):
 
     With `eps_in_sqrt`, as in Optax, ``u = g / sqrt(sum + eps)``, and 0 where the sum is 0.
 
-    u has no unit and shrinks as 1 / sqrt(t) while gradients are steady. Shapes: any. Dtypes: `sum` in
-    `slot_dtype`, else in that of the parameter.
+    u has no unit and shrinks as 1 / sqrt(t) while gradients are steady. Shapes: any. Dtypes: `sum`
+    in `slot_dtype`, else in that of the parameter.
 
     Args:
         lr_decay: How fast the steps shrink besides, per step; not negative.
-        initial_accumulator_value: Where `sum` begins, in units of the gradient squared; not negative.
-        eps: In units of the gradient (with `eps_in_sqrt`: squared); not negative.
-        eps_in_sqrt: Add `eps` inside the root.
-        slot_dtype: Storage dtype of the sum.
+        initial_accumulator_value: Where `sum` begins, in units of the gradient squared; not
+        negative. eps: In units of the gradient (with `eps_in_sqrt`: squared); not negative.
+        eps_in_sqrt: Add `eps` inside the root. slot_dtype: Storage dtype of the sum.
 
     Raises:
         HyperparameterError: If one of the numbers is negative.
 
     References:
-        Duchi et al., "Adaptive Subgradient Methods for Online Learning and Stochastic Optimization",
-        JMLR 2011. https://jmlr.org/papers/v12/duchi11a.html
+        Duchi et al., "Adaptive Subgradient Methods for Online Learning and Stochastic
+        Optimization", JMLR 2011. https://jmlr.org/papers/v12/duchi11a.html
     """
 
     lr_decay: Scalar = 0.0
@@ -60,7 +59,7 @@ class scale_by_adagrad(TensorRule):
 
     def init_tensor(self, p: Tensor) -> AdagradSlots:
         zeros = torch.zeros_like(p, dtype=self.slot_dtype)
-        return AdagradSlots(zeros + self.initial_accumulator_value)  # type: ignore[operator]
+        return AdagradSlots(zeros + self.initial_accumulator_value)
 
     def prepare(self, step: Any, memory: Memory) -> dict[str, Any]:
         return {"shrink": 1 / (1 + (step - 1) * self.lr_decay)}

@@ -17,8 +17,8 @@ class clip(TensorRule):
 
         u = min(max(g, -clip_value), clip_value)
 
-    The same as `torch.nn.utils.clip_grad_value_`. Of a complex entry, the real and the imaginary part
-    are clipped.
+    The same as `torch.nn.utils.clip_grad_value_`. Of a complex entry, the real and the imaginary
+    part are clipped.
 
     Args:
         clip_value: The largest entry, in units of the gradient; positive.
@@ -44,8 +44,8 @@ class clip_by_global_norm(TensorRule):
         u    = g min(1, max_norm / (norm + eps))
 
     The same as `torch.nn.utils.clip_grad_norm_`, over all tensors that the stage sees: parameters
-    without a gradient count nothing, parameter groups are not clipped apart. The norm is computed in
-    at least float32. A gradient with NaN or infinite entries stays useless, as in torch.
+    without a gradient count nothing, parameter groups are not clipped apart. The norm is computed
+    in at least float32. A gradient with NaN or infinite entries stays useless, as in torch.
 
     Args:
         max_norm: The greatest length, in units of the gradient; positive.

@@ -14,9 +14,9 @@ class add_decayed_weights(TensorRule):
 
         u = g + weight_decay p
 
-    Before a stage that scales gradients this is L2 regularisation, as in `torch.optim.SGD` and `Adam`.
-    After it, the decay is decoupled, as in `AdamW`: the parameters shrink by ``lr weight_decay`` in
-    every step. At the number 0 the parameters are not needed.
+    Before a stage that scales gradients this is L2 regularisation, as in `torch.optim.SGD` and
+    `Adam`. After it, the decay is decoupled, as in `AdamW`: the parameters shrink by ``lr
+    weight_decay`` in every step. At the number 0 the parameters are not needed.
 
     Args:
         weight_decay: The share, in units of the update per unit of the parameter; not negative.

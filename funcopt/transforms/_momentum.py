@@ -7,10 +7,10 @@ from torch import Tensor
 
 from .. import _check
 from .._base import TensorRule
-from .._errors import StructureError
 from .._math import bias_correction, is_zero, mix, where
 from .._pass import Scalars
 from .._typing import Memory, Scalar, Slots
+from ..errors import StructureError
 
 
 class TraceSlots(NamedTuple):
@@ -63,7 +63,7 @@ class trace(TensorRule):
         return TraceSlots(torch.zeros_like(p, dtype=self.slot_dtype))
 
     def prepare(self, step: Any, memory: Memory) -> dict[str, Any]:
-        return {"share": where(step == 1, 1.0, 1 - self.dampening)}  # type: ignore[operator]
+        return {"share": where(step == 1, 1.0, 1 - self.dampening)}
 
     def update_tensor(
         self, g: Tensor, slots: TraceSlots, p: Tensor, s: Scalars
@@ -115,7 +115,7 @@ class ema(TensorRule):
 
     def prepare(self, step: Any, memory: Memory) -> dict[str, Any]:
         weight = bias_correction(self.decay, step) if self.debias else 1.0
-        return {"weight": 1 - self.decay, "correction": weight}  # type: ignore[operator]
+        return {"weight": 1 - self.decay, "correction": weight}
 
     def update_tensor(
         self, g: Tensor, slots: EmaSlots, p: Tensor, s: Scalars

@@ -27,8 +27,8 @@ class scale_by_rms(TensorRule):
         square_avg <- alpha square_avg + (1 - alpha) g^2
         u = g / (sqrt(square_avg) + eps)
 
-    With `centered`, the square of the mean gradient is subtracted under the root. With `eps_in_sqrt`,
-    as in Optax, the denominator is ``sqrt(square_avg + eps)``.
+    With `centered`, the square of the mean gradient is subtracted under the root. With
+    `eps_in_sqrt`, as in Optax, the denominator is ``sqrt(square_avg + eps)``.
 
     u has no unit. Shapes: any. Dtypes: slots in `slot_dtype`, else in that of the parameter.
 
@@ -63,7 +63,7 @@ class scale_by_rms(TensorRule):
         return RmsSlots(zeros, zeros.clone() if self.centered else ())
 
     def prepare(self, step: Any, memory: Memory) -> dict[str, Any]:
-        return {"weight": 1 - self.alpha}  # type: ignore[operator]
+        return {"weight": 1 - self.alpha}
 
     def update_tensor(
         self, g: Tensor, slots: RmsSlots, p: Tensor, s: Scalars

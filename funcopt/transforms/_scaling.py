@@ -58,7 +58,7 @@ class scale_by_learning_rate(TensorRule):
         _check.non_negative(self, "lr", self.lr)
 
     def prepare(self, step: Any, memory: Any) -> dict[str, Any]:
-        return {"factor": -self.lr if self.flip_sign else self.lr}  # type: ignore[operator]
+        return {"factor": -self.lr if self.flip_sign else self.lr}
 
     def update_tensor(self, g: Tensor, slots: Slots, p: Tensor, s: Scalars) -> tuple[Tensor, Slots]:
         return g * s.factor, slots

@@ -1,0 +1,269 @@
+"""Mistakes, and the sentence that each of them gets. Nothing is changed by a failed call."""
+
+import copy
+
+import pytest
+import torch
+
+import funcopt as fo
+from funcopt import optim
+
+W, B = torch.tensor([[1.0, 2.0]]), torch.tensor([3.0])
+PARAMS = {"w": W, "b": B}
+
+
+def updating(tx, grads, params=PARAMS, state=None, **extra):
+    return lambda: tx.update(grads, tx.init(PARAMS) if state is None else state, params, **extra)
+
+
+def stepping(set_up):
+    def step():
+        p = torch.nn.Parameter(torch.ones(2))
+        p.grad = torch.ones(2)
+        opt = optim.AdamW([p], lr=fo.constant(0.1))
+        set_up(opt, p)
+        opt.step()
+
+    return step
+
+
+def unscheduled(group):
+    p = torch.nn.Parameter(torch.ones(2))
+    optim.SGD([p], nesterov=True, momentum=0.9).add_param_group(group)
+
+
+def parameter():
+    return torch.nn.Parameter(torch.ones(1))
+
+
+MISTAKES = {
+    "a negative lr": (
+        lambda: fo.adamw(lr=-1.0),
+        ValueError,
+        "`scale_by_learning_rate`: `lr` must not be negative, got -1.0.",
+    ),
+    "a beta of 1": (
+        lambda: fo.scale_by_adam((0.9, 1.0)),
+        ValueError,
+        "`scale_by_adam`: `betas[1]` must lie in [0, 1), got 1.0.",
+    ),
+    "one beta": (
+        lambda: fo.adam(betas=0.9),
+        ValueError,
+        "`scale_by_adam`: `betas` must be a tuple of 2 numbers, got 0.9.",
+    ),
+    "a name for a number": (
+        lambda: fo.scale("fast"),
+        ValueError,
+        "`scale`: `factor` must be a number, a 0-d tensor or a schedule, got 'fast'.",
+    ),
+    "a vector for a number": (
+        lambda: fo.scale(torch.ones(3)),
+        ValueError,
+        "`scale`: `factor` must be a single number, got a tensor of shape (3,). Inside "
+        "`torch.func.vmap` each run sees its own 0-d tensor.",
+    ),
+    "a limit of zero": (
+        lambda: fo.clip_by_global_norm(0.0),
+        ValueError,
+        "`clip_by_global_norm`: `max_norm` must be positive, got 0.0.",
+    ),
+    "a schedule without steps": (
+        lambda: fo.cosine_decay(0.1, 0),
+        ValueError,
+        "`cosine_decay`: `decay_steps` must be a positive whole number of updates, got 0. A "
+        "schedule without steps is a `constant`.",
+    ),
+    "a pair of functions as a stage": (
+        lambda: fo.chain(fo.scale(1.0), (len, len)),
+        ValueError,
+        "`chain`: expected gradient transformations, got (<built-in function len>, <built-in "
+        "function len>). A pair of functions becomes one with `from_functions(init, update)`.",
+    ),
+    "no params": (
+        updating(fo.sgd(weight_decay=0.1), PARAMS, None),
+        ValueError,
+        "`add_decayed_weights` needs the parameters: call `update(updates, state, params)`.",
+    ),
+    "a gradient too few": (
+        updating(fo.adam(), {"w": W}),
+        ValueError,
+        "`chain`: the state belongs to other parameters than the updates ['w']; call "
+        "`init(params)` again.",
+    ),
+    "other params": (
+        updating(fo.adam(), PARAMS, {"w": W, "c": B}),
+        ValueError,
+        "`chain`: `params` must have the structure of the updates; only the updates have ['b'], "
+        "only `params` has ['c'].",
+    ),
+    "a gradient of another shape": (
+        updating(fo.adam(), {"w": W.T, "b": B}),
+        ValueError,
+        "`chain`: the gradient of `w` must have the parameter's shape (1, 2), got (2, 1).",
+    ),
+    "a number for a gradient": (
+        updating(fo.adam(), {"w": 1.0, "b": B}),
+        TypeError,
+        "`chain`: the gradient of `w` must be a tensor or None, got 1.0.",
+    ),
+    "a sparse gradient": (
+        updating(fo.sgd(), {"w": W.to_sparse(), "b": B}),
+        RuntimeError,
+        "`chain` does not support sparse gradients, and that of `w` is: make it dense with "
+        "`grad.to_dense()`, or build the embedding with `sparse=False`.",
+    ),
+    "the state of another transformation": (
+        updating(fo.adam(), PARAMS, state=()),
+        ValueError,
+        "`chain` got a state of type `tuple`, made by another transformation: call `init(params)` "
+        "on this one.",
+    ),
+    "momentum switched on behind the back of the state": (
+        updating(fo.trace(0.9), PARAMS, state=fo.trace(0.0).init(PARAMS)),
+        ValueError,
+        "`trace`: the state was made with a momentum of 0 and has no buffer; call `init(params)` "
+        "with the new momentum.",
+    ),
+    "an extra argument that nobody knows": (
+        updating(fo.adam(), PARAMS, value=1.0),
+        TypeError,
+        "`chain`: no stage knows the extra arguments ['value']; known here are [].",
+    ),
+    "an integer leaf": (
+        lambda: fo.adam().init({"bn": {"num_batches_tracked": torch.tensor(3)}}),
+        TypeError,
+        "`chain`: parameter `bn/num_batches_tracked` must be floating-point or complex, got "
+        "torch.int64. A `state_dict()` holds integer buffers; use "
+        "`dict(model.named_parameters())`.",
+    ),
+    "a leaf that is no tensor": (
+        lambda: fo.adam().init({"w": W, "activation": torch.relu}),
+        TypeError,
+        "`chain`: parameter `activation` must be a tensor, got <built-in method relu",
+    ),
+    "a tied tensor": (
+        lambda: fo.adam().init({"embedding": W, "head": W}),
+        ValueError,
+        "`chain`: parameters `embedding` and `head` are the same memory, and would be updated "
+        "twice. Keep one: `dict(model.named_parameters())` does.",
+    ),
+    "a tied view": (
+        lambda: fo.adam().init({"embedding": W, "head": W.view(1, 2)}),
+        ValueError,
+        "`chain`: parameters `embedding` and `head` are the same memory, and would be updated "
+        "twice. Keep one: `dict(model.named_parameters())` does.",
+    ),
+    "an unknown hyperparameter": (
+        lambda: fo.with_hyperparams(fo.sgd(), {"rate": 0.1}),
+        ValueError,
+        "`with_hyperparams`: there is no hyperparameter `rate`; there are ['weight_decay', "
+        "'momentum', 'dampening', 'lr'], by full path ['0/weight_decay', '1/momentum', "
+        "'1/dampening', '2/lr'].",
+    ),
+    "an update of another shape": (
+        lambda: fo.apply_updates({"w": W}, {"w": W.T}),
+        ValueError,
+        "`apply_updates`: an update of shape (2, 1) cannot be added to a parameter of shape "
+        "(1, 2).",
+    ),
+    "a checkpoint of another transformation": (
+        lambda: fo.load_state_dict(fo.trace(0.9).init(B), fo.state_dict(fo.ema(0.9).init(B))),
+        ValueError,
+        "`load_state_dict`: this state belongs to another transformation or to other parameters. "
+        "Missing: ['slots/momentum_buffer']. Unknown: ['slots/ema']. Of another shape: [].",
+    ),
+    "an optimizer around nothing": (
+        lambda: fo.Optimizer([parameter()], torch.optim.AdamW),
+        ValueError,
+        "`Optimizer`: `tx` must be a transformation such as `adamw(1e-3)`, got <class "
+        "'torch.optim.adamw.AdamW'>.",
+    ),
+    "an argument that torch does not know either": (
+        lambda: optim.SGD([parameter()], lr=0.1, betas=(0.9, 0.99)),
+        TypeError,
+        "`SGD`: got an unexpected keyword argument 'betas'; it is (params, lr=0.001, momentum=0, "
+        "dampening=0, weight_decay=0, nesterov=False, *, maximize=False, foreach=None, "
+        "differentiable=False, fused=None).",
+    ),
+    "a negative lr in one group": (
+        lambda: optim.SGD([{"params": [parameter()], "lr": -1.0}]),
+        ValueError,
+        "`scale_by_learning_rate`: `lr` must not be negative, got -1.0.",
+    ),
+    "groups that differ in more than numbers": (
+        lambda: unscheduled({"params": [parameter()], "nesterov": False}),
+        ValueError,
+        "`SGD`: `nesterov` of stage 1 must be the same in all groups, got True in group 0 and "
+        "False in group 1: only numbers may differ.",
+    ),
+    "a scheduler on top of a schedule": (
+        stepping(lambda opt, p: opt.param_groups[0].update(lr=0.5)),
+        ValueError,
+        "`AdamW`: `lr` of group 0 follows constant(0.1) and cannot be set, got 0.5. Use the "
+        "schedule or a scheduler, not both.",
+    ),
+    "a bad number set while training": (
+        stepping(lambda opt, p: opt.param_groups[0].update(betas=(0.9, 2.0))),
+        ValueError,
+        "`scale_by_adam`: `betas[1]` must lie in [0, 1), got 2.0.",
+    ),
+    "a sparse gradient in an optimizer": (
+        stepping(lambda opt, p: setattr(p, "grad", p.grad.to_sparse())),
+        RuntimeError,
+        "`AdamW` does not support sparse gradients, and that of parameter `0.0` is: build the "
+        "embedding with `sparse=False`.",
+    ),
+    "a class whose function has an argument without default": (
+        lambda: optim.optimizer_class("Mine", lambda lr, beta=0.9: fo.sgd(lr, beta)),
+        ValueError,
+        "`optimizer_class('Mine')`: ['lr'] must have a default: pass it as a keyword.",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_gets_its_sentence(mistake):
+    make, kind, sentence = MISTAKES[mistake]
+    with pytest.raises(kind) as caught:
+        make()
+    assert str(caught.value).startswith(sentence)
+
+
+def test_each_kind_of_mistake_is_a_type_of_its_own():
+    kinds = [kind for kind in vars(fo.errors).values() if isinstance(kind, type)]
+    assert len(kinds) >= 7
+    assert all(kind.__mro__[1] in (ValueError, TypeError, RuntimeError) for kind in kinds)
+
+
+def test_a_failed_step_changes_nothing():
+    a, b = (torch.nn.Parameter(torch.ones(2)) for _ in range(2))
+    opt = optim.AdamW([a, b])
+    a.grad = b.grad = torch.ones(2)
+    opt.step()
+    before = copy.deepcopy([a, b, opt.state_dict()])
+    b.grad = torch.ones(2).to_sparse()
+    with pytest.raises(RuntimeError):
+        opt.step()
+    b.grad = None
+    opt.param_groups[0]["lr"] = -1.0
+    with pytest.raises(ValueError, match="lr"):
+        opt.step()
+    opt.param_groups[0]["lr"] = 1e-3
+    assert str(before) == str([a, b, opt.state_dict()])
+
+
+def test_a_group_that_is_refused_is_not_added():
+    opt = optim.SGD([parameter()])
+    with pytest.raises(ValueError, match="lr"):
+        opt.add_param_group({"params": [parameter()], "lr": -1.0})
+    assert len(opt.param_groups) == 1
+    opt.param_groups[0]["params"][0].grad = torch.ones(1)
+    opt.step()
+
+
+def test_apply_updates_in_place_writes_all_or_nothing():
+    params = {"a": torch.ones(2), "b": torch.ones(2)}
+    with pytest.raises(ValueError, match="shape"):
+        fo.apply_updates_(params, {"a": torch.ones(2), "b": torch.ones(3)})
+    assert torch.equal(params["a"], torch.ones(2))
