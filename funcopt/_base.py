@@ -9,10 +9,10 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
-from . import _leaves, _pass
+from . import _leaves, _pass, tree
 from ._math import number
 from ._pass import Bucket, Members, Node, Reduce, Scalars
-from ._record import Record
+from ._record import Record, unchecked
 from ._typing import Memory, Params, Slots, State, Updates, is_hyperparameter
 from .errors import ExtraArgumentError, LeafError, StructureError
 
@@ -114,7 +114,12 @@ class PerTensor(GradientTransformation):
 
     def init(self, params: Params, *, capturable: bool = False) -> _pass.State:
         leaves, spec = _leaves.checked_params(type(self).__name__, params)
-        slots = [() if p is None else self.init_slots(p) for p in leaves]
+        names = tree.names(params)
+        self.check_names([(n, p) for n, p in zip(names, leaves, strict=True) if p is not None])
+        slots = [
+            () if p is None else self.init_slots(name, p)
+            for name, p in zip(names, leaves, strict=True)
+        ]
         like = _leaves.like(leaves)
         return _pass.State(
             step=torch.zeros((), dtype=torch.int64, device=like.device if capturable else "cpu"),
@@ -146,6 +151,8 @@ class PerTensor(GradientTransformation):
             which=[0] * len(leaves.gs),
             extra={k: v for k, v in extra.items() if k not in trees},
             tensor_extra={k: leaves.lift(k, v) for k, v in trees.items()},
+            names=leaves.names,
+            tensors=leaves.tensors,
         )
 
     def is_per_tensor(self) -> bool:
@@ -159,9 +166,12 @@ class PerTensor(GradientTransformation):
         """The extra arguments that are trees like the parameters."""
         return frozenset()
 
+    def check_names(self, params: Sequence[tuple[str | None, Tensor]]) -> None:
+        """Sees all parameters before the first is initialised; refuses what fits none of them."""
+
     @abstractmethod
-    def init_slots(self, p: Tensor) -> Slots:
-        """What is remembered of the parameter `p`."""
+    def init_slots(self, name: str | None, p: Tensor) -> Slots:
+        """What is remembered of the parameter `p`, whose name may not be known."""
 
     def init_memory(self, like: Tensor) -> Memory:
         """Scalars remembered from step to step, like the 0-d tensor `like`; none by default."""
@@ -290,13 +300,13 @@ class TensorRule(PerTensor):
     def params_needed_by(self) -> str | None:
         return type(self).__name__ if self.needs_params else None
 
-    def init_slots(self, p: Tensor) -> Slots:
+    def init_slots(self, name: str | None, p: Tensor) -> Slots:
         if not p.is_complex():
             return self.init_tensor(p)
         if not self.elementwise:
             raise LeafError(
-                f"`{type(self).__name__}` cannot take complex parameters, got one of shape "
-                f"{tuple(p.shape)}: its entries see one another. Split it with "
+                f"`{type(self).__name__}`: parameter `{name}` of shape {tuple(p.shape)} must not "
+                "be complex, since its entries see one another. Split it with "
                 "`torch.view_as_real`."
             )
         return _leaves.init_complex(self.init_tensor, p)
@@ -333,7 +343,7 @@ class TensorRule(PerTensor):
     def _evaluated(self, count: Any) -> Self:
         """A copy whose schedules have their values after `count` updates."""
         values = {k: _at(v, count) for k, v in self._numbers().items() if _has_schedule(v)}
-        return _unchecked(self, values) if values else self
+        return unchecked(self, values) if values else self
 
 
 class identity(TensorRule):
@@ -386,11 +396,3 @@ def _at(value: Any, count: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(_at(part, count) for part in value)
     return value(count) if callable(value) else value
-
-
-def _unchecked(record: Any, values: Mapping[str, Any]) -> Any:
-    """`record.replace(**values)` without the range checks: values of a schedule, maybe traced."""
-    made = object.__new__(type(record))
-    made.__dict__.update(record.__dict__)
-    made.__dict__.update(values)
-    return made

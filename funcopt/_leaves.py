@@ -77,6 +77,7 @@ class Leaves:
         self._old = leaves
         self.active = [i for i, g in enumerate(leaves) if g is not None]
         self._wide: list[torch.dtype] = []
+        self.tensors: list[Tensor] = []  # as they were given
         self.gs: list[Tensor] = []
         self.ps: list[Any] = []
         self.slots: list[Slots] = []
@@ -85,9 +86,15 @@ class Leaves:
             self._check(i, g, p)
             wide = compute_dtype(g, p, mine)
             self._wide.append(wide)
+            self.tensors.append(g if p is None else p)
             self.gs.append(lift(g, wide))
             self.ps.append(None if p is None else lift(p, wide))
             self.slots.append(lift_slots(mine, g, wide))
+
+    def names(self) -> list[str]:
+        """The paths of the tensors of this pass."""
+        names = tree.names(self._updates)
+        return [names[i] for i in self.active]
 
     def lift(self, name: str, values: Any) -> list[Tensor]:
         """An extra argument that is a tree like the parameters, for the tensors of this pass."""

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from . import tree
+from ._record import same, unchecked
 from ._typing import Memory, Slots
-from .errors import ExtraArgumentError
+from .errors import ExtraArgumentError, HyperparameterError
 
 
 class State(NamedTuple):
@@ -39,6 +40,21 @@ class Members(NamedTuple):
     which: Sequence[int]  # the bucket of each tensor
     extra: Mapping[str, Any]  # scalar arguments of `update`, such as the loss
     tensor_extra: Mapping[str, Sequence[Tensor]]  # arguments of `update` shaped like the parameters
+    names: Callable[[], Sequence[str | None]]  # found only if a stage chooses by name
+    tensors: Sequence[Tensor]  # the parameters as they were given, or the gradients
+
+    def among(self, chosen: Sequence[int]) -> tuple["Members", list[int]]:
+        """The chosen ones alone, and the buckets that they belong to, which count anew from 0."""
+        used = sorted({self.which[i] for i in chosen})
+        place = {bucket: k for k, bucket in enumerate(used)}
+        members = Members(
+            which=[place[self.which[i]] for i in chosen],
+            extra=self.extra,
+            tensor_extra={k: [v[i] for i in chosen] for k, v in self.tensor_extra.items()},
+            names=lambda: [self.names()[i] for i in chosen],
+            tensors=[self.tensors[i] for i in chosen],
+        )
+        return members, used
 
 
 class Scalars:
@@ -88,12 +104,18 @@ class Node:
             s = made[key]
             if wanted:
                 mine = {k: self.members.tensor_extra[k][i] for k in wanted}
-                s = Scalars(owner, {**self.rows[row], **mine})
+                s = Scalars(owner, {**vars(s), **mine})
             out.append(s)
         return out
 
     def conclude(self, total: Any) -> None:
         """Gives the rule what was measured, the same for all; its answers become scalars."""
+        if len(self.rules) > 1 and self.rules[0].memory_per == "tree":
+            rule, row = _common(self.rules, self.rows)
+            more, memory = self._conclude(rule, row, self.memory[0], total)
+            self.rows = [{**own, **more} for own in self.rows]
+            self.memory = [memory] * len(self.rules)
+            return
         rows = []
         for b, rule in enumerate(self.rules):
             more, self.memory[b] = self._conclude(rule, self.rows[b], self.memory[b], total)
@@ -120,6 +142,34 @@ class Node:
         extra = {k: v for k, v in given.items() if k in rule.extra}
         more, new = rule.conclude(Scalars(who, row), memory, total, **extra)
         return more, new
+
+
+class Different:
+    """A hyperparameter that differs between groups, where there is one answer for all of them."""
+
+    def __init__(self, owner: str, name: str) -> None:
+        self.__dict__["_say"] = (
+            f"`{owner}` has one memory for all parameters, so `{name}` must be the same in all "
+            "parameter groups."
+        )
+
+    def _fail(self, *args: Any, **kwargs: Any) -> Any:
+        raise HyperparameterError(self.__dict__["_say"])
+
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = _fail
+    __rtruediv__ = __pow__ = __rpow__ = __neg__ = __bool__ = __float__ = __eq__ = __ne__ = _fail
+    __lt__ = __le__ = __gt__ = __ge__ = __iter__ = __getitem__ = __len__ = _fail
+    __hash__ = object.__hash__
+    __torch_function__ = _fail
+
+
+def _common(rules: Sequence[Any], rows: Sequence[Mapping[str, Any]]) -> tuple[Any, dict[str, Any]]:
+    """A rule and a row that hold what is the same in all buckets."""
+    first, row = rules[0], dict(rows[0])
+    for name in first.hyperparameters:
+        if any(not same(getattr(rule, name), getattr(first, name)) for rule in rules[1:]):
+            row[name] = Different(type(first).__name__, name)
+    return unchecked(first, {name: row[name] for name in first.hyperparameters}), row
 
 
 Reduce = Callable[[Node, list[Any]], None]

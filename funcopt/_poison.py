@@ -5,8 +5,9 @@ from typing import Any
 
 from torch import Tensor
 
-from ._base import PerTensor, _unchecked
+from ._base import PerTensor
 from ._pass import Bucket, Members, Node, Reduce
+from ._record import unchecked
 from ._typing import Memory, Slots
 
 
@@ -35,8 +36,8 @@ class Poisoned(PerTensor):
 
     inner: PerTensor
 
-    def init_slots(self, p: Tensor) -> Slots:
-        return self.inner.init_slots(p)
+    def init_slots(self, name: str | None, p: Tensor) -> Slots:
+        return self.inner.init_slots(name, p)
 
     def init_memory(self, like: Tensor) -> Memory:
         return self.inner.init_memory(like)
@@ -64,4 +65,4 @@ def _poisoned(tx: Any) -> Any:
     children = tx.children()
     if children:
         tx = tx.with_children({k: _poisoned(child) for k, child in children.items()})
-    return _unchecked(tx, {name: _Poison() for name in tx.hyperparameters})
+    return unchecked(tx, {name: _Poison() for name in tx.hyperparameters})

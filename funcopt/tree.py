@@ -4,7 +4,7 @@ The only file that knows optree. `None` is a leaf here: it stands for a gradient
 Dicts are walked in the order of their sorted keys, as JAX and optree do.
 """
 
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -83,7 +83,9 @@ def dot(a: Any, b: Any) -> Tensor:
 
 def norm(tree: Any) -> Tensor:
     """The Euclidean norm of all entries together, in at least float32."""
-    return dot(tree, tree).sqrt()
+    squares = dot(tree, tree)
+    at_zero = squares == 0  # where the slope of the root is infinite, it is taken as 0
+    return torch.where(at_zero, 0.0, torch.where(at_zero, 1.0, squares).sqrt())
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
@@ -104,8 +106,10 @@ class _Eager:
     def flatten_up_to(self, tree: Any, /) -> list[Any]:
         try:
             return self._spec.flatten_up_to(tree)
-        except (ValueError, TypeError) as error:
-            raise StructureError(_difference(str(error))) from None
+        except (ValueError, TypeError):
+            # optree's message would print the values of all tensors.
+            _up_to(self._spec.unflatten([0] * self._spec.num_leaves), tree, ())
+            raise StructureError(f"{_DIFFERENT}.") from None
 
 
 class _Traced:
@@ -118,53 +122,73 @@ class _Traced:
         return _rebuild(self._tree, iter(leaves))
 
     def flatten_up_to(self, tree: Any, /) -> list[Any]:
-        return _up_to(self._tree, tree)
+        return _up_to(self._tree, tree, ())
 
 
-def _children(node: Any) -> list[tuple[Any, Any]] | None:
-    """Keys and subtrees in optree's order, or `None` if `node` is a leaf."""
-    if isinstance(node, OrderedDict):
-        return list(node.items())
-    if isinstance(node, dict):
-        return [(key, node[key]) for key in sorted(node)]
+_DIFFERENT = "two trees that belong together differ in structure"
+
+
+def _kind(node: Any) -> type | None:
+    """What `node` is, as far as two nodes have to agree on it; `None` for a leaf."""
+    if type(node) in (dict, OrderedDict, defaultdict):
+        return dict
     if isinstance(node, tuple) and hasattr(node, "_fields"):
-        return list(zip(node._fields, node, strict=True))
-    if isinstance(node, (tuple, list)):
-        return list(enumerate(node))
-    return None
+        return type(node)
+    return type(node) if type(node) in (tuple, list) else None
+
+
+def _children(node: Any) -> list[tuple[Any, Any]]:
+    """Keys and subtrees in optree's order."""
+    if _kind(node) is not dict:
+        return list(zip(getattr(node, "_fields", range(len(node))), node, strict=True))
+    if type(node) is OrderedDict:
+        return list(node.items())
+    try:
+        keys = sorted(node)
+    except TypeError:  # keys that cannot be compared, by type
+        keys = sorted(node, key=lambda key: (type(key).__qualname__, key))
+    return [(key, node[key]) for key in keys]
 
 
 def _walk(node: Any, path: tuple[Any, ...]) -> list[tuple[tuple[Any, ...], Any]]:
-    children = _children(node)
-    if children is None:
+    if _kind(node) is None:
         return [(path, node)]
-    return [found for key, child in children for found in _walk(child, (*path, key))]
+    return [found for key, child in _children(node) for found in _walk(child, (*path, key))]
 
 
 def _rebuild(node: Any, leaves: Iterator[Any]) -> Any:
-    children = _children(node)
-    if children is None:
+    kind = _kind(node)
+    if kind is None:
         return next(leaves)
-    made = {key: _rebuild(child, leaves) for key, child in children}
-    if isinstance(node, OrderedDict):
-        return OrderedDict(made)
-    if isinstance(node, dict):
-        return {key: made[key] for key in node}
-    if isinstance(node, tuple) and hasattr(node, "_fields"):
-        return type(node)(*made.values())
-    return type(node)(made.values())
+    made = {key: _rebuild(child, leaves) for key, child in _children(node)}
+    if kind is not dict:
+        return kind(*made.values()) if hasattr(node, "_fields") else kind(made.values())
+    ordered = {key: made[key] for key in node}
+    if type(node) is defaultdict:
+        return defaultdict(node.default_factory, ordered)
+    return OrderedDict(ordered) if type(node) is OrderedDict else ordered
 
 
-def _up_to(node: Any, other: Any) -> list[Any]:
-    children = _children(node)
-    if children is None:
+def _up_to(node: Any, other: Any, path: tuple[Any, ...]) -> list[Any]:
+    if _kind(node) is None:
         return [other]
-    others = _children(other)
-    if others is None or [key for key, _ in children] != [key for key, _ in others]:
-        raise StructureError(_difference(f"expected {type(node)}, got {type(other)}"))
-    pairs = zip(children, others, strict=True)
-    return [leaf for (_, a), (_, b) in pairs for leaf in _up_to(a, b)]
+    if _kind(node) is not _kind(other) or len(node) != len(other) or _keys(node) != _keys(other):
+        where = f" at `{'/'.join(str(key) for key in path)}`" if path else ""
+        raise StructureError(f"{_DIFFERENT}{where}: {_outline(node)} and {_outline(other)}.")
+    theirs = dict(_children(other))
+    return [
+        leaf for key, child in _children(node) for leaf in _up_to(child, theirs[key], (*path, key))
+    ]
 
 
-def _difference(detail: str) -> str:
-    return f"two trees that belong together differ in structure: {detail}"
+def _keys(node: Any) -> set[Any]:
+    return {key for key, _ in _children(node)}
+
+
+def _outline(node: Any) -> str:
+    """What `node` is, without what is in it."""
+    if _kind(node) is None:
+        return "None" if node is None else f"a leaf of type `{type(node).__name__}`"
+    if _kind(node) is dict:
+        return f"a dict with the keys {list(node)}"
+    return f"a {type(node).__name__} of {len(node)}"

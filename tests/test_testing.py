@@ -127,7 +127,7 @@ class falsely_elementwise(TensorRule):
 class taking_complex(TensorRule):
     elementwise = False
 
-    def init_slots(self, p):
+    def init_slots(self, name, p):
         return ()
 
     def update_tensor(self, g, slots, p, s):

@@ -101,8 +101,12 @@ class chain(PerTensor):
     def tensor_extra_names(self) -> frozenset[str]:
         return frozenset().union(*(stage.tensor_extra_names() for stage in self._rules))
 
-    def init_slots(self, p: Tensor) -> Slots:
-        return tuple(stage.init_slots(p) for stage in self._rules)
+    def check_names(self, params: Sequence[tuple[str | None, Tensor]]) -> None:
+        for stage in self._rules:
+            stage.check_names(params)
+
+    def init_slots(self, name: str | None, p: Tensor) -> Slots:
+        return tuple(stage.init_slots(name, p) for stage in self._rules)
 
     def init_memory(self, like: Tensor) -> Memory:
         return tuple(stage.init_memory(like) for stage in self._rules)

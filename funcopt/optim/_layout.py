@@ -46,13 +46,13 @@ class Layout(NamedTuple):
         return self.slot_keys + self.memory_keys
 
 
-def layout(tx: PerTensor, p: Tensor) -> Layout:
+def layout(tx: PerTensor, name: str | None, p: Tensor) -> Layout:
     """The layout of the state that `tx` keeps for parameters such as `p`.
 
     The first stage that has a quantity owns the bare name, as for hyperparameters, so checkpoints
     of torch's classes load and ours load there.
     """
-    slots = map_slots(_to_meta, tx.init_slots(p.detach()))
+    slots = map_slots(_to_meta, tx.init_slots(name, p.detach()))
     memory = map_slots(_to_meta, tx.init_memory(like([p])))
     per_rule = list(zip(tx.parts(slots), tx.parts(memory), strict=True))
     names = [(STEP, STEP), (UPDATES, UPDATES)]

@@ -200,7 +200,10 @@ class Optimizer(torch.optim.Optimizer):
             slots.append(_leaves.lift_slots(one.slots, one.g, wide))
         tx = active[0].tx
         tx.check_extra(extra)
-        node = tx.open(rows, _pass.Members(which, dict(extra), {}))
+        members = _pass.Members(
+            which, dict(extra), {}, lambda: [one.name for one in active], [one.p for one in active]
+        )
+        node = tx.open(rows, members)
         us, new = tx.run(gs, slots, ps, node, _pass.reduce)
         memories = tx.memory_after(node)
         after = None if updates is None else updates + 1
@@ -218,26 +221,29 @@ class Optimizer(torch.optim.Optimizer):
                 g = p.grad
                 if g is None or p in found:
                     continue
+                name = group["param_names"][j] if "param_names" in group else None
                 if g.layout is not torch.strided:
-                    name = group["param_names"][j] if "param_names" in group else f"{index}.{j}"
                     raise SparseGradientError(
                         f"`{type(self).__name__}` does not support sparse gradients, and that of "
-                        f"parameter `{name}` is: build the embedding with `sparse=False`."
+                        f"parameter `{name or f'{index}.{j}'}` is: build the embedding with "
+                        "`sparse=False`."
                     )
                 made = self._group_tx(index)
-                found[p] = self._entry(index, p, -g if group["maximize"] else g, made)
+                found[p] = self._entry(index, name, p, -g if group["maximize"] else g, made)
         return list(found.values())
 
-    def _entry(self, index: int, p: Tensor, g: Tensor, made: "_Made") -> "_Active":
+    def _entry(
+        self, index: int, name: str | None, p: Tensor, g: Tensor, made: "_Made"
+    ) -> "_Active":
         like = (p.shape, p.dtype, p.device, type(p))
         if like not in made.layouts:
-            made.layouts[like] = layout(made.tx, p)
+            made.layouts[like] = layout(made.tx, name, p)
         where = made.layouts[like]
         old = self.state.get(p, {})
         stored, step = dict(old), old.get(STEP)
         if any(key not in old for key in where.keys):
             begun = where.pack(
-                made.tx.init_slots(p.detach()), made.tx.init_memory(_leaves.like([p]))
+                made.tx.init_slots(name, p.detach()), made.tx.init_memory(_leaves.like([p]))
             )
             stored = {**begun, **old}
         if step is None:  # torch's SGD keeps no step: with slots there, this is not the first
@@ -245,7 +251,7 @@ class Optimizer(torch.optim.Optimizer):
             first = not any(key in old for key in where.keys)
             step = torch.tensor(0.0 if first else 1.0, dtype=_clock_dtype(), device=device)
         slots, memory = where.unpack(stored)
-        return _Active(index, p, g, made.tx, where, slots, memory, step)
+        return _Active(index, name, p, g, made.tx, where, slots, memory, step)
 
     def _commit(
         self, one: "_Active", u: Tensor, slots: Any, memory: Any, updates: Tensor | None
@@ -311,7 +317,7 @@ class Optimizer(torch.optim.Optimizer):
             for p, name in zip(mine["params"], saved["params"], strict=True):
                 stored = loaded["state"].get(name)
                 if isinstance(stored, dict) and stored:
-                    where = layout(self._group_tx(index).tx, p)
+                    where = layout(self._group_tx(index).tx, None, p)
                     self.state[p].update(_as_created(where, stored, p, mine))
 
 
@@ -327,6 +333,7 @@ class _Active(NamedTuple):
     """One parameter that takes part in a step."""
 
     group: int
+    name: str | None
     p: Tensor
     g: Tensor
     tx: PerTensor
