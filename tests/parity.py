@@ -1,0 +1,163 @@
+"""What is compared with Optax, and how far apart: ``python -m tests.parity`` prints the table."""
+
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import optax
+import torch
+
+import funcopt as fo
+
+SHAPES = [(), (1,), (7,), (5, 3), (2, 3, 4)]
+STEPS = 200
+SHARE = -0.01  # of the updates, by which the parameters move
+
+
+def slower(count):
+    """A schedule in plain arithmetic: Optax's own compute in float32."""
+    return 1.0 / (1.0 + 0.1 * count)
+
+
+class Row(NamedTuple):
+    """A transformation, and the expression that makes its equal in Optax."""
+
+    ours: fo.GradientTransformation
+    theirs: str
+
+    def __str__(self):
+        return self.theirs
+
+
+ROWS = [
+    # Plain arithmetic
+    Row(fo.identity(), "identity()"),
+    Row(fo.scale(-0.3), "scale(-0.3)"),
+    Row(fo.scale_by_sign(), "scale_by_sign()"),
+    Row(fo.scale_by_learning_rate(0.1), "scale_by_learning_rate(0.1)"),
+    Row(
+        fo.scale_by_learning_rate(0.1, flip_sign=False),
+        "scale_by_learning_rate(0.1, flip_sign=False)",
+    ),
+    Row(
+        fo.scale_by_learning_rate(slower),
+        "scale_by_learning_rate(slower)",
+    ),
+    Row(
+        fo.scale(slower),
+        "scale_by_schedule(slower)",
+    ),
+    Row(fo.add_decayed_weights(0.1), "add_decayed_weights(0.1)"),
+    Row(
+        fo.add_decayed_weights(slower),
+        "add_decayed_weights(slower)",
+    ),
+    Row(fo.clip(0.5), "clip(0.5)"),
+    Row(fo.clip_by_global_norm(1.0, eps=0.0), "clip_by_global_norm(1.0)"),
+    Row(fo.clip_by_global_norm(1e3, eps=0.0), "clip_by_global_norm(1e3)"),
+    # Sums and means
+    Row(fo.trace(0.9), "trace(0.9)"),
+    Row(fo.trace(0.9, nesterov=True), "trace(0.9, nesterov=True)"),
+    Row(fo.ema(0.9), "ema(0.9)"),
+    Row(fo.ema(0.9, debias=False), "ema(0.9, debias=False)"),
+    # Adam
+    Row(fo.scale_by_adam(), "scale_by_adam()"),
+    Row(fo.scale_by_adam((0.8, 0.95), eps=1e-3), "scale_by_adam(0.8, 0.95, eps=1e-3)"),
+    Row(fo.scale_by_adam(eps_root=1e-2), "scale_by_adam(eps_root=1e-2)"),
+    Row(fo.scale_by_adam(nesterov=True), "scale_by_adam(nesterov=True)"),
+    # Other adaptive scalings
+    Row(
+        fo.scale_by_adagrad(initial_accumulator_value=0.1, eps=1e-7, eps_in_sqrt=True),
+        "scale_by_rss()",
+    ),
+    Row(
+        fo.scale_by_adagrad(eps=1e-3, eps_in_sqrt=True),
+        "scale_by_rss(initial_accumulator_value=0.0, eps=1e-3)",
+    ),
+    Row(fo.scale_by_rms(0.9, eps_in_sqrt=True), "scale_by_rms()"),
+    Row(fo.scale_by_rms(0.99, eps=1e-3), "scale_by_rms(0.99, eps=1e-3, eps_in_sqrt=False)"),
+    Row(
+        fo.scale_by_rms(0.9, eps=1e-3, centered=True, eps_in_sqrt=True),
+        "scale_by_stddev(eps=1e-3)",
+    ),
+    Row(
+        fo.scale_by_rms(0.9, eps=1e-3, centered=True),
+        "scale_by_stddev(eps=1e-3, eps_in_sqrt=False)",
+    ),
+    Row(fo.scale_by_adadelta(), "scale_by_adadelta()"),
+    Row(fo.scale_by_adadelta(0.6, eps=1e-3), "scale_by_adadelta(0.6, eps=1e-3)"),
+    # Chains
+    Row(
+        fo.chain(
+            fo.clip_by_global_norm(1.0, eps=0.0),
+            fo.scale_by_adam(),
+            fo.add_decayed_weights(0.1),
+            fo.scale(-0.01),
+        ),
+        "chain(clip_by_global_norm(1.0), scale_by_adam(), add_decayed_weights(0.1), scale(-0.01))",
+    ),
+    Row(
+        fo.chain(fo.add_decayed_weights(0.1), fo.trace(0.9), fo.scale_by_learning_rate(0.1)),
+        "chain(add_decayed_weights(0.1), sgd(0.1, momentum=0.9))",
+    ),
+    Row(fo.adamw(0.01, weight_decay=0.1), "adamw(0.01, weight_decay=0.1)"),
+]
+
+
+def difference(row):
+    """The largest one in any update or parameter, as a share of the largest entry in the run."""
+    reference = eval(row.theirs, {**vars(optax), "slower": slower})
+    with jax.enable_x64(True):
+        pairs = list(zip(our_run(row.ours), their_run(reference), strict=True))
+    assert all(ours.dtype == theirs.dtype == np.float64 for ours, theirs in pairs)
+    return max(np.abs(ours - theirs).max() / np.abs(theirs).max() for ours, theirs in pairs)
+
+
+def beginning():
+    rng = np.random.default_rng(0)
+    return [rng.normal(size=shape) for shape in SHAPES]
+
+
+def gradients(params, t):
+    """They depend on the parameters, but pull them together, so that rounding does not grow."""
+    return [
+        p + np.sin(np.arange(p.size).reshape(p.shape) + 0.7 * t + i) for i, p in enumerate(params)
+    ]
+
+
+def our_run(tx):
+    """The updates and parameters of all steps, tensor by tensor."""
+    params = [torch.as_tensor(p) for p in beginning()]
+    state, steps = tx.init(params), []
+    for t in range(STEPS):
+        grads = [torch.as_tensor(g) for g in gradients([p.numpy() for p in params], t)]
+        updates, state = tx.update(grads, state, params)
+        params = fo.apply_updates(params, [SHARE * u for u in updates])
+        steps.append([x.numpy() for x in (*updates, *params)])
+    return [np.stack(column) for column in zip(*steps, strict=True)]
+
+
+def their_run(tx):
+    """The same, computed by JAX."""
+    update, apply_updates = jax.jit(tx.update), jax.jit(optax.apply_updates)
+    params = beginning()
+    state, steps = tx.init(params), []
+    for t in range(STEPS):
+        grads = gradients([np.asarray(p) for p in params], t)
+        updates, state = update(grads, state, params)
+        params = apply_updates(params, [SHARE * u for u in updates])
+        steps.append([np.asarray(x) for x in (*updates, *params)])
+    return [np.stack(column) for column in zip(*steps, strict=True)]
+
+
+def table():
+    """All rows in Markdown, with what was found."""
+    lines = ["| funcopt | Optax | largest difference |", "|---|---|---|"]
+    for row in ROWS:
+        ours = " ".join(repr(row.ours).split()).replace("( ", "(").replace(", )", ")")
+        lines.append(f"| `{ours}` | `{row.theirs}` | {difference(row):.0e} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(table())
