@@ -99,8 +99,8 @@ class cosine_restarts(Record):
             return first * (size - 1) / (growth - 1)
 
         cycle = floor(log(1 + step * (growth - 1) / first) / math.log(growth))
-        size = floor(growth**cycle + 0.5)
-        # Next to a restart, rounding may have led to the cycle before or after.
+        size = floor(growth**cycle + 0.5)  # a power may be off by a rounding
+        # Next to a restart, that of the logarithm may have led to the cycle before or after.
         size = where(step < begin(size), size / growth, size)
         size = where(step >= begin(size * growth), size * growth, size)
         return begin(size), first * size

@@ -1,0 +1,58 @@
+"""Every schedule, with each of its options: what the laws are tested on."""
+
+from funcopt.schedules import (
+    constant,
+    cosine_decay,
+    cosine_restarts,
+    exponential_decay,
+    join,
+    linear,
+    multi_step_decay,
+    one_cycle,
+    polynomial,
+    step_decay,
+    warmup_cosine_decay,
+    warmup_stable_decay,
+)
+
+SCHEDULES: list = [
+    constant(0.1),
+    linear(0.0, 0.1, 10),
+    linear(0.3, 0.1, 10, transition_begin=4),
+    polynomial(0.3, 0.1, 2.0, 10),
+    polynomial(0.3, 0.0, 0.5, 10, transition_begin=4),
+    exponential_decay(0.3, 10, 0.7),
+    exponential_decay(0.3, 10, 1.4, transition_begin=4),
+    exponential_decay(0.3, 10, 0.7, staircase=True),
+    exponential_decay(0.3, 10, 0.7, end_value=0.11),
+    exponential_decay(0.3, 1, 1e30, end_value=0.9),
+    step_decay(0.3, 7),
+    step_decay(0.3, 7, gamma=0.5),
+    multi_step_decay(0.3, (3, 10, 10, 17)),
+    multi_step_decay(0.3, (), gamma=0.5),
+    cosine_decay(0.3, 20),
+    cosine_decay(0.3, 20, end_value=0.1),
+    cosine_restarts(0.3, 7),
+    cosine_restarts(0.3, 3, t_mult=2, end_value=0.1),
+    one_cycle(0.3, 21),
+    one_cycle(0.3, 21, anneal="linear"),
+    one_cycle(0.3, 21, pct_start=0.4, div_factor=10.0, final_div_factor=100.0, three_phase=True),
+    one_cycle(0.3, 21, pct_start=0.02),
+    one_cycle(0.3, 21, pct_start=0.98, three_phase=True),
+    warmup_cosine_decay(0.0, 0.3, 5, 20),
+    warmup_cosine_decay(0.2, 0.3, 0, 20, end_value=0.1),
+    warmup_stable_decay(0.3, 5, 8, 10),
+    warmup_stable_decay(0.3, 5, 8, 10, init_value=0.1, end_value=0.01, shape="cosine"),
+    warmup_stable_decay(0.3, 0, 0, 10, shape="1-sqrt"),
+    join((linear(0.0, 0.3, 5), 0.3, cosine_restarts(0.3, 4)), (5, 11)),
+    join(
+        (exponential_decay(0.1, 1, 1e30), one_cycle(0.3, 9), polynomial(0.2, 0.1, 0.5, 9)), (1, 9)
+    ),
+    # A value may be a schedule.
+    linear(0.0, cosine_decay(0.3, 20), 5),
+]
+
+
+def name(case) -> str:
+    """What a case is called in a report."""
+    return repr(case).replace("\n", "").replace("    ", "")
