@@ -7,7 +7,7 @@ from torch import Tensor
 
 from . import tree
 from ._typing import Params, State, Updates
-from .errors import StructureError
+from .errors import LeafError, StructureError
 
 
 def apply_updates(params: Params, updates: Updates) -> Params:
@@ -17,8 +17,16 @@ def apply_updates(params: Params, updates: Updates) -> Params:
 
     Raises:
         StructureError: If the trees, or the shapes of two leaves, do not match.
+        LeafError: If a leaf cannot hold the sum: integers, or a real parameter a complex update.
     """
-    return tree.map(_applied, params, updates)
+    ps, spec = tree.flatten(params)
+    us = spec.flatten_up_to(updates)
+    pairs = list(zip(ps, us, strict=True))
+    for i, (p, u) in enumerate(pairs):
+        if p is not None and u is not None:
+            _check(params, i, p, u)
+    kept = (p if p is None or u is None else (p + u).to(p.dtype) for p, u in pairs)
+    return spec.unflatten(list(kept))
 
 
 @torch.no_grad()
@@ -58,9 +66,9 @@ def load_state_dict(state: State, loaded: dict[str, Tensor]) -> State:
     """
     names, (mine, spec) = tree.names(state), tree.flatten(state)
     reshaped = [
-        f"{name}: {tuple(loaded[name].shape)} instead of {tuple(x.shape)}"
+        f"{name}: {_form(loaded[name])} instead of {_form(x)}"
         for name, x in zip(names, mine, strict=True)
-        if name in loaded and loaded[name].shape != x.shape
+        if name in loaded and _form(loaded[name]) != _form(x)
     ]
     missing, unknown = sorted(set(names) - set(loaded)), sorted(set(loaded) - set(names))
     if missing or unknown or reshaped:
@@ -73,13 +81,20 @@ def load_state_dict(state: State, loaded: dict[str, Tensor]) -> State:
     )
 
 
-def _applied(p: Tensor, u: Any) -> Tensor:
-    if u is None:
-        return p
-    if p.shape != u.shape:
+def _form(x: Any) -> Any:
+    return tuple(x.shape) if isinstance(x, Tensor) else f"no tensor but {x!r}"
+
+
+def _check(params: Params, i: int, p: Any, u: Any) -> None:
+    """Refuses an update that the parameter cannot take."""
+    if not isinstance(u, Tensor) or not isinstance(p, Tensor) or p.shape != u.shape:
+        got = f"of shape {tuple(u.shape)}" if isinstance(u, Tensor) else repr(u)
         raise StructureError(
-            f"`apply_updates`: an update of shape {tuple(u.shape)} cannot be added to a parameter "
-            f"of shape {tuple(p.shape)}."
+            f"`apply_updates`: the update of `{tree.names(params)[i]}` must have the parameter's "
+            f"shape {tuple(p.shape) if isinstance(p, Tensor) else p!r}, got one {got}."
         )
-    applied: Tensor = (p + u).to(p.dtype)
-    return applied
+    if not p.is_complex() and (u.is_complex() or not p.is_floating_point()):
+        raise LeafError(
+            f"`apply_updates`: parameter `{tree.names(params)[i]}` of {p.dtype} cannot take an "
+            f"update of {u.dtype}: give it the update's dtype, or leave it out."
+        )

@@ -389,10 +389,10 @@ class from_functions(GradientTransformation):
 
 
 def _has_schedule(value: Any) -> bool:
-    return any(map(callable, value)) if isinstance(value, tuple) else callable(value)
+    return any(map(callable, value)) if isinstance(value, (tuple, list)) else callable(value)
 
 
 def _at(value: Any, count: Any) -> Any:
-    if isinstance(value, tuple):
+    if isinstance(value, (tuple, list)):
         return tuple(_at(part, count) for part in value)
     return value(count) if callable(value) else value

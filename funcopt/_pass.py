@@ -201,7 +201,7 @@ def _combine(how: str, parts: Sequence[Tensor]) -> Tensor:
 
 
 def _cast(value: Any, dtype: torch.dtype) -> Any:
-    if isinstance(value, tuple):
+    if isinstance(value, (tuple, list)):
         return tuple(_cast(v, dtype) for v in value)
     if isinstance(value, Tensor) and value.is_floating_point():
         return value.to(dtype)

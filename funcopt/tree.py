@@ -40,13 +40,16 @@ def leaves(tree: Any) -> list[Any]:
 
 
 def names(tree: Any) -> list[str]:
-    """The path of every leaf, `None` among them, such as ``layers/0/weight``."""
-    found = ["/".join(str(key) for key in path) for path, _ in _walk(tree, ())]
+    """The path of every leaf, `None` among them, such as ``layers/0/weight``.
+
+    In a key, ``/`` is written ``~1`` and ``~`` as ``~0``, so that no two leaves have one name.
+    """
+    found = [_joined(path) for path, _ in _walk(tree, ())]
     if torch.compiler.is_compiling() or len(found) == len(flatten(tree)[0]):
         return found
     # A kind of node that only optree has been taught.
     paths = optree.tree_paths(tree, none_is_leaf=True, namespace=NAMESPACE)
-    return ["/".join(str(key) for key in path) for path in paths]
+    return [_joined(path) for path in paths]
 
 
 def map(fn: Callable[..., Any], tree: Any, *rest: Any) -> Any:
@@ -173,12 +176,16 @@ def _up_to(node: Any, other: Any, path: tuple[Any, ...]) -> list[Any]:
     if _kind(node) is None:
         return [other]
     if _kind(node) is not _kind(other) or len(node) != len(other) or _keys(node) != _keys(other):
-        where = f" at `{'/'.join(str(key) for key in path)}`" if path else ""
+        where = f" at `{_joined(path)}`" if path else ""
         raise StructureError(f"{_DIFFERENT}{where}: {_outline(node)} and {_outline(other)}.")
     theirs = dict(_children(other))
     return [
         leaf for key, child in _children(node) for leaf in _up_to(child, theirs[key], (*path, key))
     ]
+
+
+def _joined(path: tuple[Any, ...]) -> str:
+    return "/".join(str(key).replace("~", "~0").replace("/", "~1") for key in path)
 
 
 def _keys(node: Any) -> set[Any]:

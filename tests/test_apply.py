@@ -14,11 +14,6 @@ FLOATS = [torch.bfloat16, torch.float16, torch.float32, torch.float64]
 SHAPES = [(), (1,), (5, 3)]
 
 
-def broken(why):
-    """What should hold and does not yet; a test that begins to pass is an error too."""
-    return pytest.mark.xfail(strict=True, reason=why)
-
-
 def random(dtype, shape=(1000,), seed=0):
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
@@ -108,8 +103,8 @@ def test_the_pure_form_is_differentiable_and_the_twin_leaves_no_trace():
 @pytest.mark.parametrize(
     ("updates", "complaint"),
     [
-        ([torch.ones(2), torch.ones(2)], r"update of shape \(2,\) .* parameter of shape \(3,\)"),
-        ([torch.ones(2), torch.ones(())], r"update of shape \(\) .* parameter of shape \(3,\)"),
+        ([torch.ones(2), torch.ones(2)], r"shape \(3,\), got one of shape \(2,\)"),
+        ([torch.ones(2), torch.ones(())], r"shape \(3,\), got one of shape \(\)"),
         ([torch.ones(2)], "differ in structure"),
         ((torch.ones(2), torch.ones(3)), "differ in structure"),
         ({"0": torch.ones(2), "1": torch.ones(3)}, "differ in structure"),
@@ -124,7 +119,6 @@ def test_an_update_that_does_not_fit_changes_nothing(updates, complaint):
         assert_identical(params, [torch.ones(2), torch.ones(3)])
 
 
-@broken("the error does not say where")
 def test_an_update_of_another_shape_is_named():
     with pytest.raises(StructureError, match="layers/0/weight"):
         fo.apply_updates(
@@ -132,21 +126,17 @@ def test_an_update_of_another_shape_is_named():
         )
 
 
-@broken("AttributeError: only the trees are compared, not the kinds of leaves")
 @pytest.mark.parametrize("update", [{"a": torch.ones(2)}, 1.0, [torch.ones(2)]], ids=str)
 def test_an_update_that_is_no_tensor_is_an_error_of_structure(update):
     with pytest.raises(StructureError):
         fo.apply_updates(torch.ones(2), update)
 
 
-@broken("the imaginary part is dropped with no more than a warning")
-@pytest.mark.filterwarnings("ignore:Casting complex values")
 def test_a_real_parameter_does_not_take_a_complex_update():
-    with pytest.raises(ValueError, match="complex"):
+    with pytest.raises(TypeError, match="complex"):
         fo.apply_updates(torch.ones(2), torch.ones(2, dtype=torch.complex64))
 
 
-@broken("the fraction is dropped")
 def test_an_integer_parameter_does_not_take_a_fraction():
     with pytest.raises((TypeError, ValueError), match="int64"):
         fo.apply_updates(torch.tensor([3]), torch.tensor([0.5]))
@@ -272,7 +262,6 @@ def test_a_state_moves_as_a_tree_of_tensors():
     assert tree.names(moved) == tree.names(trained())
 
 
-@broken("paths are joined by a slash, which a key may hold: one of the two tensors is lost")
 def test_two_parameters_never_have_the_same_key():
     params = {"a/b": torch.ones(2), "a": {"b": torch.ones(2)}}
     tx = fo.trace(0.9)
@@ -281,7 +270,6 @@ def test_two_parameters_never_have_the_same_key():
     assert_identical(fo.load_state_dict(state, fo.state_dict(state)), state)
 
 
-@broken("AttributeError: 'int' object has no attribute 'shape'")
 def test_what_is_no_tensor_is_refused_by_name():
     with pytest.raises(ValueError, match="step"):
         fo.load_state_dict(trained(), {**fo.state_dict(trained()), "step": 3})

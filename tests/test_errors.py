@@ -164,8 +164,8 @@ MISTAKES = {
     "an update of another shape": (
         lambda: fo.apply_updates({"w": W}, {"w": W.T}),
         ValueError,
-        "`apply_updates`: an update of shape (2, 1) cannot be added to a parameter of shape "
-        "(1, 2).",
+        "`apply_updates`: the update of `w` must have the parameter's shape (1, 2), got one of "
+        "shape (2, 1).",
     ),
     "a checkpoint of another transformation": (
         lambda: fo.load_state_dict(fo.trace(0.9).init(B), fo.state_dict(fo.ema(0.9).init(B))),

@@ -104,7 +104,6 @@ def test_labels_count_from_the_second_of_a_class():
     ]
 
 
-@pytest.mark.xfail(strict=True, reason="the second is called as the first, and lost")
 def test_keys_are_unique_even_where_a_class_is_named_as_a_label():
     parts = [("scale", "factor"), ("scale_2", "factor"), ("scale_2", "factor")]
     assert len(set(unique_keys(parts))) == 3
@@ -225,13 +224,11 @@ def test_an_unknown_key_is_an_error_that_lists_the_known_ones(key):
         assert known in message
 
 
-@pytest.mark.xfail(strict=True, reason="the later of the two wins, without a word")
 def test_one_number_cannot_be_given_two_values():
     with pytest.raises(HyperparameterError, match="max_norm"):
         fo.with_hyperparams(CHAIN, {"max_norm": 2.0, "0/max_norm": 3.0})
 
 
-@pytest.mark.xfail(strict=True, reason="a list is taken, but a schedule in it is not evaluated")
 def test_a_list_of_numbers_is_as_good_as_a_tuple():
     tx = fo.scale_by_adam(betas=[lambda count: 0.9, 0.999])
     assert last_update(tx, torch.ones(1)) == pytest.approx(1.0)

@@ -49,7 +49,12 @@ def with_hyperparams(
                 f"{list(places)}, by full path {list(by_path)}."
             )
         path, _, name = place
-        changes.setdefault(path, {})[name] = value
+        if name in changes.setdefault(path, {}):
+            raise HyperparameterError(
+                f"`with_hyperparams`: `{key}` and another key of {list(values)} name the same "
+                "hyperparameter: give it one value."
+            )
+        changes[path][name] = value
     return _changed(tx, (), changes)
 
 
@@ -59,6 +64,8 @@ def unique_keys(parts: Iterable[tuple[str, str]]) -> list[str]:
     keys = []
     for label, name in parts:
         key = name if name not in taken else f"{label}/{name}"
+        while key in taken:  # a class is called as the label of another
+            key += "_2"
         taken.add(key)
         keys.append(key)
     return keys

@@ -364,11 +364,11 @@ def _clock_dtype() -> torch.dtype:
 
 
 def _has_schedule(value: Any) -> bool:
-    return any(map(callable, value)) if isinstance(value, tuple) else callable(value)
+    return any(map(callable, value)) if isinstance(value, (tuple, list)) else callable(value)
 
 
 def _evaluated(value: Any, updates: Any) -> Any:
-    if isinstance(value, tuple):
+    if isinstance(value, (tuple, list)):
         return tuple(_evaluated(part, updates) for part in value)
     return number(value(number(updates))) if callable(value) else value
 
@@ -377,7 +377,7 @@ def _same(a: Any, b: Any) -> bool:
     """Whether two values are one, without a look into tensors."""
     if isinstance(a, Tensor) or isinstance(b, Tensor):
         return a is b
-    if isinstance(a, tuple) and isinstance(b, tuple):
+    if isinstance(a, (tuple, list)) and isinstance(b, (tuple, list)):
         return len(a) == len(b) and all(map(_same, a, b))
     return type(a) is type(b) and a == b
 
