@@ -246,6 +246,19 @@ def test_what_is_missing_unknown_and_reshaped_is_listed_in_one_error():
     assert_identical(state, TX.init(PARAMS))
 
 
+@pytest.mark.parametrize("change", ["missing", "unknown", "reshaped"])
+def test_one_difference_is_enough(change):
+    saved = fo.state_dict(trained())
+    if change == "missing":
+        del saved["step"]
+    elif change == "unknown":
+        saved["nonsense"] = torch.ones(())
+    else:
+        saved["step"] = torch.ones(1)
+    with pytest.raises(StructureError, match="step|nonsense"):
+        fo.load_state_dict(trained(), saved)
+
+
 def test_the_state_of_another_transformation_does_not_load():
     with pytest.raises(StructureError, match=r"Missing: .*Unknown: .*momentum_buffer"):
         fo.load_state_dict(fo.scale_by_adam().init(PARAMS), fo.state_dict(trained(fo.trace(0.9))))
