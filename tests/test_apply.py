@@ -255,7 +255,7 @@ def test_one_difference_is_enough(change):
         saved["nonsense"] = torch.ones(())
     else:
         saved["step"] = torch.ones(1)
-    with pytest.raises(StructureError, match="step|nonsense"):
+    with pytest.raises(StructureError, match=r"step|nonsense"):
         fo.load_state_dict(trained(), saved)
 
 
@@ -286,3 +286,40 @@ def test_two_parameters_never_have_the_same_key():
 def test_what_is_no_tensor_is_refused_by_name():
     with pytest.raises(ValueError, match="step"):
         fo.load_state_dict(trained(), {**fo.state_dict(trained()), "step": 3})
+
+
+# A state that belongs elsewhere
+
+TWO, THREE = torch.ones(2), torch.ones(3)
+
+
+@pytest.mark.xfail(strict=True, reason="AttributeError, IndexError, TypeError or RuntimeError")
+@pytest.mark.parametrize(
+    ("tx", "state", "grads"),
+    [
+        (fo.scale_by_adam(), fo.trace(0.9).init(TWO), TWO),
+        (fo.chain(fo.scale_by_adam(), fo.trace(0.9)), fo.scale_by_adam().init(TWO), TWO),
+        (fo.scale_by_adam(amsgrad=True), fo.scale_by_adam().init(TWO), TWO),
+        (fo.scale_by_rms(centered=True), fo.scale_by_rms().init(TWO), TWO),
+        (fo.scale_by_adam(), fo.scale_by_adam().init(TWO), THREE),
+        (fo.scale_by_adam(), fo.scale_by_adam().init(None), TWO),
+    ],
+    ids=["another rule", "a part of a chain", "no amsgrad", "not centered", "shape", "None"],
+)
+def test_a_state_that_does_not_fit_is_an_error_of_structure(tx, state, grads):
+    with pytest.raises(StructureError, match=r"init\(params\)"):
+        tx.update(grads, state)
+
+
+@pytest.mark.xfail(strict=True, reason="they are rounded to 0 without a word")
+def test_integer_gradients_are_refused():
+    tx = fo.clip_by_global_norm(1.0)
+    with pytest.raises(TypeError, match="int64"):
+        tx.update(torch.tensor([3, 4]), tx.init(TWO))
+
+
+@pytest.mark.xfail(strict=True, reason="TypeError: float * NoneType")
+def test_a_gradient_without_a_parameter_is_an_error_of_structure():
+    tx = fo.add_decayed_weights(0.1)
+    with pytest.raises(StructureError, match="`a`"):
+        tx.update({"a": TWO}, tx.init({"a": TWO}), {"a": None})
