@@ -9,15 +9,16 @@ from . import tree as tree
 from ._apply import apply_updates as apply_updates
 from ._apply import apply_updates_ as apply_updates_
 from ._apply import detach_state as detach_state
+from ._apply import eval_params as eval_params
 from ._apply import load_state_dict as load_state_dict
 from ._apply import state_dict as state_dict
 from ._base import GradientTransformation as GradientTransformation
 from ._base import TensorRule as TensorRule
 from ._base import from_functions as from_functions
 from ._base import identity as identity
-from ._math import select as select
 from ._pass import State as State
 from ._record import Record as Record
+from ._select import select as select
 from ._typing import Scalar as Scalar
 from ._typing import Schedule as Schedule
 
@@ -30,8 +31,16 @@ from .aliases import rmsprop as rmsprop
 from .aliases import sgd as sgd
 
 # Functions of transformations
+from .combinators import accumulate as accumulate
 from .combinators import chain as chain
+from .combinators import freeze as freeze
 from .combinators import hyperparams as hyperparams
+from .combinators import masked as masked
+from .combinators import norm_outlier as norm_outlier
+from .combinators import not_finite as not_finite
+from .combinators import partition as partition
+from .combinators import scheduled as scheduled
+from .combinators import skip_if as skip_if
 from .combinators import with_hyperparams as with_hyperparams
 
 # The stateful form
@@ -56,6 +65,7 @@ from .transforms import add_decayed_weights as add_decayed_weights
 from .transforms import clip as clip
 from .transforms import clip_by_global_norm as clip_by_global_norm
 from .transforms import ema as ema
+from .transforms import ema_of_params as ema_of_params
 from .transforms import scale as scale
 from .transforms import scale_by_adadelta as scale_by_adadelta
 from .transforms import scale_by_adagrad as scale_by_adagrad
@@ -63,4 +73,5 @@ from .transforms import scale_by_adam as scale_by_adam
 from .transforms import scale_by_learning_rate as scale_by_learning_rate
 from .transforms import scale_by_rms as scale_by_rms
 from .transforms import scale_by_sign as scale_by_sign
+from .transforms import set_to_zero as set_to_zero
 from .transforms import trace as trace

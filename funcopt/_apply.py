@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 
 from . import tree
-from ._typing import Params, State, Updates
+from ._base import PerTensor
+from ._pass import State as RuleState
+from ._typing import Params, Slots, State, Updates
 from .errors import LeafError, StructureError
 
 
@@ -43,6 +45,24 @@ def apply_updates_(params: Params, updates: Updates) -> None:
 def detach_state(state: State) -> State:
     """`state` without its history: what follows is not differentiated through what came before."""
     return tree.map(lambda x: x.detach() if isinstance(x, Tensor) else x, state)
+
+
+def eval_params(tx: PerTensor, state: RuleState, params: Params) -> Params:
+    """The parameters to evaluate the model with: an average where `tx` keeps one, else `params`.
+
+    A pure function: training goes on with `params` and `state` as they are.
+
+    Raises:
+        StructureError: If the state belongs to other parameters.
+    """
+    ps, spec = tree.flatten(params)
+    each = zip(tree.names(params), ps, spec.flatten_up_to(state.slots), strict=True)
+    return spec.unflatten([p if p is None else _eval(tx, name, p, own) for name, p, own in each])
+
+
+def _eval(tx: PerTensor, name: str, p: Tensor, slots: Slots) -> Tensor:
+    value = tx.eval_param(name, p, slots)
+    return value if value is p else value.to(p.dtype)
 
 
 def state_dict(state: State) -> dict[str, Tensor]:

@@ -28,6 +28,9 @@ class GradientTransformation(Record, ABC):
     hyperparameters: ClassVar[tuple[str, ...]] = ()
     """The fields annotated `Scalar`, or a tuple of it; found when the class is made."""
 
+    chooses: ClassVar[bool] = False
+    """It looks at names or kinds of parameters, so what becomes of one depends on them."""
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls.hyperparameters = tuple(
@@ -102,6 +105,11 @@ class GradientTransformation(Record, ABC):
         del children
         return self
 
+    def children_of(self, name: str | None, p: Tensor) -> dict[str, "GradientTransformation"]:
+        """Those of the children that may have to do with the parameter `p`."""
+        del name, p
+        return self.children()
+
 
 class PerTensor(GradientTransformation):
     """A transformation that works tensor by tensor; any number of them share one pass over memory.
@@ -121,11 +129,10 @@ class PerTensor(GradientTransformation):
             for name, p in zip(names, leaves, strict=True)
         ]
         like = _leaves.like(leaves)
-        return _pass.State(
-            step=torch.zeros((), dtype=torch.int64, device=like.device if capturable else "cpu"),
-            memory=self.init_memory(like),
-            slots=spec.unflatten(slots),
-        )
+        clock = (torch.zeros((), dtype=torch.int64), self.init_memory(like))
+        if capturable:
+            clock = tree.map(lambda x: x.to(like.device), clock)
+        return _pass.State(*clock, spec.unflatten(slots))
 
     def update(
         self, updates: Updates, state: State, params: Params | None = None, **extra: Any
@@ -157,6 +164,15 @@ class PerTensor(GradientTransformation):
 
     def is_per_tensor(self) -> bool:
         return True
+
+    metrics: ClassVar[tuple[str, ...]] = ()
+    """The scalars of a step that an optimizer shows, such as a norm."""
+
+    comes_last: ClassVar[bool] = False
+    """It looks at the step about to be made, so nothing may change the update after it."""
+
+    memory_per: ClassVar[Literal["clock", "tree"]] = "clock"
+    """Whether a parameter that joins late has a memory of its own, or shares that of the others."""
 
     def params_needed_by(self) -> str | None:
         """The name of the stage that cannot do without the parameters, if there is one."""
@@ -197,9 +213,26 @@ class PerTensor(GradientTransformation):
         """The memory of every bucket after `run`."""
         return node.memory
 
-    def parts(self, values: Any) -> list[tuple["PerTensor", Any]]:
-        """Slots, or a memory, split by the rule that each part belongs to, in order."""
-        return [(self, values)]
+    def eval_param(self, name: str | None, p: Tensor, slots: Slots) -> Tensor:
+        """The value of the parameter to evaluate the model with: itself, or an average."""
+        del name, slots
+        return p
+
+    def nodes(self, node: Node) -> list[tuple["PerTensor", Node]]:
+        """The stages that have run, each with its node, in order."""
+        return [(self, node)]
+
+    def slot_parts(self, slots: Slots, name: str | None, p: Tensor) -> list["Part"]:
+        """The slots of `p`, split by the stage that each part belongs to, in order."""
+        return [(self, slots)]
+
+    def memory_parts(self, memory: Memory, name: str | None, p: Tensor) -> list["Part"]:
+        """The memory that `p` depends on, split by the same stages in the same order."""
+        return [(self, memory)]
+
+
+Part = tuple[PerTensor, Any]
+"""A stage, and the named tuple that is its own; ``()`` if it has none."""
 
 
 class TensorRule(PerTensor):
@@ -235,9 +268,6 @@ class TensorRule(PerTensor):
 
     measure_per: ClassVar[Literal["tree", "tensor"]] = "tree"
     """Whether `conclude` gets one total for all tensors, or each tensor's own."""
-
-    memory_per: ClassVar[Literal["clock", "tree"]] = "clock"
-    """Whether a parameter that joins late has a memory of its own, or shares that of the others."""
 
     tensor_extra: ClassVar[tuple[str, ...]] = ()
     """Extra arguments of `update` that are trees like the parameters; `s` has this tensor's."""
@@ -286,6 +316,11 @@ class TensorRule(PerTensor):
     def update_tensor(self, g: Tensor, slots: Slots, p: Tensor, s: Scalars) -> tuple[Tensor, Slots]:
         """The update of one tensor and its new slots, none of them a tensor that was passed in."""
 
+    def eval_tensor(self, p: Tensor, slots: Slots) -> Tensor:
+        """The value of `p` to evaluate the model with, where it is not `p` itself."""
+        del slots
+        return p
+
     # The lift: authors need not read on.
 
     def extra_names(self) -> frozenset[str] | None:
@@ -296,6 +331,9 @@ class TensorRule(PerTensor):
 
     def turns_sign(self) -> bool:
         return False
+
+    def eval_param(self, name: str | None, p: Tensor, slots: Slots) -> Tensor:
+        return self.eval_tensor(p, slots)
 
     def params_needed_by(self) -> str | None:
         return type(self).__name__ if self.needs_params else None

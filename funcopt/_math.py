@@ -12,8 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import tree
-
 
 def is_concrete(x: Any) -> bool:
     """Whether Python may look at the value of `x`: a number, or a plain 0-d tensor on the CPU.
@@ -42,19 +40,6 @@ def number(x: Any) -> Any:
 def is_zero(x: Any) -> bool:
     """Whether `x` is a Python number that is zero: then what it multiplies can be left out."""
     return not isinstance(x, Tensor) and not callable(x) and x == 0
-
-
-def select(flag: Any, yes: Any, no: Any) -> Any:
-    """`yes` where `flag` holds, else `no`; each is a tree, or a function of nothing that makes one.
-
-    Where the flag can be looked at, only the chosen one is made, so rare work is skipped. Else both
-    are made and `torch.where` chooses, so nothing synchronises and all of it can be traced.
-    """
-    if is_concrete(flag):
-        chosen = yes if flag else no
-        return chosen() if callable(chosen) else chosen
-    yes, no = (branch() if callable(branch) else branch for branch in (yes, no))
-    return tree.map(lambda a, b: torch.where(flag, a, b), yes, no)
 
 
 def widen(dtype: torch.dtype) -> torch.dtype:

@@ -27,3 +27,7 @@ class ExtraArgumentError(TypeError):
 
 class SparseGradientError(RuntimeError):
     """A sparse gradient reached a rule that cannot take one."""
+
+
+class LabelError(ValueError):
+    """A parameter has no label, a label no transformation, or a pattern fits no parameter."""

@@ -63,7 +63,7 @@ def is_a_value(tx: GradientTransformation, params: Params, **extra: Any) -> None
     _require(tx, copy == tx and hash(copy) == hash(tx), "does not equal its pickled copy")
     names: dict[str, Any] = {"torch": torch, "float": float}
     for _, node in walk(tx):
-        for part in (type(node), *filter(callable, vars(node).values())):
+        for part in (type(node), *_functions(list(vars(node).values()))):
             names |= vars(sys.modules[part.__module__])
     for module in ("funcopt.transforms", "funcopt.schedules", "funcopt.combinators"):
         names |= vars(sys.modules[module])
@@ -109,7 +109,7 @@ def leaves_out_what_has_no_gradient(
 ) -> None:
     """A `None` gradient keeps the slots, gives `None`, and counts nothing elsewhere."""
     ps = tree.leaves(params)
-    if len(ps) < 2 or extra:
+    if len(ps) < 2 or extra or _chooses(tx):
         return
     grads = gradients(ps, 0)
     grads[0] = None
@@ -124,7 +124,7 @@ def leaves_out_what_has_no_gradient(
 
 def treats_tensors_apart(tx: GradientTransformation, params: Params, **extra: Any) -> None:
     """Without a measure over the tree, tensors updated at once or one by one come out the same."""
-    if extra or any(_couples(node) for _, node in walk(tx)):
+    if extra or _chooses(tx) or any(_couples(node) for _, node in walk(tx)):
         return
     ps = tree.leaves(params)
     together = train(tx, ps, 3)
@@ -176,7 +176,7 @@ def saves_and_loads(tx: GradientTransformation, params: Params, **extra: Any) ->
 def takes_complex_as_two_reals(tx: GradientTransformation, params: Params, **extra: Any) -> None:
     """An elementwise transformation sees a complex tensor as two reals; others refuse it."""
     rules = _rules(tx)
-    if extra or rules is None:
+    if extra or rules is None or _chooses(tx):
         return
     ps = [torch.complex(p.to(torch.float64), 1 + p.to(torch.float64)) for p in tree.leaves(params)]
     if not all(rule.elementwise for rule in rules):
@@ -197,7 +197,7 @@ def takes_complex_as_two_reals(tx: GradientTransformation, params: Params, **ext
 def is_elementwise_if_it_says_so(tx: GradientTransformation, params: Params, **extra: Any) -> None:
     """Where all rules are `elementwise`, tensors cut in two come out as the halves of the whole."""
     rules = _rules(tx)
-    if extra or rules is None or not all(rule.elementwise for rule in rules):
+    if extra or rules is None or _chooses(tx) or not all(rule.elementwise for rule in rules):
         return
     if any(rule.measures and rule.measure_per == "tensor" for rule in rules):
         return
@@ -353,6 +353,20 @@ def _rules(tx: GradientTransformation) -> list[TensorRule] | None:
     if not tx.is_per_tensor():
         return None
     return [node for _, node in walk(tx) if isinstance(node, TensorRule)]
+
+
+def _chooses(tx: GradientTransformation) -> bool:
+    """Whether it treats parameters by name or kind: then they cannot be renamed or reshaped."""
+    return any(node.chooses for _, node in walk(tx))
+
+
+def _functions(value: Any) -> list[Any]:
+    """The functions in a field."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, (tuple, list)):
+        return [found for part in value for found in _functions(part)]
+    return [value] if callable(value) else []
 
 
 def _cut(tensors: Sequence[Tensor]) -> list[Tensor]:

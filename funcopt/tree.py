@@ -12,6 +12,7 @@ import optree
 import torch
 from torch import Tensor
 
+from ._math import sqrt
 from .errors import StructureError
 
 NAMESPACE = "funcopt"
@@ -86,9 +87,7 @@ def dot(a: Any, b: Any) -> Tensor:
 
 def norm(tree: Any) -> Tensor:
     """The Euclidean norm of all entries together, in at least float32."""
-    squares = dot(tree, tree)
-    at_zero = squares == 0  # where the slope of the root is infinite, it is taken as 0
-    return torch.where(at_zero, 0.0, torch.where(at_zero, 1.0, squares).sqrt())
+    return sqrt(dot(tree, tree))
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:

@@ -11,9 +11,9 @@ ROOT = pathlib.Path(funcopt.__file__).parent
 
 LAYERS = (
     ("_record", "errors", "_typing"),
-    ("_check", "tree"),
-    ("_math",),
-    ("_pass", "_leaves"),
+    ("_check", "_math"),
+    ("tree",),
+    ("_select", "_pass", "_leaves"),
     ("_base", "_apply"),
     ("schedules", "transforms"),
     ("combinators",),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch._subclasses import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from funcopt import _math
+from funcopt import _math, select
 
 double = torch.float64
 
@@ -174,10 +174,10 @@ def never():
 
 @pytest.mark.parametrize("flag", [True, torch.tensor(True)], ids=["bool", "tensor"])
 def test_of_a_concrete_flag_only_the_chosen_branch_is_made(flag):
-    assert _math.select(flag, lambda: "made", never) == "made"
+    assert select(flag, lambda: "made", never) == "made"
     opposite = not flag if isinstance(flag, bool) else ~flag
-    assert _math.select(opposite, never, lambda: "made") == "made"
-    assert _math.select(flag, "ready", never) == "ready"
+    assert select(opposite, never, lambda: "made") == "made"
+    assert select(flag, "ready", never) == "ready"
 
 
 def ones():
@@ -190,7 +190,7 @@ def twos():
 
 def test_under_vmap_each_run_takes_its_own_branch():
     flags = torch.tensor([True, False])
-    out = torch.func.vmap(lambda flag: _math.select(flag, ones, twos)["a"])(flags)
+    out = torch.func.vmap(lambda flag: select(flag, ones, twos)["a"])(flags)
     assert out.tolist() == [1.0, 2.0]
 
 
@@ -198,7 +198,7 @@ def test_while_compiling_both_branches_are_in_one_graph():
     torch.compiler.reset()
     graphs = torch._dynamo.testing.CompileCounter()
     choose = torch.compile(
-        lambda flag: _math.select(flag, ones, twos), backend=graphs, fullgraph=True
+        lambda flag: select(flag, ones, twos), backend=graphs, fullgraph=True
     )
     assert choose(torch.tensor(True)) == ones()
     assert choose(torch.tensor(False)) == twos()
@@ -207,7 +207,7 @@ def test_while_compiling_both_branches_are_in_one_graph():
 
 def test_a_flag_that_autograd_follows_does_not_lose_the_slope_of_the_branch():
     x = torch.tensor(2.0, requires_grad=True)
-    out = _math.select(x > 1, lambda: x * 3, lambda: x * 5)
+    out = select(x > 1, lambda: x * 3, lambda: x * 5)
     assert torch.autograd.grad(out, x)[0] == 3
 
 

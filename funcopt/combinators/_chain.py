@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .._base import GradientTransformation, PerTensor
+from .._base import GradientTransformation, Part, PerTensor
 from .._pass import Bucket, Members, Node, Reduce
 from .._record import call_repr
 from .._typing import Memory, Params, Slots, State, Updates
@@ -137,6 +137,19 @@ class chain(PerTensor):
         kids = [s.memory_after(kid) for s, kid in zip(self._rules, node.kids, strict=True)]
         return list(zip(*kids, strict=True)) if kids else [()]
 
-    def parts(self, values: Any) -> list[tuple[PerTensor, Any]]:
-        each = zip(self._rules, values, strict=True)
-        return [part for stage, own in each for part in stage.parts(own)]
+    def slot_parts(self, slots: Slots, name: str | None, p: Tensor) -> list[Part]:
+        each = zip(self._rules, slots, strict=True)
+        return [part for stage, own in each for part in stage.slot_parts(own, name, p)]
+
+    def memory_parts(self, memory: Memory, name: str | None, p: Tensor) -> list[Part]:
+        each = zip(self._rules, memory, strict=True)
+        return [part for stage, own in each for part in stage.memory_parts(own, name, p)]
+
+    def eval_param(self, name: str | None, p: Tensor, slots: Slots) -> Tensor:
+        for stage, own in zip(self._rules, slots, strict=True):
+            p = stage.eval_param(name, p, own)
+        return p
+
+    def nodes(self, node: Node) -> list[tuple[PerTensor, Node]]:
+        each = zip(self._rules, node.kids, strict=True)
+        return [found for stage, kid in each for found in stage.nodes(kid)]

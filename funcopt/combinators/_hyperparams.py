@@ -8,12 +8,16 @@ path (``1/inner/eps``) always works too. Parameter groups and checkpoints use th
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from torch import Tensor
+
 from .._base import GradientTransformation
 from .._typing import Scalar
 from ..errors import HyperparameterError
 
 
-def hyperparams(tx: GradientTransformation) -> dict[str, Scalar | tuple[Scalar, ...]]:
+def hyperparams(
+    tx: GradientTransformation, of: tuple[str | None, Tensor] | None = None
+) -> dict[str, Scalar | tuple[Scalar, ...]]:
     """The numbers that `tx` is made of, in order, by name.
 
         >>> hyperparams(chain(clip_by_global_norm(1.0), scale_by_adam(), scale(-0.1)))
@@ -21,8 +25,10 @@ def hyperparams(tx: GradientTransformation) -> dict[str, Scalar | tuple[Scalar, 
          'eps_root': 0.0, 'factor': -0.1}
 
     Values may be tensors, to differentiate through or to `torch.func.vmap` over, and schedules.
+    With a parameter `of`, by name and tensor, only those that have to do with it: inside a
+    `partition`, those of its own branch.
     """
-    return {key: getattr(node, name) for key, (_, node, name) in _places(tx).items()}
+    return {key: getattr(node, name) for key, (_, node, name) in _places(tx, of).items()}
 
 
 def with_hyperparams(
@@ -83,19 +89,31 @@ def labels(nodes: Iterable[GradientTransformation]) -> list[str]:
 
 
 def walk(
-    tx: GradientTransformation, path: tuple[str, ...] = ()
+    tx: GradientTransformation,
+    path: tuple[str, ...] = (),
+    of: tuple[str | None, Tensor] | None = None,
 ) -> list[tuple[tuple[str, ...], GradientTransformation]]:
-    """`tx` and all that it is made of, with their paths, in order."""
+    """`tx` and all that it is made of, with their paths, in order.
+
+    With a parameter `of`, by name and tensor, only what has to do with it.
+    """
     found = [(path, tx)]
-    for key, child in tx.children().items():
-        found += walk(child, (*path, key))
+    for key, child in (tx.children() if of is None else tx.children_of(*of)).items():
+        found += walk(child, (*path, key), of)
     return found
 
 
+def paths(
+    tx: GradientTransformation, of: tuple[str | None, Tensor] | None = None
+) -> dict[str, str]:
+    """The full path of every hyperparameter, by key; with `of`, of those of one parameter."""
+    return {key: "/".join((*path, name)) for key, (path, _, name) in _places(tx, of).items()}
+
+
 def _places(
-    tx: GradientTransformation,
+    tx: GradientTransformation, of: tuple[str | None, Tensor] | None = None
 ) -> dict[str, tuple[tuple[str, ...], GradientTransformation, str]]:
-    nodes = walk(tx)
+    nodes = walk(tx, of=of)
     places, parts = [], []
     for label, (path, node) in zip(labels(node for _, node in nodes), nodes, strict=True):
         for name in node.hyperparameters:

@@ -8,10 +8,9 @@ from typing import Any
 import torch
 
 from .._base import GradientTransformation
-from ..combinators import chain, hyperparams
 from ..errors import HyperparameterError
-from ..transforms import scale_by_learning_rate
-from ._optimizer import Optimizer, Values
+from ._optimizer import Optimizer, with_lr
+from ._values import Values
 
 HINTS: Values = {
     "maximize": False,
@@ -82,17 +81,16 @@ class _FromFunction(Optimizer):
             raise TypeError(f"`{cls.__name__}`: {error}; it is {cls.__signature__}.") from None
         bound.apply_defaults()
         given = {k: v for k, v in bound.arguments.items() if k != "params"}
-        self.tx = self._make({k: given[k] for k in self._hyperparameter_names})
-        self._set_up(params, {"differentiable": False, "maximize": False, **given})
+        tx = self._make({k: given[k] for k in self._hyperparameter_names}, None)
+        self._set_up(params, tx, {"differentiable": False, "maximize": False, **given})
 
-    def _hyperparameters(self, defaults: Values) -> Iterable[str]:
-        return self._hyperparameter_names
+    def _defaults(self, of: Any = None) -> Values:
+        known = self.__dict__.get("defaults", {})
+        return {k: known[k] for k in self._hyperparameter_names if k in known}
 
-    def _make(self, values: Values) -> GradientTransformation:
-        tx = type(self)._make_tx(**values)
-        if "lr" in hyperparams(tx):
-            return tx
-        return chain(tx, scale_by_learning_rate(1.0, flip_sign=False))
+    def _make(self, values: Values, of: Any) -> GradientTransformation:
+        tx: GradientTransformation = with_lr(type(self)._make_tx(**values))
+        return tx
 
 
 def _signature(make: Callable[..., Any], values: Values) -> inspect.Signature:

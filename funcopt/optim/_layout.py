@@ -1,8 +1,8 @@
 """How slots and memory become the flat dict of tensors that torch keeps for a parameter."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from .._base import PerTensor
@@ -15,71 +15,87 @@ UPDATES = "updates"  # the number of steps of the optimizer, which schedules see
 
 
 class Layout(NamedTuple):
-    """The keys of one parameter's state, and the structure, shapes and dtypes behind them."""
+    """The keys of one parameter's state, and where they stand in its slots and its memory."""
 
     slots: Slots  # on the meta device
-    memory: Memory  # on the meta device
-    slot_keys: list[str]
-    memory_keys: list[str]
+    memory: (
+        Memory  # on the meta device; of other branches of a partition, only the structure counts
+    )
+    slot_at: Mapping[str, int]
+    memory_at: Mapping[str, int]
+    shared: frozenset[str]  # the keys of memory that all parameters have in common
 
-    def unpack(self, stored: dict[str, Any]) -> tuple[Slots, Memory]:
+    @property
+    def keys(self) -> Sequence[str]:
+        return (*self.slot_at, *self.memory_at)
+
+    def unpack(self, stored: Mapping[str, Any]) -> tuple[Slots, Memory]:
         """Slots and memory, of the tensors in `stored`."""
-        slots, memory = iter(self.slot_keys), iter(self.memory_keys)
         return (
-            map_slots(lambda _: stored[next(slots)], self.slots),
-            map_slots(lambda _: stored[next(memory)], self.memory),
+            _filled(self.slots, self.slot_at, stored),
+            _filled(self.memory, self.memory_at, stored),
         )
 
     def pack(self, slots: Slots, memory: Memory) -> dict[str, Tensor]:
         """The inverse of `unpack`."""
+        of_slots, of_memory = entries(slots), entries(memory)
         return {
-            **dict(zip(self.slot_keys, entries(slots), strict=True)),
-            **dict(zip(self.memory_keys, entries(memory), strict=True)),
+            **{key: of_slots[i] for key, i in self.slot_at.items()},
+            **{key: of_memory[i] for key, i in self.memory_at.items()},
         }
 
-    def dtype(self, key: str) -> torch.dtype | None:
-        """The dtype of what is stored under `key`; `None` if that is not ours."""
-        return self.pack(self.slots, self.memory)[key].dtype if key in self.keys else None
-
-    @property
-    def keys(self) -> list[str]:
-        return self.slot_keys + self.memory_keys
+    def templates(self) -> dict[str, Tensor]:
+        """What the state holds when it is created, on the meta device."""
+        return self.pack(self.slots, self.memory)
 
 
-def layout(tx: PerTensor, name: str | None, p: Tensor) -> Layout:
-    """The layout of the state that `tx` keeps for parameters such as `p`.
+def begin(tx: PerTensor, name: str | None, p: Tensor) -> tuple[Layout, dict[str, Tensor]]:
+    """The state of a parameter before its first step, and its layout.
 
     The first stage that has a quantity owns the bare name, as for hyperparameters, so checkpoints
-    of torch's classes load and ours load there.
+    of torch's classes load here, and ours load there.
     """
-    slots = map_slots(_to_meta, tx.init_slots(name, p.detach()))
-    memory = map_slots(_to_meta, tx.init_memory(like([p])))
-    per_rule = list(zip(tx.parts(slots), tx.parts(memory), strict=True))
-    names = [(STEP, STEP), (UPDATES, UPDATES)]
-    is_slot: list[bool] = []
-    for label, ((_, own), (_, remembered)) in zip(
-        labels(node for (node, _), _ in per_rule), per_rule, strict=True
+    slots, memory = tx.init_slots(name, p.detach()), tx.init_memory(like([p]))
+    of_slots = tx.slot_parts(slots, name, p)
+    of_memory = tx.memory_parts(memory, name, p)
+    slot_place = {id(x): i for i, x in enumerate(entries(slots))}
+    memory_place = {id(x): i for i, x in enumerate(entries(memory))}
+    pairs, places = [], []
+    stages = [stage for stage, _ in of_slots]
+    for label, (stage, own), (_, remembered) in zip(
+        labels(stages), of_slots, of_memory, strict=True
     ):
-        for values, slot in ((own, True), (remembered, False)):
-            for name in _names(values):
-                names.append((label, name))
-                is_slot.append(slot)
-    keys = unique_keys(names)[2:]
-    return Layout(
-        slots,
-        memory,
-        [key for key, slot in zip(keys, is_slot, strict=True) if slot],
-        [key for key, slot in zip(keys, is_slot, strict=True) if not slot],
+        for values, place in ((own, slot_place), (remembered, memory_place)):
+            for entry, x in _named(values):
+                pairs.append((label, entry))
+                places.append((place, place[id(x)], stage.memory_per))
+    keys = unique_keys([(STEP, STEP), (UPDATES, UPDATES), *pairs])[2:]
+    found = list(zip(keys, places, strict=True))
+    where = Layout(
+        map_slots(_to_meta, slots),
+        map_slots(_to_meta, memory),
+        {key: i for key, (place, i, _) in found if place is slot_place},
+        {key: i for key, (place, i, _) in found if place is memory_place},
+        frozenset(key for key, (place, _, per) in found if place is memory_place and per == "tree"),
     )
+    return where, where.pack(slots, memory)
 
 
-def _names(values: Any) -> list[str]:
-    """A name for every tensor in a named tuple: its field, with a number if it holds several."""
+def _named(values: Any) -> list[tuple[str, Tensor]]:
+    """The tensors of a named tuple by field, with a number where a field holds several."""
     out = []
     for name, value in zip(getattr(values, "_fields", ()), values, strict=True):
-        count = len(entries(value))
-        out += [name] if isinstance(value, Tensor) else [f"{name}/{i}" for i in range(count)]
+        for i, x in enumerate(entries(value)):
+            out.append((name if isinstance(value, Tensor) else f"{name}/{i}", x))
     return out
+
+
+def _filled(template: Any, at: Mapping[str, int], stored: Mapping[str, Any]) -> Any:
+    tensors = entries(template)
+    for key, i in at.items():
+        tensors[i] = stored[key]
+    each = iter(tensors)
+    return map_slots(lambda _: next(each), template)
 
 
 def _to_meta(x: Tensor) -> Tensor:

@@ -63,6 +63,7 @@ class clip_by_global_norm(TensorRule):
     max_norm: Scalar
     eps: Scalar = 1e-6
     elementwise = True
+    metrics = ("norm", "factor")
 
     def __post_init__(self) -> None:
         _check.positive(self, "max_norm", self.max_norm)

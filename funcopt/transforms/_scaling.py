@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .. import _check
@@ -83,3 +84,20 @@ class scale_by_sign(TensorRule):
 
     def update_tensor(self, g: Tensor, slots: Slots, p: Tensor, s: Scalars) -> tuple[Tensor, Slots]:
         return g.sign(), slots
+
+
+class set_to_zero(TensorRule):
+    """Replaces the updates by zero, so that the parameters stand still, bit by bit.
+
+        u = -0.0
+
+    The zero is the negative one: to add it changes nothing, while ``-0.0 + 0.0`` is ``+0.0``.
+    """
+
+    elementwise = True
+
+    def update_tensor(self, g: Tensor, slots: Slots, p: Tensor, s: Scalars) -> tuple[Tensor, Slots]:
+        return torch.full_like(g, -0.0), slots
+
+    def turns_sign(self) -> bool:
+        return True

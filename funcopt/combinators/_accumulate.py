@@ -1,0 +1,98 @@
+"""Gradient accumulation: one update for several micro-batches."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .. import _check
+from .._base import GradientTransformation
+from .._math import number, widen
+from .._pass import Bucket, Members, Node, Reduce
+from .._select import select
+from .._typing import Memory, Slots
+from ._wrapper import Wrapper
+
+
+class AccumulateSlots(NamedTuple):
+    """What `accumulate` remembers of one tensor."""
+
+    grad_sum: Tensor  # like p, at least float32: the gradients since the last update
+    inner: Slots
+
+
+class AccumulateMemory(NamedTuple):
+    """What `accumulate` remembers besides."""
+
+    micro_step: Tensor  # (), int64: gradients since the last update
+    inner: Memory
+
+
+class accumulate(Wrapper):
+    """Adds up the gradients of `steps` calls, and gives their mean to `inner` at the last of them.
+
+        sum <- sum + g
+        u = inner(sum / steps), sum <- 0     at every call whose number divides by steps
+        u = 0                                at the others
+
+    So `inner` runs once for all of them: its clipping, its schedules, its noise and its decay see
+    real updates. The sum is kept in at least float32, and where Python can look at the clock, the
+    other calls cost no more than the addition. A NaN is gone with the update it spoils.
+
+    Args:
+        inner: What to run, a transformation that works tensor by tensor.
+        steps: How many gradients make an update.
+        mean: Give `inner` the mean of the gradients, or else their sum.
+
+    Raises:
+        HyperparameterError: If `steps` is not a positive whole number.
+    """
+
+    inner: GradientTransformation
+    steps: int
+    mean: bool = True
+    memory_per = "tree"
+
+    def __post_init__(self) -> None:
+        self.check_inner()
+        _check.steps(self, "steps", self.steps)
+
+    def init_slots(self, name: str | None, p: Tensor) -> Slots:
+        zeros = torch.zeros_like(p, dtype=widen(p.dtype))
+        return AccumulateSlots(zeros, self.clocked().init_slots(name, p))
+
+    def init_memory(self, like: Tensor) -> Memory:
+        zero = torch.zeros((), dtype=torch.int64)
+        return AccumulateMemory(zero, self.clocked().init_memory(like))
+
+    def open(self, buckets: Sequence[Bucket], members: Members) -> Node:
+        memory = [b.memory for b in buckets]
+        return Node([], [], memory, members, [self.open_inner(buckets, members)])
+
+    def run(
+        self,
+        gs: list[Tensor],
+        slots: list[Slots],
+        ps: list[Tensor],
+        node: Node,
+        reduce: Reduce,
+    ) -> tuple[list[Tensor], list[Slots]]:
+        old = node.memory
+        micro = old[0].micro_step + 1
+        full = number(micro) == self.steps
+        sums = [own.grad_sum + g for own, g in zip(slots, gs, strict=True)]
+        inner, kid = [own.inner for own in slots], node.kids[0]
+
+        def update() -> Any:
+            grads = [total / self.steps for total in sums] if self.mean else sums
+            us, new = self.clocked().run(grads, inner, ps, kid, reduce)
+            return us, new, self.clocked().memory_after(kid), [torch.zeros_like(x) for x in sums]
+
+        def wait() -> Any:
+            return [torch.full_like(g, -0.0) for g in gs], inner, [m.inner for m in old], sums
+
+        us, new, memory, sums = select(full, update, wait)
+        micro = select(full, torch.zeros_like(micro), micro)
+        node.memory = [AccumulateMemory(micro, own) for own in memory]
+        return us, [AccumulateSlots(*own) for own in zip(sums, new, strict=True)]

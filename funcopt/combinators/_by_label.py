@@ -1,0 +1,150 @@
+"""What `partition` and `masked` share: every parameter goes through one of several branches."""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from .._base import GradientTransformation, Part, PerTensor
+from .._pass import Bucket, Members, Node, Reduce
+from .._typing import Memory, Slots
+from ..errors import HyperparameterError
+from ._labels import Choice
+
+
+class ByLabel(PerTensor):
+    """Transforms every parameter by the branch of its label.
+
+    Slots, and the memory, are tuples with one entry per branch; for the branches that are not its
+    own, a tensor has ``()``.
+    """
+
+    chooses = True
+
+    @abstractmethod
+    def branches(self) -> Mapping[str, GradientTransformation]:
+        """The transformations, by label."""
+
+    @abstractmethod
+    def choice(self) -> Choice:
+        """What labels the parameters."""
+
+    @abstractmethod
+    def branch(self, choice: Choice, name: str | None, p: Tensor) -> str:
+        """The label of the branch of one parameter."""
+
+    def check_branches(self) -> None:
+        """Refuses a branch that sees whole trees."""
+        for label, tx in self.branches().items():
+            if not isinstance(tx, GradientTransformation) or not tx.is_per_tensor():
+                raise HyperparameterError(
+                    f"`{type(self).__name__}`: {label!r} must be a transformation that works "
+                    f"tensor by tensor, got {tx!r}."
+                )
+
+    def extra_names(self) -> frozenset[str] | None:
+        return frozenset().union(*(tx.extra_names() or () for tx in self._each()))
+
+    def tensor_extra_names(self) -> frozenset[str]:
+        return frozenset().union(*(tx.tensor_extra_names() for tx in self._each()))
+
+    def turns_sign(self) -> bool:
+        return any(tx.turns_sign() for tx in self._each())
+
+    def params_needed_by(self) -> str | None:
+        return next(filter(None, (tx.params_needed_by() for tx in self._each())), None)
+
+    def check_names(self, params: Sequence[tuple[str | None, Tensor]]) -> None:
+        choice = self.choice()
+        choice.check(params)
+        labels = [self.branch(choice, name, p) for name, p in params]
+        for own, tx in zip(self.branches(), self._each(), strict=True):
+            mine = zip(params, labels, strict=True)
+            tx.check_names([param for param, label in mine if label == own])
+
+    def init_slots(self, name: str | None, p: Tensor) -> Slots:
+        mine = self.branch(self.choice(), name, p)
+        return tuple(
+            tx.init_slots(name, p) if label == mine else ()
+            for label, tx in zip(self.branches(), self._each(), strict=True)
+        )
+
+    def init_memory(self, like: Tensor) -> Memory:
+        return tuple(tx.init_memory(like) for tx in self._each())
+
+    def open(self, buckets: Sequence[Bucket], members: Members) -> Node:
+        choice, names = self.choice(), members.names()
+        labels = [self.branch(choice, n, p) for n, p in zip(names, members.tensors, strict=True)]
+        node = _Split([], [], [b.memory for b in buckets], members)
+        for j, (label, tx) in enumerate(zip(self.branches(), self._each(), strict=True)):
+            if chosen := [i for i, own in enumerate(labels) if own == label]:
+                mine, used = members.among(chosen)
+                rows = [
+                    buckets[k]._replace(
+                        tx=buckets[k].tx.branches()[label], memory=buckets[k].memory[j]
+                    )
+                    for k in used
+                ]
+                node.branches.append(_Branch(j, tx, chosen, used, tx.open(rows, mine)))
+        return node
+
+    def run(
+        self,
+        gs: list[Tensor],
+        slots: list[Slots],
+        ps: list[Tensor],
+        node: Node,
+        reduce: Reduce,
+    ) -> tuple[list[Tensor], list[Slots]]:
+        us, new = list(gs), list(slots)
+        for j, tx, chosen, _, kid in node.branches:  # type: ignore[attr-defined]
+            own = [slots[i][j] for i in chosen]
+            done = tx.run([gs[i] for i in chosen], own, [ps[i] for i in chosen], kid, reduce)
+            for i, u, entry in zip(chosen, *done, strict=True):
+                us[i], new[i] = u, (*slots[i][:j], entry, *slots[i][j + 1 :])
+        return us, new
+
+    def memory_after(self, node: Node) -> list[Memory]:
+        memory = [list(of_bucket) for of_bucket in node.memory]
+        for j, tx, _, used, kid in node.branches:  # type: ignore[attr-defined]
+            for bucket, after in zip(used, tx.memory_after(kid), strict=True):
+                memory[bucket][j] = after
+        return [tuple(of_bucket) for of_bucket in memory]
+
+    def eval_param(self, name: str | None, p: Tensor, slots: Slots) -> Tensor:
+        j = list(self.branches()).index(self.branch(self.choice(), name, p))
+        return self._each()[j].eval_param(name, p, slots[j])
+
+    def nodes(self, node: Node) -> list[tuple[PerTensor, Node]]:
+        parts = node.branches  # type: ignore[attr-defined]
+        return [found for part in parts for found in part.tx.nodes(part.node)]
+
+    def slot_parts(self, slots: Slots, name: str | None, p: Tensor) -> list[Part]:
+        j = list(self.branches()).index(self.branch(self.choice(), name, p))
+        return self._each()[j].slot_parts(slots[j], name, p)
+
+    def memory_parts(self, memory: Memory, name: str | None, p: Tensor) -> list[Part]:
+        j = list(self.branches()).index(self.branch(self.choice(), name, p))
+        return self._each()[j].memory_parts(memory[j], name, p)
+
+    def _each(self) -> Sequence[PerTensor]:
+        return tuple(self.branches().values())  # type: ignore[arg-type]  # as checked when made
+
+
+class _Branch(NamedTuple):
+    """The parameters of one label in one update."""
+
+    place: int
+    tx: PerTensor
+    chosen: Sequence[int]  # of the tensors of the pass
+    used: Sequence[int]  # of the buckets
+    node: Node
+
+
+class _Split(Node):
+    """The node of a partition: what is done for each label that has a tensor in the pass."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.branches: list[_Branch] = []

@@ -1,0 +1,84 @@
+"""A clock of one's own: for what is not run at every update."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .._base import GradientTransformation, Part, PerTensor
+from .._math import number
+from .._pass import Bucket, Members, Node, Reduce
+from .._typing import Memory, Slots
+
+
+class Clock(NamedTuple):
+    """The time of `inner`: its schedules, its bias corrections and its memory follow this one."""
+
+    inner_step: Tensor  # (), int64: updates that `inner` has made
+    inner: Memory
+
+
+class clocked(PerTensor):
+    """Runs `inner` by a clock of its own, so that a combinator can leave it as it was."""
+
+    inner: PerTensor
+
+    def children(self) -> dict[str, GradientTransformation]:
+        return {"inner": self.inner}
+
+    def extra_names(self) -> frozenset[str] | None:
+        return self.inner.extra_names()
+
+    def tensor_extra_names(self) -> frozenset[str]:
+        return self.inner.tensor_extra_names()
+
+    def params_needed_by(self) -> str | None:
+        return self.inner.params_needed_by()
+
+    def check_names(self, params: Sequence[tuple[str | None, Tensor]]) -> None:
+        self.inner.check_names(params)
+
+    def init_slots(self, name: str | None, p: Tensor) -> Slots:
+        return self.inner.init_slots(name, p)
+
+    def init_memory(self, like: Tensor) -> Clock:
+        return Clock(torch.zeros((), dtype=torch.int64), self.inner.init_memory(like))
+
+    def open(self, buckets: Sequence[Bucket], members: Members) -> Node:
+        rows = []
+        for b in buckets:
+            step = number(b.memory.inner_step) + 1
+            rows.append(Bucket(b.tx.inner, step, step - 1, b.memory.inner))
+        memory = [b.memory for b in buckets]
+        return Node([], [], memory, members, [self.inner.open(rows, members)])
+
+    def run(
+        self,
+        gs: list[Tensor],
+        slots: list[Slots],
+        ps: list[Tensor],
+        node: Node,
+        reduce: Reduce,
+    ) -> tuple[list[Tensor], list[Slots]]:
+        return self.inner.run(gs, slots, ps, node.kids[0], reduce)
+
+    def memory_after(self, node: Node) -> list[Memory]:
+        inner = self.inner.memory_after(node.kids[0])
+        each = zip(node.memory, inner, strict=True)
+        return [Clock(old.inner_step + 1, new) for old, new in each]
+
+    def eval_param(self, name: str | None, p: Tensor, slots: Slots) -> Tensor:
+        return self.inner.eval_param(name, p, slots)
+
+    def nodes(self, node: Node) -> list[tuple[PerTensor, Node]]:
+        return self.inner.nodes(node.kids[0])
+
+    def slot_parts(self, slots: Slots, name: str | None, p: Tensor) -> list[Part]:
+        return [(self, ()), *self.inner.slot_parts(slots, name, p)]
+
+    def memory_parts(self, memory: Any, name: str | None, p: Tensor) -> list[Part]:
+        return [
+            (self, memory._replace(inner=())),
+            *self.inner.memory_parts(memory.inner, name, p),
+        ]

@@ -1,0 +1,66 @@
+"""Different transformations for different parameters."""
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from .._base import GradientTransformation
+from ..errors import LabelError
+from ._by_label import ByLabel
+from ._labels import Choice, Labels
+
+
+class partition(ByLabel):
+    """Transforms every parameter by the transformation of its label.
+
+        tx = partition({"matrix": trace(0.9), "rest": scale_by_adam()},
+                       [(lambda name, p: p.ndim == 2, "matrix"), (r".*", "rest")])
+
+    A measure such as the global norm spans the parameters of one label when it stands inside, and
+    all of them when it stands outside. The slots of a tensor are a tuple with one entry per label,
+    ``()`` for those that are not its own; so is the memory.
+
+    In a torch optimizer, every label becomes a parameter group of that name.
+
+    Args:
+        transforms: The transformations, by label.
+        labels: The label of every parameter: a list of pairs of a regular expression or predicate
+            ``(name, tensor)`` and a label, the first that fits counts; a function of both; or a
+            tree of labels, where one label may stand for a whole subtree.
+
+    Raises:
+        LabelError: If a parameter has no label, a label no transformation, or a pattern fits
+            nothing.
+        HyperparameterError: If one of the transformations sees whole trees.
+    """
+
+    transforms: Mapping[str, GradientTransformation]
+    labels: Labels
+
+    def __post_init__(self) -> None:
+        self.check_branches()
+
+    def children(self) -> dict[str, GradientTransformation]:
+        return dict(self.transforms)
+
+    def children_of(self, name: str | None, p: Tensor) -> dict[str, GradientTransformation]:
+        label = self.branch(self.choice(), name, p)
+        return {label: self.transforms[label]}
+
+    def with_children(self, children: Mapping[str, GradientTransformation]) -> "partition":
+        return partition(dict(children), self.labels)
+
+    def branches(self) -> Mapping[str, GradientTransformation]:
+        return self.transforms
+
+    def choice(self) -> Choice:
+        return Choice(type(self).__name__, self.labels)
+
+    def branch(self, choice: Choice, name: str | None, p: Tensor) -> str:
+        label = choice.of(name, p)
+        if label not in self.transforms:
+            raise LabelError(
+                f"`{type(self).__name__}`: parameter `{name}` has the label {label!r}, and there "
+                f"are only transformations for {list(self.transforms)}."
+            )
+        return str(label)

@@ -1,0 +1,206 @@
+"""Steps that are not taken."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .. import _check
+from .._base import GradientTransformation, Part, PerTensor, TensorRule
+from .._math import sqrt
+from .._pass import Bucket, Members, Node, Reduce, Scalars
+from .._select import select
+from .._typing import Memory, Scalar, Slots
+from ..errors import HyperparameterError
+from ._wrapper import Wrapper
+
+
+class not_finite(TensorRule):
+    """A condition for `skip_if`: an entry of a gradient is infinite or NaN."""
+
+    elementwise = True
+    memory_per = "tree"
+
+    def measure_tensor(self, g: Tensor, slots: Slots, p: Tensor, s: Scalars) -> Tensor:
+        return (~g.isfinite()).sum()
+
+    def conclude(self, s: Scalars, memory: Memory, total: Any) -> tuple[dict[str, Any], Memory]:
+        return {"skip": total > 0}, memory
+
+    def update_tensor(self, g: Tensor, slots: Slots, p: Tensor, s: Scalars) -> tuple[Tensor, Slots]:
+        return g, slots
+
+
+class NormMemory(NamedTuple):
+    """What `norm_outlier` remembers."""
+
+    norms: Tensor  # (), int64: how many were seen, without the outliers
+    mean: Tensor  # (): their running mean
+    variance: Tensor  # (): their running variance
+
+
+class norm_outlier(TensorRule):
+    """A condition for `skip_if`: the global norm of the gradients is far above those before.
+
+        norm > mean + zscore sqrt(variance),   or norm is not finite
+
+    Mean and variance are exponential averages over the norms that were no outliers; during the
+    first `warmup` of them only norms that are not finite are outliers.
+
+    Args:
+        zscore: How many standard deviations are far; positive.
+        decay: Decay rate of the averages, in [0, 1).
+        warmup: How many norms make an average.
+
+    Raises:
+        HyperparameterError: If a number is out of range.
+
+    References:
+        OLMo et al., "2 OLMo 2 Furious", 2024, https://arxiv.org/abs/2501.00656, skips steps so.
+    """
+
+    zscore: Scalar = 6.0
+    decay: Scalar = 0.99
+    warmup: int = 20
+    elementwise = True
+    memory_per = "tree"
+
+    def __post_init__(self) -> None:
+        _check.positive(self, "zscore", self.zscore)
+        _check.in_unit_interval(self, "decay", self.decay)
+        _check.steps(self, "warmup", self.warmup)
+
+    def init_memory(self, like: Tensor) -> NormMemory:
+        return NormMemory(torch.zeros((), dtype=torch.int64), like.clone(), like.clone())
+
+    def measure_tensor(self, g: Tensor, slots: Slots, p: Tensor, s: Scalars) -> Tensor:
+        return g.square().sum()
+
+    def conclude(self, s: Scalars, memory: NormMemory, total: Any) -> tuple[dict[str, Any], Memory]:
+        norm = sqrt(total).to(memory.mean.dtype)
+        limit = memory.mean + s.zscore * sqrt(memory.variance)
+        skip = ~norm.isfinite() | ((memory.norms >= self.warmup) & ~(norm <= limit))
+        usual = torch.where(skip, memory.mean, norm)
+        # While the averages are young, each norm counts as much as those before it.
+        weight = torch.maximum(torch.as_tensor(1 - s.decay), 1 / (memory.norms + 1)).to(norm)
+        off = usual - memory.mean
+        mean = memory.mean + weight * off
+        variance = (1 - weight) * (memory.variance + weight * off * off)
+        new = NormMemory(
+            torch.where(skip, memory.norms, memory.norms + 1),
+            torch.where(skip, memory.mean, mean),
+            torch.where(skip, memory.variance, variance),
+        )
+        return {"skip": skip, "norm": norm}, new
+
+    def update_tensor(self, g: Tensor, slots: Slots, p: Tensor, s: Scalars) -> tuple[Tensor, Slots]:
+        return g, slots
+
+
+class SkipSlots(NamedTuple):
+    """What `skip_if` remembers of one tensor."""
+
+    when: Slots
+    inner: Slots
+
+
+class SkipMemory(NamedTuple):
+    """What `skip_if` remembers besides."""
+
+    skipped: Tensor  # (), int64: updates that were not made
+    when: Memory
+    inner: Memory
+
+
+class skip_if(Wrapper):
+    """Leaves out the updates on which a condition holds: bad steps never happen.
+
+        tx = skip_if(adamw(1e-3), not_finite())
+
+    On a skipped step parameters, slots, clocks and schedules of `inner` stay as they are, bit by
+    bit; `skipped` in the memory counts them. Nothing synchronises a device. There is no limit after
+    which a bad update would be made after all.
+
+    Args:
+        inner: What to run, a transformation that works tensor by tensor.
+        when: The condition: a `TensorRule` whose `conclude` returns a scalar ``skip``, such as
+            `not_finite` and `norm_outlier`.
+
+    Raises:
+        HyperparameterError: If `inner` sees whole trees, or `when` is no such rule.
+    """
+
+    inner: GradientTransformation
+    when: GradientTransformation = not_finite()
+    memory_per = "tree"
+
+    def __post_init__(self) -> None:
+        self.check_inner()
+        if not isinstance(self.when, TensorRule) or self.when.memory_per != "tree":
+            raise HyperparameterError(
+                "`skip_if`: `when` must be a condition such as `not_finite()`, a `TensorRule` with "
+                f'`memory_per = "tree"`, got {self.when!r}.'
+            )
+
+    def children(self) -> dict[str, GradientTransformation]:
+        return {"when": self.when, "inner": self.inner}
+
+    def extra_names(self) -> frozenset[str] | None:
+        return (self.inner.extra_names() or frozenset()) | self._condition.extra
+
+    def init_slots(self, name: str | None, p: Tensor) -> Slots:
+        return SkipSlots(self._condition.init_slots(name, p), self.clocked().init_slots(name, p))
+
+    def init_memory(self, like: Tensor) -> Memory:
+        zero = torch.zeros((), dtype=torch.int64)
+        return SkipMemory(zero, self._condition.init_memory(like), self.clocked().init_memory(like))
+
+    def open(self, buckets: Sequence[Bucket], members: Members) -> Node:
+        rows = [b._replace(tx=b.tx.when, memory=b.memory.when) for b in buckets]
+        kids = [self._condition.open(rows, members), self.open_inner(buckets, members)]
+        return Node([], [], [b.memory for b in buckets], members, kids)
+
+    def run(
+        self,
+        gs: list[Tensor],
+        slots: list[Slots],
+        ps: list[Tensor],
+        node: Node,
+        reduce: Reduce,
+    ) -> tuple[list[Tensor], list[Slots]]:
+        if not gs:
+            return gs, slots
+        old, (when, kid) = node.memory, node.kids
+        _, seen = self._condition.run(gs, [own.when for own in slots], ps, when, reduce)
+        skip, inner = when.rows[0]["skip"], [own.inner for own in slots]
+
+        def leave_out() -> Any:
+            return [torch.full_like(g, -0.0) for g in gs], inner, [m.inner for m in old]
+
+        def update() -> Any:
+            us, new = self.clocked().run(gs, inner, ps, kid, reduce)
+            return us, new, self.clocked().memory_after(kid)
+
+        us, new, memory = select(skip, leave_out, update)
+        skipped = old[0].skipped + torch.as_tensor(skip).to(old[0].skipped)
+        conditions = self._condition.memory_after(when)
+        node.memory = [SkipMemory(skipped, *own) for own in zip(conditions, memory, strict=True)]
+        return us, [SkipSlots(*own) for own in zip(seen, new, strict=True)]
+
+    def slot_parts(self, slots: SkipSlots, name: str | None, p: Tensor) -> list[Part]:
+        when = self._condition.slot_parts(slots.when, name, p)
+        inner = self.clocked().slot_parts(slots.inner, name, p)
+        return [(self, ()), *when, *inner]
+
+    def memory_parts(self, memory: SkipMemory, name: str | None, p: Tensor) -> list[Part]:
+        when = self._condition.memory_parts(memory.when, name, p)
+        inner = self.clocked().memory_parts(memory.inner, name, p)
+        return [(self, memory._replace(when=(), inner=())), *when, *inner]
+
+    def nodes(self, node: Node) -> list[tuple[PerTensor, Node]]:
+        return [*self._condition.nodes(node.kids[0]), *super().nodes(node)]
+
+    @property
+    def _condition(self) -> TensorRule:
+        return self.when  # type: ignore[return-value]  # as checked when made

@@ -1,0 +1,72 @@
+"""What combinators with one inner transformation, run by a clock of its own, share."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+from torch import Tensor
+
+from .._base import GradientTransformation, Part, PerTensor
+from .._pass import Bucket, Members, Node
+from ..errors import HyperparameterError
+from ._clocked import clocked
+
+
+class Wrapper(PerTensor):
+    """Runs `inner` not always, or not only.
+
+    Slots and memory are named tuples whose field `inner` is that of the inner transformation.
+    """
+
+    inner: GradientTransformation
+
+    def check_inner(self) -> None:
+        """Refuses an inner transformation that sees whole trees."""
+        if not isinstance(self.inner, GradientTransformation) or not self.inner.is_per_tensor():
+            raise HyperparameterError(
+                f"`{type(self).__name__}`: `inner` must be a transformation that works tensor by "
+                f"tensor, got {self.inner!r}."
+            )
+
+    def clocked(self) -> PerTensor:
+        """The inner transformation, by its own clock."""
+        return clocked(self.inner)  # type: ignore[arg-type]  # as checked when made
+
+    def open_inner(self, buckets: Sequence[Bucket], members: Members) -> Node:
+        """The node of the inner transformation."""
+        rows = [b._replace(tx=b.tx.clocked(), memory=b.memory.inner) for b in buckets]
+        return self.clocked().open(rows, members)
+
+    def children(self) -> dict[str, GradientTransformation]:
+        return {"inner": self.inner}
+
+    def with_children(self, children: Mapping[str, GradientTransformation]) -> Self:
+        return self.replace(**children)
+
+    def extra_names(self) -> frozenset[str] | None:
+        return self.inner.extra_names()
+
+    def tensor_extra_names(self) -> frozenset[str]:
+        return self.clocked().tensor_extra_names()
+
+    def params_needed_by(self) -> str | None:
+        return self.clocked().params_needed_by()
+
+    def turns_sign(self) -> bool:
+        return self.inner.turns_sign()
+
+    def check_names(self, params: Sequence[tuple[str | None, Tensor]]) -> None:
+        self.clocked().check_names(params)
+
+    def eval_param(self, name: str | None, p: Tensor, slots: Any) -> Tensor:
+        return self.clocked().eval_param(name, p, slots.inner)
+
+    def nodes(self, node: Node) -> list[tuple[PerTensor, Node]]:
+        return [(self, node), *self.clocked().nodes(node.kids[-1])]
+
+    def slot_parts(self, slots: Any, name: str | None, p: Tensor) -> list[Part]:
+        inner = self.clocked().slot_parts(slots.inner, name, p)
+        return [(self, slots._replace(inner=())), *inner]
+
+    def memory_parts(self, memory: Any, name: str | None, p: Tensor) -> list[Part]:
+        inner = self.clocked().memory_parts(memory.inner, name, p)
+        return [(self, memory._replace(inner=())), *inner]

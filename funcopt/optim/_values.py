@@ -1,0 +1,41 @@
+"""The values in a parameter group: numbers, tensors, schedules, and what else an option may be."""
+
+from typing import Any
+
+from torch import Tensor
+
+from .._math import is_zero, number
+
+Values = dict[str, Any]
+
+
+def has_schedule(value: Any) -> bool:
+    return any(map(callable, value)) if isinstance(value, (tuple, list)) else callable(value)
+
+
+def evaluated(value: Any, updates: Any) -> Any:
+    """`value` with its schedules after so many updates, as Python numbers where that is possible."""
+    if isinstance(value, (tuple, list)):
+        return tuple(evaluated(part, updates) for part in value)
+    return number(value(number(updates))) if callable(value) else value
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two values are one, without a look into tensors."""
+    if isinstance(a, Tensor) or isinstance(b, Tensor):
+        return a is b
+    if isinstance(a, (tuple, list)) and isinstance(b, (tuple, list)):
+        return len(a) == len(b) and all(map(same, a, b))
+    return type(a) is type(b) and bool(a == b)
+
+
+def kind(value: Any) -> Any:
+    """What of a value decides which slots there are: whether a number is zero, else all of it."""
+    if isinstance(value, (int, float, Tensor)) and not isinstance(value, bool):
+        return is_zero(value)
+    return "schedule" if has_schedule(value) else repr(value)
+
+
+def as_scalar(value: Any) -> Any:
+    """Torch allows a tensor of one element for a rate; a rule sees a 0-d tensor."""
+    return value.reshape(()) if isinstance(value, Tensor) and value.numel() == 1 else value

@@ -1,0 +1,68 @@
+"""Averages of the parameters along the way."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .. import _check
+from .._base import TensorRule
+from .._math import mix, where
+from .._pass import Scalars
+from .._typing import Memory, Scalar, Slots
+
+
+class EmaOfParamsSlots(NamedTuple):
+    """What `ema_of_params` remembers of one tensor."""
+
+    ema_params: Tensor  # like p: the running mean of the parameters after each update
+
+
+class ema_of_params(TensorRule):
+    """Follows the parameters with an exponential moving average; the updates pass unchanged.
+
+    After the update u of step t = 1, 2, ...:
+
+        average <- decay average + (1 - decay) (p + u),   but average <- p + u at t = 1
+
+    The same as `torch.optim.swa_utils.AveragedModel` with `get_ema_avg_fn(decay)`. It has to be the
+    last stage, since it looks at the step about to be made. `eval_params` reads the average.
+
+    Shapes: any. Dtypes: in `slot_dtype`, else in that of the parameter.
+
+    Args:
+        decay: The share of the average that is kept, in [0, 1).
+        slot_dtype: Storage dtype of the average; for bfloat16 parameters take `torch.float32`.
+
+    Raises:
+        HyperparameterError: If `decay` is outside [0, 1).
+        MissingParamsError: If `update` is not given the parameters.
+
+    References:
+        Polyak and Juditsky, "Acceleration of stochastic approximation by averaging", 1992.
+    """
+
+    decay: Scalar = 0.999
+    slot_dtype: torch.dtype | None = None
+    elementwise = True
+    needs_params = True
+    comes_last = True
+
+    def __post_init__(self) -> None:
+        _check.in_unit_interval(self, "decay", self.decay)
+
+    def init_tensor(self, p: Tensor) -> EmaOfParamsSlots:
+        return EmaOfParamsSlots(
+            p.clone() if self.slot_dtype is None else p.to(self.slot_dtype, copy=True)
+        )
+
+    def prepare(self, step: Any, memory: Memory) -> dict[str, Any]:
+        return {"weight": where(step == 1, 1.0, 1 - self.decay)}
+
+    def update_tensor(
+        self, g: Tensor, slots: EmaOfParamsSlots, p: Tensor, s: Scalars
+    ) -> tuple[Tensor, Slots]:
+        return g, EmaOfParamsSlots(mix(slots.ema_params, p + g, s.weight))
+
+    def eval_tensor(self, p: Tensor, slots: EmaOfParamsSlots) -> Tensor:
+        return slots.ema_params
