@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch._dynamo.testing import CompileCounter
 from torch._subclasses import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -196,7 +197,7 @@ def test_under_vmap_each_run_takes_its_own_branch():
 
 def test_while_compiling_both_branches_are_in_one_graph():
     torch.compiler.reset()
-    graphs = torch._dynamo.testing.CompileCounter()
+    graphs = CompileCounter()
     choose = torch.compile(
         lambda flag: select(flag, ones, twos), backend=graphs, fullgraph=True
     )
