@@ -9,7 +9,8 @@ import torch
 
 from .._base import GradientTransformation
 from ..errors import HyperparameterError
-from ._optimizer import Optimizer, with_lr
+from ._groups import with_lr
+from ._optimizer import Optimizer
 from ._values import Values
 
 HINTS: Values = {

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from .._base import PerTensor
@@ -12,6 +13,11 @@ from ..combinators import labels, unique_keys
 
 STEP = "step"  # torch's name for the number of updates of a parameter
 UPDATES = "updates"  # the number of steps of the optimizer, which schedules see
+
+
+def clock_dtype() -> torch.dtype:
+    """The dtype of clocks, as torch's optimizers have it."""
+    return torch.promote_types(torch.get_default_dtype(), torch.float32)
 
 
 class Layout(NamedTuple):

@@ -3,37 +3,28 @@
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.weak import WeakTensorKeyDictionary
 
 from .. import _leaves, _pass
-from .._base import GradientTransformation, PerTensor
+from .._base import GradientTransformation
 from .._math import number
 from ..combinators import (
-    chain,
-    hyperparams,
     labels,
-    partition,
-    paths,
     unique_keys,
-    walk,
-    with_hyperparams,
 )
 from ..errors import HyperparameterError, SparseGradientError, StructureError
-from ..transforms import scale_by_learning_rate
 from ._checkpoint import FORMAT, as_created, by_name
-from ._layout import STEP, UPDATES, Layout, begin
-from ._values import Values, as_scalar, evaluated, has_schedule, kind, same
+from ._groups import named, with_lr
+from ._layout import begin, clock_dtype
+from ._state import Active, Stored
+from ._values import same
 
-Named = tuple[str | None, Tensor]
-"""A parameter, and its name if it is known."""
 
-
-class Optimizer(torch.optim.Optimizer):
-    """Steps the parameters by a transformation: any chain, with all that torch's optimizers can do.
+class Optimizer(Stored):
+    """Steps the parameters by a transformation: any chain, as a torch optimizer.
 
         opt = Optimizer(model.parameters(), chain(clip_by_global_norm(1.0), adamw(1e-3)))
         loss.backward()
@@ -46,8 +37,8 @@ class Optimizer(torch.optim.Optimizer):
     `hyperparams`, is read at every step, and may differ between groups: so torch's schedulers work.
     A chain without an `lr` gets ``lr = 1.0`` as a last factor, which schedulers then see as
     relative. A hyperparameter that holds a schedule cannot be set from outside; the group shows the
-    value that the next step will use. One pass runs over all groups: a global norm spans them. Every
-    label of a `partition` becomes a group of that name, with hyperparameters of its own.
+    value that the next step will use. One pass runs over all groups: a global norm spans them.
+    Every label of a `partition` becomes a group of that name, with hyperparameters of its own.
 
     Each `state[p]` is a flat dict of tensors, named as torch names them, filled at the first step
     that needs it and updated in place.
@@ -63,8 +54,6 @@ class Optimizer(torch.optim.Optimizer):
         LabelError: If a parameter has no label, or a pattern fits no parameter.
         StructureError: If `tx` has a stage that sees whole trees.
     """
-
-    tx: GradientTransformation
 
     def __init__(
         self,
@@ -85,123 +74,10 @@ class Optimizer(torch.optim.Optimizer):
             )
         self._set_up(params, with_lr(tx), {"maximize": maximize, "differentiable": False})
 
-    def _set_up(self, params: Iterable[Any], tx: GradientTransformation, more: Values) -> None:
-        if not tx.is_per_tensor():
-            raise StructureError(
-                f"`{type(self).__name__}` runs tensor by tensor, and a stage of {tx!r} sees whole "
-                "trees. Use the pure form, or write that stage as a `TensorRule`."
-            )
-        self.tx = tx
-        self._private()
-        super().__init__(params, {**self._defaults(), **more})
-
-    def _private(self) -> None:
-        self._schedules: list[Values] = []  # by group: the schedules behind its numbers
-        self._shown: list[Values] = []  # by group: the numbers last written there
-        self._forget()
-
     def _forget(self) -> None:
-        """Drops what can be made anew."""
-        self._made: dict[int, _Made] = {}  # by group
-        self._layouts = WeakTensorKeyDictionary()  # by parameter
+        super()._forget()
         self._last: _pass.Node | None = None  # of the last step, for metrics
         self._last_groups: list[int] = []
-
-    # What a class made by `optimizer_class` does in another way.
-
-    def _defaults(self, of: Named | None = None) -> Values:
-        """The hyperparameters of a group, by key; those that have to do with one parameter."""
-        return hyperparams(self.tx, of)
-
-    def _make(self, values: Values, of: Named | None) -> GradientTransformation:
-        """The transformation with the values of a group, of which `of` is the first parameter."""
-        places = paths(self.tx, of)
-        return with_hyperparams(self.tx, {places[key]: value for key, value in values.items()})
-
-    # Groups: the only truth for hyperparameters.
-
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Adds a group; with a `partition`, one for every label that occurs in it."""
-        before = len(self.param_groups)
-        try:
-            for part in self._split(param_group):
-                self._add(part)
-        except BaseException:  # a failed call changes nothing
-            del self.param_groups[before:], self._schedules[before:], self._shown[before:]
-            self._forget()
-            raise
-
-    def _split(self, group: dict[str, Any]) -> list[dict[str, Any]]:
-        if not isinstance(group, dict) or isinstance(group["params"], set):
-            return [group]  # which the base class refuses
-        params = group["params"]
-        params = [params] if isinstance(params, Tensor) else list(params)
-        named = [x if isinstance(x, tuple) else (None, x) for x in params]
-        if all(isinstance(p, Tensor) for _, p in named):
-            self.tx.check_names(named)  # type: ignore[attr-defined]
-        if not any(isinstance(node, partition) for _, node in walk(self.tx)) or not params:
-            return [{**group, "params": params}]
-        parts: dict[str, dict[str, Any]] = {}
-        for x, pair in zip(params, named, strict=True):
-            label = _label(self.tx, pair)
-            name = f"{group['name']}/{label}" if "name" in group else label
-            parts.setdefault(label, {**group, "name": name, "params": []})["params"].append(x)
-        return list(parts.values())
-
-    def _add(self, group: dict[str, Any]) -> None:
-        given = set(group)
-        first = next(iter(group["params"]), None)
-        of = first if isinstance(first, tuple) else (None, first)
-        own = self._defaults(of if isinstance(of[1], Tensor) else None)
-        for key, value in own.items():
-            group.setdefault(key, value)
-        super().add_param_group(group)
-        for key in set(self._defaults()) - set(own) - given:  # of other branches
-            group.pop(key, None)
-        self._schedules.append({k: group[k] for k in own if has_schedule(group[k])})
-        self._shown.append({})
-        index = len(self.param_groups) - 1
-        self._show(index, self._updates())
-        self._group(index)
-
-    def _show(self, index: int, updates: Any) -> None:
-        """Writes the current values of schedules into a group."""
-        group = self.param_groups[index]
-        for key, value in self._schedules[index].items():
-            group[key] = self._shown[index][key] = evaluated(value, updates)
-
-    def _group(self, index: int) -> "_Made":
-        """The transformation of a group, made anew where a value has changed."""
-        group, made = self.param_groups[index], self._made.get(index)
-        first = next(_named(group), None)
-        keys = made.values if made is not None else self._defaults(first)
-        values = {key: as_scalar(group[key]) for key in keys}
-        for key, schedule in self._schedules[index].items():
-            if not same(group[key], self._shown[index][key]):
-                raise HyperparameterError(
-                    f"`{type(self).__name__}`: `{key}` of group {index} follows {schedule!r} and "
-                    f"cannot be set, got {group[key]!r}. Use the schedule or a scheduler, not both."
-                )
-            values[key] = schedule
-        if made is None or any(not same(values[key], made.values[key]) for key in values):
-            tx = self._make(values, first)
-            made = _Made(values, tx, tuple(map(kind, values.values())))  # type: ignore[arg-type]
-            self._check_structure(index, made.tx)
-            self._made[index] = made
-        return made
-
-    def _check_structure(self, index: int, tx: GradientTransformation) -> None:
-        if not index:
-            return
-        for (path, a), (_, b) in zip(walk(self._group(0).tx), walk(tx), strict=False):
-            numbers = {*a.hyperparameters, *_parts(a)}
-            for name in a.__dict__:
-                if name not in numbers and a.__dict__[name] != b.__dict__.get(name):
-                    raise HyperparameterError(
-                        f"`{type(self).__name__}`: `{name}` of stage {'/'.join(path)} must be the "
-                        f"same in all groups, got {a.__dict__[name]!r} in group 0 and "
-                        f"{b.__dict__.get(name)!r} in group {index}: only numbers may differ."
-                    )
 
     # Stepping.
 
@@ -276,13 +152,13 @@ class Optimizer(torch.optim.Optimizer):
         self._last, self._last_groups = node, groups
         return None
 
-    def _active(self) -> list["_Active"]:
+    def _active(self) -> list["Active"]:
         """The parameters that have a gradient, each once, with all that their update needs."""
-        found: dict[Tensor, _Active] = {}
+        found: dict[Tensor, Active] = {}
         shared: dict[str, Tensor] = {}
         for index, group in enumerate(self.param_groups):
             made = self._group(index) if any(p.grad is not None for p in group["params"]) else None
-            for j, (name, p) in enumerate(_named(group)):
+            for j, (name, p) in enumerate(named(group)):
                 g = p.grad
                 if g is None or p in found or made is None:
                     continue
@@ -295,99 +171,6 @@ class Optimizer(torch.optim.Optimizer):
                 g = -g if group["maximize"] else g
                 found[p] = self._entry(index, name, p, g, made, shared)
         return list(found.values())
-
-    def _layout(self, name: str | None, p: Tensor, made: "_Made") -> tuple[Layout, Values | None]:
-        """The layout of a parameter's state; where it is made anew, the beginning of that too."""
-        key = (name, made.kind, p.shape, p.dtype, p.device)
-        known = self._layouts.get(p)
-        if known is not None and known[0] == key:
-            return known[1], None
-        where, begun = begin(made.tx, name, p)
-        self._layouts[p] = (key, where)
-        return where, begun
-
-    def _entry(
-        self,
-        index: int,
-        name: str | None,
-        p: Tensor,
-        g: Tensor,
-        made: "_Made",
-        shared: dict[str, Tensor],
-    ) -> "_Active":
-        where, begun = self._layout(name, p, made)
-        old = self.state.get(p, {})
-        stored = old
-        if any(key not in old for key in where.keys):
-            stored = {**(begun or begin(made.tx, name, p)[1]), **old}
-            for key in where.shared.difference(old):  # a late joiner takes that of the others
-                stored[key] = self._anywhere(key, stored[key])
-        for key in where.shared:
-            stored = {**stored, key: shared.setdefault(key, stored[key])}
-        slots, memory = where.unpack(stored)
-        clock = [stored[key] for key in where.memory_at if key not in where.shared]
-        step = old.get(STEP)
-        if step is None:  # torch's SGD keeps no step: with slots there, this is not the first
-            first = not any(key in old for key in where.keys)
-            step = self._clock(0.0 if first else 1.0, p, self.param_groups[index])
-        return _Active(index, name, p, g, made, where, slots, memory, step, clock)
-
-    def _anywhere(self, key: str, default: Tensor) -> Tensor:
-        """What any parameter has under a key that all have in common."""
-        found = (s[key] for s in self.state.values() if isinstance(s, dict) and key in s)
-        return next(found, default)
-
-    def _commit(
-        self, one: "_Active", u: Tensor, slots: Any, memory: Any, updates: Tensor | None
-    ) -> None:
-        p = one.p
-        (torch.view_as_real(p) if p.is_complex() else p).add_(u if p.is_complex() else u.view_as(p))
-        new = one.layout.pack(_leaves.lower_slots(slots, one.slots), memory)
-        new[STEP] = one.step + 1
-        if updates is not None:
-            new[UPDATES] = updates
-        self._write(p, new)
-
-    def _write(self, p: Tensor, new: Mapping[str, Tensor]) -> None:
-        """Puts tensors into the state of `p`, in place where there are some."""
-        state = self.state[p]
-        for key, value in new.items():
-            if key in state and not self.defaults["differentiable"]:
-                if state[key] is not value:
-                    state[key].copy_(value)
-            else:
-                # A tensor of all parameters becomes one of this one alone.
-                state[key] = value.clone() if value.dim() == 0 else value
-
-    def _updates(self) -> Tensor | None:
-        """How many steps the optimizer has made; `None` where no schedule asks."""
-        if not any(self._schedules):
-            return None
-        kept = [s[UPDATES] for s in self.state.values() if isinstance(s, dict) and UPDATES in s]
-        return max(kept, key=float) if kept else torch.zeros((), dtype=_clock_dtype())
-
-    def _clock(self, value: float, p: Tensor, group: Mapping[str, Any]) -> Tensor:
-        device = p.device if group.get("capturable") else "cpu"
-        return torch.tensor(value, dtype=_clock_dtype(), device=device)
-
-    # State: made at the first step that needs it, or on request.
-
-    def init_state(self) -> None:
-        """Creates the state of all parameters as it is before their first step.
-
-        So that a checkpoint from before the first step is complete, and no step has to be made for
-        it. What exists already is kept.
-        """
-        for index, group in enumerate(self.param_groups):
-            made = self._group(index)
-            for name, p in _named(group):
-                if p.is_floating_point() or p.is_complex():
-                    _, begun = begin(made.tx, name, p)
-                    begun[STEP] = self._clock(0.0, p, group)
-                    if (updates := self._updates()) is not None:
-                        begun[UPDATES] = updates
-                    old = self.state.get(p, {})
-                    self._write(p, {k: v for k, v in begun.items() if k not in old})
 
     def _is_probe(self) -> bool:
         """Whether this is the step by which `torch.distributed.checkpoint` asks for the state."""
@@ -432,7 +215,7 @@ class Optimizer(torch.optim.Optimizer):
         with torch.no_grad():
             for index, group in enumerate(self.param_groups):
                 made = self._group(index)
-                for name, p in _named(group):
+                for name, p in named(group):
                     if p in self.state:
                         where, _ = self._layout(name, p, made)
                         slots, _ = where.unpack(self.state[p])
@@ -499,7 +282,7 @@ class Optimizer(torch.optim.Optimizer):
         self._forget()
         for group in self.param_groups:
             group.pop(FORMAT, None)
-            own = self._defaults(next(_named(group), None))
+            own = self._defaults(next(named(group), None))
             for key, value in {**self.defaults, **own}.items():
                 if key in own or key not in self._defaults():
                     group.setdefault(key, value)
@@ -515,77 +298,14 @@ class Optimizer(torch.optim.Optimizer):
         for index, (mine, saved) in enumerate(
             zip(self.param_groups, loaded["param_groups"], strict=True)
         ):
-            for (name, p), place in zip(_named(mine), saved["params"], strict=True):
+            for (name, p), place in zip(named(mine), saved["params"], strict=True):
                 stored = loaded["state"].get(place)
                 if isinstance(stored, dict) and stored:
                     templates = begin(self._group(index).tx, name, p)[0].templates()
-                    self.state[p].update(as_created(templates, stored, p, mine, _clock_dtype()))
-
-
-class _Made(NamedTuple):
-    """The transformation made of a group's values."""
-
-    values: Values
-    tx: PerTensor
-    kind: tuple[Any, ...]  # what of the values decides which slots there are
-
-
-class _Active(NamedTuple):
-    """One parameter that takes part in a step."""
-
-    group: int
-    name: str | None
-    p: Tensor
-    g: Tensor
-    made: _Made
-    layout: Layout
-    slots: Any
-    memory: Any
-    step: Tensor
-    clock: list[Tensor]  # the entries of memory that are this parameter's own
-
-
-def with_lr(tx: GradientTransformation) -> GradientTransformation:
-    """`tx`, with a factor `lr` at the end if it has none: in front of what has to come last."""
-    if "lr" in hyperparams(tx):
-        return tx
-    stages = list(tx.stages) if isinstance(tx, chain) else [tx]
-    last = len(stages)
-    while last and getattr(stages[last - 1], "comes_last", False):
-        last -= 1
-    stages.insert(last, scale_by_learning_rate(1.0, flip_sign=False))
-    return chain(*stages)
+                    self.state[p].update(as_created(templates, stored, p, mine, clock_dtype()))
 
 
 def number_or_id(scalar: Tensor) -> Any:
     """What tells clocks apart: their number, or, where that cannot be looked at, themselves."""
     seen = number(scalar)
     return id(scalar) if isinstance(seen, Tensor) else seen
-
-
-def _named(group: Mapping[str, Any]) -> Iterator[Named]:
-    """The parameters of a group, with their names if they have some."""
-    names = group.get("param_names") or [None] * len(group["params"])
-    return zip(names, group["params"], strict=False)
-
-
-def _label(tx: GradientTransformation, of: Named) -> str:
-    """The labels of one parameter in all partitions of `tx`, from the outermost."""
-    found = [
-        label
-        for _, node in walk(tx, of=of)
-        if isinstance(node, partition)
-        for label in node.children_of(*of)
-    ]
-    return "/".join(found)
-
-
-def _parts(node: GradientTransformation) -> set[str]:
-    """The fields that hold other transformations; they are looked at themselves."""
-    kinds = (GradientTransformation, tuple, list, dict)
-    return {k for k, v in node.__dict__.items() if isinstance(v, kinds)}
-
-
-def _clock_dtype() -> torch.dtype:
-    """The dtype of clocks, as torch's optimizers have it."""
-    return torch.promote_types(torch.get_default_dtype(), torch.float32)

@@ -14,7 +14,7 @@ def has_schedule(value: Any) -> bool:
 
 
 def evaluated(value: Any, updates: Any) -> Any:
-    """`value` with its schedules after so many updates, as Python numbers where that is possible."""
+    """`value` with its schedules after so many updates, as Python numbers where possible."""
     if isinstance(value, (tuple, list)):
         return tuple(evaluated(part, updates) for part in value)
     return number(value(number(updates))) if callable(value) else value

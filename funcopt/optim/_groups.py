@@ -1,0 +1,188 @@
+"""Parameter groups: the only truth for the numbers of an optimizer."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .._base import GradientTransformation, PerTensor
+from ..combinators import chain, hyperparams, partition, paths, walk, with_hyperparams
+from ..errors import HyperparameterError, StructureError
+from ..transforms import scale_by_learning_rate
+from ._layout import UPDATES, clock_dtype
+from ._values import Values, as_scalar, evaluated, has_schedule, kind, same
+
+Named = tuple[str | None, Tensor]
+"""A parameter, and its name if it is known."""
+
+
+class Made(NamedTuple):
+    """The transformation made of a group's values."""
+
+    values: Values
+    tx: PerTensor
+    kind: tuple[Any, ...]  # what of the values decides which slots there are
+
+
+class Grouped(torch.optim.Optimizer):
+    """What an optimizer knows of its groups: the transformation that each of them makes."""
+
+    tx: GradientTransformation
+
+    def _set_up(self, params: Iterable[Any], tx: GradientTransformation, more: Values) -> None:
+        if not tx.is_per_tensor():
+            raise StructureError(
+                f"`{type(self).__name__}` runs tensor by tensor, and a stage of {tx!r} sees whole "
+                "trees. Use the pure form, or write that stage as a `TensorRule`."
+            )
+        self.tx = tx
+        self._private()
+        super().__init__(params, {**self._defaults(), **more})
+
+    def _private(self) -> None:
+        self._schedules: list[Values] = []  # by group: the schedules behind its numbers
+        self._shown: list[Values] = []  # by group: the numbers last written there
+        self._forget()
+
+    def _forget(self) -> None:
+        """Drops what can be made anew."""
+        self._made: dict[int, Made] = {}  # by group
+
+    # What a class made by `optimizer_class` does in another way.
+
+    def _defaults(self, of: Named | None = None) -> Values:
+        """The hyperparameters of a group, by key; those that have to do with one parameter."""
+        return hyperparams(self.tx, of)
+
+    def _make(self, values: Values, of: Named | None) -> GradientTransformation:
+        """The transformation with the values of a group, of which `of` is the first parameter."""
+        places = paths(self.tx, of)
+        return with_hyperparams(self.tx, {places[key]: value for key, value in values.items()})
+
+    # Groups: the only truth for hyperparameters.
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Adds a group; with a `partition`, one for every label that occurs in it."""
+        before = len(self.param_groups)
+        try:
+            for part in self._split(param_group):
+                self._add(part)
+        except BaseException:  # a failed call changes nothing
+            del self.param_groups[before:], self._schedules[before:], self._shown[before:]
+            self._forget()
+            raise
+
+    def _split(self, group: dict[str, Any]) -> list[dict[str, Any]]:
+        if not isinstance(group, dict) or isinstance(group["params"], set):
+            return [group]  # which the base class refuses
+        params = group["params"]
+        params = [params] if isinstance(params, Tensor) else list(params)
+        named = [x if isinstance(x, tuple) else (None, x) for x in params]
+        if all(isinstance(p, Tensor) for _, p in named):
+            self.tx.check_names(named)  # type: ignore[attr-defined]
+        if not any(isinstance(node, partition) for _, node in walk(self.tx)) or not params:
+            return [{**group, "params": params}]
+        parts: dict[str, dict[str, Any]] = {}
+        for x, pair in zip(params, named, strict=True):
+            label = _label(self.tx, pair)
+            name = f"{group['name']}/{label}" if "name" in group else label
+            parts.setdefault(label, {**group, "name": name, "params": []})["params"].append(x)
+        return list(parts.values())
+
+    def _add(self, group: dict[str, Any]) -> None:
+        given = set(group)
+        first = next(iter(group["params"]), None)
+        of = first if isinstance(first, tuple) else (None, first)
+        own = self._defaults(of if isinstance(of[1], Tensor) else None)
+        for key, value in own.items():
+            group.setdefault(key, value)
+        super().add_param_group(group)
+        for key in set(self._defaults()) - set(own) - given:  # of other branches
+            group.pop(key, None)
+        self._schedules.append({k: group[k] for k in own if has_schedule(group[k])})
+        self._shown.append({})
+        index = len(self.param_groups) - 1
+        self._show(index, self._updates())
+        self._group(index)
+
+    def _show(self, index: int, updates: Any) -> None:
+        """Writes the current values of schedules into a group."""
+        group = self.param_groups[index]
+        for key, value in self._schedules[index].items():
+            group[key] = self._shown[index][key] = evaluated(value, updates)
+
+    def _group(self, index: int) -> "Made":
+        """The transformation of a group, made anew where a value has changed."""
+        group, made = self.param_groups[index], self._made.get(index)
+        first = next(named(group), None)
+        keys = made.values if made is not None else self._defaults(first)
+        values = {key: as_scalar(group[key]) for key in keys}
+        for key, schedule in self._schedules[index].items():
+            if not same(group[key], self._shown[index][key]):
+                raise HyperparameterError(
+                    f"`{type(self).__name__}`: `{key}` of group {index} follows {schedule!r} and "
+                    f"cannot be set, got {group[key]!r}. Use the schedule or a scheduler, not both."
+                )
+            values[key] = schedule
+        if made is None or any(not same(values[key], made.values[key]) for key in values):
+            tx = self._make(values, first)
+            made = Made(values, tx, tuple(map(kind, values.values())))  # type: ignore[arg-type]
+            self._check_structure(index, made.tx)
+            self._made[index] = made
+        return made
+
+    def _check_structure(self, index: int, tx: GradientTransformation) -> None:
+        if not index:
+            return
+        for (path, a), (_, b) in zip(walk(self._group(0).tx), walk(tx), strict=False):
+            numbers = {*a.hyperparameters, *_parts(a)}
+            for name in a.__dict__:
+                if name not in numbers and a.__dict__[name] != b.__dict__.get(name):
+                    raise HyperparameterError(
+                        f"`{type(self).__name__}`: `{name}` of stage {'/'.join(path)} must be the "
+                        f"same in all groups, got {a.__dict__[name]!r} in group 0 and "
+                        f"{b.__dict__.get(name)!r} in group {index}: only numbers may differ."
+                    )
+
+    def _updates(self) -> Tensor | None:
+        """How many steps the optimizer has made; `None` where no schedule asks."""
+        if not any(self._schedules):
+            return None
+        kept = [s[UPDATES] for s in self.state.values() if isinstance(s, dict) and UPDATES in s]
+        return max(kept, key=float) if kept else torch.zeros((), dtype=clock_dtype())
+
+
+def with_lr(tx: GradientTransformation) -> GradientTransformation:
+    """`tx`, with a factor `lr` at the end if it has none: in front of what has to come last."""
+    if "lr" in hyperparams(tx):
+        return tx
+    stages = list(tx.stages) if isinstance(tx, chain) else [tx]
+    last = len(stages)
+    while last and getattr(stages[last - 1], "comes_last", False):
+        last -= 1
+    stages.insert(last, scale_by_learning_rate(1.0, flip_sign=False))
+    return chain(*stages)
+
+
+def named(group: Mapping[str, Any]) -> Iterator[Named]:
+    """The parameters of a group, with their names if they have some."""
+    names = group.get("param_names") or [None] * len(group["params"])
+    return zip(names, group["params"], strict=False)
+
+
+def _label(tx: GradientTransformation, of: Named) -> str:
+    """The labels of one parameter in all partitions of `tx`, from the outermost."""
+    found = [
+        label
+        for _, node in walk(tx, of=of)
+        if isinstance(node, partition)
+        for label in node.children_of(*of)
+    ]
+    return "/".join(found)
+
+
+def _parts(node: GradientTransformation) -> set[str]:
+    """The fields that hold other transformations; they are looked at themselves."""
+    kinds = (GradientTransformation, tuple, list, dict)
+    return {k for k, v in node.__dict__.items() if isinstance(v, kinds)}

@@ -1,0 +1,120 @@
+"""The state of an optimizer: a flat dict of tensors for every parameter, and nothing else."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from .. import _leaves
+from ._groups import Grouped, Made, named
+from ._layout import STEP, UPDATES, Layout, begin, clock_dtype
+from ._values import Values
+
+
+class Active(NamedTuple):
+    """One parameter that takes part in a step."""
+
+    group: int
+    name: str | None
+    p: Tensor
+    g: Tensor
+    made: Made
+    layout: Layout
+    slots: Any
+    memory: Any
+    step: Tensor
+    clock: list[Tensor]  # the entries of memory that are this parameter's own
+
+
+class Stored(Grouped):
+    """What an optimizer knows of the state of its parameters: to read it, and to write it."""
+
+    def _forget(self) -> None:
+        super()._forget()
+        self._layouts: Any = WeakTensorKeyDictionary()  # by parameter
+
+    def _layout(self, name: str | None, p: Tensor, made: "Made") -> tuple[Layout, Values | None]:
+        """The layout of a parameter's state; where it is made anew, the beginning of that too."""
+        key = (name, made.kind, p.shape, p.dtype, p.device)
+        known = self._layouts.get(p)
+        if known is not None and known[0] == key:
+            return known[1], None
+        where, begun = begin(made.tx, name, p)
+        self._layouts[p] = (key, where)
+        return where, begun
+
+    def _entry(
+        self,
+        index: int,
+        name: str | None,
+        p: Tensor,
+        g: Tensor,
+        made: "Made",
+        shared: dict[str, Tensor],
+    ) -> "Active":
+        where, begun = self._layout(name, p, made)
+        old = self.state.get(p, {})
+        stored = old
+        if any(key not in old for key in where.keys):
+            stored = {**(begun or begin(made.tx, name, p)[1]), **old}
+            for key in where.shared.difference(old):  # a late joiner takes that of the others
+                stored[key] = self._anywhere(key, stored[key])
+        for key in where.shared:
+            stored = {**stored, key: shared.setdefault(key, stored[key])}
+        slots, memory = where.unpack(stored)
+        clock = [stored[key] for key in where.memory_at if key not in where.shared]
+        step = old.get(STEP)
+        if step is None:  # torch's SGD keeps no step: with slots there, this is not the first
+            first = not any(key in old for key in where.keys)
+            step = self._clock(0.0 if first else 1.0, p, self.param_groups[index])
+        return Active(index, name, p, g, made, where, slots, memory, step, clock)
+
+    def _anywhere(self, key: str, default: Tensor) -> Tensor:
+        """What any parameter has under a key that all have in common."""
+        found = (s[key] for s in self.state.values() if isinstance(s, dict) and key in s)
+        return next(found, default)
+
+    def _commit(
+        self, one: "Active", u: Tensor, slots: Any, memory: Any, updates: Tensor | None
+    ) -> None:
+        p = one.p
+        (torch.view_as_real(p) if p.is_complex() else p).add_(u if p.is_complex() else u.view_as(p))
+        new = one.layout.pack(_leaves.lower_slots(slots, one.slots), memory)
+        new[STEP] = one.step + 1
+        if updates is not None:
+            new[UPDATES] = updates
+        self._write(p, new)
+
+    def _write(self, p: Tensor, new: Mapping[str, Tensor]) -> None:
+        """Puts tensors into the state of `p`, in place where there are some."""
+        state = self.state[p]
+        for key, value in new.items():
+            if key in state and not self.defaults["differentiable"]:
+                if state[key] is not value:
+                    state[key].copy_(value)
+            else:
+                # A tensor of all parameters becomes one of this one alone.
+                state[key] = value.clone() if value.dim() == 0 else value
+
+    def _clock(self, value: float, p: Tensor, group: Mapping[str, Any]) -> Tensor:
+        device = p.device if group.get("capturable") else "cpu"
+        return torch.tensor(value, dtype=clock_dtype(), device=device)
+
+    def init_state(self) -> None:
+        """Creates the state of all parameters as it is before their first step.
+
+        So that a checkpoint from before the first step is complete, and no step has to be made for
+        it. What exists already is kept.
+        """
+        for index, group in enumerate(self.param_groups):
+            made = self._group(index)
+            for name, p in named(group):
+                if p.is_floating_point() or p.is_complex():
+                    _, begun = begin(made.tx, name, p)
+                    begun[STEP] = self._clock(0.0, p, group)
+                    if (updates := self._updates()) is not None:
+                        begun[UPDATES] = updates
+                    old = self.state.get(p, {})
+                    self._write(p, {k: v for k, v in begun.items() if k not in old})
