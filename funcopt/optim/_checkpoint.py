@@ -1,69 +1,84 @@
-"""Checkpoints that cannot lie: matched by name, in the dtypes of creation."""
+"""Checkpoints that cannot lie: matched by name, in the shapes and dtypes of creation."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..errors import StructureError
+from ._groups import named
 from ._layout import STEP, UPDATES
 from ._values import Values
 
 FORMAT = "funcopt_format"
 """A key in the groups of a checkpoint: the version of their layout."""
 
+Templates = Callable[[int, str | None, Tensor], Mapping[str, Tensor]]
 
-def by_name(optimizer: torch.optim.Optimizer, saved: Values, strict: bool) -> Values:
-    """`saved`, with its parameters in the order of those of `optimizer`, found by their names.
 
-    Without names on either side, as it is.
+def fitted(
+    optimizer: torch.optim.Optimizer, templates: Templates, saved: Values, strict: bool
+) -> Values:
+    """`saved`, for the parameters of `optimizer`, in their order: by name where both have names.
 
     Raises:
-        StructureError: If `strict`, and names are missing or unknown.
+        StructureError: If `strict`, listing all that is missing, unknown or of another shape.
     """
-    mine = optimizer.param_groups
-    if not all("param_names" in group for group in (*mine, *saved["param_groups"])):
-        return saved
-    place: dict[str, Any] = {}
-    home: dict[str, Values] = {}
-    for group in saved["param_groups"]:
-        for name, at in zip(group["param_names"], group["params"], strict=True):
-            place[name], home[name] = at, group
-    names = [name for group in mine for name in group["param_names"]]
-    missing = [name for name in names if name not in place]
-    unknown = sorted(set(place) - set(names))
-    reshaped = [
-        f"{name}: {key} of {tuple(value.shape)}"
-        for group in mine
-        for name, p in zip(group["param_names"], group["params"], strict=True)
-        for key, value in saved["state"].get(place.get(name), {}).items()
-        if isinstance(value, Tensor) and key in _like_p(optimizer, p)
-        if value.shape != optimizer.state[p][key].shape
-    ]
+    mine, theirs = optimizer.param_groups, saved["param_groups"]
+    if all("param_names" in group for group in (*mine, *theirs)):
+        saved, missing, unknown = _by_name(mine, saved)
+    else:
+        missing, unknown = [], []
+    if [len(g["params"]) for g in mine] != [len(g["params"]) for g in saved["param_groups"]]:
+        return saved  # which the base class refuses
+    reshaped = []
+    state = dict(saved["state"])
+    for index, (group, other) in enumerate(zip(mine, saved["param_groups"], strict=True)):
+        for (name, p), at in zip(named(group), other["params"], strict=True):
+            stored = state.get(at)
+            if not isinstance(stored, dict):
+                continue
+            expected = templates(index, name, p)
+            wrong = [
+                f"{name or at}: {key} of {tuple(stored[key].shape)} instead of {tuple(x.shape)}"
+                for key, x in expected.items()
+                if isinstance(stored.get(key), Tensor) and stored[key].shape != x.shape
+            ]
+            if wrong:
+                reshaped += wrong
+                del state[at]
     if strict and (missing or unknown or reshaped):
         raise StructureError(
             f"`{type(optimizer).__name__}`: the checkpoint is of other parameters. Missing: "
             f"{missing}. Unknown: {unknown}. Of another shape: {reshaped}. With `strict=False`, "
-            "what is missing starts afresh."
+            "what does not fit starts afresh."
         )
+    return {**saved, "state": state}
+
+
+def _by_name(mine: list[Values], saved: Values) -> tuple[Values, list[str], list[str]]:
+    """`saved` in the order of `mine`; the names that it has not, and those that only it has."""
+    place = {
+        name: (at, group)
+        for group in saved["param_groups"]
+        for name, at in zip(group["param_names"], group["params"], strict=True)
+    }
+    names = [name for group in mine for name in group["param_names"]]
     groups, state, count = [], {}, 0
     for group in mine:
-        found = [home[name] for name in group["param_names"] if name in home]
+        found = [place[name][1] for name in group["param_names"] if name in place]
         kept = dict(found[0]) if found else {k: v for k, v in group.items() if k != "params"}
         kept["param_names"] = list(group["param_names"])
         kept["params"] = list(range(count, count + len(group["params"])))
         for at, name in zip(kept["params"], group["param_names"], strict=True):
-            if name in place and place[name] in saved["state"]:
-                state[at] = saved["state"][place[name]]
+            if name in place and place[name][0] in saved["state"]:
+                state[at] = saved["state"][place[name][0]]
         count += len(group["params"])
         groups.append(kept)
-    return {**saved, "state": state, "param_groups": groups}
-
-
-def _like_p(optimizer: torch.optim.Optimizer, p: Tensor) -> Values:
-    kept: Values = optimizer.state.get(p, {})
-    return kept
+    missing = [name for name in names if name not in place]
+    unknown = [name for name in place if name not in names]
+    return {**saved, "state": state, "param_groups": groups}, missing, unknown
 
 
 def as_created(

@@ -29,6 +29,7 @@ class Grouped(torch.optim.Optimizer):
     """What an optimizer knows of its groups: the transformation that each of them makes."""
 
     tx: GradientTransformation
+    _complete = False  # after `__init__`
 
     def _set_up(self, params: Iterable[Any], tx: GradientTransformation, more: Values) -> None:
         if not tx.is_per_tensor():
@@ -37,13 +38,15 @@ class Grouped(torch.optim.Optimizer):
                 "trees. Use the pure form, or write that stage as a `TensorRule`."
             )
         self.tx = tx
-        self._private()
-        super().__init__(params, {**self._defaults(), **more})
-
-    def _private(self) -> None:
         self._schedules: list[Values] = []  # by group: the schedules behind its numbers
         self._shown: list[Values] = []  # by group: the numbers last written there
         self._forget()
+        super().__init__(params, {**self._defaults(), **more})
+        self._check_names(self.param_groups)
+        self._complete = True
+
+    def _check_names(self, groups: Iterable[Mapping[str, Any]]) -> None:
+        self.tx.check_names([x for group in groups for x in named(group)])  # type: ignore[attr-defined]
 
     def _forget(self) -> None:
         """Drops what can be made anew."""
@@ -68,6 +71,8 @@ class Grouped(torch.optim.Optimizer):
         try:
             for part in self._split(param_group):
                 self._add(part)
+            if self._complete:
+                self._check_names(self.param_groups)
         except BaseException:  # a failed call changes nothing
             del self.param_groups[before:], self._schedules[before:], self._shown[before:]
             self._forget()
@@ -78,14 +83,12 @@ class Grouped(torch.optim.Optimizer):
             return [group]  # which the base class refuses
         params = group["params"]
         params = [params] if isinstance(params, Tensor) else list(params)
-        named = [x if isinstance(x, tuple) else (None, x) for x in params]
-        if all(isinstance(p, Tensor) for _, p in named):
-            self.tx.check_names(named)  # type: ignore[attr-defined]
+        group["params"] = params
         if not any(isinstance(node, partition) for _, node in walk(self.tx)) or not params:
-            return [{**group, "params": params}]
+            return [group]
         parts: dict[str, dict[str, Any]] = {}
-        for x, pair in zip(params, named, strict=True):
-            label = _label(self.tx, pair)
+        for x in params:
+            label = _label(self.tx, x if isinstance(x, tuple) else (None, x))
             name = f"{group['name']}/{label}" if "name" in group else label
             parts.setdefault(label, {**group, "name": name, "params": []})["params"].append(x)
         return list(parts.values())

@@ -11,14 +11,11 @@ from torch import Tensor
 from .. import _leaves, _pass
 from .._base import GradientTransformation
 from .._math import number
-from ..combinators import (
-    labels,
-    unique_keys,
-)
+from ..combinators import labels, unique_keys
 from ..errors import HyperparameterError, SparseGradientError, StructureError
-from ._checkpoint import FORMAT, as_created, by_name
+from ._checkpoint import FORMAT, as_created, fitted
 from ._groups import named, with_lr
-from ._layout import begin, clock_dtype
+from ._layout import clock_dtype
 from ._state import Active, Stored
 from ._values import same
 
@@ -147,15 +144,15 @@ class Optimizer(Stored):
         after = None if updates is None else updates + 1
         for i, one in enumerate(active):  # nothing has been changed before
             self._commit(one, us[i], new[i], memories[which[i]], after)
+        self._commit_common(active, [memories[bucket] for bucket in which])
         for index in range(len(self.param_groups)):
             self._show(index, after)
         self._last, self._last_groups = node, groups
         return None
 
-    def _active(self) -> list["Active"]:
+    def _active(self) -> list[Active]:
         """The parameters that have a gradient, each once, with all that their update needs."""
         found: dict[Tensor, Active] = {}
-        shared: dict[str, Tensor] = {}
         for index, group in enumerate(self.param_groups):
             made = self._group(index) if any(p.grad is not None for p in group["params"]) else None
             for j, (name, p) in enumerate(named(group)):
@@ -169,7 +166,7 @@ class Optimizer(Stored):
                         "`sparse=False`."
                     )
                 g = -g if group["maximize"] else g
-                found[p] = self._entry(index, name, p, g, made, shared)
+                found[p] = self._entry(index, name, p, g, made)
         return list(found.values())
 
     def _is_probe(self) -> bool:
@@ -261,7 +258,7 @@ class Optimizer(Stored):
         remembered: list[Any] = []
 
         def remember(_: Any, found: dict[str, Any]) -> dict[str, Any]:
-            fitting = by_name(self, found, strict)
+            fitting = fitted(self, self._templates, found, strict)
             remembered.append(fitting)
             return fitting
 
@@ -301,7 +298,7 @@ class Optimizer(Stored):
             for (name, p), place in zip(named(mine), saved["params"], strict=True):
                 stored = loaded["state"].get(place)
                 if isinstance(stored, dict) and stored:
-                    templates = begin(self._group(index).tx, name, p)[0].templates()
+                    templates = self._templates(index, name, p)
                     self.state[p].update(as_created(templates, stored, p, mine, clock_dtype()))
 
 

@@ -35,7 +35,7 @@ class Stored(Grouped):
         super()._forget()
         self._layouts: Any = WeakTensorKeyDictionary()  # by parameter
 
-    def _layout(self, name: str | None, p: Tensor, made: "Made") -> tuple[Layout, Values | None]:
+    def _layout(self, name: str | None, p: Tensor, made: Made) -> tuple[Layout, Values | None]:
         """The layout of a parameter's state; where it is made anew, the beginning of that too."""
         key = (name, made.kind, p.shape, p.dtype, p.device)
         known = self._layouts.get(p)
@@ -51,18 +51,17 @@ class Stored(Grouped):
         name: str | None,
         p: Tensor,
         g: Tensor,
-        made: "Made",
-        shared: dict[str, Tensor],
-    ) -> "Active":
+        made: Made,
+    ) -> Active:
         where, begun = self._layout(name, p, made)
         old = self.state.get(p, {})
         stored = old
         if any(key not in old for key in where.keys):
             stored = {**(begun or begin(made.tx, name, p)[1]), **old}
-            for key in where.shared.difference(old):  # a late joiner takes that of the others
-                stored[key] = self._anywhere(key, stored[key])
-        for key in where.shared:
-            stored = {**stored, key: shared.setdefault(key, stored[key])}
+        if where.shared:  # what all have in common, a late joiner takes from the others
+            common = self._common()
+            at = {key: where.memory_at[key] for key in where.shared}
+            stored = {**stored, **{k: common[i][0] for k, i in at.items() if i in common}}
         slots, memory = where.unpack(stored)
         clock = [stored[key] for key in where.memory_at if key not in where.shared]
         step = old.get(STEP)
@@ -71,13 +70,20 @@ class Stored(Grouped):
             step = self._clock(0.0 if first else 1.0, p, self.param_groups[index])
         return Active(index, name, p, g, made, where, slots, memory, step, clock)
 
-    def _anywhere(self, key: str, default: Tensor) -> Tensor:
-        """What any parameter has under a key that all have in common."""
-        found = (s[key] for s in self.state.values() if isinstance(s, dict) and key in s)
-        return next(found, default)
+    def _common(self) -> dict[int, list[Tensor]]:
+        """The copies of the memory that parameters have in common, by its place in the memory."""
+        found: dict[int, list[Tensor]] = {}
+        for index, group in enumerate(self.param_groups):
+            made = self._group(index)
+            for name, p in named(group):
+                state = self.state.get(p, {})
+                where, _ = self._layout(name, p, made)
+                for key in where.shared.intersection(state):
+                    found.setdefault(where.memory_at[key], []).append(state[key])
+        return found
 
     def _commit(
-        self, one: "Active", u: Tensor, slots: Any, memory: Any, updates: Tensor | None
+        self, one: Active, u: Tensor, slots: Any, memory: Any, updates: Tensor | None
     ) -> None:
         p = one.p
         (torch.view_as_real(p) if p.is_complex() else p).add_(u if p.is_complex() else u.view_as(p))
@@ -86,6 +92,19 @@ class Stored(Grouped):
         if updates is not None:
             new[UPDATES] = updates
         self._write(p, new)
+
+    def _commit_common(self, active: list[Active], memories: list[Any]) -> None:
+        """Writes the memory that parameters have in common to those too that took no part."""
+        if not any(one.layout.shared for one in active):
+            return
+        after: dict[int, Tensor] = {}
+        for one, memory in zip(active, memories, strict=True):
+            for key in one.layout.shared:
+                at = one.layout.memory_at[key]
+                after[at] = _leaves.entries(memory)[at]
+        for at, copies in self._common().items():
+            for copy in copies if at in after else ():
+                copy.copy_(after[at])
 
     def _write(self, p: Tensor, new: Mapping[str, Tensor]) -> None:
         """Puts tensors into the state of `p`, in place where there are some."""
@@ -101,6 +120,10 @@ class Stored(Grouped):
     def _clock(self, value: float, p: Tensor, group: Mapping[str, Any]) -> Tensor:
         device = p.device if group.get("capturable") else "cpu"
         return torch.tensor(value, dtype=clock_dtype(), device=device)
+
+    def _templates(self, index: int, name: str | None, p: Tensor) -> dict[str, Tensor]:
+        """What the state of a parameter holds when it is created, on the meta device."""
+        return self._layout(name, p, self._group(index))[0].templates()
 
     def init_state(self) -> None:
         """Creates the state of all parameters as it is before their first step.
