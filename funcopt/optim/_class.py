@@ -2,7 +2,7 @@
 
 import inspect
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ HINTS: Values = {
     "differentiable": False,
     "fused": None,
 }
-"""What torch's classes take besides. `foreach` and `fused` say how, so they change nothing."""
+"""What torch's classes take besides. `foreach` says how, so it changes nothing."""
 
 
 def optimizer_class(
@@ -81,6 +81,10 @@ class _FromFunction(Optimizer):
         except TypeError as error:
             raise TypeError(f"`{cls.__name__}`: {error}; it is {cls.__signature__}.") from None
         bound.apply_defaults()
+        if bound.arguments["fused"]:
+            raise HyperparameterError(
+                f"`{cls.__name__}`: `fused=True` asks for a kernel of torch's class; leave it out."
+            )
         given = {k: v for k, v in bound.arguments.items() if k != "params"}
         tx = self._make({k: given[k] for k in self._hyperparameter_names}, None)
         self._set_up(params, tx, {"differentiable": False, "maximize": False, **given})
@@ -99,13 +103,21 @@ def _signature(make: Callable[..., Any], values: Values) -> inspect.Signature:
     parameters = [kind("params", kind.POSITIONAL_OR_KEYWORD)]
     for key, argument in inspect.signature(make).parameters.items():
         parameters.append(argument.replace(default=values[key], annotation=kind.empty))
-    parameters += [kind(k, kind.KEYWORD_ONLY, default=v) for k, v in HINTS.items()]
-    return inspect.Signature(parameters)
+    return inspect.Signature([*parameters, *_hints()])
 
 
 def _signature_of(like: type, values: Values) -> inspect.Signature:
-    """The signature of a torch class; what it takes and we know nothing of is left out."""
+    """The signature of a torch class, with all hints; what we know nothing of is left out."""
     known = {"params", *HINTS, *values}
-    parameters = inspect.signature(like).parameters.values()
     empty = inspect.Parameter.empty
-    return inspect.Signature([a.replace(annotation=empty) for a in parameters if a.name in known])
+    taken = [
+        a.replace(annotation=empty)
+        for name, a in inspect.signature(like).parameters.items()
+        if name in known
+    ]
+    return inspect.Signature([*taken, *_hints(but=[a.name for a in taken])])
+
+
+def _hints(but: Sequence[str] = ()) -> list[inspect.Parameter]:
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return [inspect.Parameter(k, kind, default=v) for k, v in HINTS.items() if k not in but]

@@ -1,0 +1,1 @@
+"""The contract of `torch.optim.Optimizer`, item by item; `docs/contract.md` is its table."""

@@ -1,0 +1,136 @@
+"""The optimizers that are held to the contract, each beside torch's own, and a small model."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import pytest
+import torch
+
+import funcopt as fo
+from funcopt import optim
+
+MAX_NORM = 0.05
+
+
+class Kind(NamedTuple):
+    """An optimizer, and what of torch makes the same steps."""
+
+    name: str
+    make: Callable[..., torch.optim.Optimizer]
+    theirs: Callable[..., torch.optim.Optimizer]
+    clips: bool = False
+    slots: frozenset[str] = frozenset()
+    momentum: str = "betas"
+
+    def __str__(self):
+        return self.name
+
+
+def adamw(params, lr=0.01, **more):
+    return optim.AdamW(params, lr=lr, **more)
+
+
+def sgd(params, lr=0.01, **more):
+    return optim.SGD(params, lr=lr, **{"momentum": 0.9, **more})
+
+
+def clipped(params, lr=0.01, **more):
+    """A chain; `more` are the arguments of AdamW."""
+    tx = fo.chain(fo.clip_by_global_norm(MAX_NORM), fo.adamw(lr, **more))
+    return fo.Optimizer(params, tx)
+
+
+def torch_adamw(params, lr=0.01, **more):
+    return torch.optim.AdamW(params, lr=lr, **more)
+
+
+def torch_sgd(params, lr=0.01, **more):
+    return torch.optim.SGD(params, lr=lr, **{"momentum": 0.9, **more})
+
+
+MOMENTS = frozenset({"exp_avg", "exp_avg_sq"})
+
+KINDS = [
+    Kind("AdamW", adamw, torch_adamw, slots=MOMENTS),
+    Kind("SGD", sgd, torch_sgd, slots=frozenset({"momentum_buffer"}), momentum="momentum"),
+    Kind("chain", clipped, torch_adamw, clips=True, slots=MOMENTS),
+]
+
+every_kind = pytest.mark.parametrize("kind", KINDS, ids=str)
+
+
+def model(dtype=torch.float64):
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1)).to(
+        dtype
+    )
+
+
+DATA = torch.linspace(-1, 1, 24, dtype=torch.float64).reshape(8, 3)
+
+
+def loss_of(net):
+    data = DATA.to(next(net.parameters()).dtype)
+    return (net(data) - data.sum(1, keepdim=True).sin()).square().mean()
+
+
+def backward(net, opt, clips=False):
+    opt.zero_grad()
+    loss = loss_of(net)
+    loss.backward()
+    if clips:
+        torch.nn.utils.clip_grad_norm_(net.parameters(), MAX_NORM)
+    return loss
+
+
+def train(net, opt, steps, clips=False):
+    for _ in range(steps):
+        backward(net, opt, clips)
+        opt.step()
+
+
+def values(net):
+    return [p.detach().clone() for p in net.parameters()]
+
+
+def gap(net, other):
+    """The largest difference between the parameters of two models, or of one and a list."""
+    theirs = other if isinstance(other, list) else list(other.parameters())
+    return max((p - q).abs().max().item() for p, q in zip(net.parameters(), theirs, strict=True))
+
+
+def parameter(*shape, dtype=torch.float64, grad=True):
+    count = torch.Size(shape).numel()
+    p = torch.nn.Parameter(torch.linspace(-1, 1, max(count, 1), dtype=dtype)[:count].view(shape))
+    if grad:
+        p.grad = torch.full_like(p, 0.5)
+    return p
+
+
+def copied(state_dict):
+    """A state, with tensors of its own."""
+    if isinstance(state_dict, torch.Tensor):
+        return state_dict.clone()
+    if isinstance(state_dict, dict):
+        return {key: copied(value) for key, value in state_dict.items()}
+    if isinstance(state_dict, (list, tuple)):
+        return type(state_dict)(map(copied, state_dict))
+    return state_dict
+
+
+def assert_same_state(one, other):
+    """Two `state_dict()`s, to the bit."""
+    assert one.keys() == other.keys()
+    for key in one:
+        a, b = one[key], other[key]
+        if isinstance(a, dict):
+            assert_same_state(a, b)
+        elif isinstance(a, torch.Tensor):
+            assert a.dtype == b.dtype
+            assert torch.equal(a, b), key
+        elif isinstance(a, list) and a and isinstance(a[0], dict):
+            assert len(a) == len(b)
+            for x, y in zip(a, b, strict=True):
+                assert_same_state(x, y)
+        else:
+            assert a == b, key
