@@ -3,7 +3,7 @@
 import dataclasses
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -14,7 +14,7 @@ from ._math import number
 from ._pass import Bucket, Members, Node, Reduce, Scalars
 from ._record import Record, unchecked
 from ._typing import Memory, Params, Slots, State, Updates, is_hyperparameter
-from .errors import ExtraArgumentError, LeafError, StructureError
+from .errors import ExtraArgumentError, FuncoptError, LeafError, StructureError
 
 
 class GradientTransformation(Record, ABC):
@@ -137,19 +137,45 @@ class PerTensor(GradientTransformation):
     def update(
         self, updates: Updates, state: State, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, _pass.State]:
-        who = type(self).__name__
+        if torch.compiler.is_compiling():
+            return self._update(updates, state, params, extra)
+        try:
+            return self._update(updates, state, params, extra)
+        except FuncoptError:
+            raise
+        except Exception as error:
+            # Only then it is worth the time to find out whether the state is to blame.
+            if self._fits(state, updates if params is None else params):
+                raise
+            raise self._foreign(state) from error
+
+    def _update(
+        self, updates: Updates, state: State, params: Params | None, extra: Mapping[str, Any]
+    ) -> tuple[Updates, _pass.State]:
         if not isinstance(state, _pass.State):
-            raise StructureError(
-                f"`{who}` got a state of type `{type(state).__name__}`, made by another "
-                "transformation: call `init(params)` on this one."
-            )
-        leaves = _leaves.Leaves(who, self.params_needed_by(), updates, state.slots, params)
+            raise self._foreign(state)
+        who, needs_params = type(self).__name__, self.params_needed_by()
+        leaves = _leaves.Leaves(who, needs_params, updates, state.slots, params)
         step = state.step + 1
         now = number(step)
         node = self.open([Bucket(self, now, now - 1, state.memory)], self._members(leaves, extra))
         us, slots = self.run(leaves.gs, leaves.slots, leaves.ps, node, _pass.reduce)
         new_updates, new_slots = leaves.lower(us, slots)
         return new_updates, _pass.State(step, self.memory_after(node)[0], new_slots)
+
+    def _foreign(self, state: State) -> StructureError:
+        return StructureError(
+            f"`{type(self).__name__}`: the state, of type `{type(state).__name__}`, was made by "
+            "another transformation or for other parameters: call `init(params)` on this one."
+        )
+
+    def _fits(self, state: _pass.State, params: Params) -> bool:
+        """Whether `state` has the form of one that was made for `params`."""
+        forms = [
+            list(zip(tree.names(x), (y.shape for y in tree.leaves(x)), strict=False))
+            for x in (state, self.init(params))
+        ]
+        return forms[0] == forms[1]
 
     def _members(self, leaves: _leaves.Leaves, extra: Mapping[str, Any]) -> Members:
         self.check_extra(extra)
@@ -391,39 +417,6 @@ class identity(TensorRule):
 
     def update_tensor(self, g: Tensor, slots: Slots, p: Tensor, s: Scalars) -> tuple[Tensor, Slots]:
         return g, slots
-
-
-class from_functions(GradientTransformation):
-    """Makes a transformation of a pair of pure functions, as Optax would write it.
-
-    It sees whole trees, so it takes no part in fused passes. It pickles if the functions do, that
-    is, if they were defined at the top of a module.
-
-    Args:
-        init_fn: ``init_fn(params) -> state``.
-        update_fn: ``update_fn(updates, state, params, **extra) -> (updates, state)``; extra
-        arguments
-            are passed if it names them or takes ``**extra``.
-    """
-
-    init_fn: Callable[..., State]
-    update_fn: Callable[..., tuple[Updates, State]]
-
-    def init(self, params: Params, *, capturable: bool = False) -> State:
-        _leaves.checked_params(type(self).__name__, params)
-        return self.init_fn(params)
-
-    def update(
-        self, updates: Updates, state: State, params: Params | None = None, **extra: Any
-    ) -> tuple[Updates, State]:
-        self.check_extra(extra)
-        return self.update_fn(updates, state, params, **extra)
-
-    def extra_names(self) -> frozenset[str] | None:
-        arguments = list(inspect.signature(self.update_fn).parameters.values())
-        if any(a.kind is a.VAR_KEYWORD for a in arguments):
-            return None
-        return frozenset(a.name for a in arguments[3:])
 
 
 def _has_schedule(value: Any) -> bool:

@@ -18,7 +18,7 @@ def _check(
 ) -> None:
     who = type(owner).__name__
     if isinstance(value, Tensor):
-        if value.numel() != 1:
+        if value.dim() or value.is_complex():
             raise HyperparameterError(
                 f"`{who}`: `{name}` must be a single number, got a tensor of shape "
                 f"{tuple(value.shape)}. Inside `torch.func.vmap` each run sees its own 0-d tensor."
@@ -37,6 +37,16 @@ def _check(
 def number(owner: object, name: str, value: Any) -> None:
     """Any number but NaN."""
     _check(owner, name, value, lambda x: x == x, "be a number")
+
+
+def fixed(owner: object, name: str, value: Any) -> None:
+    """What `init` uses once cannot follow a schedule."""
+    if callable(value):
+        raise HyperparameterError(
+            f"`{type(owner).__name__}`: `{name}` is used once, by `init`: it must be a number, got "
+            f"{value!r}."
+        )
+    non_negative(owner, name, value)
 
 
 def non_negative(owner: object, name: str, value: Any) -> None:

@@ -34,10 +34,13 @@ def checked_params(who: str, params: Params) -> tuple[list[Any], tree.Spec]:
     for i, p in enumerate(leaves):
         if p is None:
             continue
-        if not isinstance(p, Tensor):
+        if not isinstance(p, Tensor) or p.layout is not torch.strided:
+            name = tree.names(params)[i]
+            what = f"parameter `{name}` must be a dense tensor" if name else "expected tensors"
+            got = p.layout if isinstance(p, Tensor) else f"{type(p).__name__}"
             raise LeafError(
-                f"`{who}`: parameter `{tree.names(params)[i]}` must be a tensor, got {p!r}. Leave "
-                "out what is not trained, e.g. with `dict(model.named_parameters())`."
+                f"`{who}`: {what}, got {got}. A tree of tensors is wanted, without what is not "
+                "trained: `dict(model.named_parameters())`."
             )
         if not (p.is_floating_point() or p.is_complex()):
             raise LeafError(
@@ -66,7 +69,7 @@ class Leaves:
         slots: Slots,
         params: Params | None,
     ) -> None:
-        self._who, self._updates = who, updates
+        self._who, self._updates, self._has_params = who, updates, params is not None
         leaves, self._spec = tree.flatten(updates)
         self._old_slots = self._like_updates("state", slots)
         if params is None and needs_params is not None:
@@ -136,11 +139,20 @@ class Leaves:
                 f"`{self._who}`: the gradient of `{self._name(i)}` must be a tensor or None, got "
                 f"{g!r}."
             )
+        if not (g.is_floating_point() or g.is_complex()):
+            raise LeafError(
+                f"`{self._who}`: the gradient of `{self._name(i)}` must be floating-point or "
+                f"complex, got {g.dtype}."
+            )
         if g.layout is not torch.strided:
             raise SparseGradientError(
                 f"`{self._who}` does not support sparse gradients, and that of `{self._name(i)}` "
                 "is: make it dense with `grad.to_dense()`, or build the embedding with "
                 "`sparse=False`."
+            )
+        if p is None and self._has_params:
+            raise StructureError(
+                f"`{self._who}`: there is a gradient for `{self._name(i)}`, but `params` has None."
             )
         if p is not None and p.shape != g.shape:
             raise StructureError(
@@ -205,7 +217,7 @@ def init_complex(init: Callable[[Tensor], Slots], p: Tensor) -> Slots:
     reals = torch.view_as_real(p)
 
     def one(x: Tensor) -> Tensor:
-        pairs = x.shape == reals.shape and x.is_floating_point()
+        pairs = x.shape == reals.shape and x.dtype in (torch.float32, torch.float64)
         return torch.view_as_complex(x) if pairs else x
 
     return map_slots(one, init(reals))

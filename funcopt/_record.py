@@ -67,6 +67,8 @@ def value_repr(value: Any) -> str:
     """`repr`, but of tensors, dtypes and infinities too it is code that makes them again."""
     if isinstance(value, Tensor):
         return _tensor_repr(value)
+    if type(value).__module__ == "numpy" and hasattr(value, "item"):
+        value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
         return f'float("{value}")'
     if type(value) is tuple:

@@ -1,33 +1,37 @@
 """One exception type for each kind of mistake; each is also the built-in that fits it."""
 
 
-class HyperparameterError(ValueError):
+class FuncoptError(Exception):
+    """What all of them are."""
+
+
+class HyperparameterError(FuncoptError, ValueError):
     """A hyperparameter is out of its range, unknown, or not what the place takes."""
 
 
-class LeafError(TypeError):
+class LeafError(FuncoptError, TypeError):
     """A leaf of the parameters or gradients cannot be optimised: its kind, dtype or layout."""
 
 
-class TiedParametersError(ValueError):
+class TiedParametersError(FuncoptError, ValueError):
     """Two leaves of the parameters are the same memory."""
 
 
-class StructureError(ValueError):
+class StructureError(FuncoptError, ValueError):
     """Two trees that belong together differ in structure, or two of their leaves in shape."""
 
 
-class MissingParamsError(ValueError):
+class MissingParamsError(FuncoptError, ValueError):
     """A transformation that needs the parameters was not given them."""
 
 
-class ExtraArgumentError(TypeError):
+class ExtraArgumentError(FuncoptError, TypeError):
     """An extra argument of `update` is missing, or no stage knows it."""
 
 
-class SparseGradientError(RuntimeError):
+class SparseGradientError(FuncoptError, RuntimeError):
     """A sparse gradient reached a rule that cannot take one."""
 
 
-class LabelError(ValueError):
+class LabelError(FuncoptError, ValueError):
     """A parameter has no label, a label no transformation, or a pattern fits no parameter."""

@@ -80,6 +80,23 @@ MISTAKES = {
         "`chain`: expected gradient transformations, got (<built-in function len>, <built-in "
         "function len>). A pair of functions becomes one with `from_functions(init, update)`.",
     ),
+    "a class as a stage": (
+        lambda: fo.chain(fo.scale_by_adam),
+        ValueError,
+        "`chain`: expected gradient transformations, got the class `scale_by_adam`: call it, with "
+        "its hyperparameters.",
+    ),
+    "a list of stages": (
+        lambda: fo.chain([fo.scale(1.0), fo.scale(2.0)]),
+        ValueError,
+        "`chain`: expected gradient transformations, got a list: write `chain(*stages)`.",
+    ),
+    "a schedule for what is used once": (
+        lambda: fo.scale_by_adagrad(initial_accumulator_value=fo.constant(0.1)),
+        ValueError,
+        "`scale_by_adagrad`: `initial_accumulator_value` is used once, by `init`: it must be a "
+        "number, got constant(0.1).",
+    ),
     "no params": (
         updating(fo.sgd(weight_decay=0.1), PARAMS, None),
         ValueError,
@@ -116,8 +133,8 @@ MISTAKES = {
     "the state of another transformation": (
         updating(fo.adam(), PARAMS, state=()),
         ValueError,
-        "`chain` got a state of type `tuple`, made by another transformation: call `init(params)` "
-        "on this one.",
+        "`chain`: the state, of type `tuple`, was made by another transformation or for other "
+        "parameters: call `init(params)` on this one.",
     ),
     "momentum switched on behind the back of the state": (
         updating(fo.trace(0.9), PARAMS, state=fo.trace(0.0).init(PARAMS)),
@@ -140,7 +157,15 @@ MISTAKES = {
     "a leaf that is no tensor": (
         lambda: fo.adam().init({"w": W, "activation": torch.relu}),
         TypeError,
-        "`chain`: parameter `activation` must be a tensor, got <built-in method relu",
+        "`chain`: parameter `activation` must be a dense tensor, got "
+        "builtin_function_or_method. A tree of tensors is wanted, without what is not trained: "
+        "`dict(model.named_parameters())`.",
+    ),
+    "a generator of parameters": (
+        lambda: fo.adam().init(torch.nn.Linear(1, 1).parameters()),
+        TypeError,
+        "`chain`: expected tensors, got generator. A tree of tensors is wanted, without what is "
+        "not trained: `dict(model.named_parameters())`.",
     ),
     "a tied tensor": (
         lambda: fo.adam().init({"embedding": W, "head": W}),
@@ -232,8 +257,10 @@ def test_a_mistake_gets_its_sentence(mistake):
 
 def test_each_kind_of_mistake_is_a_type_of_its_own():
     kinds = [kind for kind in vars(fo.errors).values() if isinstance(kind, type)]
-    assert len(kinds) >= 7
-    assert all(kind.__mro__[1] in (ValueError, TypeError, RuntimeError) for kind in kinds)
+    assert len(kinds) >= 8
+    assert all(issubclass(kind, fo.errors.FuncoptError) for kind in kinds)
+    kinds.remove(fo.errors.FuncoptError)
+    assert all(issubclass(kind, (ValueError, TypeError, RuntimeError)) for kind in kinds)
 
 
 def test_a_failed_step_changes_nothing():

@@ -198,9 +198,7 @@ def test_under_vmap_each_run_takes_its_own_branch():
 def test_while_compiling_both_branches_are_in_one_graph():
     torch.compiler.reset()
     graphs = CompileCounter()
-    choose = torch.compile(
-        lambda flag: select(flag, ones, twos), backend=graphs, fullgraph=True
-    )
+    choose = torch.compile(lambda flag: select(flag, ones, twos), backend=graphs, fullgraph=True)
     assert choose(torch.tensor(True)) == ones()
     assert choose(torch.tensor(False)) == twos()
     assert graphs.frame_count == 1

@@ -26,6 +26,7 @@ class AccumulateMemory(NamedTuple):
     """What `accumulate` remembers besides."""
 
     micro_step: Tensor  # (), int64: gradients since the last update
+    inner_updates: Tensor  # (), int64: updates that `inner` has made, which its schedules see
     inner: Memory
 
 
@@ -64,7 +65,7 @@ class accumulate(Wrapper):
 
     def init_memory(self, like: Tensor) -> Memory:
         zero = torch.zeros((), dtype=torch.int64)
-        return AccumulateMemory(zero, self.clocked().init_memory(like))
+        return AccumulateMemory(zero, zero.clone(), self.clocked().init_memory(like))
 
     def open(self, buckets: Sequence[Bucket], members: Members) -> Node:
         memory = [b.memory for b in buckets]
@@ -79,7 +80,7 @@ class accumulate(Wrapper):
         reduce: Reduce,
     ) -> tuple[list[Tensor], list[Slots]]:
         old = node.memory
-        micro = old[0].micro_step + 1
+        micro, made = old[0].micro_step + 1, old[0].inner_updates
         full = number(micro) == self.steps
         sums = [own.grad_sum + g for own, g in zip(slots, gs, strict=True)]
         inner, kid = [own.inner for own in slots], node.kids[0]
@@ -87,12 +88,13 @@ class accumulate(Wrapper):
         def update() -> Any:
             grads = [total / self.steps for total in sums] if self.mean else sums
             us, new = self.clocked().run(grads, inner, ps, kid, reduce)
-            return us, new, self.clocked().memory_after(kid), [torch.zeros_like(x) for x in sums]
+            after = self.clocked().memory_after(kid)
+            return us, new, after, [torch.zeros_like(x) for x in sums], micro * 0, made + 1
 
         def wait() -> Any:
-            return [torch.full_like(g, -0.0) for g in gs], inner, [m.inner for m in old], sums
+            nothing = [torch.full_like(g, -0.0) for g in gs]
+            return nothing, inner, [m.inner for m in old], sums, micro, made
 
-        us, new, memory, sums = select(full, update, wait)
-        micro = select(full, torch.zeros_like(micro), micro)
-        node.memory = [AccumulateMemory(micro, own) for own in memory]
+        us, new, memory, sums, micro, made = select(full, update, wait)
+        node.memory = [AccumulateMemory(micro, made, own) for own in memory]
         return us, [AccumulateSlots(*own) for own in zip(sums, new, strict=True)]

@@ -35,8 +35,7 @@ class chain(PerTensor):
         for stage in stages:
             if not isinstance(stage, GradientTransformation):
                 raise HyperparameterError(
-                    f"`chain`: expected gradient transformations, got {stage!r}. A pair of "
-                    "functions becomes one with `from_functions(init, update)`."
+                    f"`chain`: expected gradient transformations, got {_hint(stage)}"
                 )
             flat.extend(stage.stages if isinstance(stage, chain) else (stage,))
         object.__setattr__(self, "stages", tuple(flat))
@@ -116,7 +115,7 @@ class chain(PerTensor):
         for i, stage in enumerate(self._rules):
             mine = [b._replace(tx=b.tx.stages[i], memory=b.memory[i]) for b in buckets]
             kids.append(stage.open(mine, members))
-        return Node([], [], [], members, kids)
+        return Node([], [], [() for _ in buckets], members, kids)
 
     def run(
         self,
@@ -135,7 +134,7 @@ class chain(PerTensor):
 
     def memory_after(self, node: Node) -> list[Memory]:
         kids = [s.memory_after(kid) for s, kid in zip(self._rules, node.kids, strict=True)]
-        return list(zip(*kids, strict=True)) if kids else [()]
+        return list(zip(*kids, strict=True)) if kids else node.memory
 
     def slot_parts(self, slots: Slots, name: str | None, p: Tensor) -> list[Part]:
         each = zip(self._rules, slots, strict=True)
@@ -153,3 +152,12 @@ class chain(PerTensor):
     def nodes(self, node: Node) -> list[tuple[PerTensor, Node]]:
         each = zip(self._rules, node.kids, strict=True)
         return [found for stage, kid in each for found in stage.nodes(kid)]
+
+
+def _hint(stage: Any) -> str:
+    """What was meant, perhaps."""
+    if isinstance(stage, type) and issubclass(stage, GradientTransformation):
+        return f"the class `{stage.__name__}`: call it, with its hyperparameters."
+    if isinstance(stage, list):
+        return "a list: write `chain(*stages)`."
+    return f"{stage!r}. A pair of functions becomes one with `from_functions(init, update)`."

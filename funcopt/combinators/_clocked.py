@@ -13,9 +13,9 @@ from .._typing import Memory, Slots
 
 
 class Clock(NamedTuple):
-    """The time of `inner`: its schedules, its bias corrections and its memory follow this one."""
+    """The time of `inner`: its bias corrections and its memory follow this one."""
 
-    inner_step: Tensor  # (), int64: updates that `inner` has made
+    inner_step: Tensor  # (), int64: updates that `inner` has made of the tensors of this clock
     inner: Memory
 
 
@@ -49,7 +49,7 @@ class clocked(PerTensor):
         rows = []
         for b in buckets:
             step = number(b.memory.inner_step) + 1
-            rows.append(Bucket(b.tx.inner, step, step - 1, b.memory.inner))
+            rows.append(b._replace(tx=b.tx.inner, step=step, memory=b.memory.inner))
         memory = [b.memory for b in buckets]
         return Node([], [], memory, members, [self.inner.open(rows, members)])
 

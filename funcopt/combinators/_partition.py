@@ -30,7 +30,7 @@ class partition(ByLabel):
 
     Raises:
         LabelError: If a parameter has no label, a label no transformation, or a pattern fits
-            nothing.
+            nothing; if a label is no string.
         HyperparameterError: If one of the transformations sees whole trees.
     """
 
@@ -39,6 +39,11 @@ class partition(ByLabel):
 
     def __post_init__(self) -> None:
         self.check_branches()
+        for label in self.transforms:
+            if not isinstance(label, str):
+                raise LabelError(
+                    f"`partition`: a label is a string, since it names a group; got {label!r}."
+                )
 
     def children(self) -> dict[str, GradientTransformation]:
         return dict(self.transforms)
@@ -57,10 +62,10 @@ class partition(ByLabel):
         return Choice(type(self).__name__, self.labels)
 
     def branch(self, choice: Choice, name: str | None, p: Tensor) -> str:
-        label = choice.of(name, p)
+        label: str = choice.of(name, p)
         if label not in self.transforms:
             raise LabelError(
                 f"`{type(self).__name__}`: parameter `{name}` has the label {label!r}, and there "
                 f"are only transformations for {list(self.transforms)}."
             )
-        return str(label)
+        return label

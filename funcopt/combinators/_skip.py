@@ -109,6 +109,7 @@ class SkipMemory(NamedTuple):
     """What `skip_if` remembers besides."""
 
     skipped: Tensor  # (), int64: updates that were not made
+    inner_updates: Tensor  # (), int64: updates that were made, which schedules see
     when: Memory
     inner: Memory
 
@@ -154,7 +155,8 @@ class skip_if(Wrapper):
 
     def init_memory(self, like: Tensor) -> Memory:
         zero = torch.zeros((), dtype=torch.int64)
-        return SkipMemory(zero, self._condition.init_memory(like), self.clocked().init_memory(like))
+        when, inner = self._condition.init_memory(like), self.clocked().init_memory(like)
+        return SkipMemory(zero, zero.clone(), when, inner)
 
     def open(self, buckets: Sequence[Bucket], members: Members) -> Node:
         rows = [b._replace(tx=b.tx.when, memory=b.memory.when) for b in buckets]
@@ -172,20 +174,21 @@ class skip_if(Wrapper):
         if not gs:
             return gs, slots
         old, (when, kid) = node.memory, node.kids
+        skipped, made = old[0].skipped, old[0].inner_updates
         _, seen = self._condition.run(gs, [own.when for own in slots], ps, when, reduce)
         skip, inner = when.rows[0]["skip"], [own.inner for own in slots]
 
         def leave_out() -> Any:
-            return [torch.full_like(g, -0.0) for g in gs], inner, [m.inner for m in old]
+            nothing = [torch.full_like(g, -0.0) for g in gs]
+            return nothing, inner, [m.inner for m in old], skipped + 1, made
 
         def update() -> Any:
             us, new = self.clocked().run(gs, inner, ps, kid, reduce)
-            return us, new, self.clocked().memory_after(kid)
+            return us, new, self.clocked().memory_after(kid), skipped, made + 1
 
-        us, new, memory = select(skip, leave_out, update)
-        skipped = old[0].skipped + torch.as_tensor(skip).to(old[0].skipped)
-        conditions = self._condition.memory_after(when)
-        node.memory = [SkipMemory(skipped, *own) for own in zip(conditions, memory, strict=True)]
+        us, new, memory, skipped, made = select(skip, leave_out, update)
+        each = zip(self._condition.memory_after(when), memory, strict=True)
+        node.memory = [SkipMemory(skipped, made, *own) for own in each]
         return us, [SkipSlots(*own) for own in zip(seen, new, strict=True)]
 
     def slot_parts(self, slots: SkipSlots, name: str | None, p: Tensor) -> list[Part]:

@@ -6,6 +6,7 @@ from typing import Any, Self
 from torch import Tensor
 
 from .._base import GradientTransformation, Part, PerTensor
+from .._math import number
 from .._pass import Bucket, Members, Node
 from ..errors import HyperparameterError
 from ._clocked import clocked
@@ -14,7 +15,9 @@ from ._clocked import clocked
 class Wrapper(PerTensor):
     """Runs `inner` not always, or not only.
 
-    Slots and memory are named tuples whose field `inner` is that of the inner transformation.
+    Slots and memory are named tuples whose field `inner` is that of the inner transformation. The
+    memory has besides `inner_updates`, how often that has run: its schedules see this, and so does
+    a parameter that joins late, whose clock starts anew.
     """
 
     inner: GradientTransformation
@@ -33,7 +36,10 @@ class Wrapper(PerTensor):
 
     def open_inner(self, buckets: Sequence[Bucket], members: Members) -> Node:
         """The node of the inner transformation."""
-        rows = [b._replace(tx=b.tx.clocked(), memory=b.memory.inner) for b in buckets]
+        rows = []
+        for b in buckets:
+            made = number(b.memory.inner_updates)
+            rows.append(b._replace(tx=b.tx.clocked(), count=made, memory=b.memory.inner))
         return self.clocked().open(rows, members)
 
     def children(self) -> dict[str, GradientTransformation]:

@@ -11,7 +11,7 @@ from .._base import GradientTransformation
 from ..errors import HyperparameterError
 from ._groups import with_lr
 from ._optimizer import Optimizer
-from ._values import Values
+from ._values import Values, as_scalar
 
 HINTS: Values = {
     "maximize": False,
@@ -86,7 +86,7 @@ class _FromFunction(Optimizer):
                 f"`{cls.__name__}`: `fused=True` asks for a kernel of torch's class; leave it out."
             )
         given = {k: v for k, v in bound.arguments.items() if k != "params"}
-        tx = self._make({k: given[k] for k in self._hyperparameter_names}, None)
+        tx = self._make({k: as_scalar(k, given[k]) for k in self._hyperparameter_names}, None)
         self._set_up(params, tx, {"differentiable": False, "maximize": False, **given})
 
     def _defaults(self, of: Any = None) -> Values:

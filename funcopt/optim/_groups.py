@@ -120,7 +120,7 @@ class Grouped(torch.optim.Optimizer):
         group, made = self.param_groups[index], self._made.get(index)
         first = next(named(group), None)
         keys = made.values if made is not None else self._defaults(first)
-        values = {key: as_scalar(group[key]) for key in keys}
+        values = {key: as_scalar(key, group[key]) for key in keys}
         for key, schedule in self._schedules[index].items():
             if not same(group[key], self._shown[index][key]):
                 raise HyperparameterError(

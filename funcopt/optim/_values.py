@@ -5,6 +5,7 @@ from typing import Any
 from torch import Tensor
 
 from .._math import is_zero, number
+from ..errors import HyperparameterError
 
 Values = dict[str, Any]
 
@@ -36,6 +37,13 @@ def kind(value: Any) -> Any:
     return "schedule" if has_schedule(value) else repr(value)
 
 
-def as_scalar(value: Any) -> Any:
+def as_scalar(key: str, value: Any) -> Any:
     """Torch allows a tensor of one element for a rate; a rule sees a 0-d tensor."""
-    return value.reshape(()) if isinstance(value, Tensor) and value.numel() == 1 else value
+    if not isinstance(value, Tensor):
+        return value
+    if value.numel() != 1:
+        raise HyperparameterError(
+            f"Tensor {key} must be 1-element, got one of shape {tuple(value.shape)}. A group has "
+            "one number for all of its parameters."
+        )
+    return value.reshape(())

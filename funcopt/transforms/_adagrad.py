@@ -54,7 +54,7 @@ class scale_by_adagrad(TensorRule):
 
     def __post_init__(self) -> None:
         _check.non_negative(self, "lr_decay", self.lr_decay)
-        _check.non_negative(self, "initial_accumulator_value", self.initial_accumulator_value)
+        _check.fixed(self, "initial_accumulator_value", self.initial_accumulator_value)
         _check.non_negative(self, "eps", self.eps)
 
     def init_tensor(self, p: Tensor) -> AdagradSlots:

@@ -83,7 +83,7 @@ class scale_by_sign(TensorRule):
     elementwise = True
 
     def update_tensor(self, g: Tensor, slots: Slots, p: Tensor, s: Scalars) -> tuple[Tensor, Slots]:
-        return g.sign(), slots
+        return torch.where(g.isnan(), g, g.sign()), slots  # torch's sign of NaN is 0
 
 
 class set_to_zero(TensorRule):
