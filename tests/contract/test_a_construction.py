@@ -106,8 +106,15 @@ def test_mistakes_with_params_are_those_of_torch(kind, mistake):
 @every_kind
 def test_a_vector_is_no_lr(kind):
     """Contract 3."""
-    with pytest.raises(ValueError, match="lr"):
-        kind.make([parameter(2)], lr=torch.tensor([0.1, 0.2]))
+    with pytest.raises(ValueError, match="Tensor lr must be 1-element"):
+        kind.make([{"params": [parameter(2)], "lr": torch.tensor([0.1, 0.2])}])
+
+
+@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
+def test_a_vector_is_no_lr_of_a_class(cls):
+    """Contract 3."""
+    with pytest.raises(ValueError, match="Tensor lr must be 1-element"):
+        cls([parameter(2)], lr=torch.tensor([0.1, 0.2]))
 
 
 @every_kind
