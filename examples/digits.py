@@ -1,0 +1,261 @@
+"""The main job: eight optimizers learn to read digits, each in pure form and as a torch optimizer.
+
+Both forms begin alike and see the same batches, so they must end at the same parameters. Prints a
+table, draws the loss curves, and fails if the two forms part or if AdamW or the chain does not learn.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean, median
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+from torch import Tensor, nn
+from torch.func import functional_call, grad_and_value
+from torch.nn.functional import cross_entropy
+from tqdm import tqdm
+
+import funcopt as fo
+import funcopt.optim as optim
+
+BATCH_SIZE = 64
+TOLERANCE = 1e-9  # on the parameters of the two forms, which are float64
+MIN_ACCURACY = {"AdamW": 0.95, "own chain": 0.95}
+
+Params = dict[str, Tensor]
+Batch = tuple[Tensor, Tensor]
+Wrap = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+
+
+class Run(NamedTuple):
+    """What training in one of the forms gave."""
+
+    params: Params
+    losses: list[float]  # of every batch, before its step
+    seconds: list[float]  # of every step
+
+
+class Result(NamedTuple):
+    """What one optimizer has come to, in both forms."""
+
+    pure: Run
+    wrapped: Run
+    loss: float  # on all images to train with
+    accuracy: float  # on all images to test with
+
+    @property
+    def difference(self) -> float:
+        """The largest of any entry of any parameter, between the forms."""
+        pairs = zip(self.pure.params.values(), self.wrapped.params.values(), strict=True)
+        return max((p - q).abs().max().item() for p, q in pairs)
+
+
+def optimizers(steps: int) -> dict[str, tuple[fo.GradientTransformation, Wrap]]:
+    """Every optimizer twice: as a transformation, and as a function that wraps parameters."""
+    schedule = fo.warmup_cosine_decay(0.0, 1e-2, warmup_steps=steps // 10, decay_steps=steps)
+    chain = fo.chain(
+        fo.clip_by_global_norm(1.0),
+        fo.scale_by_adam(),
+        fo.add_decayed_weights(1e-2),
+        fo.scale_by_learning_rate(schedule),
+    )
+    return {
+        "SGD": (fo.sgd(0.1), lambda ps: optim.SGD(ps, lr=0.1)),
+        "momentum": (
+            fo.sgd(0.05, momentum=0.9),
+            lambda ps: optim.SGD(ps, lr=0.05, momentum=0.9),
+        ),
+        "Adagrad": (fo.adagrad(0.02), lambda ps: optim.Adagrad(ps, lr=0.02)),
+        "Adadelta": (fo.adadelta(), lambda ps: optim.Adadelta(ps)),
+        "RMSprop": (fo.rmsprop(2e-3), lambda ps: optim.RMSprop(ps, lr=2e-3)),
+        "Adam": (fo.adam(3e-3), lambda ps: optim.Adam(ps, lr=3e-3)),
+        "AdamW": (fo.adamw(3e-3), lambda ps: optim.AdamW(ps, lr=3e-3)),
+        "own chain": (chain, lambda ps: fo.Optimizer(ps, chain)),
+    }
+
+
+def train_pure(tx: fo.GradientTransformation, model: nn.Module, batches: Iterable[Batch]) -> Run:
+    """The functional form: parameters and state go in and come out, and nothing is changed."""
+
+    def loss_of(params: Params, x: Tensor, y: Tensor) -> Tensor:
+        return cross_entropy(functional_call(model, params, (x,)), y)
+
+    # Detached, or autograd would remember the whole of the training.
+    params = {name: p.detach() for name, p in model.named_parameters()}
+    state = tx.init(params)
+    losses, seconds = [], []
+    for x, y in batches:
+        start = time.perf_counter()
+        grads, loss = grad_and_value(loss_of)(params, x, y)
+        updates, state = tx.update(grads, state, params)
+        params = fo.apply_updates(params, updates)
+        seconds.append(time.perf_counter() - start)
+        losses.append(loss.item())
+    return Run(params, losses, seconds)
+
+
+def train_wrapped(wrap: Wrap, model: nn.Module, batches: Iterable[Batch]) -> Run:
+    """The form everybody knows from torch: the optimizer changes the parameters in place."""
+    opt = wrap(model.parameters())
+    losses, seconds = [], []
+    for x, y in batches:
+        start = time.perf_counter()
+        opt.zero_grad()
+        loss = cross_entropy(model(x), y)
+        loss.backward()
+        opt.step()
+        seconds.append(time.perf_counter() - start)
+        losses.append(loss.item())
+    return Run({name: p.detach() for name, p in model.named_parameters()}, losses, seconds)
+
+
+def network() -> nn.Module:
+    """Two convolutions and a linear layer, in float64; the same numbers on every call."""
+    torch.manual_seed(0)
+    layers = nn.Sequential(
+        nn.Conv2d(1, 16, kernel_size=3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(16, 32, kernel_size=3, padding=1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(32 * 4 * 4, 10),
+    )
+    return layers.double()
+
+
+def load() -> tuple[Batch, Batch]:
+    """1,797 images of 8 x 8 pixels and their labels: four fifths to train with, the rest to test."""
+    images, labels = load_digits(return_X_y=True)
+    pixels = images.reshape(-1, 1, 8, 8) / 16
+    parts = train_test_split(pixels, labels, test_size=0.2, random_state=0, stratify=labels)
+    x_train, x_test, y_train, y_test = map(torch.from_numpy, parts)
+    return (x_train, y_train), (x_test, y_test)
+
+
+def shuffled(data: Batch, epochs: int, bar: tqdm) -> Iterator[Batch]:
+    """Full batches in an order that is new in every epoch, and the same on every call."""
+    x, y = data
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(epochs):
+        order = torch.randperm(len(x), generator=generator)
+        for picked in order.split(BATCH_SIZE)[: len(x) // BATCH_SIZE]:
+            yield x[picked], y[picked]
+            bar.update()
+
+
+def compare(epochs: int) -> dict[str, Result]:
+    """Trains with every optimizer in both forms."""
+    training, (x_test, y_test) = load()
+    x, y = training
+    steps = epochs * (len(x) // BATCH_SIZE)
+    entries = optimizers(steps)
+    results = {}
+    with tqdm(total=2 * steps * len(entries), unit="step") as bar:
+        for name, (tx, wrap) in entries.items():
+            bar.set_description(f"{name:9}")
+            pure = train_pure(tx, network(), shuffled(training, epochs, bar))
+            wrapped = train_wrapped(wrap, network(), shuffled(training, epochs, bar))
+            loss = cross_entropy(functional_call(network(), pure.params, (x,)), y)
+            guesses = functional_call(network(), pure.params, (x_test,)).argmax(dim=1)
+            accuracy = (guesses == y_test).double().mean()
+            results[name] = Result(pure, wrapped, loss.item(), accuracy.item())
+    return results
+
+
+def table(results: Mapping[str, Result]) -> str:
+    """The results for reading."""
+    lines = [
+        "            final       test     ms per step        largest",
+        "optimizer    loss   accuracy    pure   wrapped   difference",
+    ]
+    for name, r in results.items():
+        pure, wrapped = (1e3 * median(run.seconds) for run in (r.pure, r.wrapped))
+        lines.append(
+            f"{name:9} {r.loss:7.4f} {r.accuracy:10.4f} {pure:7.2f} {wrapped:9.2f}"
+            f" {r.difference:12.1e}"
+        )
+    return "\n".join(lines)
+
+
+def draw(results: Mapping[str, Result], epochs: int, path: Path) -> None:
+    """A panel for each optimizer, with the others in grey to compare it with."""
+    fig = Figure(figsize=(12, 6.5), layout="constrained")
+    panels = fig.subplots(2, 4, sharex=True, sharey=True)
+    middles = np.arange(epochs) + 0.5  # of the epochs, whose mean stands there
+    for ax, (name, result) in zip(panels.flat, results.items(), strict=True):
+        for other in results.values():
+            means = np.reshape(other.pure.losses, (epochs, -1)).mean(axis=1)
+            ax.plot(middles, means, color="0.8", linewidth=1, label="the other optimizers")
+        losses = np.reshape(result.pure.losses, (epochs, -1))
+        every = np.arange(losses.size) * epochs / losses.size
+        ax.plot(every, losses.ravel(), color="#9ecae9", linewidth=0.6, label="pure, every batch")
+        ax.plot(
+            middles,
+            losses.mean(axis=1),
+            color="#0072b2",
+            linewidth=2,
+            label="pure, mean of an epoch",
+        )
+        losses = np.reshape(result.wrapped.losses, (epochs, -1))
+        ax.plot(
+            middles,
+            losses.mean(axis=1),
+            "o",
+            color="#d55e00",
+            markerfacecolor="none",
+            markersize=5,
+            label="wrapped, mean of an epoch",
+        )
+        ax.set_title(f"{name}: {result.accuracy:.1%} right", fontsize=11)
+        ax.set_yscale("log")
+        ax.grid(alpha=0.3)
+    fig.supxlabel("epoch")
+    fig.supylabel("loss (cross-entropy)")
+    unique = dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
+    fig.legend(unique.values(), unique.keys(), loc="outside upper center", ncols=len(unique))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fig.savefig(path, dpi=150)
+
+
+def faults(results: Mapping[str, Result]) -> list[str]:
+    """What is not as it should be, in words."""
+    apart = [
+        f"{name}: pure and wrapped parameters differ by {r.difference:.1e}, not below {TOLERANCE}"
+        for name, r in results.items()
+        if not r.difference < TOLERANCE  # nor if it is NaN
+    ]
+    weak = [
+        f"{name}: the test accuracy is {results[name].accuracy:.4f}, below {least}"
+        for name, least in MIN_ACCURACY.items()
+        if results[name].accuracy < least
+    ]
+    return apart + weak
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--epochs", type=int, default=25)
+    epochs = parser.parse_args(argv).epochs
+
+    torch.set_num_threads(1)  # the network is small: more threads would wait for one another
+    results = compare(epochs)
+    print(table(results))
+    figure = Path("out/digits.png")
+    draw(results, epochs, figure)
+    print(f"The loss curves are in {figure}")
+    for fault in (found := faults(results)):
+        print(f"FAULT {fault}")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
