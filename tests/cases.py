@@ -16,6 +16,14 @@ def doubled(updates, state, params=None):
     return fo.tree.map(lambda u: 2 * u, updates), state
 
 
+def is_matrix(name, p):
+    return p.ndim > 1
+
+
+def by_dimension(name, p):
+    return "matrix" if p.ndim > 1 else "rest"
+
+
 class Case(NamedTuple):
     """A transformation, and which laws are not for it."""
 
@@ -37,6 +45,7 @@ CASES = [
     Case(fo.clip(0.5)),
     Case(fo.clip_by_global_norm(1.0)),
     Case(fo.clip_by_global_norm(0.5, eps=0.0)),
+    Case(fo.set_to_zero()),
     Case(fo.add_decayed_weights(0.1)),
     Case(fo.add_decayed_weights(0.0)),
     Case(fo.trace(0.9)),
@@ -67,6 +76,35 @@ CASES = [
             fo.scale_by_adam(),
             fo.add_decayed_weights(fo.constant(0.01)),
             fo.scale_by_learning_rate(fo.warmup_cosine_decay(0.01, 0.1, 2, 10)),
+        )
+    ),
+    Case(fo.chain(fo.sgd(0.1), fo.ema_of_params(0.9))),
+    Case(fo.ema_of_params(slot_dtype=torch.float32), differentiable=False),
+    Case(fo.masked(fo.add_decayed_weights(0.1), is_matrix)),
+    Case(fo.masked(fo.scale_by_adam(), r"")),
+    Case(fo.masked(fo.clip_by_global_norm(1.0), True)),
+    Case(fo.freeze()),
+    Case(fo.chain(fo.sgd(0.1), fo.freeze(is_matrix))),
+    Case(
+        fo.partition(
+            {"matrix": fo.chain(fo.clip_by_global_norm(1.0), fo.trace(0.9)), "rest": fo.adam()},
+            by_dimension,
+        )
+    ),
+    Case(fo.partition({"all": fo.sgd(0.1, momentum=0.9), "none": fo.freeze()}, [(r"", "all")])),
+    Case(fo.partition({"all": fo.rmsprop(), "none": fo.chain()}, "all")),
+    Case(fo.scheduled(fo.adamw(), betas=(fo.linear(0.8, 0.9, 2), 0.99), lr=fo.constant(0.1))),
+    Case(fo.accumulate(fo.scale(-0.1), 1)),
+    Case(fo.accumulate(fo.adamw(fo.linear(0.1, 0.05, 2)), 2)),
+    Case(fo.accumulate(fo.chain(fo.clip_by_global_norm(1.0), fo.trace(0.9)), 2, mean=False)),
+    Case(fo.skip_if(fo.sgd(0.1, momentum=0.9))),
+    Case(fo.skip_if(fo.adamw(fo.linear(0.1, 0.05, 2)), fo.norm_outlier(2.0, 0.9, warmup=1))),
+    Case(
+        fo.skip_if(
+            fo.accumulate(
+                fo.partition({"matrix": fo.adam(), "rest": fo.sgd(0.1)}, by_dimension), 2
+            ),
+            fo.norm_outlier(),
         )
     ),
 ]

@@ -1,5 +1,7 @@
 """What holds for every transformation; the laws themselves are in `funcopt.testing`."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -58,10 +60,9 @@ def test_every_option_of_every_transformation_is_in_the_table():
     """A flag that no case sets is a branch that no law has seen."""
     nodes = [node for case in CASES for _, node in fo.combinators.walk(case.tx)]
     for node in nodes:
-        for name in node.__dict__:
-            if isinstance(node.__dict__[name], bool):
-                of_class = [other for other in nodes if type(other) is type(node)]
-                assert {other.__dict__[name] for other in of_class} == {True, False}, (node, name)
+        for name in (field.name for field in dataclasses.fields(node) if field.type is bool):
+            of_class = [other for other in nodes if type(other) is type(node)]
+            assert {getattr(other, name) for other in of_class} == {True, False}, (node, name)
 
 
 def test_gradients_of_mixed_precision_come_back_as_they_were():
