@@ -159,7 +159,7 @@ def compare(epochs: int) -> dict[str, Result]:
     steps = epochs * (len(x) // BATCH_SIZE)
     entries = optimizers(steps)
     results = {}
-    with tqdm(total=2 * steps * len(entries), unit="step") as bar:
+    with tqdm(total=2 * steps * len(entries), unit="step", mininterval=0.5) as bar:
         for name, (tx, wrap) in entries.items():
             bar.set_description(f"{name:9}")
             pure = train_pure(tx, network(), shuffled(training, epochs, bar))
@@ -243,7 +243,7 @@ def faults(results: Mapping[str, Result]) -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--epochs", type=int, default=25)
+    parser.add_argument("--epochs", type=int, default=20)
     epochs = parser.parse_args(argv).epochs
 
     torch.set_num_threads(1)  # the network is small: more threads would wait for one another

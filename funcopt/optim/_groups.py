@@ -121,19 +121,25 @@ class Grouped(torch.optim.Optimizer):
         first = next(named(group), None)
         keys = made.values if made is not None else self._defaults(first)
         values = {key: as_scalar(key, group[key]) for key in keys}
-        for key, schedule in self._schedules[index].items():
-            if not same(group[key], self._shown[index][key]):
-                raise HyperparameterError(
-                    f"`{type(self).__name__}`: `{key}` of group {index} follows {schedule!r} and "
-                    f"cannot be set, got {group[key]!r}. Use the schedule or a scheduler, not both."
-                )
-            values[key] = schedule
+        values.update(self._schedules[index])
         if made is None or any(not same(values[key], made.values[key]) for key in values):
             tx = self._make(values, first)
             made = Made(values, tx, tuple(map(kind, values.values())))  # type: ignore[arg-type]
             self._check_structure(index, made.tx)
             self._made[index] = made
         return made
+
+    def _check_shown(self) -> None:
+        """Refuses a value that was set where a schedule says what it is."""
+        for index, schedules in enumerate(self._schedules):
+            group = self.param_groups[index]
+            for key, schedule in schedules.items():
+                if not same(group[key], self._shown[index][key]):
+                    raise HyperparameterError(
+                        f"`{type(self).__name__}`: `{key}` of group {index} follows {schedule!r} "
+                        f"and cannot be set, got {group[key]!r}. Use the schedule or a scheduler, "
+                        "not both."
+                    )
 
     def _check_structure(self, index: int, tx: GradientTransformation) -> None:
         if not index:
@@ -157,15 +163,29 @@ class Grouped(torch.optim.Optimizer):
 
 
 def with_lr(tx: GradientTransformation) -> GradientTransformation:
-    """`tx`, with a factor `lr` at the end if it has none: in front of what has to come last."""
+    """`tx`, with a factor `lr` at the end if it has none: in front of what has to come last.
+
+    Where only some branches of a partition have one, the others get theirs, so that every group has
+    an `lr` for schedulers to set.
+    """
     if "lr" in hyperparams(tx):
-        return tx
+        return _with_lr_inside(tx)
     stages = list(tx.stages) if isinstance(tx, chain) else [tx]
     last = len(stages)
     while last and getattr(stages[last - 1], "comes_last", False):
         last -= 1
     stages.insert(last, scale_by_learning_rate(1.0, flip_sign=False))
     return chain(*stages)
+
+
+def _with_lr_inside(tx: GradientTransformation) -> GradientTransformation:
+    children = tx.children()
+    if isinstance(tx, partition):
+        return tx.with_children({key: with_lr(child) for key, child in children.items()})
+    having = [key for key, child in children.items() if "lr" in hyperparams(child)]
+    if "lr" in tx.hyperparameters or len(having) != 1:
+        return tx
+    return tx.with_children({**children, having[0]: _with_lr_inside(children[having[0]])})
 
 
 def named(group: Mapping[str, Any]) -> Iterator[Named]:

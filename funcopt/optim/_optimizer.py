@@ -105,6 +105,7 @@ class Optimizer(Stored):
     def _step_impl(self, extra: Mapping[str, Any]) -> None:
         if not self.state and self._is_probe():
             return self.init_state()
+        self._check_shown()
         updates = self._updates()
         active = self._active()
         if not active:
@@ -113,7 +114,8 @@ class Optimizer(Stored):
         rows: list[_pass.Bucket] = []
         which, groups = [], []
         for one in active:
-            key = (one.group, *(number_or_id(x) for x in (one.step, *one.clock)))
+            clock = (number_or_id(x) for x in (one.step, *one.clock))
+            key = (one.group, *one.layout.memory_at.values(), *clock)
             if key not in buckets:
                 buckets[key] = len(rows)
                 now = number(one.step) + 1

@@ -134,3 +134,34 @@ def assert_same_state(one, other):
                 assert_same_state(x, y)
         else:
             assert a == b, key
+
+
+def _chain_of(tx):
+    return lambda net: fo.Optimizer(net.parameters(), tx)
+
+
+OPTIMIZERS = {
+    "AdamW": lambda net: adamw(net.parameters()),
+    "AdamW of names": lambda net: adamw(net.named_parameters()),
+    "AdamW amsgrad": lambda net: adamw(net.parameters(), amsgrad=True),
+    "SGD": lambda net: sgd(net.parameters()),
+    "SGD without momentum": lambda net: sgd(net.parameters(), momentum=0),
+    "RMSprop": lambda net: optim.RMSprop(net.parameters(), momentum=0.9, centered=True),
+    "chain": lambda net: clipped(net.parameters()),
+    "schedule": _chain_of(fo.chain(fo.scale_by_adam(), fo.scale_by_learning_rate(fo.linear(0.1, 0.0, 20)))),
+    "wide slots": _chain_of(fo.chain(fo.scale_by_adam(slot_dtype=torch.float32), fo.scale(-0.01))),
+    "accumulate": _chain_of(fo.accumulate(fo.adamw(0.01), 3)),
+    "skip_if": _chain_of(fo.skip_if(fo.chain(fo.clip_by_global_norm(MAX_NORM), fo.adamw(0.01)))),
+    "skip outliers": _chain_of(fo.skip_if(fo.adamw(0.01), fo.norm_outlier(warmup=2))),
+    "average": _chain_of(fo.chain(fo.adamw(0.01), fo.ema_of_params(0.9))),
+    "partition": lambda net: fo.Optimizer(
+        net.named_parameters(),
+        fo.partition(
+            {"heavy": fo.sgd(0.1, momentum=0.9), "other": fo.adamw(0.01)},
+            [(r"weight$", "heavy"), (r"bias$", "other")],
+        ),
+    ),
+}
+"""One optimizer for every kind of memory."""
+
+every_optimizer = pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
