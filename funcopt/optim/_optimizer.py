@@ -115,7 +115,7 @@ class Optimizer(Stored):
         which, groups = [], []
         for one in active:
             clock = (number_or_id(x) for x in (one.step, *one.clock))
-            key = (one.group, *one.layout.memory_at.values(), *clock)
+            key = (one.group, tuple(one.layout.memory_at.values()), *clock)
             if key not in buckets:
                 buckets[key] = len(rows)
                 now = number(one.step) + 1
@@ -210,24 +210,17 @@ class Optimizer(Stored):
         Raises:
             StructureError: If no stage keeps an average.
         """
-        kept: list[tuple[Tensor, Tensor]] = []
-        with torch.no_grad():
-            for index, group in enumerate(self.param_groups):
-                made = self._group(index)
-                for name, p in named(group):
-                    if p in self.state:
-                        where, _ = self._layout(name, p, made)
-                        slots, _ = where.unpack(self.state[p])
-                        value = made.tx.eval_param(name, p, slots)
-                        if value is not p:
-                            kept.append((p, p.clone()))
-                            p.copy_(value)
-        if self.state and not kept:
+        averages = list(self._averages())
+        if not averages:
             raise StructureError(
                 f"`{type(self).__name__}`: no stage of {self.tx!r} keeps an average: add "
                 "`ema_of_params()` at the end."
             )
+        kept = [(p, p.detach().clone()) for p, _ in averages]
         try:
+            with torch.no_grad():
+                for p, value in averages:
+                    p.copy_(value)
             yield
         finally:
             with torch.no_grad():

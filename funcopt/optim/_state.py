@@ -1,6 +1,6 @@
 """The state of an optimizer: a flat dict of tensors for every parameter, and nothing else."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -53,11 +53,8 @@ class Stored(Grouped):
         g: Tensor,
         made: Made,
     ) -> Active:
-        where, begun = self._layout(name, p, made)
         old = self.state.get(p, {})
-        stored = old
-        if any(key not in old for key in where.keys):
-            stored = {**(begun or begin(made.tx, name, p)[1]), **old}
+        where, stored = self._stored(name, p, made)
         if where.shared:  # what all have in common, a late joiner takes from the others
             common = self._common()
             at = {key: where.memory_at[key] for key in where.shared}
@@ -69,6 +66,25 @@ class Stored(Grouped):
             first = not any(key in old for key in where.keys)
             step = self._clock(0.0 if first else 1.0, p, self.param_groups[index])
         return Active(index, name, p, g, made, where, slots, memory, step, clock)
+
+    def _stored(self, name: str | None, p: Tensor, made: Made) -> tuple[Layout, Values]:
+        """The layout of a parameter's state, and its tensors; those not there yet as they begin."""
+        where, begun = self._layout(name, p, made)
+        stored = self.state.get(p, {})
+        if any(key not in stored for key in where.keys):
+            stored = {**(begun or begin(made.tx, name, p)[1]), **stored}
+        return where, stored
+
+    def _averages(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The parameters of which a stage keeps an average, each with it."""
+        for index, group in enumerate(self.param_groups):
+            made = self._group(index)
+            for name, p in named(group):
+                if p.is_floating_point() or p.is_complex():
+                    where, stored = self._stored(name, p, made)
+                    value = made.tx.eval_param(name, p, where.unpack(stored)[0])
+                    if value is not p:
+                        yield p, value
 
     def _common(self) -> dict[int, list[Tensor]]:
         """The copies of the memory that parameters have in common, by its place in the memory."""
