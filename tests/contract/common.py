@@ -148,7 +148,9 @@ OPTIMIZERS = {
     "SGD without momentum": lambda net: sgd(net.parameters(), momentum=0),
     "RMSprop": lambda net: optim.RMSprop(net.parameters(), momentum=0.9, centered=True),
     "chain": lambda net: clipped(net.parameters()),
-    "schedule": _chain_of(fo.chain(fo.scale_by_adam(), fo.scale_by_learning_rate(fo.linear(0.1, 0.0, 20)))),
+    "schedule": _chain_of(
+        fo.chain(fo.scale_by_adam(), fo.scale_by_learning_rate(fo.linear(0.1, 0.0, 20)))
+    ),
     "wide slots": _chain_of(fo.chain(fo.scale_by_adam(slot_dtype=torch.float32), fo.scale(-0.01))),
     "accumulate": _chain_of(fo.accumulate(fo.adamw(0.01), 3)),
     "skip_if": _chain_of(fo.skip_if(fo.chain(fo.clip_by_global_norm(MAX_NORM), fo.adamw(0.01)))),
