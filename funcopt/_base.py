@@ -397,9 +397,13 @@ class TensorRule(PerTensor):
         if self.measures:
             each = zip(gs, slots, ps, node.scalars(gs), strict=True)
             reduce(node, [self.measure_tensor(*one) for one in each])
+        shards = node.members.tensors
+        if not self.elementwise:
+            gs, slots, ps = _leaves.gathered(gs, slots, ps, shards)
         each = zip(gs, slots, ps, node.scalars(gs), strict=True)
         out = [self.update_tensor(*one) for one in each]
-        return [u for u, _ in out], [new for _, new in out]
+        us, new = [u for u, _ in out], [own for _, own in out]
+        return (us, new) if self.elementwise else _leaves.scattered(us, new, shards)
 
     def _numbers(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.hyperparameters}

@@ -4,13 +4,13 @@ In: checked, widened to at least float32, complex seen as two reals, 0-d as leng
 tensor would promote otherwise than a vector). Out: narrowed once. Rules contain none of this.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from . import tree
+from . import _shards, tree
 from ._math import is_traced, widen
 from ._typing import Params, Slots, Updates
 from .errors import (
@@ -180,6 +180,7 @@ def real_dtype(x: Tensor) -> torch.dtype:
 
 def lift(x: Tensor, wide: torch.dtype) -> Tensor:
     """A parameter or gradient as rules see it."""
+    x = _shards.local(x)
     if x.is_complex():
         x = torch.view_as_real(x)
     elif x.dim() == 0:
@@ -189,6 +190,8 @@ def lift(x: Tensor, wide: torch.dtype) -> Tensor:
 
 def lower(x: Tensor, like: Tensor) -> Tensor:
     """The inverse of `lift`, in shape and dtype of `like`."""
+    if _shards.is_sharded(like):
+        return _shards.sharded_as(lower(x, _shards.local(like)), like)
     if like.is_complex():
         return torch.view_as_complex(x.to(real_dtype(like)))
     return x.to(like.dtype).reshape(like.shape)
@@ -198,6 +201,7 @@ def lift_slots(slots: Slots, g: Tensor, wide: torch.dtype) -> Slots:
     """Slots as rules see them; a 0-d slot of a larger tensor stays 0-d, integers stay integers."""
 
     def one(x: Tensor) -> Tensor:
+        x = _shards.local(x)
         if x.is_complex():
             x = torch.view_as_real(x)
         elif x.dim() == 0 and g.dim() == 0:
@@ -210,6 +214,33 @@ def lift_slots(slots: Slots, g: Tensor, wide: torch.dtype) -> Slots:
 def lower_slots(slots: Slots, like: Slots) -> Slots:
     """The inverse of `lift_slots`."""
     return map_slots(lower, slots, like)
+
+
+def gathered(
+    gs: list[Tensor], slots: list[Slots], ps: list[Any], shards: Sequence[Tensor]
+) -> tuple[list[Tensor], list[Slots], list[Any]]:
+    """The whole of every tensor that lies on several ranks, and of its slots of the same shape."""
+    if not any(map(_shards.is_sharded, shards)):
+        return gs, slots, ps
+    each = list(zip(gs, slots, ps, shards, strict=True))
+    return (
+        [_shards.whole(g, like) for g, _, _, like in each],
+        [map_slots(lambda x, like=like: _shards.whole(x, like), own) for _, own, _, like in each],
+        [p if p is None else _shards.whole(p, like) for _, _, p, like in each],
+    )
+
+
+def scattered(
+    us: list[Tensor], slots: list[Slots], shards: Sequence[Tensor]
+) -> tuple[list[Tensor], list[Slots]]:
+    """The inverse of `gathered`, for what a rule has made of it."""
+    if not any(map(_shards.is_sharded, shards)):
+        return us, slots
+    each = list(zip(us, slots, shards, strict=True))
+    return (
+        [_shards.cut(u, like) for u, _, like in each],
+        [map_slots(lambda x, like=like: _shards.cut(x, like), own) for _, own, like in each],
+    )
 
 
 def init_complex(init: Callable[[Tensor], Slots], p: Tensor) -> Slots:

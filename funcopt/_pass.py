@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from . import tree
+from . import _shards, tree
 from ._record import same, unchecked
 from ._typing import Memory, Slots
 from .errors import ExtraArgumentError, HyperparameterError
@@ -42,6 +42,7 @@ class Members(NamedTuple):
     tensor_extra: Mapping[str, Sequence[Tensor]]  # arguments of `update` shaped like the parameters
     names: Callable[[], Sequence[str | None]]  # found only if a stage chooses by name
     tensors: Sequence[Tensor]  # the parameters as they were given, or the gradients
+    group: Any = None  # a process group whose ranks hold other tensors of the same tree
 
     def among(self, chosen: Sequence[int]) -> tuple["Members", list[int]]:
         """The chosen ones alone, and the buckets that they belong to, which count anew from 0."""
@@ -53,6 +54,7 @@ class Members(NamedTuple):
             tensor_extra={k: [v[i] for i in chosen] for k, v in self.tensor_extra.items()},
             names=lambda: [self.names()[i] for i in chosen],
             tensors=[self.tensors[i] for i in chosen],
+            group=self.group,
         )
         return members, used
 
@@ -178,26 +180,43 @@ Reduce = Callable[[Node, list[Any]], None]
 def reduce(node: Node, parts: list[Any]) -> None:
     """Combines what a stage measured of every tensor, and lets it conclude.
 
-    The only place where a pass over memory is cut in two. Without tensors there is nothing to
-    measure, and no tensor that would need the conclusion.
+    The only place where a pass over memory is cut in two. Sums span all ranks that hold parts of a
+    tensor: one collective for each mesh, in which copies count once. Without tensors there is
+    nothing to measure, and no tensor that would need the conclusion.
     """
-    rule = node.rules[0]
     if not parts:
         return
+    rule, (_, spec) = node.rules[0], tree.flatten(parts[0])
+    rows = [[part.reshape(()) for part in spec.flatten_up_to(x)] for x in parts]
+    table = _over_ranks(rule.combine, rows, node.members)  # (tensors, measures)
     if rule.measure_per == "tensor":
-        node.conclude_each(parts)
+        node.conclude_each([spec.unflatten(list(row.unbind())) for row in table])
     else:
-        node.conclude(tree.map(lambda *xs: _combine(rule.combine, xs), *parts))
+        total = _combine(rule.combine, table)
+        if node.members.group is not None:
+            total = _shards.all_reduce(rule.combine, total, node.members.group)
+        node.conclude(spec.unflatten(list(total.unbind())))
 
 
-def _combine(how: str, parts: Sequence[Tensor]) -> Tensor:
-    dtype = torch.float32
-    for part in parts:
-        dtype = torch.promote_types(dtype, part.dtype)
-    column = torch.stack([part.to(parts[0].device, dtype) for part in parts])
+def _over_ranks(how: str, rows: list[list[Tensor]], members: Members) -> Tensor:
+    """The measures of every tensor as a matrix, over all of its parts."""
+    dtype, device = torch.float32, rows[0][0].device
+    for row in rows:
+        for part in row:
+            dtype = torch.promote_types(dtype, part.dtype)
+    table = torch.stack([torch.stack([x.to(device, dtype) for x in row]) for row in rows])
+    for places in _shards.same_ranks(members.tensors).values():
+        like = members.tensors[places[0]]
+        if _shards.is_sharded(like):
+            table[places] = _shards.over_ranks(how, table[places], like)
+    return table
+
+
+def _combine(how: str, table: Tensor) -> Tensor:
+    """The measures of all tensors together."""
     if how == "sum":
-        return column.sum(0)
-    return column.amax(0) if how == "max" else column.amin(0)
+        return table.sum(0)
+    return table.amax(0) if how == "max" else table.amin(0)
 
 
 def _cast(value: Any, dtype: torch.dtype) -> Any:

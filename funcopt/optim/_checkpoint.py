@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .._shards import is_sharded
 from ..errors import StructureError
 from ._groups import named
 from ._layout import STEP, UPDATES
@@ -99,5 +100,8 @@ def as_created(
         elif key in templates:
             found = torch.as_tensor(value)
             place = p.device if templates[key].dim() else found.device
-            out[key] = found.to(place, templates[key].dtype, copy=True)
+            if is_sharded(found):
+                out[key] = found.to(templates[key].dtype).clone()
+            else:
+                out[key] = found.to(place, templates[key].dtype, copy=True)
     return out

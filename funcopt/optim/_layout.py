@@ -105,4 +105,4 @@ def _filled(template: Any, at: Mapping[str, int], stored: Mapping[str, Any]) -> 
 
 
 def _to_meta(x: Tensor) -> Tensor:
-    return x.to("meta")
+    return torch.empty(x.shape, dtype=x.dtype, device="meta")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from .. import _leaves
+from .. import _leaves, _shards
 from ._groups import Grouped, Made, named
 from ._layout import STEP, UPDATES, Layout, begin, clock_dtype
 from ._values import Values
@@ -101,13 +101,13 @@ class Stored(Grouped):
     def _commit(
         self, one: Active, u: Tensor, slots: Any, memory: Any, updates: Tensor | None
     ) -> None:
-        p = one.p
+        p = _shards.local(one.p)
         (torch.view_as_real(p) if p.is_complex() else p).add_(u if p.is_complex() else u.view_as(p))
         new = one.layout.pack(_leaves.lower_slots(slots, one.slots), memory)
         new[STEP] = one.step + 1
         if updates is not None:
             new[UPDATES] = updates
-        self._write(p, new)
+        self._write(one.p, new)
 
     def _commit_common(self, active: list[Active], memories: list[Any]) -> None:
         """Writes the memory that parameters have in common to those too that took no part."""
@@ -128,7 +128,7 @@ class Stored(Grouped):
         for key, value in new.items():
             if key in state and not self.defaults["differentiable"]:
                 if state[key] is not value:
-                    state[key].copy_(value)
+                    _shards.local(state[key]).copy_(_shards.local(value))
             else:
                 # A tensor of all parameters becomes one of this one alone.
                 state[key] = value.clone() if value.dim() == 0 else value

@@ -1,0 +1,94 @@
+"""Tensors that lie on several ranks: rules see the part of this rank, sums span all of them.
+
+Elementwise mathematics needs nothing else. A rule that is not elementwise is given the whole
+tensor, and what it makes is cut again.
+"""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def is_sharded(x: Any) -> bool:
+    """Whether `x` is a `torch.distributed.tensor.DTensor`."""
+    if torch.compiler.is_compiling():
+        return False
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(x, module.DTensor)
+
+
+def local(x: Tensor) -> Tensor:
+    """The part of `x` on this rank; `x` itself if it is not sharded."""
+    part: Tensor = x.to_local() if is_sharded(x) else x  # type: ignore[attr-defined]
+    return part
+
+
+def sharded_as(part: Tensor, like: Any) -> Tensor:
+    """The tensor of which `part` is the part on this rank, sharded as `like`."""
+    from torch.distributed.tensor import DTensor
+
+    made: Tensor = DTensor.from_local(
+        part,
+        like.device_mesh,
+        like.placements,
+        run_check=False,
+        shape=like.shape,
+        stride=like.stride(),
+    )
+    return made
+
+
+def whole(part: Tensor, like: Any) -> Tensor:
+    """All of a tensor, of which `part` is this rank's part, if it is sharded as `like`."""
+    if not is_sharded(like) or part.shape != local(like).shape:
+        return part
+    full: Tensor = sharded_as(part, like).full_tensor()  # type: ignore[attr-defined]
+    return full
+
+
+def cut(full: Tensor, like: Any) -> Tensor:
+    """This rank's part of what is a whole, if it has the shape of `like` and `like` is sharded."""
+    if not is_sharded(like) or full.shape != like.shape:
+        return full
+    from torch.distributed.tensor import DTensor, Replicate
+
+    everywhere = [Replicate() for _ in like.placements]
+    copies = DTensor.from_local(full, like.device_mesh, everywhere, run_check=False)
+    part: Tensor = copies.redistribute(like.device_mesh, like.placements).to_local()
+    return part
+
+
+def over_ranks(how: str, values: Tensor, like: Any) -> Tensor:
+    """`values`, combined over the ranks that hold other parts of tensors sharded as `like`."""
+    if not is_sharded(like):
+        return values
+    for dim in split_dims(like):
+        values = all_reduce(how, values, like.device_mesh.get_group(dim))
+    return values
+
+
+def all_reduce(how: str, values: Tensor, group: Any) -> Tensor:
+    """`values`, combined over the ranks of a process group."""
+    import torch.distributed as dist
+
+    op = {"sum": dist.ReduceOp.SUM, "max": dist.ReduceOp.MAX, "min": dist.ReduceOp.MIN}[how]
+    values = values.clone()
+    dist.all_reduce(values, op, group)
+    return values
+
+
+def split_dims(like: Any) -> tuple[int, ...]:
+    """The dimensions of the mesh along which ranks hold different parts; not those of copies."""
+    return tuple(i for i, place in enumerate(like.placements) if not place.is_replicate())
+
+
+def same_ranks(tensors: Sequence[Any]) -> dict[Any, list[int]]:
+    """The places of tensors that are reduced together: one collective for each mesh."""
+    found: dict[Any, list[int]] = {}
+    for i, x in enumerate(tensors):
+        key = (x.device_mesh, split_dims(x)) if is_sharded(x) else None
+        found.setdefault(key, []).append(i)
+    return found
