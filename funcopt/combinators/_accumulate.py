@@ -57,7 +57,7 @@ class accumulate(Wrapper):
 
     def __post_init__(self) -> None:
         self.check_inner()
-        _check.steps(self, "steps", self.steps)
+        _check.whole(self, "steps", self.steps, least=1)
 
     def init_slots(self, name: str | None, p: Tensor) -> Slots:
         zeros = torch.zeros_like(p, dtype=widen(p.dtype))

@@ -69,7 +69,7 @@ class norm_outlier(TensorRule):
     def __post_init__(self) -> None:
         _check.positive(self, "zscore", self.zscore)
         _check.in_unit_interval(self, "decay", self.decay)
-        _check.steps(self, "warmup", self.warmup)
+        _check.whole(self, "warmup", self.warmup, least=1)
 
     def init_memory(self, like: Tensor) -> NormMemory:
         return NormMemory(torch.zeros((), dtype=torch.int64), like.clone(), like.clone())
