@@ -2,6 +2,10 @@
 
 from ._class import optimizer_class as optimizer_class
 from ._optimizer import Optimizer as Optimizer
+from ._param_groups import explain as explain
+from ._param_groups import layerwise_lr as layerwise_lr
+from ._param_groups import no_decay_on_norms as no_decay_on_norms
+from ._param_groups import param_groups_by as param_groups_by
 from ._torch import SGD as SGD
 from ._torch import Adadelta as Adadelta
 from ._torch import Adagrad as Adagrad

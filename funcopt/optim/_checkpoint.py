@@ -13,7 +13,7 @@ from ._layout import STEP, UPDATES
 from ._values import Values
 
 FORMAT = "funcopt_format"
-"""A key in the groups of a checkpoint: the version of their layout."""
+"""A key of a checkpoint: the version of its layout."""
 
 Templates = Callable[[int, str | None, Tensor], Mapping[str, Tensor]]
 

@@ -1,12 +1,13 @@
 """Parameter groups: the only truth for the numbers of an optimizer."""
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from .._base import GradientTransformation, PerTensor
+from .._base import GradientTransformation, PerTensor, TensorRule
 from ..combinators import chain, hyperparams, partition, paths, walk, with_hyperparams
 from ..errors import HyperparameterError, StructureError
 from ..transforms import scale_by_learning_rate
@@ -29,6 +30,8 @@ class Grouped(torch.optim.Optimizer):
     """What an optimizer knows of its groups: the transformation that each of them makes."""
 
     tx: GradientTransformation
+    measure_group: Any = None
+    _partial = False  # it may see some of the parameters only
     _complete = False  # after `__init__`
 
     def _set_up(self, params: Iterable[Any], tx: GradientTransformation, more: Values) -> None:
@@ -38,12 +41,25 @@ class Grouped(torch.optim.Optimizer):
                 "trees. Use the pure form, or write that stage as a `TensorRule`."
             )
         self.tx = tx
+        self._partial = _called_by("torch.distributed.optim.zero_redundancy_optimizer")
         self._schedules: list[Values] = []  # by group: the schedules behind its numbers
         self._shown: list[Values] = []  # by group: the numbers last written there
         self._forget()
         super().__init__(params, {**self._defaults(), **more})
         self._check_names(self.param_groups)
         self._complete = True
+
+    def _check_measures(self) -> None:
+        """Refuses a sum over tensors where only some of them are there to be summed."""
+        if not self._partial or self.measure_group is not None:
+            return
+        for _, node in walk(self.tx):
+            if isinstance(node, TensorRule) and node.measures and node.measure_per == "tree":
+                raise StructureError(
+                    f"`{type(self).__name__}`: `{type(node).__name__}` sums over all parameters, "
+                    "and inside `ZeroRedundancyOptimizer` each rank has only some: say which ranks "
+                    "have the others, `zero.optim.measure_group = torch.distributed.group.WORLD`."
+                )
 
     def _check_names(self, groups: Iterable[Mapping[str, Any]]) -> None:
         self.tx.check_names([x for group in groups for x in named(group)])  # type: ignore[attr-defined]
@@ -111,9 +127,15 @@ class Grouped(torch.optim.Optimizer):
 
     def _show(self, index: int, updates: Any) -> None:
         """Writes the current values of schedules into a group."""
-        group = self.param_groups[index]
-        for key, value in self._schedules[index].items():
-            group[key] = self._shown[index][key] = evaluated(value, updates)
+        group, schedules = self.param_groups[index], self._schedules[index]
+        counts = self._counts(index, updates) if schedules else {}
+        for key, value in schedules.items():
+            count = counts.get(key, updates)
+            group[key] = self._shown[index][key] = evaluated(value, count)
+
+    def _counts(self, index: int, updates: Any) -> Values:
+        """The updates that the stage of each hyperparameter has made, where it is known."""
+        return {}
 
     def _group(self, index: int) -> "Made":
         """The transformation of a group, made anew where a value has changed."""
@@ -209,3 +231,15 @@ def _parts(node: GradientTransformation) -> set[str]:
     """The fields that hold other transformations; they are looked at themselves."""
     kinds = (GradientTransformation, tuple, list, dict)
     return {k for k, v in node.__dict__.items() if isinstance(v, kinds)}
+
+
+def _called_by(module: str) -> bool:
+    """Whether a function of `module` is making this optimizer."""
+    frame = sys._getframe(1)
+    for _ in range(12):
+        if frame.f_globals.get("__name__") == module:
+            return True
+        if frame.f_back is None:
+            return False
+        frame = frame.f_back
+    return False

@@ -16,11 +16,12 @@ from ..errors import HyperparameterError, SparseGradientError, StructureError
 from ._checkpoint import FORMAT, as_created, fitted
 from ._groups import named, with_lr
 from ._layout import clock_dtype
-from ._state import Active, Stored
+from ._reshape import Reshaped
+from ._state import Active
 from ._values import same
 
 
-class Optimizer(Stored):
+class Optimizer(Reshaped):
     """Steps the parameters by a transformation: any chain, as a torch optimizer.
 
         opt = Optimizer(model.parameters(), chain(clip_by_global_norm(1.0), adamw(1e-3)))
@@ -45,6 +46,9 @@ class Optimizer(Stored):
             key. With names, checkpoints are matched by name.
         tx: The transformation; its signs must make it descend.
         maximize: Ascend instead, by negating the gradients first. May differ between groups.
+        measure_group: A process group whose ranks hold other parameters of the same model, such as
+            `torch.distributed.optim.ZeroRedundancyOptimizer` makes them; sums over tensors then
+            span its ranks. An attribute too, to be set afterwards.
 
     Raises:
         HyperparameterError: If a value is out of range, or groups differ in more than numbers.
@@ -58,7 +62,10 @@ class Optimizer(Stored):
         tx: GradientTransformation,
         *,
         maximize: bool = False,
+        measure_group: Any = None,
     ) -> None:
+        if measure_group is not None:
+            self.measure_group = measure_group
         if not isinstance(tx, GradientTransformation):
             raise HyperparameterError(
                 f"`Optimizer`: `tx` must be a transformation such as `adamw(1e-3)`, got {tx!r}."
@@ -102,10 +109,12 @@ class Optimizer(Stored):
             self._step_impl(extra)
         return loss
 
+    @torch.compiler.disable  # `torch.compile` of a loop around it breaks its graph here
     def _step_impl(self, extra: Mapping[str, Any]) -> None:
         if not self.state and self._is_probe():
             return self.init_state()
         self._check_shown()
+        self._check_measures()
         updates = self._updates()
         active = self._active()
         if not active:
@@ -131,6 +140,7 @@ class Optimizer(Stored):
             {},
             lambda: [one.name for one in active],
             [one.p for one in active],
+            self.measure_group,
         )
         tx = active[0].made.tx
         tx.check_extra(extra)
@@ -232,8 +242,7 @@ class Optimizer(Stored):
     def state_dict(self) -> dict[str, Any]:
         """The state, as torch has it: a dict of tensors for every parameter, and the groups."""
         saved = super().state_dict()
-        for group in saved["param_groups"]:
-            group[FORMAT] = 1
+        saved[FORMAT] = 1
         return saved
 
     def load_state_dict(self, state_dict: dict[str, Any], strict: bool = True) -> None:
@@ -273,7 +282,6 @@ class Optimizer(Stored):
         super().__setstate__(state)
         self._forget()
         for group in self.param_groups:
-            group.pop(FORMAT, None)
             own = self._defaults(next(named(group), None))
             for key, value in {**self.defaults, **own}.items():
                 if key in own or key not in self._defaults():
