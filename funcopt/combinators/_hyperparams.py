@@ -22,7 +22,7 @@ def hyperparams(
 
         >>> hyperparams(chain(clip_by_global_norm(1.0), scale_by_adam(), scale(-0.1)))
         {'max_norm': 1.0, 'eps': 1e-06, 'betas': (0.9, 0.999), 'scale_by_adam/eps': 1e-08,
-         'eps_root': 0.0, 'factor': -0.1}
+        'eps_root': 0.0, 'factor': -0.1}
 
     Values may be tensors, to differentiate through or to `torch.func.vmap` over, and schedules.
     With a parameter `of`, by name and tensor, only those that have to do with it: inside a
