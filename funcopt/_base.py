@@ -248,6 +248,11 @@ class PerTensor(GradientTransformation):
         """The stages that have run, each with its node, in order."""
         return [(self, node)]
 
+    def counts(self, count: Any, memory: Memory) -> dict[tuple[str, ...], Any]:
+        """The updates that each stage has made, which its schedules see, by its path."""
+        del memory
+        return {(): count}
+
     def slot_parts(self, slots: Slots, name: str | None, p: Tensor) -> list["Part"]:
         """The slots of `p`, split by the stage that each part belongs to, in order."""
         return [(self, slots)]
@@ -255,6 +260,11 @@ class PerTensor(GradientTransformation):
     def memory_parts(self, memory: Memory, name: str | None, p: Tensor) -> list["Part"]:
         """The memory that `p` depends on, split by the same stages in the same order."""
         return [(self, memory)]
+
+
+def below(key: str, counts: Mapping[tuple[str, ...], Any]) -> dict[tuple[str, ...], Any]:
+    """The counts of a child, by their paths from the parent."""
+    return {(key, *path): count for path, count in counts.items()}
 
 
 Part = tuple[PerTensor, Any]
@@ -266,6 +276,8 @@ class TensorRule(PerTensor):
 
     Most rules write `update_tensor`, and `init_tensor` if they remember something:
 
+        >>> class Momentum(NamedTuple):
+        ...     momentum_buffer: torch.Tensor
         >>> class signum(TensorRule):
         ...     '''The sign of the mean gradient. Bernstein et al., 2018.'''
         ...     momentum: Scalar = 0.9
@@ -275,6 +287,8 @@ class TensorRule(PerTensor):
         ...     def update_tensor(self, g, slots, p, s):
         ...         mean = torch.lerp(g, slots.momentum_buffer, s.momentum)
         ...         return mean.sign(), Momentum(mean)
+        >>> chain(signum(), scale_by_learning_rate(1e-4))
+        chain(signum(), scale_by_learning_rate(0.0001))
 
     What a rule sees: `g`, `p` and the slots of one tensor in one dtype, at least float32; 0-d
     tensors as length 1; complex ones as two reals. `s` has the fields annotated `Scalar`, with

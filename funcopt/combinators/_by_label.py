@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from .._base import GradientTransformation, Part, PerTensor
+from .._base import GradientTransformation, Part, PerTensor, below
 from .._pass import Bucket, Members, Node, Reduce
 from .._typing import Memory, Slots
 from ..errors import HyperparameterError
@@ -119,6 +119,12 @@ class ByLabel(PerTensor):
     def nodes(self, node: Node) -> list[tuple[PerTensor, Node]]:
         parts = node.branches  # type: ignore[attr-defined]
         return [found for part in parts for found in part.tx.nodes(part.node)]
+
+    def counts(self, count: Any, memory: Memory) -> dict[tuple[str, ...], Any]:
+        found: dict[tuple[str, ...], Any] = {}
+        for label, tx, own in zip(self.branches(), self._each(), memory, strict=True):
+            found.update(below(label, tx.counts(count, own)))
+        return found
 
     def slot_parts(self, slots: Slots, name: str | None, p: Tensor) -> list[Part]:
         j = list(self.branches()).index(self.branch(self.choice(), name, p))

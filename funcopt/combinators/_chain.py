@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .._base import GradientTransformation, Part, PerTensor
+from .._base import GradientTransformation, Part, PerTensor, below
 from .._pass import Bucket, Members, Node, Reduce
 from .._record import call_repr
 from .._typing import Memory, Params, Slots, State, Updates
@@ -135,6 +135,12 @@ class chain(PerTensor):
     def memory_after(self, node: Node) -> list[Memory]:
         kids = [s.memory_after(kid) for s, kid in zip(self._rules, node.kids, strict=True)]
         return list(zip(*kids, strict=True)) if kids else node.memory
+
+    def counts(self, count: Any, memory: Memory) -> dict[tuple[str, ...], Any]:
+        found: dict[tuple[str, ...], Any] = {}
+        for i, (stage, own) in enumerate(zip(self._rules, memory, strict=True)):
+            found.update(below(str(i), stage.counts(count, own)))
+        return found
 
     def slot_parts(self, slots: Slots, name: str | None, p: Tensor) -> list[Part]:
         each = zip(self._rules, slots, strict=True)

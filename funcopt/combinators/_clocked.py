@@ -74,6 +74,9 @@ class clocked(PerTensor):
     def nodes(self, node: Node) -> list[tuple[PerTensor, Node]]:
         return self.inner.nodes(node.kids[0])
 
+    def counts(self, count: Any, memory: Memory) -> dict[tuple[str, ...], Any]:
+        return self.inner.counts(count, memory.inner)
+
     def slot_parts(self, slots: Slots, name: str | None, p: Tensor) -> list[Part]:
         return [(self, ()), *self.inner.slot_parts(slots, name, p)]
 

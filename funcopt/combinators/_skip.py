@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .. import _check
-from .._base import GradientTransformation, Part, PerTensor, TensorRule
+from .._base import GradientTransformation, Part, PerTensor, TensorRule, below
 from .._math import sqrt
 from .._pass import Bucket, Members, Node, Reduce, Scalars
 from .._select import select
@@ -190,6 +190,10 @@ class skip_if(Wrapper):
         each = zip(self._condition.memory_after(when), memory, strict=True)
         node.memory = [SkipMemory(skipped, made, *own) for own in each]
         return us, [SkipSlots(*own) for own in zip(seen, new, strict=True)]
+
+    def counts(self, count: Any, memory: Memory) -> dict[tuple[str, ...], Any]:
+        when = self._condition.counts(count, memory.when)
+        return {**super().counts(count, memory), **below("when", when)}
 
     def slot_parts(self, slots: SkipSlots, name: str | None, p: Tensor) -> list[Part]:
         when = self._condition.slot_parts(slots.when, name, p)

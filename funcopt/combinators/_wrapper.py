@@ -5,7 +5,7 @@ from typing import Any, Self
 
 from torch import Tensor
 
-from .._base import GradientTransformation, Part, PerTensor
+from .._base import GradientTransformation, Part, PerTensor, below
 from .._math import number
 from .._pass import Bucket, Members, Node
 from ..errors import HyperparameterError
@@ -68,6 +68,10 @@ class Wrapper(PerTensor):
 
     def nodes(self, node: Node) -> list[tuple[PerTensor, Node]]:
         return [(self, node), *self.clocked().nodes(node.kids[-1])]
+
+    def counts(self, count: Any, memory: Any) -> dict[tuple[str, ...], Any]:
+        made = number(memory.inner_updates)
+        return {(): count, **below("inner", self.clocked().counts(made, memory.inner))}
 
     def slot_parts(self, slots: Any, name: str | None, p: Tensor) -> list[Part]:
         inner = self.clocked().slot_parts(slots.inner, name, p)

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from .. import _leaves, _shards
+from ..combinators import paths
 from ._groups import Grouped, Made, named
 from ._layout import STEP, UPDATES, Layout, begin, clock_dtype
 from ._values import Values
@@ -85,6 +86,20 @@ class Stored(Grouped):
                     value = made.tx.eval_param(name, p, where.unpack(stored)[0])
                     if value is not p:
                         yield p, value
+
+    def _counts(self, index: int, updates: Any) -> Values:
+        tx, first = self._group(index).tx, next(named(self.param_groups[index]), None)
+        if first is None:
+            return {}
+        memory = tx.init_memory(_leaves.like([first[1]]))
+        tensors = _leaves.entries(memory)
+        for place, copies in (self._common() if tensors else {}).items():
+            tensors[place] = copies[0]
+        each = iter(tensors)
+        counts = tx.counts(updates, _leaves.map_slots(lambda _: next(each), memory))
+        by_path = {"/".join(path): count for path, count in counts.items()}
+        found = {key: path.rpartition("/")[0] for key, path in paths(tx, first).items()}
+        return {key: by_path[path] for key, path in found.items() if path in by_path}
 
     def _common(self) -> dict[int, list[Tensor]]:
         """The copies of the memory that parameters have in common, by its place in the memory."""

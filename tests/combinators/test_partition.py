@@ -410,7 +410,7 @@ def test_groups_added_later_are_split_too():
 
 def test_a_group_that_cannot_be_added_changes_nothing():
     params = named_parameters()
-    opt = fo.Optimizer(list(params.items()), fo.partition(ONE, {n: "one" for n in params}))
+    opt = fo.Optimizer(list(params.items()), fo.partition(ONE, dict.fromkeys(params, "one")))
     before = copy.deepcopy(opt.param_groups)
     with pytest.raises(LabelError):
         opt.add_param_group({"params": [("other", torch.nn.Parameter(torch.ones(1)))]})
