@@ -53,7 +53,8 @@ def optimizer_class(
         raise HyperparameterError(
             f"`optimizer_class({name!r})`: {missing} must have a default: pass it as a keyword."
         )
-    signature = _signature(make, values) if like is None else _signature_of(like, values)
+    own = _arguments(make, values) if like is None else _arguments_of(like, values)
+    more = _hints(but=[a.name for a in own])
 
     class Made(_FromFunction):
         pass
@@ -61,7 +62,8 @@ def optimizer_class(
     Made.__name__ = Made.__qualname__ = name
     Made.__module__ = sys._getframe(1).f_globals.get("__name__", __name__)
     Made.__doc__ = inspect.getdoc(make)
-    Made.__signature__ = signature
+    Made.__signature__ = inspect.Signature([*own, *more])
+    Made._given = {a.name: a.default for a in own if a.name != "params"}
     Made._make_tx = staticmethod(make)
     Made._hyperparameter_names = tuple(values)
     return Made
@@ -71,6 +73,7 @@ class _FromFunction(Optimizer):
     """An optimizer whose groups hold the arguments of a function."""
 
     __signature__: inspect.Signature
+    _given: Values  # where nothing is given; of the hints, those that torch's class has
     _make_tx: Callable[..., GradientTransformation]
     _hyperparameter_names: tuple[str, ...]
 
@@ -80,12 +83,11 @@ class _FromFunction(Optimizer):
             bound = cls.__signature__.bind(params, *args, **kwargs)
         except TypeError as error:
             raise TypeError(f"`{cls.__name__}`: {error}; it is {cls.__signature__}.") from None
-        bound.apply_defaults()
-        if bound.arguments["fused"]:
+        given = {**cls._given, **{k: v for k, v in bound.arguments.items() if k != "params"}}
+        if given.get("fused"):
             raise HyperparameterError(
                 f"`{cls.__name__}`: `fused=True` asks for a kernel of torch's class; leave it out."
             )
-        given = {k: v for k, v in bound.arguments.items() if k != "params"}
         tx = self._make({k: as_scalar(k, given[k]) for k in self._hyperparameter_names}, None)
         self._set_up(params, tx, {"differentiable": False, "maximize": False, **given})
 
@@ -98,24 +100,19 @@ class _FromFunction(Optimizer):
         return tx
 
 
-def _signature(make: Callable[..., Any], values: Values) -> inspect.Signature:
+def _arguments(make: Callable[..., Any], values: Values) -> list[inspect.Parameter]:
     kind = inspect.Parameter
-    parameters = [kind("params", kind.POSITIONAL_OR_KEYWORD)]
+    arguments = [kind("params", kind.POSITIONAL_OR_KEYWORD)]
     for key, argument in inspect.signature(make).parameters.items():
-        parameters.append(argument.replace(default=values[key], annotation=kind.empty))
-    return inspect.Signature([*parameters, *_hints()])
+        arguments.append(argument.replace(default=values[key], annotation=kind.empty))
+    return [*arguments, *_hints()]
 
 
-def _signature_of(like: type, values: Values) -> inspect.Signature:
-    """The signature of a torch class, with all hints; what we know nothing of is left out."""
+def _arguments_of(like: type, values: Values) -> list[inspect.Parameter]:
+    """The arguments of a torch class; what we know nothing of is left out."""
     known = {"params", *HINTS, *values}
-    empty = inspect.Parameter.empty
-    taken = [
-        a.replace(annotation=empty)
-        for name, a in inspect.signature(like).parameters.items()
-        if name in known
-    ]
-    return inspect.Signature([*taken, *_hints(but=[a.name for a in taken])])
+    arguments = inspect.signature(like).parameters.values()
+    return [a.replace(annotation=inspect.Parameter.empty) for a in arguments if a.name in known]
 
 
 def _hints(but: Sequence[str] = ()) -> list[inspect.Parameter]:

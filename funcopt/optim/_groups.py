@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .._base import GradientTransformation, PerTensor, TensorRule
-from ..combinators import chain, hyperparams, partition, paths, walk, with_hyperparams
+from ..combinators import Wrapper, chain, hyperparams, partition, paths, walk, with_hyperparams
 from ..errors import HyperparameterError, StructureError
 from ..transforms import scale_by_learning_rate
 from ._layout import UPDATES, clock_dtype
@@ -127,11 +127,15 @@ class Grouped(torch.optim.Optimizer):
 
     def _show(self, index: int, updates: Any) -> None:
         """Writes the current values of schedules into a group."""
-        group, schedules = self.param_groups[index], self._schedules[index]
+        now = self._current(index, updates)
+        self.param_groups[index].update(now)
+        self._shown[index].update(now)
+
+    def _current(self, index: int, updates: Any) -> Values:
+        """The values of a group's schedules that the next update will use."""
+        schedules = self._schedules[index]
         counts = self._counts(index, updates) if schedules else {}
-        for key, value in schedules.items():
-            count = counts.get(key, updates)
-            group[key] = self._shown[index][key] = evaluated(value, count)
+        return {k: evaluated(value, counts.get(k, updates)) for k, value in schedules.items()}
 
     def _counts(self, index: int, updates: Any) -> Values:
         """The updates that the stage of each hyperparameter has made, where it is known."""
@@ -152,15 +156,20 @@ class Grouped(torch.optim.Optimizer):
         return made
 
     def _check_shown(self) -> None:
-        """Refuses a value that was set where a schedule says what it is."""
-        for index, schedules in enumerate(self._schedules):
+        """Refuses a value that was set where a schedule says what it is.
+
+        What was written last may be another's: groups and state can be exchanged for a step.
+        """
+        for index, (schedules, shown) in enumerate(zip(self._schedules, self._shown, strict=True)):
             group = self.param_groups[index]
-            for key, schedule in schedules.items():
-                if not same(group[key], self._shown[index][key]):
+            other = [key for key in schedules if not same(group[key], shown[key])]
+            now = self._current(index, self._updates()) if other else {}
+            for key in other:
+                if not same(group[key], now[key]):
                     raise HyperparameterError(
-                        f"`{type(self).__name__}`: `{key}` of group {index} follows {schedule!r} "
-                        f"and cannot be set, got {group[key]!r}. Use the schedule or a scheduler, "
-                        "not both."
+                        f"`{type(self).__name__}`: `{key}` of group {index} follows "
+                        f"{schedules[key]!r} and cannot be set, got {group[key]!r}. Use the "
+                        "schedule or a scheduler, not both."
                     )
 
     def _check_structure(self, index: int, tx: GradientTransformation) -> None:
@@ -194,10 +203,31 @@ def with_lr(tx: GradientTransformation) -> GradientTransformation:
         return _with_lr_inside(tx)
     stages = list(tx.stages) if isinstance(tx, chain) else [tx]
     last = len(stages)
-    while last and getattr(stages[last - 1], "comes_last", False):
+    while last and all(_comes_last(rule) for rule in _rules(stages[last - 1])):
         last -= 1
-    stages.insert(last, scale_by_learning_rate(1.0, flip_sign=False))
-    return chain(*stages)
+    end = stages[last - 1] if last else tx
+    inside = _outlets(end) if any(map(_comes_last, _rules(end))) else {}
+    if not inside:
+        stages.insert(last, scale_by_learning_rate(1.0, flip_sign=False))
+        return chain(*stages)
+    changed = {key: with_lr(child) for key, child in inside.items()}
+    stages[last - 1] = end.with_children({**end.children(), **changed})
+    return chain(*stages) if isinstance(tx, chain) else stages[0]
+
+
+def _rules(tx: GradientTransformation) -> list[GradientTransformation]:
+    return [node for _, node in walk(tx) if isinstance(node, TensorRule)]
+
+
+def _comes_last(rule: Any) -> bool:
+    return bool(rule.comes_last)
+
+
+def _outlets(tx: GradientTransformation) -> Mapping[str, GradientTransformation]:
+    """The children through one of which every update of a combinator comes out."""
+    if isinstance(tx, partition):
+        return tx.children()
+    return {"inner": tx.inner} if isinstance(tx, Wrapper) else {}
 
 
 def _with_lr_inside(tx: GradientTransformation) -> GradientTransformation:

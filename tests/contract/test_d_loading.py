@@ -39,7 +39,7 @@ def test_the_format_is_that_of_torch(make):
     opt = make(net)
     train(net, opt, 2)
     saved = opt.state_dict()
-    assert saved.keys() == {"state", "param_groups"}
+    assert {"state", "param_groups"} <= saved.keys()
     numbers = [at for group in saved["param_groups"] for at in group["params"]]
     assert numbers == list(range(4))
     assert set(saved["state"]) == set(numbers)
