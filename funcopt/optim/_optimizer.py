@@ -109,7 +109,8 @@ class Optimizer(Reshaped):
             self._step_impl(extra)
         return loss
 
-    @torch.compiler.disable  # `torch.compile` of a loop around it breaks its graph here
+    # `torch.compile` of a loop around it breaks its graph here.
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _step_impl(self, extra: Mapping[str, Any]) -> None:
         if not self.state and self._is_probe():
             return self.init_state()
