@@ -73,5 +73,5 @@ $(VENV)/.for-demo: pyproject.toml constraints.txt | $(VENV)/.made
 
 $(VENV)/.for-work: pyproject.toml constraints.txt | $(VENV)/.made
 	@echo "==> installing funcopt and what the tests and the docs need"
-	$(PIP) --editable '.[examples,test,docs,dev]'
+	$(PIP) --editable '.[examples,test,frameworks,docs,dev]'
 	@touch $@ $(VENV)/.for-demo
