@@ -3,6 +3,7 @@
 from . import errors as errors
 from . import optim as optim
 from . import schedules as schedules
+from . import testing as testing
 from . import tree as tree
 
 # The interface

@@ -1,0 +1,137 @@
+"""Every example runs, and does what it says."""
+
+import importlib.util
+import pathlib
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+EXAMPLES = pathlib.Path(__file__).parent.parent / "examples"
+
+
+@pytest.fixture
+def example(tmp_path, monkeypatch):
+    """Loads an example by name; it writes its figures into a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    threads = torch.get_num_threads()
+
+    def load(name):
+        spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    yield load
+    torch.set_num_threads(threads)
+
+
+def is_a_figure(path):
+    return path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size > 10_000
+
+
+def test_pure_loop(example):
+    assert example("pure_loop").main() < 1e-2
+
+
+def test_your_own_rule(example, capsys):
+    assert example("your_own_rule").main() < 1e-2
+    assert (
+        "chain(signum(), scale_by_learning_rate(linear(0.1, 0.0, 100)))" in capsys.readouterr().out
+    )
+
+
+def test_bare_tensors(example, capsys):
+    found = example("bare_tensors").main()
+    assert found["x"] == pytest.approx(-1332.7185, abs=5e-4)
+    assert found["c"] == pytest.approx(-442.2395, abs=5e-4)
+    assert found["c at lr 0.1"] == pytest.approx(-41.5240, abs=5e-4)
+    assert found["x that was taken out"] == 5.0
+    assert found["the other"] == found["x"]
+    assert "Parameter Group 0" in capsys.readouterr().out
+
+
+def test_line_minibatch(example, tmp_path):
+    losses = example("line_minibatch").main()
+    assert {name: len(values) for name, values in losses.items()} == {"SGD": 21, "Adam": 21}
+    assert losses["SGD"][-1] < 0.2  # the noise has a variance of 0.16
+    assert losses["Adam"][-1] < 0.5
+    assert is_a_figure(tmp_path / "out" / "line_minibatch.png")
+
+
+def test_curve_four_optimizers(example, tmp_path):
+    losses = example("curve_four_optimizers").main()
+    assert list(losses) == ["SGD", "momentum", "RMSprop", "Adam"]
+    for values in losses.values():
+        assert len(values) == 12 * 32
+        assert sum(values[-32:]) < sum(values[:32]) / 2
+    assert sum(losses["Adam"][-32:]) / 32 < 0.02  # the noise has a variance of 0.01
+    assert is_a_figure(tmp_path / "out" / "curve_four_optimizers.png")
+
+
+def test_line_module(example, tmp_path):
+    slope, intercept = example("line_module").main()
+    assert slope == pytest.approx(3.0, abs=0.01)
+    assert intercept == pytest.approx(0.8, abs=0.01)
+    assert is_a_figure(tmp_path / "out" / "line_module.png")
+
+
+def test_image_classifier_learns_digits(example, capsys):
+    module = example("image_classifier")
+    results = module.main(epochs=3)
+    assert set(results) >= set(module.OPTIMIZERS)
+    assert len(results) == 7
+    for losses, accuracy in results.values():
+        assert losses[-1] < losses[0]
+        assert accuracy > 0.5
+    printed = capsys.readouterr().out
+    assert "SGD, StepLR              epoch 3  loss" in printed
+    assert "lr 0.005000" in printed  # a tenth, after two epochs
+
+
+def test_image_classifier_reads_cifar10(example, tmp_path):
+    drawn = np.random.default_rng(0)
+    for name in [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]:
+        batch = {
+            b"data": drawn.integers(0, 256, (20, 3072), dtype=np.uint8),
+            b"labels": drawn.integers(0, 10, 20).tolist(),
+        }
+        (tmp_path / name).write_bytes(pickle.dumps(batch))
+    module = example("image_classifier")
+    training, unseen = module.read_cifar10(tmp_path)
+    assert training.tensors[0].shape == (100, 3, 32, 32)
+    assert len(unseen) == 20
+    # Red, green and blue one after another, row by row.
+    first = pickle.loads((tmp_path / "data_batch_1").read_bytes())[b"data"][0]
+    expected = torch.from_numpy(first[1024 : 1024 + 32]).float() / 127.5 - 1
+    torch.testing.assert_close(training.tensors[0][0, 1, 0], expected)
+    assert len(module.main(tmp_path, epochs=1)) == 7
+
+
+def test_digits_ends_the_same_in_both_forms(example, tmp_path):
+    module = example("digits")
+    results = module.compare(epochs=2)
+    assert len(results) == 8
+    assert all(result.difference < 1e-9 for result in results.values())
+    assert all(result.pure.losses[-1] < result.pure.losses[0] for result in results.values())
+    module.draw(results, 2, tmp_path / "digits.png")
+    assert is_a_figure(tmp_path / "digits.png")
+    assert "AdamW" in module.table(results)
+
+
+def test_digits_says_what_is_wrong(example):
+    module = example("digits")
+    results = module.compare(epochs=1)
+    run = results["AdamW"].wrapped
+    moved = run._replace(params={name: p + 1e-8 for name, p in run.params.items()})
+    results["AdamW"] = results["AdamW"]._replace(wrapped=moved, accuracy=0.5)
+    faults = module.faults(results)
+    assert any("AdamW: pure and wrapped parameters differ by 1.0e-08" in f for f in faults)
+    assert any("AdamW: the test accuracy is 0.5000, below 0.95" in f for f in faults)
+
+
+def test_every_example_is_run_here():
+    here = pathlib.Path(__file__).read_text()
+    for path in EXAMPLES.glob("*.py"):
+        assert f'example("{path.stem}")' in here, path
