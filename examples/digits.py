@@ -1,7 +1,8 @@
 """The main job: eight optimizers learn to read digits, each in pure form and as a torch optimizer.
 
 Both forms begin alike and see the same batches, so they must end at the same parameters. Prints a
-table, draws the loss curves, and fails if the two forms part or if AdamW or the chain does not learn.
+table, draws the loss curves, and fails if the two forms part, or if AdamW or the chain does not
+learn.
 """
 
 import argparse
@@ -132,7 +133,7 @@ def network() -> nn.Module:
 
 
 def load() -> tuple[Batch, Batch]:
-    """1,797 images of 8 x 8 pixels and their labels: four fifths to train with, the rest to test."""
+    """1,797 images of 8 x 8 pixels, with labels: four fifths to train with, the rest to test."""
     images, labels = load_digits(return_X_y=True)
     pixels = images.reshape(-1, 1, 8, 8) / 16
     parts = train_test_split(pixels, labels, test_size=0.2, random_state=0, stratify=labels)

@@ -55,6 +55,7 @@ def main(epochs: int = 20) -> dict[str, list[float]]:
     ax.set(
         xlabel="epoch", ylabel="mean squared error", yscale="log", title="y = -5 x + 1, with noise"
     )
+    ax.set_xticks(range(0, epochs + 1, max(1, epochs // 10)))
     ax.grid(alpha=0.3)
     ax.legend()
     Path("out").mkdir(exist_ok=True)

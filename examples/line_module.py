@@ -22,7 +22,7 @@ def main(steps: int = 4000) -> tuple[float, float]:
     """Returns the slope and the intercept that were found."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(0)
-    x = 4 * torch.rand(500, 1, device=device) - 2
+    x = 4 * torch.rand(60, 1, device=device) - 2
     y = 3 * x + 0.8
     model, criterion = LinearRegression().to(device), nn.MSELoss()
     opt = optim.SGD(model.parameters(), lr=1e-3)
@@ -36,7 +36,7 @@ def main(steps: int = 4000) -> tuple[float, float]:
 
     fig = Figure(figsize=(6, 4), layout="constrained")
     ax = fig.subplots()
-    ax.plot(x.cpu(), y.cpu(), ".", color="0.7", markersize=4, label="y = 3 x + 0.8")
+    ax.plot(x.cpu(), y.cpu(), "o", color="0.75", markersize=7, label="y = 3 x + 0.8")
     ends = torch.tensor([-2.0, 2.0])
     ax.plot(ends, slope * ends + intercept, color="#d55e00", label="the line that was fitted")
     ax.set(xlabel="x", ylabel="y")
