@@ -18,8 +18,7 @@ class from_functions(GradientTransformation):
     Args:
         init_fn: ``init_fn(params) -> state``.
         update_fn: ``update_fn(updates, state, params, **extra) -> (updates, state)``; extra
-        arguments
-            are passed if it names them or takes ``**extra``.
+            arguments are passed if it names them or takes ``**extra``.
     """
 
     init_fn: Callable[..., State]

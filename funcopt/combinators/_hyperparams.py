@@ -41,8 +41,7 @@ def with_hyperparams(
         values: New values by key of `hyperparams`, or by full path.
 
     Raises:
-        HyperparameterError: If `tx` has no hyperparameter of that name, or the value is out of
-        range.
+        HyperparameterError: If `tx` has no such hyperparameter, or the value is out of range.
     """
     places = _places(tx)
     by_path = {"/".join((*path, name)): (path, node, name) for path, node, name in places.values()}

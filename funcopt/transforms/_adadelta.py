@@ -33,8 +33,9 @@ class scale_by_adadelta(TensorRule):
 
     Args:
         rho: Decay rate of both means, in [0, 1).
-        eps: Added inside both roots; positive, or nothing ever moves, since `acc_delta` begins at
-        0. slot_dtype: Storage dtype of the slots.
+        eps: Added inside both roots; positive, or nothing ever moves, since `acc_delta` begins
+            at 0.
+        slot_dtype: Storage dtype of the slots.
 
     Raises:
         HyperparameterError: If `rho` is outside [0, 1), or `eps` is negative.

@@ -34,8 +34,10 @@ class scale_by_adagrad(TensorRule):
     Args:
         lr_decay: How fast the steps shrink besides, per step; not negative.
         initial_accumulator_value: Where `sum` begins, in units of the gradient squared; not
-        negative. eps: In units of the gradient (with `eps_in_sqrt`: squared); not negative.
-        eps_in_sqrt: Add `eps` inside the root. slot_dtype: Storage dtype of the sum.
+            negative.
+        eps: In units of the gradient (with `eps_in_sqrt`: squared); not negative.
+        eps_in_sqrt: Add `eps` inside the root.
+        slot_dtype: Storage dtype of the sum.
 
     Raises:
         HyperparameterError: If one of the numbers is negative.

@@ -41,8 +41,7 @@ class scale_by_adam(TensorRule):
     Args:
         betas: Decay rates of the two means, in [0, 1); they span about 1 / (1 - b) steps.
         eps: Added outside the root, in units of the gradient; not negative. It bounds the step
-        where
-            gradients vanish.
+            where gradients vanish.
         eps_root: Added inside the root, in units of the gradient squared; not negative.
         amsgrad: Never let the denominator shrink.
         nesterov: Look ahead by one step in the mean gradient.
