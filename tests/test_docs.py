@@ -1,0 +1,39 @@
+"""What the documentation shows, runs, and prints what it says."""
+
+import contextlib
+import io
+import pathlib
+import re
+import sys
+import types
+import warnings
+
+import pytest
+import torch
+
+ROOT = pathlib.Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```python\n(.*?)^```$(?:\n\n```text\n(.*?)^```$)?", re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_blocks_of_a_page_run_in_order(page, tmp_path, monkeypatch):
+    """A block of text right after one of Python is what that prints."""
+    text = page.read_text()
+    module = types.ModuleType(f"page_{page.stem}")  # so that what is defined there pickles
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    for block in BLOCK.finditer(text):
+        line = text.count("\n", 0, block.start()) + 1
+        code = compile("\n" * line + block[1], str(page), "exec")  # so that lines are the page's
+        printed = io.StringIO()
+        with warnings.catch_warnings(), contextlib.redirect_stdout(printed):
+            warnings.simplefilter("error")
+            exec(code, vars(module))
+        if block[2] is not None:
+            assert printed.getvalue() == block[2], f"{page.name}, line {line}"
+
+
+def test_there_are_blocks_to_run():
+    assert sum(len(BLOCK.findall(page.read_text())) for page in PAGES) >= 10
