@@ -1,0 +1,1 @@
+"""Two processes on one machine, which talk by gloo over the loopback."""

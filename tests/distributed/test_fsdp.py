@@ -1,0 +1,204 @@
+"""Contract 42, 43: parameters that are cut over the ranks, and their checkpoints."""
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+    set_state_dict,
+)
+
+from ..contract.common import OPTIMIZERS, loss_of, model, train
+from .work import alone, gap, loss_of_part, params_of, step
+
+
+def cut_model():
+    """Each layer is a unit; the last one has a single row, so one rank has nothing of it."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+    net = model()
+    for layer in (net[0], net[2]):
+        fully_shard(layer, mesh=mesh)
+    return fully_shard(net, mesh=mesh)
+
+
+def trained(name, steps):
+    net = cut_model()
+    opt = OPTIMIZERS[name](net)
+    for _ in range(steps):
+        step(net, opt)
+    kept = [value for stored in opt.state.values() for value in stored.values()]
+    slots = {type(value).__name__ for value in kept if value.dim()}
+    scalars = {type(value).__name__ for value in kept if not value.dim()}
+    return params_of(net), slots, scalars
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_cut_parameters_step_as_whole_ones(two, name):
+    """Contract 43: sums over tensors included; the state is cut as the parameters are."""
+    (first, slots, scalars), (second, *_) = two(trained, name, 6)
+    assert gap(first, second) == 0.0
+    assert gap(first, alone(name, 6)) <= 1e-9
+    assert slots <= {"DTensor"}
+    assert scalars == {"Tensor"}
+
+
+def without_some_gradients(name, steps):
+    """The second layer is frozen; the ranks still meet in every sum."""
+    net = cut_model()
+    net[2].requires_grad_(False)
+    opt = OPTIMIZERS[name](net)
+    for _ in range(steps):
+        step(net, opt)
+    return params_of(net)
+
+
+@pytest.mark.parametrize("name", ["AdamW", "chain", "skip outliers"])
+def test_frozen_layers_are_left_alone(two, name):
+    """Contract 12, 43."""
+    first, second = two(without_some_gradients, name, 4)
+    net = model()
+    net[2].requires_grad_(False)
+    train(net, OPTIMIZERS[name](net), 4)
+    assert gap(first, second) == 0.0
+    assert gap(first, params_of(net)) <= 1e-9
+
+
+def clipped_by_torch():
+    net = cut_model()
+    opt = OPTIMIZERS["AdamW"](net)
+    for _ in range(4):
+        opt.zero_grad()
+        loss_of_part(net).backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 0.05)
+        opt.step()
+    return params_of(net)
+
+
+def test_clipping_by_torch_and_by_the_chain_are_one(two):
+    """Contract 43."""
+    first, _ = two(clipped_by_torch)
+    assert gap(first, alone("chain", 4)) <= 1e-9
+
+
+MODES = {
+    "plain": {},
+    "flattened": {"flatten_optimizer_state_dict": True},
+    "full": {"full_state_dict": True},
+    "from rank 0": {"full_state_dict": True, "broadcast_from_rank0": True},
+}
+
+
+def round_trip(name, mode):
+    options = StateDictOptions(**mode)
+    net = cut_model()
+    opt = OPTIMIZERS[name](net)
+    for _ in range(3):
+        step(net, opt)
+    opt.zero_grad()
+    of_net, of_opt = get_state_dict(net, opt, options=options)
+    if mode.get("broadcast_from_rank0") and dist.get_rank():
+        of_net, of_opt = {}, {}
+    again = cut_model()
+    other = OPTIMIZERS[name](again)
+    set_model_state_dict(again, of_net, options=options)
+    set_optimizer_state_dict(again, other, of_opt, options=options)
+    for _ in range(3):
+        step(net, opt)
+        step(again, other)
+    return gap(params_of(net), params_of(again))
+
+
+@pytest.mark.parametrize(
+    "name", ["AdamW", "SGD", "chain", "schedule", "skip outliers", "partition"]
+)
+@pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
+def test_a_state_makes_the_round_trip(two, name, mode):
+    """Contract 42, 43: a fresh optimizer of a fresh model goes on to the bit."""
+    assert two(round_trip, name, mode) == [0.0, 0.0]
+
+
+def probed(name):
+    net = cut_model()
+    opt = OPTIMIZERS[name](net)
+    before = params_of(net)
+    get_state_dict(net, opt)
+    steps = {float(stored["step"]) for stored in opt.state.values()}
+    return gap(before, params_of(net)), steps
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_asking_a_fresh_optimizer_for_its_state_changes_nothing(two, name):
+    """Contract 41, 43."""
+    assert two(probed, name) == [(0.0, {0.0})] * 2
+
+
+def saved(name, folder):
+    net = cut_model()
+    opt = OPTIMIZERS[name](net)
+    for _ in range(3):
+        step(net, opt)
+    opt.zero_grad()
+    of_net, of_opt = get_state_dict(net, opt)
+    dcp.save({"net": of_net, "opt": of_opt}, checkpoint_id=folder)
+    for _ in range(3):
+        step(net, opt)
+    return params_of(net)
+
+
+def loaded(name, folder):
+    net = cut_model()
+    opt = OPTIMIZERS[name](net)
+    of_net, of_opt = get_state_dict(net, opt)
+    dcp.load({"net": of_net, "opt": of_opt}, checkpoint_id=folder)
+    set_state_dict(net, opt, model_state_dict=of_net, optim_state_dict=of_opt)
+    for _ in range(3):
+        step(net, opt)
+    return params_of(net)
+
+
+every_chain = pytest.mark.parametrize("name", ["AdamW", "SGD", "chain", "skip outliers", "average"])
+
+
+@every_chain
+def test_two_ranks_load_what_two_ranks_saved(two, name, tmp_path):
+    """Contract 42."""
+    first, _ = two(saved, name, tmp_path)
+    again, _ = two(loaded, name, tmp_path)
+    assert gap(first, again) == 0.0
+
+
+@every_chain
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+def test_one_process_loads_what_two_ranks_saved(two, name, tmp_path):
+    """Contract 42: 2 -> 1."""
+    first, _ = two(saved, name, tmp_path)
+    net = model()
+    opt = OPTIMIZERS[name](net)
+    of_net, of_opt = get_state_dict(net, opt)
+    dcp.load({"net": of_net, "opt": of_opt}, checkpoint_id=tmp_path, no_dist=True)
+    set_state_dict(net, opt, model_state_dict=of_net, optim_state_dict=of_opt)
+    for _ in range(3):
+        step(net, opt, loss=loss_of)
+    assert gap(first, params_of(net)) <= 1e-9
+
+
+@every_chain
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+def test_two_ranks_load_what_one_process_saved(two, name, tmp_path):
+    """Contract 42: 1 -> 2."""
+    net = model()
+    opt = OPTIMIZERS[name](net)
+    train(net, opt, 3)
+    opt.zero_grad()
+    of_net, of_opt = get_state_dict(net, opt)
+    dcp.save({"net": of_net, "opt": of_opt}, checkpoint_id=tmp_path, no_dist=True)
+    train(net, opt, 3)
+    again, _ = two(loaded, name, tmp_path)
+    assert gap(again, params_of(net)) <= 1e-9
