@@ -89,7 +89,7 @@ class norm_outlier(TensorRule):
         variance = (1 - weight) * (memory.variance + weight * off * off)
         new = NormMemory(
             torch.where(skip, memory.norms, memory.norms + 1),
-            torch.where(skip, memory.mean, mean),
+            mean,
             torch.where(skip, memory.variance, variance),
         )
         return {"skip": skip, "norm": norm}, new

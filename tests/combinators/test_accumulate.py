@@ -326,6 +326,16 @@ def test_groups_share_the_count_and_keep_their_rates():
     assert same(dict(sorted(values(params).items())), expected, 1e-12)
 
 
+def test_around_nothing_it_works_in_groups_too():
+    params = named_parameters()
+    groups = [{"params": [("b", params["b"])]}, {"params": [("w", params["w"])], "lr": 0.5}]
+    opt = fo.Optimizer(groups, fo.chain(fo.accumulate(fo.chain(), 2), fo.sgd(0.1)))
+    drive(opt, {n: params[n] for n in ("b", "w")}, 2, fixed)
+    grads = batches(2)(START, 0)
+    expected = {n: START[n] - lr * grads[n] for n, lr in (("b", 0.1), ("w", 0.5))}
+    assert same({n: params[n] for n in expected}, expected, 1e-12)
+
+
 def test_a_parameter_that_misses_a_call_does_not_lose_count():
     params, opt = wrapped(
         fo.accumulate(fo.sgd(1.0), 2), 0, {"a": torch.zeros(1), "b": torch.zeros(1)}

@@ -105,6 +105,19 @@ def test_the_group_shows_the_value_of_the_next_step():
     assert shown == [fo.linear(0.5, 0.0, 10)(t) for t in (1, 2, 3, 4)]
 
 
+def test_what_follows_a_schedule_cannot_be_set():
+    params, opt = wrapped(fo.scheduled(fo.sgd(0.1), lr=fo.constant(0.1)), 1)
+    kept = values(params)
+    opt.param_groups[0]["lr"] = 0.5
+    with pytest.raises(HyperparameterError) as error:
+        drive(opt, params, 1, first=1)
+    assert str(error.value) == (
+        "`Optimizer`: `lr` of group 0 follows constant(0.1) and cannot be set, got 0.5. Use the "
+        "schedule or a scheduler, not both."
+    )
+    assert same_bits(values(params), kept)
+
+
 def test_each_label_has_its_own_schedule():
     tx = fo.partition(
         {"matrix": fo.sgd(line(0.1)), "rest": fo.scheduled(fo.adamw(), lr=line(0.01))},

@@ -296,6 +296,14 @@ def test_the_derivative_of_a_skipped_step_is_that_of_standing_still():
     assert torch.func.grad(last)(lr) == torch.func.grad(one)(lr)
 
 
+def test_a_schedule_of_the_condition_counts_the_updates_that_it_sees():
+    zscore, shown = fo.linear(6.0, 3.0, 10), []
+    tx = fo.accumulate(fo.skip_if(fo.sgd(0.1), fo.norm_outlier(zscore)), 2)
+    params, opt = wrapped(tx, 0)
+    drive(opt, params, 4, bad({1}), after=lambda: shown.append(opt.param_groups[0]["zscore"]))
+    assert shown == [zscore(n) for n in (0, 1, 1, 2)]
+
+
 def test_groups_are_skipped_together():
     params = named_parameters()
     groups = [
