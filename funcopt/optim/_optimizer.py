@@ -1,5 +1,6 @@
 """Any transformation as a `torch.optim.Optimizer`."""
 
+import functools
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -166,6 +167,7 @@ class Optimizer(Reshaped):
     def _active(self) -> list[Active]:
         """The parameters that have a gradient, each once, with all that their update needs."""
         found: dict[Tensor, Active] = {}
+        common = functools.cache(self._common)  # looked for once, if at all
         for index, group in enumerate(self.param_groups):
             made = self._group(index) if any(p.grad is not None for p in group["params"]) else None
             for j, (name, p) in enumerate(named(group)):
@@ -179,7 +181,7 @@ class Optimizer(Reshaped):
                         "`sparse=False`."
                     )
                 g = -g if group["maximize"] else g
-                found[p] = self._entry(index, name, p, g, made)
+                found[p] = self._entry(index, name, p, g, made, common)
         return list(found.values())
 
     def _is_probe(self) -> bool:

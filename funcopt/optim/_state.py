@@ -1,6 +1,6 @@
 """The state of an optimizer: a flat dict of tensors for every parameter, and nothing else."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -53,11 +53,12 @@ class Stored(Grouped):
         p: Tensor,
         g: Tensor,
         made: Made,
+        find_common: Callable[[], dict[int, list[Tensor]]],
     ) -> Active:
         old = self.state.get(p, {})
         where, stored = self._stored(name, p, made)
         if where.shared:  # what all have in common, a late joiner takes from the others
-            common = self._common()
+            common = find_common()
             at = {key: where.memory_at[key] for key in where.shared}
             stored = {**stored, **{k: common[i][0] for k, i in at.items() if i in common}}
         slots, memory = where.unpack(stored)

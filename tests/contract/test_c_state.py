@@ -267,3 +267,17 @@ def test_what_all_parameters_share_is_the_same_in_all():
     first, *others = opt.state.values()
     for key in ("norms", "mean", "variance"):
         assert all(torch.equal(first[key], other[key]) for other in others)
+
+
+def test_memory_in_common_is_looked_for_as_often_with_many_parameters(monkeypatch):
+    """Contract 29: copies in every parameter cost no square of their number."""
+
+    def looks(count):
+        made, look = [], fo.Optimizer._common
+        monkeypatch.setattr(fo.Optimizer, "_common", lambda self: made.append(1) or look(self))
+        opt = fo.Optimizer([parameter(2) for _ in range(count)], fo.skip_if(fo.adamw(0.01)))
+        opt.step()
+        monkeypatch.undo()
+        return len(made)
+
+    assert looks(20) == looks(2)
