@@ -23,8 +23,8 @@ class masked(ByLabel):
     Args:
         inner: A transformation that works tensor by tensor.
         mask: A regular expression that is searched for in the names; a predicate of name and
-            tensor; a list of pairs of either and a bool, the first that fits counts; or a tree of bools,
-            where one may stand for a whole subtree.
+            tensor; a list of pairs of either and a bool, the first that fits counts; or a tree of
+            bools, where one may stand for a whole subtree.
 
     Raises:
         LabelError: If a pattern fits no parameter, or nothing says whether one is of the mask.
