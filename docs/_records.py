@@ -4,7 +4,7 @@ There is no decorator that it could see: the base class makes its subclasses dat
 one it looks for in place, it shows the call that makes a record.
 """
 
-from griffe import Class, Decorator, Extension, ExprName, Module
+from griffe import Class, Decorator, ExprName, Extension, Module
 
 _dataclass = Decorator(ExprName("dataclasses.dataclass"), lineno=None, endlineno=None)
 

@@ -112,7 +112,7 @@ def test_a_dropped_parameter_stands_still_and_its_state_is_gone():
     train(model, opt)
     assert torch.equal(p, before)
     assert p not in opt.state
-    with pytest.raises(ValueError, match="no parameter 'norm.bias'"):
+    with pytest.raises(ValueError, match=r"no parameter 'norm\.bias'"):
         opt.drop("norm.bias")
 
 
