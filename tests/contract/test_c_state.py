@@ -227,11 +227,13 @@ def test_0d_tensors_may_be_moved_and_torn_apart(make):
 
 
 def test_capturable_steps_stand_where_the_parameters_are():
-    """Contract 29, 50: what a CPU can say of it, on the device that holds no data."""
-    p = parameter(2, grad=False)
-    opt = fo.optim.AdamW([p], capturable=True)
-    opt.init_state()
-    assert opt.state[p]["step"].device == p.device
+    """Contract 29, 50: shown on the device that holds no data, which a CPU has too."""
+    p = torch.nn.Parameter(torch.empty(2, device="meta"))
+    for capturable in (True, False):
+        opt = fo.optim.AdamW([p], capturable=capturable)
+        opt.init_state()
+        assert opt.state[p]["step"].device.type == ("meta" if capturable else "cpu")
+        assert opt.state[p]["exp_avg"].device == p.device
 
 
 @every_optimizer
