@@ -1,0 +1,166 @@
+"""Checkpoints that cannot lie: matched by name, whole or not at all."""
+
+import copy
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import funcopt as fo
+from funcopt import optim
+
+NAMES = ["a", "b", "c"]
+
+
+def params(names=NAMES):
+    """Parameters of one shape, so that only names tell them apart."""
+    torch.manual_seed(0)
+    made = {name: torch.nn.Parameter(torch.randn(4, dtype=torch.float64)) for name in NAMES}
+    return [(name, made[name]) for name in names]
+
+
+def step(named, opt, t):
+    for i, name in enumerate(NAMES):
+        p = dict(named)[name]
+        p.grad = torch.sin(p.detach() * (i + 1) + t)
+    opt.step()
+
+
+CHAINS = {
+    "AdamW": lambda named: optim.AdamW(named, lr=0.1),
+    "momentum": lambda named: optim.SGD(named, lr=0.1, momentum=0.9),
+    "a chain with a schedule": lambda named: fo.Optimizer(
+        named, fo.chain(fo.scale_by_rms(), fo.scale_by_learning_rate(fo.linear(0.1, 0.0, 20)))
+    ),
+}
+
+
+@pytest.mark.parametrize("make", CHAINS.values(), ids=CHAINS)
+def test_another_order_of_the_names_changes_nothing(make):
+    named = params()
+    opt = make(named)
+    for t in range(5):
+        step(named, opt, t)
+    saved = copy.deepcopy(opt.state_dict())
+    values = {name: p.detach().clone() for name, p in named}
+    permuted = params(["c", "a", "b"])
+    other = make(permuted)
+    other.load_state_dict(saved)
+    for name, p in permuted:
+        p.data.copy_(values[name])
+    for t in range(5, 10):
+        step(named, opt, t)
+        step(permuted, other, t)
+    for name, p in named:
+        assert torch.equal(p, dict(permuted)[name])
+
+
+def test_with_a_sum_over_tensors_another_order_changes_the_rounding_only():
+    def make(named):
+        return fo.Optimizer(named, fo.chain(fo.clip_by_global_norm(0.5), fo.adamw(0.1)))
+
+    named, permuted = params(), params(["b", "c", "a"])
+    opt, other = make(named), make(permuted)
+    step(named, opt, 0)
+    other.load_state_dict(copy.deepcopy(opt.state_dict()))
+    for name, p in permuted:
+        p.data.copy_(dict(named)[name])
+    for t in range(1, 6):
+        step(named, opt, t)
+        step(permuted, other, t)
+    for name, p in named:
+        torch.testing.assert_close(p, dict(permuted)[name], rtol=1e-12, atol=1e-12)
+
+
+def trained():
+    named = params()
+    opt = optim.AdamW(named, lr=0.1)
+    step(named, opt, 0)
+    return named, opt
+
+
+def test_all_that_does_not_fit_is_in_one_error_and_nothing_changes():
+    _, opt = trained()
+    saved = copy.deepcopy(opt.state_dict())
+    grown = [(n, torch.nn.Parameter(torch.zeros(6 if n == "b" else 4))) for n in ("b", "c", "d")]
+    other = optim.AdamW(grown, lr=0.5)
+    with pytest.raises(ValueError, match=r"Missing: \['d'\]. Unknown: \['a'\]") as caught:
+        other.load_state_dict(saved)
+    assert "b: exp_avg of (4,) instead of (6,)" in str(caught.value)
+    assert not other.state
+    assert other.param_groups[0]["lr"] == 0.5
+
+
+def test_not_strict_what_does_not_fit_starts_afresh():
+    _, opt = trained()
+    grown = [(n, torch.nn.Parameter(torch.zeros(6 if n == "b" else 4))) for n in ("b", "c", "d")]
+    other = optim.AdamW(grown, lr=0.5)
+    other.load_state_dict(copy.deepcopy(opt.state_dict()), strict=False)
+    assert list(other.state) == [grown[1][1]]
+    assert other.param_groups[0]["lr"] == 0.1
+    for _, p in grown:
+        p.grad = torch.ones_like(p)
+    other.step()
+    assert [other.state[p]["step"].item() for _, p in grown] == [1, 2, 1]
+
+
+def test_without_names_a_shape_that_differs_is_an_error_too():
+    _, opt = trained()
+    other = optim.AdamW([torch.nn.Parameter(torch.zeros(5)) for _ in NAMES])
+    with pytest.raises(ValueError, match=r"0: exp_avg of \(4,\) instead of \(5,\)"):
+        other.load_state_dict(opt.state_dict())
+    assert not other.state
+
+
+def test_the_format_has_a_version():
+    _, opt = trained()
+    assert opt.state_dict()["funcopt_format"] == 1
+
+
+KILLED_WHILE_SAVING = """
+import os, signal, torch
+import funcopt.optim as optim
+
+p = torch.nn.Parameter(torch.zeros(3))
+opt = optim.AdamW([("p", p)], lr=0.1)
+
+
+class Half:
+    def __init__(self, file):
+        self.file, self.written = file, 0
+
+    def write(self, data):
+        self.written += len(data)
+        if self.written > 600:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.file.write(data)
+
+    def flush(self):
+        self.file.flush()
+
+
+for t in (1, 2):
+    p.grad = torch.ones(3)
+    opt.step()
+    with open("checkpoint.pt.new", "wb") as file:
+        torch.save(opt.state_dict(), file if t == 1 else Half(file))
+    os.replace("checkpoint.pt.new", "checkpoint.pt")
+"""
+
+
+def test_a_process_killed_while_saving_leaves_the_previous_checkpoint(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED_WHILE_SAVING],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert done.returncode == -signal.SIGKILL
+    assert (tmp_path / "checkpoint.pt.new").exists()  # the half that was written
+    saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    opt = optim.AdamW([("p", torch.nn.Parameter(torch.zeros(3)))])
+    opt.load_state_dict(saved)
+    (state,) = opt.state.values()
+    assert state["step"] == 1
