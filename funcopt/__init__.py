@@ -76,3 +76,4 @@ from .transforms import scale_by_rms as scale_by_rms
 from .transforms import scale_by_sign as scale_by_sign
 from .transforms import set_to_zero as set_to_zero
 from .transforms import trace as trace
+from .transforms import watch as watch

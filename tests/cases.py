@@ -62,6 +62,7 @@ CASES = [
     Case(fo.scale_by_rms()),
     Case(fo.scale_by_rms(0.9, centered=True, eps_in_sqrt=True)),
     Case(fo.scale_by_adadelta()),
+    Case(fo.watch()),
     Case(fo.chain()),
     Case(fo.chain(fo.scale(2.0), fo.from_functions(double, doubled), fo.trace(0.9))),
     Case(fo.sgd(0.1, momentum=0.9)),

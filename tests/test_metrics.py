@@ -45,7 +45,7 @@ def test_norm_before_clipping_and_factor_are_those_of_the_last_step():
         grads = grads_at(values(params), t)
         step(opt, params, grads)
         found = opt.metrics()
-        assert set(found) == {"norm", "factor"}
+        assert set(found) == {"norm", "factor", "lr"}
         norm = norm_of(grads)
         torch.testing.assert_close(found["norm"], norm, rtol=1e-14, atol=0)
         torch.testing.assert_close(found["factor"], 0.5 / (norm + 1e-6), rtol=1e-14, atol=0)
@@ -60,7 +60,7 @@ def test_a_second_stage_has_a_longer_name_and_sees_what_the_first_has_left():
     tx = fo.chain(fo.clip_by_global_norm(0.5, eps=0.0), fo.clip_by_global_norm(0.1), fo.sgd(0.1))
     _, opt = wrapped(tx, 1)
     found = opt.metrics()
-    names = ["norm", "factor", "clip_by_global_norm_2/norm", "clip_by_global_norm_2/factor"]
+    names = ["norm", "factor", "clip_by_global_norm_2/norm", "clip_by_global_norm_2/factor", "lr"]
     assert list(found) == names
     assert found["norm"] == norm_of(grads_at(START, 0))
     assert found["clip_by_global_norm_2/norm"].item() == pytest.approx(0.5)
@@ -107,9 +107,9 @@ def test_of_a_stage_that_has_not_run_there_is_nothing(tx):
     )
 
 
-def test_without_stages_that_have_something_to_say_it_is_empty():
-    _, opt = wrapped(fo.adamw(), 2)
-    assert opt.metrics() == {}
+def test_stages_that_have_nothing_to_say_say_nothing():
+    _, opt = wrapped(fo.chain(fo.scale_by_adam(), fo.scale(-0.1)), 2)
+    assert opt.metrics() == {"lr": 1.0}  # the factor that the optimizer adds
 
 
 def test_a_copy_has_made_no_step():

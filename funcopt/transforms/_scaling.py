@@ -54,6 +54,7 @@ class scale_by_learning_rate(TensorRule):
     lr: Scalar
     flip_sign: bool = True
     elementwise = True
+    metrics = ("lr",)
 
     def __post_init__(self) -> None:
         _check.non_negative(self, "lr", self.lr)

@@ -1,0 +1,55 @@
+"""Looking at updates without changing them."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .._base import TensorRule
+from .._math import sqrt
+from .._pass import Scalars
+from .._typing import Memory, Slots
+
+
+class WatchTotals(NamedTuple):
+    """What `watch` adds up over tensors."""
+
+    update_squares: Tensor  # ()
+    param_squares: Tensor  # ()
+    entries: Tensor  # ()
+
+
+class watch(TensorRule):
+    """Leaves the updates as they are, and shows how long they are at this place in the chain.
+
+        update_norm = sqrt(sum of u^2)
+        update_rms  = sqrt(mean of u^2)
+        param_norm  = sqrt(sum of p^2)
+
+    Over all entries of all tensors. `Optimizer.metrics()` shows the three; at the end of a chain,
+    ``update_norm / param_norm`` is the relative length of a step.
+
+    Raises:
+        MissingParamsError: If `update` is not given the parameters.
+    """
+
+    elementwise = True
+    needs_params = True
+    metrics = ("update_norm", "update_rms", "param_norm")
+
+    def measure_tensor(self, g: Tensor, slots: Slots, p: Tensor, s: Scalars) -> WatchTotals:
+        entries = torch.full((), float(g.numel()), dtype=g.dtype, device=g.device)
+        return WatchTotals(g.square().sum(), p.square().sum(), entries)
+
+    def conclude(
+        self, s: Scalars, memory: Memory, total: WatchTotals
+    ) -> tuple[dict[str, Any], Memory]:
+        shown = {
+            "update_norm": sqrt(total.update_squares),
+            "update_rms": sqrt(total.update_squares / total.entries.clamp(min=1.0)),
+            "param_norm": sqrt(total.param_squares),
+        }
+        return shown, memory
+
+    def update_tensor(self, g: Tensor, slots: Slots, p: Tensor, s: Scalars) -> tuple[Tensor, Slots]:
+        return g, slots
