@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .. import _check
+from .. import _check, tree
 from .._base import GradientTransformation, Part, PerTensor, TensorRule, below
 from .._math import sqrt
 from .._pass import Bucket, Members, Node, Reduce, Scalars
@@ -156,7 +156,9 @@ class skip_if(Wrapper):
     def init_memory(self, like: Tensor) -> Memory:
         zero = torch.zeros((), dtype=torch.int64)
         when, inner = self._condition.init_memory(like), self.clocked().init_memory(like)
-        return SkipMemory(zero, zero.clone(), when, inner)
+        # All of it depends on a flag that is found on the device, so it is kept there.
+        memory = SkipMemory(zero, zero.clone(), when, inner)
+        return tree.map(lambda x: x.to(like.device), memory)
 
     def open(self, buckets: Sequence[Bucket], members: Members) -> Node:
         rows = [b._replace(tx=b.tx.when, memory=b.memory.when) for b in buckets]
