@@ -9,9 +9,9 @@ import torch
 
 from .._base import GradientTransformation
 from ..errors import HyperparameterError
-from ._groups import with_lr
 from ._optimizer import Optimizer
 from ._values import Values, as_scalar
+from ._with_lr import with_lr
 
 HINTS: Values = {
     "maximize": False,

@@ -15,11 +15,12 @@ from .._math import number
 from ..combinators import labels, unique_keys
 from ..errors import HyperparameterError, SparseGradientError, StructureError
 from ._checkpoint import FORMAT, as_created, fitted
-from ._groups import named, with_lr
+from ._groups import named
 from ._layout import clock_dtype
 from ._reshape import Reshaped
 from ._state import Active
 from ._values import same
+from ._with_lr import with_lr
 
 
 class Optimizer(Reshaped):
