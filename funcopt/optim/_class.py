@@ -20,7 +20,7 @@ HINTS: Values = {
     "differentiable": False,
     "fused": None,
 }
-"""What torch's classes take besides. `foreach` says how, so it changes nothing."""
+"""What torch's classes take besides. `foreach` and `fused` say how, so they change nothing."""
 
 
 def optimizer_class(
@@ -84,10 +84,6 @@ class _FromFunction(Optimizer):
         except TypeError as error:
             raise TypeError(f"`{cls.__name__}`: {error}; it is {cls.__signature__}.") from None
         given = {**cls._given, **{k: v for k, v in bound.arguments.items() if k != "params"}}
-        if given.get("fused"):
-            raise HyperparameterError(
-                f"`{cls.__name__}`: `fused=True` asks for a kernel of torch's class; leave it out."
-            )
         tx = self._make({k: as_scalar(k, given[k]) for k in self._hyperparameter_names}, None)
         self._set_up(params, tx, {"differentiable": False, "maximize": False, **given})
 
