@@ -12,6 +12,10 @@ W, B = torch.tensor([[1.0, 2.0]]), torch.tensor([3.0])
 PARAMS = {"w": W, "b": B}
 
 
+WHOLE = fo.from_functions(lambda params: (), lambda updates, state, params: (updates, state))
+BRANCHES = {"a": fo.sgd(0.1), "b": fo.adamw(0.1)}
+
+
 def updating(tx, grads, params=PARAMS, state=None, **extra):
     return lambda: tx.update(grads, tx.init(PARAMS) if state is None else state, params, **extra)
 
@@ -238,6 +242,114 @@ MISTAKES = {
         RuntimeError,
         "`AdamW` does not support sparse gradients, and that of parameter `0.0` is: build the "
         "embedding with `sparse=False`.",
+    ),
+    "a set of parameters": (
+        lambda: optim.AdamW([{"params": {parameter()}}]),
+        TypeError,
+        "optimizer parameters need to be organized in ordered collections, but the ordering "
+        "of tensors in sets will change between runs. Please use a list instead.",
+    ),
+    "one bare parameter": (
+        lambda: optim.AdamW(parameter()),
+        TypeError,
+        "params argument given to the optimizer should be an iterable of Tensors or dicts, "
+        "but got torch.FloatTensor",
+    ),
+    "no parameters": (lambda: optim.AdamW([]), ValueError, "optimizer got an empty parameter list"),
+    "a number among the parameters": (
+        lambda: optim.AdamW([1.0]),
+        TypeError,
+        "optimizer can only optimize Tensors, but one of the params is float",
+    ),
+    "a parameter in two groups": (
+        lambda: (lambda p: optim.SGD([{"params": [p]}, {"params": [p]}]))(parameter()),
+        ValueError,
+        "some parameters appear in more than one parameter group",
+    ),
+    "a result of an operation as a parameter": (
+        lambda: optim.SGD([parameter() * 2]),
+        ValueError,
+        "can't optimize a non-leaf Tensor",
+    ),
+    "names for some of the parameters": (
+        lambda: optim.SGD([("a", parameter()), parameter()]),
+        ValueError,
+        "all optimizer params should be with/without names. Some param names are missing",
+    ),
+    "a stage that sees whole trees": (
+        lambda: fo.Optimizer([parameter()], fo.chain(WHOLE, fo.sgd(0.1))),
+        ValueError,
+        "`Optimizer` runs tensor by tensor, and a stage of chain(\n    "
+        "from_functions(<lambda>, <lambda>),\n    add_decayed_weights(0.0),\n    "
+        "trace(0.0),\n    scale_by_learning_rate(0.1),\n) sees whole trees. Use the pure "
+        "form, or write that stage as a `TensorRule`.",
+    ),
+    "a pattern without names": (
+        lambda: fo.Optimizer([parameter()], fo.partition(BRANCHES, [("w", "a"), (".*", "b")])),
+        ValueError,
+        "`partition`: the pattern 'w' needs names, and the parameters have none: pass "
+        "`model.named_parameters()`.",
+    ),
+    "a pattern that fits nothing": (
+        lambda: fo.partition(BRANCHES, [("^v$", "a"), (".*", "b")]).init(PARAMS),
+        ValueError,
+        "`partition`: the pattern '^v$' of label 'a' fits none of the parameters ['b', 'w'].",
+    ),
+    "a parameter that nothing fits": (
+        lambda: fo.partition(BRANCHES, [("w", "a")]).init(PARAMS),
+        ValueError,
+        "`partition`: nothing fits parameter `b` of shape (1,): end the list with a pair "
+        "such as (r'.*', label).",
+    ),
+    "a label without a transformation": (
+        lambda: fo.partition(BRANCHES, {"w": "a", "b": "c"}).init(PARAMS),
+        ValueError,
+        "`partition`: parameter `b` has the label 'c', and there are only transformations "
+        "for ['a', 'b'].",
+    ),
+    "a branch that sees whole trees": (
+        lambda: fo.partition({"a": WHOLE}, "a"),
+        ValueError,
+        "`partition`: 'a' must be a transformation that works tensor by tensor, got "
+        "from_functions(<lambda>, <lambda>).",
+    ),
+    "accumulation over no steps": (
+        lambda: fo.accumulate(fo.sgd(), 0),
+        ValueError,
+        "`accumulate`: `steps` must be a whole number, at least 1, got 0.",
+    ),
+    "a condition that is none": (
+        lambda: fo.skip_if(fo.sgd(), fo.sgd()),
+        ValueError,
+        "`skip_if`: `when` must be a condition such as `not_finite()`, a `TensorRule` with "
+        '`memory_per = "tree"`, got chain(add_decayed_weights(0.0), trace(0.0), '
+        "scale_by_learning_rate(0.001)).",
+    ),
+    "an average that nobody keeps": (
+        lambda: optim.SGD([parameter()]).averaged().__enter__(),
+        ValueError,
+        "`SGD`: no stage of chain(add_decayed_weights(0), trace(0), "
+        "scale_by_learning_rate(0.001)) keeps an average: add `ema_of_params()` at the end.",
+    ),
+    "a parameter to drop that is not there": (
+        lambda: optim.SGD([("a", parameter())]).drop("b"),
+        ValueError,
+        "`SGD.drop`: there is no parameter 'b' among ['a']. Names are known if the optimizer "
+        "was made of `model.named_parameters()`.",
+    ),
+    "a map to rows that are not there": (
+        lambda: optim.SGD([("a", parameter())]).resize("a", parameter(), torch.tensor([7])),
+        ValueError,
+        "`SGD.resize`: `index_map` must have an entry below 1 for each of the 1 rows of the "
+        "new parameter, got [7].",
+    ),
+    "a checkpoint of another model": (
+        lambda: optim.SGD([("a", parameter())]).load_state_dict(
+            optim.SGD([("b", parameter())]).state_dict()
+        ),
+        ValueError,
+        "`SGD`: the checkpoint is of other parameters. Missing: ['a']. Unknown: ['b']. Of "
+        "another shape: []. With `strict=False`, what does not fit starts afresh.",
     ),
     "a class whose function has an argument without default": (
         lambda: optim.optimizer_class("Mine", lambda lr, beta=0.9: fo.sgd(lr, beta)),
