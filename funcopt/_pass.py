@@ -118,8 +118,12 @@ class Node:
             self.rows = [{**own, **more} for own in self.rows]
             self.memory = [memory] * len(self.rules)
             return
-        rows = []
+        rows: list[dict[str, Any]] = []
+        more: Mapping[str, Any] = {}
         for b, rule in enumerate(self.rules):
+            if b and self.memory[b] == () and _alike(self.rows[b - 1], self.rows[b]):
+                rows.append({**self.rows[b], **more})  # the same again, of the same numbers
+                continue
             more, self.memory[b] = self._conclude(rule, self.rows[b], self.memory[b], total)
             rows.append({**self.rows[b], **more})
         self.rows = rows
@@ -163,6 +167,19 @@ class Different:
     __lt__ = __le__ = __gt__ = __ge__ = __iter__ = __getitem__ = __len__ = _fail
     __hash__ = object.__hash__
     __torch_function__ = _fail
+
+
+def _alike(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+    """Whether two rows hold the same numbers, without a look into tensors."""
+    return a.keys() == b.keys() and all(_one(a[key], b[key]) for key in a)
+
+
+def _one(a: Any, b: Any) -> bool:
+    if isinstance(a, tuple) and isinstance(b, tuple):
+        return len(a) == len(b) and all(map(_one, a, b))
+    if isinstance(a, Tensor) or isinstance(b, Tensor):
+        return a is b
+    return bool(a == b)
 
 
 def _common(rules: Sequence[Any], rows: Sequence[Mapping[str, Any]]) -> tuple[Any, dict[str, Any]]:

@@ -243,3 +243,17 @@ def test_a_first_step_with_a_rate_or_with_gradients_is_a_step():
         p.grad = torch.full_like(p, g)
         opt.step()
         assert opt.state[p]["step"] == 1
+
+
+def test_groups_that_measure_the_same_show_one_number():
+    params = named_parameters()
+    tx = fo.chain(fo.clip_by_global_norm(0.5), fo.adamw(0.1))
+    groups = [
+        {"params": [params["b"], params["gain"]]},
+        {"params": [params["w"]], "weight_decay": 0.0},
+    ]
+    opt = fo.Optimizer(groups, tx)
+    for p in params.values():
+        p.grad = torch.ones_like(p)
+    opt.step()
+    assert isinstance(opt.metrics()["norm"], torch.Tensor)

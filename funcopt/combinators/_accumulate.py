@@ -39,7 +39,8 @@ class accumulate(Wrapper):
 
     So `inner` runs once for all of them: its clipping, its schedules, its noise and its decay see
     real updates. The sum is kept in at least float32, and where Python can look at the clock, the
-    other calls cost no more than the addition. A NaN is gone with the update it spoils.
+    other calls cost no more than the addition. A NaN is gone with the update it spoils. A parameter
+    without a gradient at the last call is not updated then, and keeps its sum for the next time.
 
     Args:
         inner: What to run, a transformation that works tensor by tensor.
