@@ -112,6 +112,7 @@ class Node:
 
     def conclude(self, total: Any) -> None:
         """Gives the rule what was measured, the same for all; its answers become scalars."""
+        more: Mapping[str, Any] = {}
         if len(self.rules) > 1 and self.rules[0].memory_per == "tree":
             rule, row = _common(self.rules, self.rows)
             more, memory = self._conclude(rule, row, self.memory[0], total)
@@ -119,12 +120,10 @@ class Node:
             self.memory = [memory] * len(self.rules)
             return
         rows: list[dict[str, Any]] = []
-        more: Mapping[str, Any] = {}
         for b, rule in enumerate(self.rules):
-            if b and self.memory[b] == () and _alike(self.rows[b - 1], self.rows[b]):
-                rows.append({**self.rows[b], **more})  # the same again, of the same numbers
-                continue
-            more, self.memory[b] = self._conclude(rule, self.rows[b], self.memory[b], total)
+            # Of the same numbers it would conclude the same again.
+            if not (b and self.memory[b] == () and _alike(self.rows[b - 1], self.rows[b])):
+                more, self.memory[b] = self._conclude(rule, self.rows[b], self.memory[b], total)
             rows.append({**self.rows[b], **more})
         self.rows = rows
 
