@@ -300,3 +300,17 @@ def test_a_class_of_ones_own_takes_arguments_as_torchs_do():
     assert p.tolist() == [-0.25, 0.25]
     assert pickle.loads(pickle.dumps(opt)).param_groups[0]["beta"] == 0.5
     assert type(opt)([p], **opt.defaults).defaults == opt.defaults
+
+
+def test_a_chain_takes_torchs_switches():
+    p = torch.nn.Parameter(torch.ones(2))
+    opt = fo.Optimizer([p], fo.adamw(0.1), capturable=True)
+    p.grad = torch.ones(2)
+    opt.step()
+    assert opt.param_groups[0]["capturable"]
+    q = torch.ones(2, requires_grad=True) * 1
+    q.retain_grad()
+    opt = fo.Optimizer([q], fo.sgd(0.1, momentum=0.9), differentiable=True)
+    q.grad = torch.ones(2)
+    opt.step()
+    assert q.grad_fn is not None

@@ -48,6 +48,8 @@ class Optimizer(Reshaped):
             key. With names, checkpoints are matched by name.
         tx: The transformation; its signs must make it descend.
         maximize: Ascend instead, by negating the gradients first. May differ between groups.
+        differentiable: Let autograd follow the steps; parameters must not be leaves then.
+        capturable: Keep clocks on the devices of the parameters, for CUDA graphs.
         measure_group: A process group whose ranks hold other parameters of the same model, such as
             `torch.distributed.optim.ZeroRedundancyOptimizer` makes them; sums over tensors then
             span its ranks. An attribute too, to be set afterwards.
@@ -64,6 +66,8 @@ class Optimizer(Reshaped):
         tx: GradientTransformation,
         *,
         maximize: bool = False,
+        differentiable: bool = False,
+        capturable: bool = False,
         measure_group: Any = None,
     ) -> None:
         if measure_group is not None:
@@ -78,7 +82,10 @@ class Optimizer(Reshaped):
                 "`scale_by_learning_rate(lr)`.",
                 stacklevel=2,
             )
-        self._set_up(params, with_lr(tx), {"maximize": maximize, "differentiable": False})
+        more = {"maximize": maximize, "differentiable": differentiable}
+        if capturable:
+            more["capturable"] = True
+        self._set_up(params, with_lr(tx), more)
 
     def _forget(self) -> None:
         super()._forget()
@@ -279,7 +286,7 @@ class Optimizer(Reshaped):
             handle.remove()
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = ("tx", "_schedules", "_shown")
+        kept = ("tx", "_partial", "_schedules", "_shown")
         return {**super().__getstate__(), **{key: self.__dict__[key] for key in kept}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
