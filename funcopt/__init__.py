@@ -15,8 +15,8 @@ from ._apply import load_state_dict as load_state_dict
 from ._apply import state_dict as state_dict
 from ._base import GradientTransformation as GradientTransformation
 from ._base import TensorRule as TensorRule
-from ._base import identity as identity
 from ._functions import from_functions as from_functions
+from ._functions import identity as identity
 from ._pass import State as State
 from ._record import Record as Record
 from ._select import select as select

@@ -55,6 +55,11 @@ def eval_params(tx: PerTensor, state: RuleState, params: Params) -> Params:
     Raises:
         StructureError: If the state belongs to other parameters.
     """
+    if not isinstance(state, RuleState):
+        raise StructureError(
+            f"`eval_params`: the state must be one that works tensor by tensor, got "
+            f"{type(state).__name__}. The order is `eval_params(tx, state, params)`."
+        )
     ps, spec = tree.flatten(params)
     each = zip(tree.names(params), ps, spec.flatten_up_to(state.slots), strict=True)
     return spec.unflatten([p if p is None else _eval(tx, name, p, own) for name, p, own in each])
@@ -84,6 +89,11 @@ def load_state_dict(state: State, loaded: dict[str, Tensor]) -> State:
     Raises:
         StructureError: If the paths or shapes differ; it lists them all.
     """
+    if not isinstance(loaded, dict):
+        raise StructureError(
+            f"`load_state_dict`: expected what `state_dict` returned, got {type(loaded).__name__}. "
+            "The order is `load_state_dict(state, loaded)`."
+        )
     names, (mine, spec) = tree.names(state), tree.flatten(state)
     reshaped = [
         f"{name}: {_form(loaded[name])} instead of {_form(x)}"

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from . import _leaves, _pass, tree
-from ._math import number
+from ._math import at, has_schedule, number
 from ._pass import Bucket, Members, Node, Reduce, Scalars
 from ._record import Record, unchecked
 from ._typing import Memory, Params, Slots, State, Updates, is_hyperparameter
@@ -92,9 +92,9 @@ class GradientTransformation(Record, ABC):
         """Whether it works tensor by tensor, and so can share a pass with others that do."""
         return False
 
-    def turns_sign(self) -> bool:
-        """Whether it can turn uphill into downhill. A chain without such a stage ascends."""
-        return True
+    def sign(self) -> int | None:
+        """Whether updates point uphill (1), as gradients do, or downhill (-1), if that is known."""
+        return None
 
     def children(self) -> dict[str, "GradientTransformation"]:
         """The transformations that this one is made of, by their place in it."""
@@ -166,7 +166,8 @@ class PerTensor(GradientTransformation):
     def _foreign(self, state: State) -> StructureError:
         return StructureError(
             f"`{type(self).__name__}`: the state, of type `{type(state).__name__}`, was made by "
-            "another transformation or for other parameters: call `init(params)` on this one."
+            "another transformation or for other parameters: call `init(params)` on this one. The "
+            "order is `update(updates, state, params)`."
         )
 
     def _fits(self, state: _pass.State, params: Params) -> bool:
@@ -196,6 +197,9 @@ class PerTensor(GradientTransformation):
 
     comes_last: ClassVar[bool] = False
     """It looks at the step about to be made, so nothing may change the update after it."""
+
+    changes_updates: ClassVar[bool] = True
+    """Whether updates come out otherwise than they went in."""
 
     memory_per: ClassVar[Literal["clock", "tree"]] = "clock"
     """Whether a parameter that joins late has a memory of its own, or shares that of the others."""
@@ -369,8 +373,8 @@ class TensorRule(PerTensor):
     def tensor_extra_names(self) -> frozenset[str]:
         return frozenset(self.tensor_extra)
 
-    def turns_sign(self) -> bool:
-        return False
+    def sign(self) -> int | None:
+        return 1
 
     def eval_param(self, name: str | None, p: Tensor, slots: Slots) -> Tensor:
         return self.eval_tensor(p, slots)
@@ -380,7 +384,7 @@ class TensorRule(PerTensor):
 
     def init_slots(self, name: str | None, p: Tensor) -> Slots:
         if not p.is_complex():
-            return self.init_tensor(p)
+            return self._checked(self.init_tensor(p))
         if not self.elementwise:
             raise LeafError(
                 f"`{type(self).__name__}`: parameter `{name}` of shape {tuple(p.shape)} must not "
@@ -388,6 +392,14 @@ class TensorRule(PerTensor):
                 "`torch.view_as_real`."
             )
         return _leaves.init_complex(self.init_tensor, p)
+
+    def _checked(self, slots: Slots) -> Slots:
+        if slots != () and not hasattr(slots, "_fields"):
+            raise StructureError(
+                f"`{type(self).__name__}.init_tensor` must return a named tuple of tensors, or (), "
+                f"got {type(slots).__name__}."
+            )
+        return slots
 
     def open(self, buckets: Sequence[Bucket], members: Members) -> Node:
         rules = [bucket.tx._evaluated(bucket.count) for bucket in buckets]
@@ -416,6 +428,11 @@ class TensorRule(PerTensor):
             gs, slots, ps = _leaves.gathered(gs, slots, ps, shards)
         each = zip(gs, slots, ps, node.scalars(gs), strict=True)
         out = [self.update_tensor(*one) for one in each]
+        if out and not (isinstance(out[0], tuple) and len(out[0]) == 2):
+            raise StructureError(
+                f"`{type(self).__name__}.update_tensor` must return the update and the slots, got "
+                f"{type(out[0]).__name__}."
+            )
         us, new = [u for u, _ in out], [own for _, own in out]
         return (us, new) if self.elementwise else _leaves.scattered(us, new, shards)
 
@@ -424,24 +441,5 @@ class TensorRule(PerTensor):
 
     def _evaluated(self, count: Any) -> Self:
         """A copy whose schedules have their values after `count` updates."""
-        values = {k: _at(v, count) for k, v in self._numbers().items() if _has_schedule(v)}
+        values = {k: at(v, count) for k, v in self._numbers().items() if has_schedule(v)}
         return unchecked(self, values) if values else self
-
-
-class identity(TensorRule):
-    """Leaves the updates as they are."""
-
-    elementwise = True
-
-    def update_tensor(self, g: Tensor, slots: Slots, p: Tensor, s: Scalars) -> tuple[Tensor, Slots]:
-        return g, slots
-
-
-def _has_schedule(value: Any) -> bool:
-    return any(map(callable, value)) if isinstance(value, (tuple, list)) else callable(value)
-
-
-def _at(value: Any, count: Any) -> Any:
-    if isinstance(value, (tuple, list)):
-        return tuple(_at(part, count) for part in value)
-    return value(count) if callable(value) else value

@@ -24,6 +24,10 @@ def _check(
                 f"{tuple(value.shape)}. Inside `torch.func.vmap` each run sees its own 0-d tensor."
             )
         return
+    if isinstance(value, type):
+        raise HyperparameterError(
+            f"`{who}`: `{name}` is the class `{value.__name__}`: call it, to make a schedule."
+        )
     if callable(value):
         return
     if isinstance(value, bool) or not isinstance(value, numbers.Real):

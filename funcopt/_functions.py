@@ -1,12 +1,25 @@
-"""Transformations made of functions, as Optax would write them."""
+"""The two plainest transformations: the one that does nothing, and the one made of functions."""
 
 import inspect
 from collections.abc import Callable
 from typing import Any
 
+from torch import Tensor
+
 from . import _leaves
-from ._base import GradientTransformation
-from ._typing import Params, State, Updates
+from ._base import GradientTransformation, TensorRule
+from ._pass import Scalars
+from ._typing import Params, Slots, State, Updates
+
+
+class identity(TensorRule):
+    """Leaves the updates as they are."""
+
+    elementwise = True
+    changes_updates = False
+
+    def update_tensor(self, g: Tensor, slots: Slots, p: Tensor, s: Scalars) -> tuple[Tensor, Slots]:
+        return g, slots
 
 
 class from_functions(GradientTransformation):

@@ -90,7 +90,7 @@ class Leaves:
             wide = compute_dtype(g, p, mine)
             self._wide.append(wide)
             self.tensors.append(g if p is None else p)
-            self.gs.append(lift(g, wide))
+            self.gs.append(lift(g if p is None else _shards.placed_as(g, p), wide))
             self.ps.append(None if p is None else lift(p, wide))
             self.slots.append(lift_slots(mine, g, wide))
 
@@ -109,6 +109,13 @@ class Leaves:
         new_us, new_slots = list(self._old), list(self._old_slots)
         for i, u, new in zip(self.active, us, slots, strict=True):
             old = self._old[i]
+            if u.numel() != old.numel() * (2 if old.is_complex() else 1) and not (
+                _shards.is_sharded(old)
+            ):
+                raise StructureError(
+                    f"`{self._who}`: the update of `{self._name(i)}` must have the gradient's "
+                    f"shape {tuple(old.shape)}, got {tuple(u.shape)}."
+                )
             if any(u is entry for entry in entries(new)):
                 u = u.clone()  # else who changes the update in place changes the state
             new_us[i] = lower(u, old)

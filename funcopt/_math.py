@@ -42,6 +42,18 @@ def is_zero(x: Any) -> bool:
     return not isinstance(x, Tensor) and not callable(x) and x == 0
 
 
+def has_schedule(value: Any) -> bool:
+    """Whether `value` is a schedule, or a tuple with one in it."""
+    return any(map(callable, value)) if isinstance(value, (tuple, list)) else callable(value)
+
+
+def at(value: Any, count: Any) -> Any:
+    """`value` with its schedules after `count` updates."""
+    if isinstance(value, (tuple, list)):
+        return tuple(at(part, count) for part in value)
+    return value(count) if callable(value) else value
+
+
 def widen(dtype: torch.dtype) -> torch.dtype:
     """The dtype to compute in for tensors of `dtype`: itself, but at least float32."""
     return torch.promote_types(dtype, torch.float32)

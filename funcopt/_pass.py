@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from . import _shards, tree
-from ._record import same, unchecked
+from ._record import unchecked
 from ._typing import Memory, Slots
 from .errors import ExtraArgumentError, HyperparameterError
 
@@ -52,11 +52,15 @@ class Members(NamedTuple):
             which=[place[self.which[i]] for i in chosen],
             extra=self.extra,
             tensor_extra={k: [v[i] for i in chosen] for k, v in self.tensor_extra.items()},
-            names=lambda: [self.names()[i] for i in chosen],
+            names=lambda: _picked(self.names(), chosen),
             tensors=[self.tensors[i] for i in chosen],
             group=self.group,
         )
         return members, used
+
+
+def _picked(names: Sequence[str | None], chosen: Sequence[int]) -> list[str | None]:
+    return [names[i] for i in chosen]
 
 
 class Scalars:
@@ -68,7 +72,10 @@ class Scalars:
 
     def __getattr__(self, name: str) -> Any:
         known = sorted(key for key in self.__dict__ if not key.startswith("_"))
-        raise AttributeError(f"`{self._owner}` has no scalar `{name}`; it has {known}.")
+        raise AttributeError(
+            f"`{self._owner}` has no scalar `{name}`; it has {known}. A field is one if it is "
+            f"annotated so: `{name}: Scalar`."
+        )
 
 
 class Node:
@@ -184,8 +191,8 @@ def _one(a: Any, b: Any) -> bool:
 def _common(rules: Sequence[Any], rows: Sequence[Mapping[str, Any]]) -> tuple[Any, dict[str, Any]]:
     """A rule and a row that hold what is the same in all buckets."""
     first, row = rules[0], dict(rows[0])
-    for name in first.hyperparameters:
-        if any(not same(getattr(rule, name), getattr(first, name)) for rule in rules[1:]):
+    for name in row:
+        if any(not _one(other[name], row[name]) for other in rows[1:]):
             row[name] = Different(type(first).__name__, name)
     return unchecked(first, {name: row[name] for name in first.hyperparameters}), row
 

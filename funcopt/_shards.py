@@ -26,6 +26,14 @@ def local(x: Tensor) -> Tensor:
     return part
 
 
+def placed_as(g: Any, p: Any) -> Tensor:
+    """A gradient, cut as its parameter is."""
+    if is_sharded(g) and is_sharded(p) and g.placements != p.placements:
+        g = g.redistribute(p.device_mesh, p.placements)
+    placed: Tensor = g
+    return placed
+
+
 def sharded_as(part: Tensor, like: Any) -> Tensor:
     """The tensor of which `part` is the part on this rank, sharded as `like`."""
     from torch.distributed.tensor import DTensor

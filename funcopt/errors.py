@@ -33,5 +33,9 @@ class SparseGradientError(FuncoptError, RuntimeError):
     """A sparse gradient reached a rule that cannot take one."""
 
 
+class ModeError(FuncoptError, RuntimeError):
+    """A call makes no sense now, such as a step while averages stand in for the parameters."""
+
+
 class LabelError(FuncoptError, ValueError):
     """A parameter has no label, a label no transformation, or a pattern fits no parameter."""

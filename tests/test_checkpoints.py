@@ -164,3 +164,24 @@ def test_a_process_killed_while_saving_leaves_the_previous_checkpoint(tmp_path):
     opt.load_state_dict(saved)
     (state,) = opt.state.values()
     assert state["step"] == 1
+
+
+def test_names_that_two_parameters_share_do_not_decide():
+    torch.manual_seed(0)
+    models = [torch.nn.Linear(2, 1), torch.nn.Linear(2, 1)]
+    groups = [{"params": list(m.named_parameters())} for m in models]
+    opt = optim.AdamW(groups)
+    for i, p in enumerate(p for m in models for p in m.parameters()):
+        p.grad = torch.full_like(p, i + 1.0)
+    opt.step()
+    before = copy.deepcopy(opt.state_dict())
+    opt.load_state_dict(copy.deepcopy(before))
+    after = opt.state_dict()["state"]
+    for i, state in before["state"].items():
+        assert all(torch.equal(value, after[i][key]) for key, value in state.items())
+
+
+def test_a_later_format_is_refused():
+    _, opt = trained()
+    with pytest.raises(ValueError, match="has the format 2"):
+        opt.load_state_dict({**opt.state_dict(), "funcopt_format": 2})

@@ -16,6 +16,42 @@ WHOLE = fo.from_functions(lambda params: (), lambda updates, state, params: (upd
 BRANCHES = {"a": fo.sgd(0.1), "b": fo.adamw(0.1)}
 
 
+class dict_of_slots(fo.TensorRule):
+    def init_tensor(self, p):
+        return {"mean": torch.zeros_like(p)}
+
+    def update_tensor(self, g, slots, p, s):
+        return g, slots
+
+
+class no_slots(fo.TensorRule):
+    def update_tensor(self, g, slots, p, s):
+        return 2 * g
+
+
+class too_short(fo.TensorRule):
+    def update_tensor(self, g, slots, p, s):
+        return g.flatten()[:1], slots
+
+
+def stepped(opt):
+    (p,) = opt.param_groups[0]["params"]
+    p.grad = torch.ones_like(p)
+    opt.step()
+    return opt
+
+
+def step_among_averages():
+    opt = stepped(fo.Optimizer([parameter()], fo.chain(fo.sgd(0.1), fo.ema_of_params(0.9))))
+    with opt.averaged():
+        opt.step()
+
+
+def load_into_sgd():
+    saved = stepped(optim.AdamW([("a", parameter())])).state_dict()
+    optim.SGD([("a", parameter())], momentum=0.9).load_state_dict(saved)
+
+
 def updating(tx, grads, params=PARAMS, state=None, **extra):
     return lambda: tx.update(grads, tx.init(PARAMS) if state is None else state, params, **extra)
 
@@ -312,6 +348,67 @@ MISTAKES = {
         ValueError,
         "`partition`: 'a' must be a transformation that works tensor by tensor, got "
         "from_functions(<lambda>, <lambda>).",
+    ),
+    "an average that is not last": (
+        lambda: fo.chain(fo.ema_of_params(0.9), fo.sgd(0.1)),
+        ValueError,
+        "`chain`: `ema_of_params` looks at the step about to be made, and has to come after every "
+        "stage that changes updates, as add_decayed_weights(0.0) does.",
+    ),
+    "a schedule that was not made": (
+        lambda: fo.adamw(fo.cosine_decay),
+        ValueError,
+        "`scale_by_learning_rate`: `lr` is the class `cosine_decay`: call it, to make a schedule.",
+    ),
+    "a function of the whole tree for a mask": (
+        lambda: fo.masked(fo.trace(0.9), lambda tree: tree).init(PARAMS),
+        ValueError,
+        "`masked`: a function that labels is called as `(name, tensor)`, and that failed: ",
+    ),
+    "arguments in another order": (
+        lambda: fo.eval_params(fo.sgd(), PARAMS, fo.sgd().init(PARAMS)),
+        ValueError,
+        "`eval_params`: the state must be one that works tensor by tensor, got dict. The order is "
+        "`eval_params(tx, state, params)`.",
+    ),
+    "a dict for slots": (
+        lambda: dict_of_slots().init(PARAMS),
+        ValueError,
+        "`dict_of_slots.init_tensor` must return a named tuple of tensors, or (), got dict.",
+    ),
+    "an update without its slots": (
+        updating(no_slots(), PARAMS),
+        ValueError,
+        "`no_slots.update_tensor` must return the update and the slots, got Tensor.",
+    ),
+    "an update that is too short": (
+        updating(too_short(), PARAMS),
+        ValueError,
+        "`too_short`: the update of `w` must have the gradient's shape (1, 2), got (1,).",
+    ),
+    "a scheduler put on a schedule": (
+        stepping(lambda opt, p: torch.optim.lr_scheduler.StepLR(opt, 30)),
+        ValueError,
+        "`AdamW`: a scheduler has been put on group 0, whose `lr` follows constant(0.1). Use the "
+        "schedule or a scheduler, not both.",
+    ),
+    "a step among averages": (
+        lambda: step_among_averages(),
+        RuntimeError,
+        "`Optimizer.step` inside `averaged()`: the parameters are averages now, and will be put "
+        "back. Train outside of it.",
+    ),
+    "a checkpoint of another algorithm": (
+        lambda: load_into_sgd(),
+        ValueError,
+        "`SGD`: the checkpoint is of another algorithm. It has [\"a: ['exp_avg', 'exp_avg_sq']\"], "
+        "and nothing of what is kept here, ['momentum_buffer'].",
+    ),
+    "a class that only torch has": (
+        lambda: optim.SparseAdam,
+        AttributeError,
+        "`funcopt.optim` has no `SparseAdam`: take `torch.optim.SparseAdam`, or make a class of a "
+        "chain with `optimizer_class`.",
     ),
     "accumulation over no steps": (
         lambda: fo.accumulate(fo.sgd(), 0),

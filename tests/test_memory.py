@@ -53,8 +53,8 @@ class travel(fo.TensorRule):
     def update_tensor(self, g, slots, p, s):
         return -s.gain * g / s.way, slots
 
-    def turns_sign(self):
-        return True
+    def sign(self):
+        return None
 
 
 class age(fo.TensorRule):
@@ -72,8 +72,8 @@ class age(fo.TensorRule):
     def update_tensor(self, g, slots, p, s):
         return -0.1 * g / s.age, slots
 
-    def turns_sign(self):
-        return True
+    def sign(self):
+        return None
 
 
 @pytest.fixture(autouse=True)
@@ -204,3 +204,34 @@ def test_labels_have_memories_of_their_own():
     assert opt.state[params["b"]]["path"] == opt.state[params["gain"]]["path"]
     assert opt.state[params["b"]]["path"] != opt.state[params["w"]]["path"]
     assert resumes(tx, 2, 5)
+
+
+class preparing(fo.TensorRule):
+    """Concludes once for all groups, of a number that it has prepared."""
+
+    k: fo.Scalar = 1.0
+    elementwise = True
+    memory_per = "tree"
+
+    def prepare(self, step, memory):
+        return {"kk": 2 * self.k}
+
+    def measure_tensor(self, g, slots, p, s):
+        return g.sum()
+
+    def conclude(self, s, memory, total):
+        return {"factor": s.kk}, memory
+
+    def update_tensor(self, g, slots, p, s):
+        return g * s.factor, slots
+
+    def sign(self):
+        return None
+
+
+def test_what_is_prepared_of_a_number_that_differs_differs_too():
+    a, b = (torch.nn.Parameter(torch.ones(1)) for _ in range(2))
+    opt = fo.Optimizer([{"params": [a]}, {"params": [b], "k": 5.0}], preparing())
+    a.grad = b.grad = torch.ones(1)
+    with pytest.raises(ValueError, match="`kk` must be the same in all parameter groups"):
+        opt.step()

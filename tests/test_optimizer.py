@@ -314,3 +314,30 @@ def test_a_chain_takes_torchs_switches():
     q.grad = torch.ones(2)
     opt.step()
     assert q.grad_fn is not None
+
+
+@pytest.mark.parametrize(
+    "tx",
+    [
+        fo.chain(fo.adamw(0.1), fo.scale_by_learning_rate(0.1)),
+        fo.chain(fo.scale_by_adam(), fo.scale(1e-2)),
+    ],
+    ids=["the sign turned twice", "a factor that does not turn it"],
+)
+def test_other_chains_that_ascend_are_announced_too(tx):
+    with pytest.warns(UserWarning, match="its steps ascend"):
+        fo.Optimizer([torch.nn.Parameter(torch.ones(1))], tx)
+
+
+def test_schedulers_are_found_where_torch_has_them():
+    from funcopt.optim.lr_scheduler import StepLR
+
+    assert StepLR is torch.optim.lr_scheduler.StepLR
+    assert optim.swa_utils.AveragedModel is torch.optim.swa_utils.AveragedModel
+
+
+def test_a_second_stage_of_a_copy_still_checks_names():
+    tx = fo.partition({"a": fo.sgd(0.1)}, [("^a", "a")])
+    opt = copy.deepcopy(fo.Optimizer([("a", torch.nn.Parameter(torch.ones(1)))], tx))
+    with pytest.raises(ValueError, match="nothing fits parameter `b`"):
+        opt.add_param_group({"params": [("b", torch.nn.Parameter(torch.ones(1)))]})

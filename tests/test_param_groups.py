@@ -152,3 +152,70 @@ def test_columns_may_be_mapped_too():
     new = nn.Parameter(torch.zeros(2, 2))
     opt.resize(p, new, torch.tensor([2, -1]), dim=1)
     assert opt.state[new]["momentum_buffer"].tolist() == [[2.0, 0.0], [5.0, 0.0]]
+
+
+def test_a_resize_that_fails_changes_nothing():
+    p = nn.Parameter(torch.zeros(4, 3))
+    opt = optim.AdamW([("w", p)])
+    p.grad = torch.ones(4, 3)
+    opt.step()
+    with pytest.raises(ValueError, match="only dimension 0 may change"):
+        opt.resize("w", nn.Parameter(torch.zeros(5, 2)), torch.zeros(5, dtype=torch.long))
+    assert opt.param_groups[0]["params"] == [p]
+    assert set(opt.state[p]) == {"step", "exp_avg", "exp_avg_sq"}
+
+
+def test_dimensions_may_be_counted_from_the_end():
+    p, new = nn.Parameter(torch.zeros(2, 3)), nn.Parameter(torch.zeros(2, 1))
+    opt = optim.SGD([("w", p)], momentum=0.9)
+    p.grad = torch.arange(6.0).reshape(2, 3)
+    opt.step()
+    opt.resize("w", new, torch.tensor([1]), dim=-1)
+    assert opt.state[new]["momentum_buffer"].tolist() == [[1.0], [4.0]]
+
+
+def is_matrix(name, p):
+    return p.ndim == 2
+
+
+def test_the_last_parameter_of_a_label_can_be_dropped():
+    tx = fo.skip_if(
+        fo.partition({"a": fo.adamw(0.1), "b": fo.sgd(0.1)}, [(is_matrix, "a"), (r".*", "b")])
+    )
+    model = nn.Linear(2, 2)
+    opt = fo.Optimizer(model.named_parameters(), tx)
+    for _ in range(2):
+        model(torch.ones(1, 2)).sum().backward()
+        opt.step()
+        if "bias" in opt.param_groups[-1]["param_names"]:
+            opt.drop("bias")
+
+
+def test_a_choice_may_be_by_identity_and_a_partition_stand_in_a_mask():
+    model = nn.Linear(2, 2)
+    chosen = {id(model.weight)}
+    inner = fo.partition({"x": fo.trace(0.9)}, [(r"weight", "x")])
+    tx = fo.chain(
+        fo.masked(fo.trace(0.5), lambda name, p: id(p) in chosen and p.requires_grad),
+        fo.masked(inner, r"weight"),
+        fo.scale(-0.1),
+    )
+    opt = fo.Optimizer(model.named_parameters(), tx)
+    model(torch.ones(1, 2)).sum().backward()
+    opt.step()
+    assert "trace_2/momentum_buffer" in opt.state[model.weight]
+    assert set(opt.state[model.bias]) == {"step"}
+
+
+def test_groups_of_a_class_made_of_a_lambda_may_differ_in_numbers():
+    cls = optim.optimizer_class(
+        "Masked",
+        lambda lr=0.1, weight_decay=0.1: fo.chain(
+            fo.masked(fo.add_decayed_weights(weight_decay), lambda name, p: p.ndim > 1), fo.sgd(lr)
+        ),
+    )
+    a, b = nn.Parameter(torch.ones(1, 1)), nn.Parameter(torch.ones(1, 1))
+    opt = cls([{"params": [a]}, {"params": [b], "lr": 0.5}])
+    a.grad = b.grad = torch.ones(1, 1)
+    opt.step()
+    assert (a.item(), b.item()) == pytest.approx((1 - 0.11, 1 - 0.55))

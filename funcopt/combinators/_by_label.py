@@ -34,6 +34,10 @@ class ByLabel(PerTensor):
     def branch(self, choice: Choice, name: str | None, p: Tensor) -> str:
         """The label of the branch of one parameter."""
 
+    def children_of(self, name: str | None, p: Tensor) -> dict[str, GradientTransformation]:
+        label = self.branch(self.choice(), name, p)
+        return {key: child for key, child in self.children().items() if key == label}
+
     def check_branches(self) -> None:
         """Refuses a branch that sees whole trees."""
         for label, tx in self.branches().items():
@@ -49,8 +53,9 @@ class ByLabel(PerTensor):
     def tensor_extra_names(self) -> frozenset[str]:
         return frozenset().union(*(tx.tensor_extra_names() for tx in self._each()))
 
-    def turns_sign(self) -> bool:
-        return any(tx.turns_sign() for tx in self._each())
+    def sign(self) -> int | None:
+        signs = {tx.sign() for tx in self._each()}
+        return signs.pop() if len(signs) == 1 else None
 
     def params_needed_by(self) -> str | None:
         return next(filter(None, (tx.params_needed_by() for tx in self._each())), None)

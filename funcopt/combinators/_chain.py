@@ -38,6 +38,14 @@ class chain(PerTensor):
                     f"`chain`: expected gradient transformations, got {_hint(stage)}"
                 )
             flat.extend(stage.stages if isinstance(stage, chain) else (stage,))
+        last = None
+        for stage in flat:
+            if last is not None and getattr(stage, "changes_updates", True):
+                raise HyperparameterError(
+                    f"`chain`: `{last}` looks at the step about to be made, and has to come after "
+                    f"every stage that changes updates, as {stage!r} does."
+                )
+            last = type(stage).__name__ if getattr(stage, "comes_last", False) else last
         object.__setattr__(self, "stages", tuple(flat))
 
     def init(self, params: Params, *, capturable: bool = False) -> State:
@@ -73,8 +81,14 @@ class chain(PerTensor):
             return None
         return frozenset().union(*(known for known in names if known is not None))
 
-    def turns_sign(self) -> bool:
-        return any(stage.turns_sign() for stage in self.stages)
+    def sign(self) -> int | None:
+        product = 1
+        for stage in self.stages:
+            sign = stage.sign()
+            if sign is None:
+                return None
+            product *= sign
+        return product
 
     def children(self) -> dict[str, GradientTransformation]:
         return {str(i): stage for i, stage in enumerate(self.stages)}

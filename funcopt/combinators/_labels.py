@@ -40,7 +40,13 @@ class Choice:
         Raises:
             LabelError: If there is none.
         """
-        return self._by(name, p)
+        try:
+            return self._by(name, p)
+        except TypeError as error:
+            raise LabelError(
+                f"`{self._owner}`: a function that labels is called as `(name, tensor)`, and that "
+                f"failed: {error}. Where Optax has a function of the whole tree, pass its result."
+            ) from error
 
     def check(self, params: Sequence[tuple[str | None, Tensor]]) -> None:
         """Refuses a pattern that fits no parameter, and a parameter without a label."""

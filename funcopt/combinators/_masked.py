@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from .._base import GradientTransformation, identity
+from .._base import GradientTransformation
+from .._functions import identity
 from ..transforms import set_to_zero
 from ._by_label import ByLabel
 from ._labels import Choice, Labels

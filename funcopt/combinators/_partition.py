@@ -48,10 +48,6 @@ class partition(ByLabel):
     def children(self) -> dict[str, GradientTransformation]:
         return dict(self.transforms)
 
-    def children_of(self, name: str | None, p: Tensor) -> dict[str, GradientTransformation]:
-        label = self.branch(self.choice(), name, p)
-        return {label: self.transforms[label]}
-
     def with_children(self, children: Mapping[str, GradientTransformation]) -> "partition":
         return partition(dict(children), self.labels)
 

@@ -135,6 +135,7 @@ class skip_if(Wrapper):
     inner: GradientTransformation
     when: GradientTransformation = not_finite()
     memory_per = "tree"
+    metrics = ("skipped",)
 
     def __post_init__(self) -> None:
         self.check_inner()
@@ -191,6 +192,7 @@ class skip_if(Wrapper):
         us, new, memory, skipped, made = select(skip, leave_out, update)
         each = zip(self._condition.memory_after(when), memory, strict=True)
         node.memory = [SkipMemory(skipped, made, *own) for own in each]
+        node.rows = [{"skipped": skipped}]
         return us, [SkipSlots(*own) for own in zip(seen, new, strict=True)]
 
     def counts(self, count: Any, memory: Memory) -> dict[tuple[str, ...], Any]:

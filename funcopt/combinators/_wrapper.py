@@ -57,8 +57,8 @@ class Wrapper(PerTensor):
     def params_needed_by(self) -> str | None:
         return self.clocked().params_needed_by()
 
-    def turns_sign(self) -> bool:
-        return self.inner.turns_sign()
+    def sign(self) -> int | None:
+        return self.inner.sign()
 
     def check_names(self, params: Sequence[tuple[str | None, Tensor]]) -> None:
         self.clocked().check_names(params)

@@ -1,5 +1,7 @@
 """Real torch optimizers: ``import funcopt.optim as optim``."""
 
+from . import lr_scheduler as lr_scheduler
+from . import swa_utils as swa_utils
 from ._class import optimizer_class as optimizer_class
 from ._optimizer import Optimizer as Optimizer
 from ._param_groups import explain as explain
@@ -12,3 +14,14 @@ from ._torch import Adagrad as Adagrad
 from ._torch import Adam as Adam
 from ._torch import AdamW as AdamW
 from ._torch import RMSprop as RMSprop
+
+
+def __getattr__(name: str) -> object:
+    import torch
+
+    if hasattr(torch.optim, name):
+        raise AttributeError(
+            f"`funcopt.optim` has no `{name}`: take `torch.optim.{name}`, or make a class of a "
+            "chain with `optimizer_class`."
+        )
+    raise AttributeError(f"module 'funcopt.optim' has no attribute '{name}'")

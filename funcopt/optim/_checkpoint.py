@@ -27,13 +27,13 @@ def fitted(
         StructureError: If `strict`, listing all that is missing, unknown or of another shape.
     """
     mine, theirs = optimizer.param_groups, saved["param_groups"]
-    if all("param_names" in group for group in (*mine, *theirs)):
+    if _have_names(mine) and _have_names(theirs):
         saved, missing, unknown = _by_name(mine, saved)
     else:
         missing, unknown = [], []
     if [len(g["params"]) for g in mine] != [len(g["params"]) for g in saved["param_groups"]]:
         return saved  # which the base class refuses
-    reshaped = []
+    reshaped, foreign = [], []
     state = dict(saved["state"])
     for index, (group, other) in enumerate(zip(mine, saved["param_groups"], strict=True)):
         for (name, p), at in zip(named(group), other["params"], strict=True):
@@ -41,6 +41,10 @@ def fitted(
             if not isinstance(stored, dict):
                 continue
             expected = templates(index, name, p)
+            known = {STEP, UPDATES}
+            if expected and set(stored) - known and not set(stored) & set(expected):
+                foreign.append(f"{name or at}: {sorted(set(stored) - known)}")
+                continue
             wrong = [
                 f"{name or at}: {key} of {tuple(stored[key].shape)} instead of {tuple(x.shape)}"
                 for key, x in expected.items()
@@ -49,6 +53,16 @@ def fitted(
             if wrong:
                 reshaped += wrong
                 del state[at]
+    if strict and foreign:
+        raise StructureError(
+            f"`{type(optimizer).__name__}`: the checkpoint is of another algorithm. It has "
+            f"{foreign}, and nothing of what is kept here, {sorted(expected)}."
+        )
+    if saved.get(FORMAT, 1) != 1:
+        raise StructureError(
+            f"`{type(optimizer).__name__}`: the checkpoint has the format {saved[FORMAT]}, made by "
+            "a later version; known here is 1."
+        )
     if strict and (missing or unknown or reshaped):
         raise StructureError(
             f"`{type(optimizer).__name__}`: the checkpoint is of other parameters. Missing: "
@@ -56,6 +70,14 @@ def fitted(
             "what does not fit starts afresh."
         )
     return {**saved, "state": state}
+
+
+def _have_names(groups: list[Values]) -> bool:
+    """Whether every parameter has a name, and no two have the same."""
+    if not all("param_names" in group for group in groups):
+        return False
+    names = [name for group in groups for name in group["param_names"]]
+    return len(names) == len(set(names))
 
 
 def _by_name(mine: list[Values], saved: Values) -> tuple[Values, list[str], list[str]]:

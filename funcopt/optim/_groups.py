@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from .._base import GradientTransformation, PerTensor, TensorRule
+from .._math import has_schedule
 from ..combinators import hyperparams, partition, paths, walk, with_hyperparams
 from ..errors import HyperparameterError, StructureError
 from ._layout import UPDATES, clock_dtype
-from ._values import Values, as_scalar, evaluated, has_schedule, kind, same
+from ._values import Values, as_scalar, evaluated, kind, same
 
 Named = tuple[str | None, Tensor]
 """A parameter, and its name if it is known."""
@@ -161,6 +162,11 @@ class Grouped(torch.optim.Optimizer):
         """
         for index, (schedules, shown) in enumerate(zip(self._schedules, self._shown, strict=True)):
             group = self.param_groups[index]
+            if "lr" in schedules and "initial_lr" in group:
+                raise HyperparameterError(
+                    f"`{type(self).__name__}`: a scheduler has been put on group {index}, whose "
+                    f"`lr` follows {schedules['lr']!r}. Use the schedule or a scheduler, not both."
+                )
             other = [key for key in schedules if not same(group[key], shown[key])]
             now = self._current(index, self._updates()) if other else {}
             for key in other:
@@ -177,6 +183,10 @@ class Grouped(torch.optim.Optimizer):
         for (path, a), (_, b) in zip(walk(self._group(0).tx), walk(tx), strict=False):
             numbers = {*a.hyperparameters, *_parts(a)}
             for name in a.__dict__:
+                if callable(
+                    a.__dict__[name]
+                ):  # a function made anew is another, and may do the same
+                    continue
                 if name not in numbers and a.__dict__[name] != b.__dict__.get(name):
                     raise HyperparameterError(
                         f"`{type(self).__name__}`: `{name}` of stage {'/'.join(path)} must be the "

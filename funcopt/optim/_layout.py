@@ -61,7 +61,8 @@ def begin(tx: PerTensor, name: str | None, p: Tensor) -> tuple[Layout, dict[str,
     The first stage that has a quantity owns the bare name, as for hyperparameters, so checkpoints
     of torch's classes load here, and ours load there.
     """
-    slots, memory = tx.init_slots(name, p.detach()), tx.init_memory(like([p]))
+    with torch.no_grad():
+        slots, memory = tx.init_slots(name, p), tx.init_memory(like([p]))
     of_slots = tx.slot_parts(slots, name, p)
     of_memory = tx.memory_parts(memory, name, p)
     slot_place = {id(x): i for i, x in enumerate(entries(slots))}

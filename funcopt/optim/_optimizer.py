@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import _leaves, _pass
+from .. import _leaves, _pass, _shards
 from .._base import GradientTransformation
 from .._math import number
 from ..combinators import labels, unique_keys
-from ..errors import HyperparameterError, SparseGradientError, StructureError
+from ..errors import HyperparameterError, ModeError, SparseGradientError, StructureError
 from ._checkpoint import FORMAT, as_created, fitted
 from ._groups import named
 from ._layout import clock_dtype
@@ -76,16 +76,19 @@ class Optimizer(Reshaped):
             raise HyperparameterError(
                 f"`Optimizer`: `tx` must be a transformation such as `adamw(1e-3)`, got {tx!r}."
             )
-        if not tx.turns_sign():
+        if tx.sign() == 1:
             warnings.warn(
-                f"no stage of {tx!r} turns the sign, so its steps ascend: end the chain with "
-                "`scale_by_learning_rate(lr)`.",
+                f"{tx!r} turns the sign never, or twice, so its steps ascend: one "
+                "`scale_by_learning_rate(lr)` at the end turns it. (Aliases such as `adamw` have "
+                "one.)",
                 stacklevel=2,
             )
         more = {"maximize": maximize, "differentiable": differentiable}
         if capturable:
             more["capturable"] = True
         self._set_up(params, with_lr(tx), more)
+
+    _averaging = 0  # how many `averaged()` are open
 
     def _forget(self) -> None:
         super()._forget()
@@ -107,7 +110,13 @@ class Optimizer(Reshaped):
             HyperparameterError: If a value in `param_groups` is out of range, or was set although
                 it follows a schedule. Nothing is changed.
             ExtraArgumentError: If no stage knows an extra argument, or one is missing.
+            ModeError: If averages stand in for the parameters.
         """
+        if self._averaging:
+            raise ModeError(
+                f"`{type(self).__name__}.step` inside `averaged()`: the parameters are averages "
+                "now, and will be put back. Train outside of it."
+            )
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -188,7 +197,7 @@ class Optimizer(Reshaped):
                         f"parameter `{name or f'{index}.{j}'}` is: build the embedding with "
                         "`sparse=False`."
                     )
-                g = -g if group["maximize"] else g
+                g = _shards.placed_as(-g if group["maximize"] else g, p)
                 found[p] = self._entry(index, name, p, g, made, common)
         return list(found.values())
 
@@ -216,9 +225,10 @@ class Optimizer(Reshaped):
         pairs, values = [], []
         for label, (stage, node) in zip(labels(s for s, _ in found), found, strict=True):
             for name in stage.metrics:
-                rows = [row.get(name) for row in node.rows]
-                pairs.append((label, name))
-                values.append(rows[0] if all(same(row, rows[0]) for row in rows) else rows)
+                rows = [torch.as_tensor(row[name]) for row in node.rows if name in row]
+                if rows:  # else the stage has not run in this step
+                    pairs.append((label, name))
+                    values.append(rows[0] if _all_one(node.rows, name) else rows)
         return dict(zip(unique_keys(pairs), values, strict=True))
 
     @contextmanager
@@ -238,12 +248,14 @@ class Optimizer(Reshaped):
                 "`ema_of_params()` at the end."
             )
         kept = [(p, p.detach().clone()) for p, _ in averages]
+        self._averaging += 1
         try:
             with torch.no_grad():
                 for p, value in averages:
                     p.copy_(value)
             yield
         finally:
+            self._averaging -= 1
             with torch.no_grad():
                 for p, value in kept:
                     p.copy_(value)
@@ -286,7 +298,7 @@ class Optimizer(Reshaped):
             handle.remove()
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = ("tx", "_partial", "_schedules", "_shown")
+        kept = ("tx", "_partial", "_complete", "_schedules", "_shown")
         return {**super().__getstate__(), **{key: self.__dict__[key] for key in kept}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -320,3 +332,7 @@ def number_or_id(scalar: Tensor) -> Any:
     """What tells clocks apart: their number, or, where that cannot be looked at, themselves."""
     seen = number(scalar)
     return id(scalar) if isinstance(seen, Tensor) else seen
+
+
+def _all_one(rows: list[dict[str, Any]], name: str) -> bool:
+    return all(same(row.get(name), rows[0].get(name)) for row in rows)

@@ -4,7 +4,7 @@ from torch import Tensor
 
 from ..errors import StructureError
 from ._groups import Named, named
-from ._layout import STEP, begin
+from ._layout import begin
 from ._state import Stored
 
 
@@ -45,35 +45,43 @@ class Reshaped(Stored):
             StructureError: If there is no such parameter, or the map does not fit; nothing changes.
         """
         index, (name, p) = self._find("resize", which)
-        index_map = index_map.to(p.device)
-        if index_map.shape != new.shape[dim : dim + 1] or int(index_map.max()) >= p.shape[dim]:
+        dim = dim % max(p.dim(), 1)
+        self._check_map(p, new, index_map, dim)
+        old, begun = self.state.get(p), begin(self._group(index).tx, name, new)[1]
+        if old is not None:
+            index_map = index_map.to(p.device)
+            kept = index_map >= 0
+            for key, x in begun.items():
+                before = old.get(key)
+                if before is None:
+                    continue
+                like_p = before.dim() == p.dim() and before.shape[dim] == p.shape[dim]
+                if like_p and x.dim() == p.dim() and x.shape[dim] == new.shape[dim]:
+                    picked = before.index_select(dim, index_map[kept]).to(x.dtype)
+                    x.index_copy_(dim, kept.nonzero().flatten(), picked)
+                elif before.shape == x.shape:
+                    x.copy_(before)
+        group = self.param_groups[index]  # nothing has been changed before
+        group["params"][next(i for i, q in enumerate(group["params"]) if q is p)] = new
+        if old is not None:
+            del self.state[p]
+            self.state[new] = {**old, **begun}
+        self._forget()
+
+    def _check_map(self, p: Tensor, new: Tensor, index_map: Tensor, dim: int) -> None:
+        rows = new.shape[dim] if new.dim() == p.dim() and p.dim() else -1
+        others = [n for i, n in enumerate(new.shape) if i != dim]
+        if rows < 0 or others != [n for i, n in enumerate(p.shape) if i != dim]:
+            raise StructureError(
+                f"`{type(self).__name__}.resize`: only dimension {dim} may change, and "
+                f"{tuple(p.shape)} became {tuple(new.shape)}: resize one dimension after another."
+            )
+        if index_map.shape != (rows,) or (rows and int(index_map.max()) >= p.shape[dim]):
             raise StructureError(
                 f"`{type(self).__name__}.resize`: `index_map` must have an entry below "
-                f"{p.shape[dim]} for each of the {new.shape[dim]} rows of the new parameter, got "
+                f"{p.shape[dim]} for each of the {rows} rows of the new parameter, got "
                 f"{index_map.tolist()}."
             )
-        group = self.param_groups[index]
-        old = self.state.pop(p, None)
-        at = next(i for i, other in enumerate(group["params"]) if other is p)
-        group["params"][at] = new
-        self._forget()
-        if old is None:
-            return
-        kept = index_map >= 0
-        _, begun = begin(self._group(index).tx, name, new)
-        for key, x in begun.items():
-            before = old.get(key)
-            if before is None:
-                continue
-            rows = x.dim() > dim and x.shape[dim] == new.shape[dim] and before.dim() == x.dim()
-            if rows and before.shape[dim] == p.shape[dim]:
-                picked = before.index_select(dim, index_map[kept])
-                x.index_copy_(dim, kept.nonzero().flatten(), picked.to(x.dtype))
-            elif before.shape == x.shape:
-                x.copy_(before)
-        self.state[new] = {**{k: v for k, v in old.items() if k not in begun}, **begun}
-        if STEP in old:
-            self.state[new][STEP] = old[STEP]
 
     def _find(self, action: str, which: str | Tensor) -> tuple[int, Named]:
         for index, group in enumerate(self.param_groups):

@@ -80,6 +80,8 @@ class Stored(Grouped):
     def _averages(self) -> Iterator[tuple[Tensor, Tensor]]:
         """The parameters of which a stage keeps an average, each with it."""
         for index, group in enumerate(self.param_groups):
+            if not group["params"]:
+                continue
             made = self._group(index)
             for name, p in named(group):
                 if p.is_floating_point() or p.is_complex():
@@ -106,6 +108,8 @@ class Stored(Grouped):
         """The copies of the memory that parameters have in common, by its place in the memory."""
         found: dict[int, list[Tensor]] = {}
         for index, group in enumerate(self.param_groups):
+            if not group["params"]:
+                continue
             made = self._group(index)
             for name, p in named(group):
                 state = self.state.get(p, {})

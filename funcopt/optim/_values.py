@@ -4,21 +4,16 @@ from typing import Any
 
 from torch import Tensor
 
-from .._math import is_zero, number
+from .._math import at, has_schedule, is_zero, number
 from ..errors import HyperparameterError
 
 Values = dict[str, Any]
 
 
-def has_schedule(value: Any) -> bool:
-    return any(map(callable, value)) if isinstance(value, (tuple, list)) else callable(value)
-
-
 def evaluated(value: Any, updates: Any) -> Any:
     """`value` with its schedules after so many updates, as Python numbers where possible."""
-    if isinstance(value, (tuple, list)):
-        return tuple(evaluated(part, updates) for part in value)
-    return number(value(number(updates))) if callable(value) else value
+    now = at(value, number(updates))
+    return tuple(map(number, now)) if isinstance(now, tuple) else number(now)
 
 
 def same(a: Any, b: Any) -> bool:
@@ -34,6 +29,8 @@ def kind(value: Any) -> Any:
     """What of a value decides which slots there are: whether a number is zero, else all of it."""
     if isinstance(value, (int, float, Tensor)) and not isinstance(value, bool):
         return is_zero(value)
+    if isinstance(value, (tuple, list)):
+        return tuple(map(kind, value))
     return "schedule" if has_schedule(value) else repr(value)
 
 

@@ -35,7 +35,7 @@ def _rules(tx: GradientTransformation) -> list[GradientTransformation]:
 
 
 def _comes_last(rule: Any) -> bool:
-    return bool(rule.comes_last)
+    return bool(rule.comes_last) or not rule.changes_updates
 
 
 def _outlets(tx: GradientTransformation) -> Mapping[str, GradientTransformation]:

@@ -46,6 +46,7 @@ class ema_of_params(TensorRule):
     slot_dtype: torch.dtype | None = None
     elementwise = True
     needs_params = True
+    changes_updates = False
     comes_last = True
 
     def __post_init__(self) -> None:

@@ -32,8 +32,10 @@ class scale(TensorRule):
     def update_tensor(self, g: Tensor, slots: Slots, p: Tensor, s: Scalars) -> tuple[Tensor, Slots]:
         return g * s.factor, slots
 
-    def turns_sign(self) -> bool:
-        return True
+    def sign(self) -> int | None:
+        if isinstance(self.factor, Tensor) or callable(self.factor):
+            return None
+        return -1 if self.factor < 0 else 1
 
 
 class scale_by_learning_rate(TensorRule):
@@ -65,8 +67,8 @@ class scale_by_learning_rate(TensorRule):
     def update_tensor(self, g: Tensor, slots: Slots, p: Tensor, s: Scalars) -> tuple[Tensor, Slots]:
         return g * s.factor, slots
 
-    def turns_sign(self) -> bool:
-        return self.flip_sign
+    def sign(self) -> int | None:
+        return -1 if self.flip_sign else 1
 
 
 class scale_by_sign(TensorRule):
@@ -100,5 +102,5 @@ class set_to_zero(TensorRule):
     def update_tensor(self, g: Tensor, slots: Slots, p: Tensor, s: Scalars) -> tuple[Tensor, Slots]:
         return torch.full_like(g, -0.0), slots
 
-    def turns_sign(self) -> bool:
-        return True
+    def sign(self) -> int | None:
+        return None

@@ -35,6 +35,7 @@ class watch(TensorRule):
 
     elementwise = True
     needs_params = True
+    changes_updates = False
     metrics = ("update_norm", "update_rms", "param_norm")
 
     def measure_tensor(self, g: Tensor, slots: Slots, p: Tensor, s: Scalars) -> WatchTotals:

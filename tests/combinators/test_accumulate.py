@@ -118,8 +118,8 @@ class tally(fo.TensorRule):
         self.ran.append(s.now)
         return -g, slots
 
-    def turns_sign(self):
-        return True
+    def sign(self):
+        return None
 
 
 @pytest.fixture

@@ -86,8 +86,8 @@ def test_loading_keeps_every_dtype_of_creation(dtype, slot_dtype):
     tx = fo.skip_if(
         fo.chain(
             fo.scale_by_adam(slot_dtype=slot_dtype),
-            fo.ema_of_params(0.9, slot_dtype=slot_dtype),
             fo.scale(-0.01),
+            fo.ema_of_params(0.9, slot_dtype=slot_dtype),
         ),
         fo.norm_outlier(),
     )
