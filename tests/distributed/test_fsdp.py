@@ -12,6 +12,8 @@ from torch.distributed.checkpoint.state_dict import (
     set_state_dict,
 )
 
+import funcopt as fo
+
 from ..contract.common import OPTIMIZERS, loss_of, model, train
 from .work import alone, gap, loss_of_part, params_of, step
 
@@ -202,3 +204,54 @@ def test_two_ranks_load_what_one_process_saved(two, name, tmp_path):
     train(net, opt, 3)
     again, _ = two(loaded, name, tmp_path)
     assert gap(again, params_of(net)) <= 1e-9
+
+
+def placed(of_param, of_grad):
+    """A parameter of four zeros and its gradient, whose parts on the ranks are put together so."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import DTensor, Partial, Replicate, Shard
+
+    places = {"copies": Replicate(), "parts": Shard(0), "summands": Partial()}
+    mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+    whole = torch.arange(4.0)
+    local = {"copies": whole, "parts": whole.chunk(2)[dist.get_rank()], "summands": whole / 2}
+    zeros = torch.zeros_like(local[of_param])
+    p = torch.nn.Parameter(DTensor.from_local(zeros, mesh, [places[of_param]]))
+    p.grad = DTensor.from_local(local[of_grad], mesh, [places[of_grad]])
+    opt = fo.Optimizer([p], fo.chain(fo.clip_by_global_norm(1e3), fo.sgd(1.0)))
+    opt.step()
+    return p.detach().full_tensor().tolist(), float(opt.metrics()["norm"])
+
+
+@pytest.mark.parametrize("of_grad", ["copies", "parts", "summands"])
+@pytest.mark.parametrize("of_param", ["copies", "parts"])
+def test_a_gradient_may_be_cut_otherwise_than_its_parameter(two, of_param, of_grad):
+    """Contract 43."""
+    for values, norm in two(placed, of_param, of_grad):
+        assert values == [0.0, -1.0, -2.0, -3.0]
+        assert norm == pytest.approx(14.0**0.5)
+
+
+class summing_rows(fo.TensorRule):
+    """Entries see one another, so a part of the tensor is not enough."""
+
+    elementwise = False
+
+    def update_tensor(self, g, slots, p, s):
+        return g.flip(0).cumsum(0), slots
+
+
+def with_rows_that_see_one_another(cut):
+    net = cut_model() if cut else model()
+    tx = fo.chain(summing_rows(), fo.trace(0.9), fo.scale(-1e-2))
+    opt = fo.Optimizer(net.parameters(), tx)
+    for _ in range(3):
+        step(net, opt) if cut else train(net, opt, 1)
+    return params_of(net)
+
+
+def test_a_rule_that_is_not_elementwise_sees_whole_tensors(two):
+    """Contract 43."""
+    first, second = two(with_rows_that_see_one_another, True)
+    assert gap(first, second) == 0.0
+    assert gap(first, with_rows_that_see_one_another(False)) <= 1e-9
