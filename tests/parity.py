@@ -61,6 +61,10 @@ ROWS = [
     Row(fo.ema(0.9), "ema(0.9)"),
     Row(fo.ema(0.9, debias=False), "ema(0.9, debias=False)"),
     # Adam
+    Row(fo.scale_by_adamax(), "scale_by_adamax()"),
+    Row(fo.scale_by_radam(eps=0.0), "scale_by_radam(eps=0.0)"),
+    Row(fo.scale_by_lion(), "scale_by_lion()"),
+    Row(fo.lion(0.01, weight_decay=0.1), "lion(0.01, weight_decay=0.1)"),
     Row(fo.scale_by_adam(), "scale_by_adam()"),
     Row(fo.scale_by_adam((0.8, 0.95), eps=1e-3), "scale_by_adam(0.8, 0.95, eps=1e-3)"),
     Row(fo.scale_by_adam(eps_root=1e-2), "scale_by_adam(eps_root=1e-2)"),

@@ -49,6 +49,19 @@ OPTIONS = {
         "initial_accumulator_value": [0, 0.1],
         "eps": [1e-10, 1e-3],
     },
+    "NAdam": {
+        "betas": [(0.9, 0.999), (0.8, 0.95)],
+        "weight_decay": [0, 0.1],
+        "momentum_decay": [4e-3, 0.1],
+        "decoupled_weight_decay": [False, True],
+    },
+    "RAdam": {
+        "betas": [(0.9, 0.999), (0.8, 0.95), (0.9, 0.6)],
+        "eps": [1e-8, 1e-3],
+        "weight_decay": [0, 0.1],
+        "decoupled_weight_decay": [False, True],
+    },
+    "Adamax": {"betas": [(0.9, 0.999), (0.8, 0.95)], "eps": [1e-8, 1e-3], "weight_decay": [0, 0.1]},
     "Adadelta": {"rho": [0.9, 0.6], "eps": [1e-6, 1e-3], "weight_decay": [0, 0.1]},
 }
 

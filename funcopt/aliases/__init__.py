@@ -1,8 +1,12 @@
 """Chains with a name in the literature. They have no mathematics of their own."""
 
 from ._adam import adam as adam
+from ._adam import adamax as adamax
 from ._adam import adamw as adamw
+from ._adam import nadam as nadam
+from ._adam import radam as radam
 from ._adaptive import adadelta as adadelta
 from ._adaptive import adagrad as adagrad
 from ._adaptive import rmsprop as rmsprop
 from ._sgd import sgd as sgd
+from ._sign import lion as lion

@@ -3,7 +3,14 @@
 from .._base import GradientTransformation
 from .._typing import Scalar
 from ..combinators import chain
-from ..transforms import add_decayed_weights, scale_by_adam, scale_by_learning_rate
+from ..transforms import (
+    add_decayed_weights,
+    scale_by_adam,
+    scale_by_adamax,
+    scale_by_learning_rate,
+    scale_by_nadam,
+    scale_by_radam,
+)
 
 
 def adam(
@@ -59,3 +66,75 @@ def adamw(
         add_decayed_weights(weight_decay),
         scale_by_learning_rate(lr),
     )
+
+
+def nadam(
+    lr: Scalar = 2e-3,
+    betas: tuple[Scalar, Scalar] = (0.9, 0.999),
+    eps: Scalar = 1e-8,
+    weight_decay: Scalar = 0.0,
+    momentum_decay: Scalar = 4e-3,
+    decoupled_weight_decay: bool = False,
+) -> GradientTransformation:
+    """NAdam: `scale_by_nadam`, with L2 regularisation, or with the decay kept out of the moments.
+
+    The defaults are those of `torch.optim.NAdam`, and so are the steps.
+
+    Raises:
+        HyperparameterError: If a decay rate is outside [0, 1), or another number is negative.
+
+    References:
+        Dozat, "Incorporating Nesterov Momentum into Adam", 2016.
+        https://openreview.net/forum?id=OM0jvwB8jIp57ZJjtNEZ
+    """
+    scaling = scale_by_nadam(betas, eps=eps, momentum_decay=momentum_decay)
+    return _decayed(scaling, weight_decay, lr, decoupled_weight_decay)
+
+
+def radam(
+    lr: Scalar = 1e-3,
+    betas: tuple[Scalar, Scalar] = (0.9, 0.999),
+    eps: Scalar = 1e-8,
+    weight_decay: Scalar = 0.0,
+    decoupled_weight_decay: bool = False,
+) -> GradientTransformation:
+    """RAdam: `scale_by_radam`, with L2 regularisation, or with the decay kept out of the moments.
+
+    The defaults are those of `torch.optim.RAdam`, and so are the steps.
+
+    Raises:
+        HyperparameterError: If a decay rate is outside [0, 1), or another number is negative.
+
+    References:
+        Liu et al., "On the Variance of the Adaptive Learning Rate and Beyond", ICLR 2020.
+        https://arxiv.org/abs/1908.03265
+    """
+    return _decayed(scale_by_radam(betas, eps=eps), weight_decay, lr, decoupled_weight_decay)
+
+
+def adamax(
+    lr: Scalar = 2e-3,
+    betas: tuple[Scalar, Scalar] = (0.9, 0.999),
+    eps: Scalar = 1e-8,
+    weight_decay: Scalar = 0.0,
+) -> GradientTransformation:
+    """Adamax: `scale_by_adamax`, with L2 regularisation.
+
+    The defaults are those of `torch.optim.Adamax`, and so are the steps.
+
+    Raises:
+        HyperparameterError: If a decay rate is outside [0, 1), or another number is negative.
+
+    References:
+        Kingma and Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015.
+        https://arxiv.org/abs/1412.6980
+    """
+    return _decayed(scale_by_adamax(betas, eps=eps), weight_decay, lr, decoupled=False)
+
+
+def _decayed(
+    scaling: GradientTransformation, weight_decay: Scalar, lr: Scalar, decoupled: bool
+) -> GradientTransformation:
+    decay = add_decayed_weights(weight_decay)
+    before, after = (scaling, decay) if decoupled else (decay, scaling)
+    return chain(before, after, scale_by_learning_rate(lr))

@@ -2,7 +2,17 @@
 
 import torch
 
-from ..aliases import adadelta, adagrad, adam, adamw, rmsprop, sgd
+from ..aliases import (
+    adadelta,
+    adagrad,
+    adam,
+    adamax,
+    adamw,
+    nadam,
+    radam,
+    rmsprop,
+    sgd,
+)
 from ._class import optimizer_class
 
 SGD = optimizer_class("SGD", sgd, like=torch.optim.SGD)
@@ -11,3 +21,6 @@ AdamW = optimizer_class("AdamW", adamw, like=torch.optim.AdamW)
 RMSprop = optimizer_class("RMSprop", rmsprop, like=torch.optim.RMSprop)
 Adagrad = optimizer_class("Adagrad", adagrad, like=torch.optim.Adagrad)
 Adadelta = optimizer_class("Adadelta", adadelta, like=torch.optim.Adadelta)
+Adamax = optimizer_class("Adamax", adamax, like=torch.optim.Adamax)
+NAdam = optimizer_class("NAdam", nadam, like=torch.optim.NAdam)
+RAdam = optimizer_class("RAdam", radam, like=torch.optim.RAdam)

@@ -1,0 +1,27 @@
+"""Methods whose updates are signs."""
+
+from .._base import GradientTransformation
+from .._typing import Scalar
+from ..combinators import chain
+from ..transforms import add_decayed_weights, scale_by_learning_rate, scale_by_lion
+
+
+def lion(
+    lr: Scalar = 1e-4,
+    betas: tuple[Scalar, Scalar] = (0.9, 0.99),
+    weight_decay: Scalar = 1e-2,
+) -> GradientTransformation:
+    """Lion: `scale_by_lion`, with decoupled weight decay.
+
+    The numbers are those of `optax.lion`, whose default for `weight_decay` is 1e-3.
+
+    Raises:
+        HyperparameterError: If one of `betas` is outside [0, 1), or another number is negative.
+
+    References:
+        Chen et al., "Symbolic Discovery of Optimization Algorithms", NeurIPS 2023.
+        https://arxiv.org/abs/2302.06675
+    """
+    return chain(
+        scale_by_lion(betas), add_decayed_weights(weight_decay), scale_by_learning_rate(lr)
+    )

@@ -1,0 +1,69 @@
+"""Adamax: Adam in the maximum norm."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .. import _check
+from .._base import TensorRule
+from .._math import bias_correction, mix
+from .._pass import Scalars
+from .._typing import Memory, Scalar, Slots
+
+
+class AdamaxSlots(NamedTuple):
+    """What Adamax remembers of one tensor."""
+
+    exp_avg: Tensor  # like p: running mean of the gradients
+    exp_inf: Tensor  # like p: their decayed maximum
+
+
+class scale_by_adamax(TensorRule):
+    """Divides the mean gradient by the decayed maximum of the gradients.
+
+    Entry by entry, at step t = 1, 2, ..., for a gradient g and betas (b1, b2):
+
+        exp_avg <- b1 exp_avg + (1 - b1) g
+        exp_inf <- max(b2 exp_inf, |g| + eps)
+        u = exp_avg / (1 - b1^t) / exp_inf
+
+    u has no unit and is at most about 1. Shapes: any. Dtypes: slots in `slot_dtype`, else in that
+    of the parameter.
+
+    Args:
+        betas: Decay rates of the mean and of the maximum, in [0, 1).
+        eps: Added to the length of the gradient, in its units; positive where a gradient may be 0.
+        slot_dtype: Storage dtype of the slots.
+
+    Raises:
+        HyperparameterError: If a decay rate is outside [0, 1), or `eps` is negative.
+
+    References:
+        Kingma and Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015, Algorithm 2.
+        https://arxiv.org/abs/1412.6980
+    """
+
+    betas: tuple[Scalar, Scalar] = (0.9, 0.999)
+    eps: Scalar = 1e-8
+    slot_dtype: torch.dtype | None = None
+    elementwise = True
+
+    def __post_init__(self) -> None:
+        _check.betas(self, "betas", self.betas)
+        _check.non_negative(self, "eps", self.eps)
+
+    def init_tensor(self, p: Tensor) -> AdamaxSlots:
+        zeros = torch.zeros_like(p, dtype=self.slot_dtype)
+        return AdamaxSlots(zeros, zeros.clone())
+
+    def prepare(self, step: Any, memory: Memory) -> dict[str, Any]:
+        b1, b2 = self.betas
+        return {"weight": 1 - b1, "decay": b2, "correction": bias_correction(b1, step)}
+
+    def update_tensor(
+        self, g: Tensor, slots: AdamaxSlots, p: Tensor, s: Scalars
+    ) -> tuple[Tensor, Slots]:
+        exp_avg = mix(slots.exp_avg, g, s.weight)
+        exp_inf = torch.maximum(s.decay * slots.exp_inf, g.abs() + s.eps)
+        return exp_avg / s.correction / exp_inf, AdamaxSlots(exp_avg, exp_inf)

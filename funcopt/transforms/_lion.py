@@ -1,0 +1,63 @@
+"""Lion: the sign of a mean that looks ahead."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .. import _check
+from .._base import TensorRule
+from .._math import mix
+from .._pass import Scalars
+from .._typing import Memory, Scalar, Slots
+
+
+class LionSlots(NamedTuple):
+    """What Lion remembers of one tensor."""
+
+    exp_avg: Tensor  # like p: running mean of the gradients
+
+
+class scale_by_lion(TensorRule):
+    """The sign of the mean gradient, in which the newest gradient counts more than it will later.
+
+    Entry by entry, for a gradient g and betas (b1, b2):
+
+        u = sign(b1 exp_avg + (1 - b1) g)
+        exp_avg <- b2 exp_avg + (1 - b2) g
+
+    u is -1, 0 or 1 and has no unit: learning rates are three to ten times smaller than for Adam,
+    and weight decay as much greater. Shapes: any. Dtypes: `exp_avg` in `slot_dtype`, else in that
+    of the parameter.
+
+    Args:
+        betas: The share of the mean in the update, and its decay rate; in [0, 1).
+        slot_dtype: Storage dtype of the mean.
+
+    Raises:
+        HyperparameterError: If one of them is outside [0, 1).
+
+    References:
+        Chen et al., "Symbolic Discovery of Optimization Algorithms", NeurIPS 2023, Algorithm 2.
+        https://arxiv.org/abs/2302.06675
+    """
+
+    betas: tuple[Scalar, Scalar] = (0.9, 0.99)
+    slot_dtype: torch.dtype | None = None
+    elementwise = True
+
+    def __post_init__(self) -> None:
+        _check.betas(self, "betas", self.betas)
+
+    def init_tensor(self, p: Tensor) -> LionSlots:
+        return LionSlots(torch.zeros_like(p, dtype=self.slot_dtype))
+
+    def prepare(self, step: Any, memory: Memory) -> dict[str, Any]:
+        b1, b2 = self.betas
+        return {"weights": (1 - b1, 1 - b2)}
+
+    def update_tensor(
+        self, g: Tensor, slots: LionSlots, p: Tensor, s: Scalars
+    ) -> tuple[Tensor, Slots]:
+        ahead = mix(slots.exp_avg, g, s.weights[0])
+        return ahead.sign(), LionSlots(mix(slots.exp_avg, g, s.weights[1]))
