@@ -364,6 +364,9 @@ def test_profiles_name_the_class(kind):
 
 INTEROP = {
     "AdamW": ({}, {"amsgrad": True}, {"betas": (0.8, 0.9)}, {"maximize": True}),
+    "NAdam": ({}, {"momentum_decay": 0.1}),
+    "RAdam": ({}, {"decoupled_weight_decay": True, "weight_decay": 0.1}),
+    "Adamax": ({}, {"betas": (0.8, 0.9)}),
     "Adam": ({}, {"amsgrad": True, "weight_decay": 0.1}),
     "SGD": ({}, {"momentum": 0.9}, {"momentum": 0.9, "nesterov": True}),
     "RMSprop": ({}, {"momentum": 0.9, "centered": True}),
@@ -375,7 +378,7 @@ BOTH = [(name, options) for name, all_options in INTEROP.items() for options in 
 
 @pytest.mark.parametrize(("name", "options"), BOTH, ids=str)
 @pytest.mark.parametrize("back", [False, True], ids=["from torch", "to torch"])
-def test_checkpoints_load_both_ways(name, options, back):
+def test_checkpoints_load_both_ways(name, options, back, in_float64):
     """Contract 40."""
     classes = getattr(optim, name), getattr(torch.optim, name)
     theirs, ours = classes if back else reversed(classes)
@@ -390,6 +393,14 @@ def test_checkpoints_load_both_ways(name, options, back):
     train(net, opt, 10)
     train(again, other, 10)
     assert gap(net, again) <= 1e-12
+
+
+@pytest.fixture
+def in_float64():
+    """Torch keeps NAdam's product of momenta in the default dtype."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
 
 
 def test_every_class_of_torch_is_held():
