@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -185,3 +186,50 @@ def test_a_later_format_is_refused():
     _, opt = trained()
     with pytest.raises(ValueError, match="has the format 2"):
         opt.load_state_dict({**opt.state_dict(), "funcopt_format": 2})
+
+
+class Mixed(NamedTuple):
+    wide: torch.Tensor
+    low: torch.Tensor
+    signed: torch.Tensor
+    unsigned: torch.Tensor
+    counts: torch.Tensor
+
+
+class keeping_every_kind(fo.TensorRule):
+    """Slots of many dtypes, such as compressed states have."""
+
+    elementwise = True
+
+    def init_tensor(self, p):
+        kinds = (torch.float32, torch.bfloat16, torch.int8, torch.uint8, torch.int64)
+        return Mixed(*(torch.zeros_like(p, dtype=kind) for kind in kinds))
+
+    def update_tensor(self, g, slots, p, s):
+        new = Mixed(
+            slots.wide + g / 3,
+            slots.low + g / 3,
+            slots.signed - 1,
+            slots.unsigned + 255,
+            slots.counts + 1_000_003,
+        )
+        return g, new
+
+
+def test_every_dtype_makes_the_round_trip_to_the_bit(tmp_path):
+    def make():
+        p = torch.nn.Parameter(torch.ones(3, dtype=torch.bfloat16))
+        return p, fo.Optimizer([("p", p)], fo.chain(keeping_every_kind(), fo.scale(-0.1)))
+
+    p, opt = make()
+    for _ in range(3):
+        p.grad = torch.full_like(p, 0.7)
+        opt.step()
+    torch.save(opt.state_dict(), tmp_path / "x.pt")
+    q, other = make()
+    other.load_state_dict(torch.load(tmp_path / "x.pt", weights_only=True))
+    for key, value in opt.state[p].items():
+        assert other.state[q][key].dtype == value.dtype, key
+        assert torch.equal(other.state[q][key], value), key
+    assert other.state[q]["unsigned"].dtype == torch.uint8
+    assert other.state[q]["counts"][0] == 3_000_009
