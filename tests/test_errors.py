@@ -41,6 +41,23 @@ def stepped(opt):
     return opt
 
 
+class newton(fo.TensorRule):
+    tensor_extra = ("hessian",)
+    elementwise = True
+
+    def update_tensor(self, g, slots, p, s):
+        return -g / s.hessian, slots
+
+    def sign(self):
+        return -1
+
+
+def stepping_with_a_hessian():
+    p = parameter()
+    p.grad = torch.ones(1)
+    fo.Optimizer([p], newton()).step(hessian=[torch.ones(1)])
+
+
 def step_among_averages():
     opt = stepped(fo.Optimizer([parameter()], fo.chain(fo.sgd(0.1), fo.ema_of_params(0.9))))
     with opt.averaged():
@@ -392,6 +409,12 @@ MISTAKES = {
         "`AdamW`: a scheduler has been put on group 0, whose `lr` follows constant(0.1). Use the "
         "schedule or a scheduler, not both.",
     ),
+    "an extra argument that is a tree, in an optimizer": (
+        lambda: stepping_with_a_hessian(),
+        TypeError,
+        "`Optimizer.step`: ['hessian'] are trees like the parameters, which only the pure form "
+        "takes: `tx.update(updates, state, params, ...)`.",
+    ),
     "a step among averages": (
         lambda: step_among_averages(),
         RuntimeError,
@@ -503,3 +526,11 @@ def test_apply_updates_in_place_writes_all_or_nothing():
     with pytest.raises(ValueError, match="shape"):
         fo.apply_updates_(params, {"a": torch.ones(2), "b": torch.ones(3)})
     assert torch.equal(params["a"], torch.ones(2))
+
+
+def test_an_extra_argument_may_be_a_tree_in_the_pure_form():
+    tx = newton()
+    updates, _ = tx.update(PARAMS, tx.init(PARAMS), PARAMS, hessian=PARAMS)
+    assert all(torch.equal(u, -torch.ones_like(u)) for u in updates.values())
+    with pytest.raises(TypeError, match="needs the extra argument `hessian`"):
+        tx.update(PARAMS, tx.init(PARAMS), PARAMS)

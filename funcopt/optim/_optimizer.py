@@ -13,7 +13,13 @@ from .. import _leaves, _pass, _shards
 from .._base import GradientTransformation
 from .._math import number
 from ..combinators import labels, unique_keys
-from ..errors import HyperparameterError, ModeError, SparseGradientError, StructureError
+from ..errors import (
+    ExtraArgumentError,
+    HyperparameterError,
+    ModeError,
+    SparseGradientError,
+    StructureError,
+)
 from ._checkpoint import FORMAT, as_created, fitted
 from ._groups import named
 from ._layout import clock_dtype
@@ -163,6 +169,11 @@ class Optimizer(Reshaped):
         )
         tx = active[0].made.tx
         tx.check_extra(extra)
+        if shaped := sorted(tx.tensor_extra_names().intersection(extra)):
+            raise ExtraArgumentError(
+                f"`{type(self).__name__}.step`: {shaped} are trees like the parameters, which only "
+                "the pure form takes: `tx.update(updates, state, params, ...)`."
+            )
         node = tx.open(rows, members)
         us, new = tx.run(
             [_leaves.lift(one.g, dtype) for one, dtype in lifted],
