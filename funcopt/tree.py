@@ -35,6 +35,29 @@ def flatten(tree: Any) -> tuple[list[Any], Spec]:
     return leaves, _Eager(spec)
 
 
+class ParamTree(list[Any]):
+    """A node with one child for each parameter of an optimizer.
+
+    What a stage that sees whole trees keeps in such a node belongs to the parameters, one by one.
+    """
+
+
+optree.register_pytree_node(
+    ParamTree, lambda node: (list(node), None), lambda _, kids: ParamTree(kids), namespace=NAMESPACE
+)
+
+
+def flatten_around(tree: Any) -> tuple[list[Any], Spec]:
+    """The leaves of `tree`, where a `ParamTree` is one, and what rebuilds it."""
+    found, spec = optree.tree_flatten(
+        tree,
+        is_leaf=lambda node: isinstance(node, ParamTree),
+        none_is_leaf=True,
+        namespace=NAMESPACE,
+    )
+    return found, _Eager(spec)
+
+
 def leaves(tree: Any) -> list[Any]:
     """The leaves of `tree` that are not `None`."""
     return [leaf for leaf in flatten(tree)[0] if leaf is not None]
@@ -136,7 +159,7 @@ def _kind(node: Any) -> type | None:
         return dict
     if isinstance(node, tuple) and hasattr(node, "_fields"):
         return type(node)
-    return type(node) if type(node) in (tuple, list) else None
+    return type(node) if type(node) in (tuple, list, ParamTree) else None
 
 
 def _children(node: Any) -> list[tuple[Any, Any]]:

@@ -329,14 +329,6 @@ MISTAKES = {
         ValueError,
         "all optimizer params should be with/without names. Some param names are missing",
     ),
-    "a stage that sees whole trees": (
-        lambda: fo.Optimizer([parameter()], fo.chain(WHOLE, fo.sgd(0.1))),
-        ValueError,
-        "`Optimizer` runs tensor by tensor, and a stage of chain(\n    "
-        "from_functions(<lambda>, <lambda>),\n    add_decayed_weights(0.0),\n    "
-        "trace(0.0),\n    scale_by_learning_rate(0.1),\n) sees whole trees. Use the pure "
-        "form, or write that stage as a `TensorRule`.",
-    ),
     "a pattern without names": (
         lambda: fo.Optimizer([parameter()], fo.partition(BRANCHES, [("w", "a"), (".*", "b")])),
         ValueError,

@@ -9,6 +9,7 @@ import torch
 
 from .._base import GradientTransformation
 from ..errors import HyperparameterError
+from ._groups import per_tensor
 from ._optimizer import Optimizer
 from ._values import Values, as_scalar
 from ._with_lr import with_lr
@@ -92,7 +93,7 @@ class _FromFunction(Optimizer):
         return {k: known[k] for k in self._hyperparameter_names if k in known}
 
     def _make(self, values: Values, of: Any) -> GradientTransformation:
-        tx: GradientTransformation = with_lr(type(self)._make_tx(**values))
+        tx: GradientTransformation = per_tensor(with_lr(type(self)._make_tx(**values)))
         return tx
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .._base import GradientTransformation, PerTensor, TensorRule
 from .._math import has_schedule
-from ..combinators import hyperparams, partition, paths, walk, with_hyperparams
+from ..combinators import chain, hyperparams, partition, paths, walk, whole, with_hyperparams
 from ..errors import HyperparameterError, StructureError
 from ._layout import UPDATES, clock_dtype
 from ._values import Values, as_scalar, evaluated, kind, same
@@ -35,12 +35,7 @@ class Grouped(torch.optim.Optimizer):
     _complete = False  # after `__init__`
 
     def _set_up(self, params: Iterable[Any], tx: GradientTransformation, more: Values) -> None:
-        if not tx.is_per_tensor():
-            raise StructureError(
-                f"`{type(self).__name__}` runs tensor by tensor, and a stage of {tx!r} sees whole "
-                "trees. Use the pure form, or write that stage as a `TensorRule`."
-            )
-        self.tx = tx
+        self.tx = tx = per_tensor(tx)
         self._partial = _called_by("torch.distributed.optim.zero_redundancy_optimizer")
         self._schedules: list[Values] = []  # by group: the schedules behind its numbers
         self._shown: list[Values] = []  # by group: the numbers last written there
@@ -200,6 +195,13 @@ class Grouped(torch.optim.Optimizer):
             return None
         kept = [s[UPDATES] for s in self.state.values() if isinstance(s, dict) and UPDATES in s]
         return max(kept, key=float) if kept else torch.zeros((), dtype=clock_dtype())
+
+
+def per_tensor(tx: GradientTransformation) -> GradientTransformation:
+    """`tx`, with its stages that see whole trees made part of a pass."""
+    if tx.is_per_tensor():
+        return tx
+    return chain(*map(per_tensor, tx.stages)) if isinstance(tx, chain) else whole(tx)
 
 
 def named(group: Mapping[str, Any]) -> Iterator[Named]:

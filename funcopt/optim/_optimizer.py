@@ -63,7 +63,6 @@ class Optimizer(Reshaped):
     Raises:
         HyperparameterError: If a value is out of range, or groups differ in more than numbers.
         LabelError: If a parameter has no label, or a pattern fits no parameter.
-        StructureError: If `tx` has a stage that sees whole trees.
     """
 
     def __init__(
