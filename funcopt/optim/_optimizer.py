@@ -58,7 +58,8 @@ class Optimizer(Reshaped):
         capturable: Keep clocks on the devices of the parameters, for CUDA graphs.
         measure_group: A process group whose ranks hold other parameters of the same model, such as
             `torch.distributed.optim.ZeroRedundancyOptimizer` makes them; sums over tensors then
-            span its ranks. An attribute too, to be set afterwards.
+            span its ranks. Every rank needs a gradient in every branch then, or the others wait
+            for it. An attribute too, to be set afterwards.
 
     Raises:
         HyperparameterError: If a value is out of range, or groups differ in more than numbers.
