@@ -14,6 +14,8 @@ LAYERS = (
     ("_check", "_math", "_shards"),
     ("tree",),
     ("_select", "_pass", "_leaves"),
+    ("_transformation",),
+    ("_per_tensor",),
     ("_base",),
     ("_functions", "_apply"),
     ("schedules", "transforms"),

@@ -1,0 +1,179 @@
+"""Transformations that work tensor by tensor: their pure form, for rules and combinators alike."""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from . import _leaves, _pass, tree
+from ._math import number
+from ._pass import Bucket, Members, Node, Reduce
+from ._transformation import GradientTransformation
+from ._typing import Memory, Params, Slots, State, Updates
+from .errors import FuncoptError, StructureError
+
+
+class PerTensor(GradientTransformation):
+    """A transformation that works tensor by tensor; any number of them share one pass over memory.
+
+    Rules are, and combinators of rules. A subclass says what it keeps for one tensor (`init_slots`)
+    and besides (`init_memory`), which numbers it needs in this step (`open`), and how it transforms
+    a list of tensors with them (`run`). The pure form follows from these here; so do the torch
+    optimizer and the fused engine, elsewhere.
+    """
+
+    def init(self, params: Params, *, capturable: bool = False) -> _pass.State:
+        leaves, spec = _leaves.checked_params(type(self).__name__, params)
+        names = tree.names(params)
+        self.check_names([(n, p) for n, p in zip(names, leaves, strict=True) if p is not None])
+        slots = [
+            () if p is None else self.init_slots(name, p)
+            for name, p in zip(names, leaves, strict=True)
+        ]
+        like = _leaves.like(leaves)
+        clock = (torch.zeros((), dtype=torch.int64), self.init_memory(like))
+        if capturable:
+            clock = tree.map(lambda x: x.to(like.device), clock)
+        return _pass.State(*clock, spec.unflatten(slots))
+
+    def update(
+        self, updates: Updates, state: State, params: Params | None = None, **extra: Any
+    ) -> tuple[Updates, _pass.State]:
+        if torch.compiler.is_compiling():
+            return self._update(updates, state, params, extra)
+        try:
+            return self._update(updates, state, params, extra)
+        except FuncoptError:
+            raise
+        except Exception as error:
+            # Only then it is worth the time to find out whether the state is to blame.
+            if self._fits(state, updates if params is None else params):
+                raise
+            raise self._foreign(state) from error
+
+    def _update(
+        self, updates: Updates, state: State, params: Params | None, extra: Mapping[str, Any]
+    ) -> tuple[Updates, _pass.State]:
+        if not isinstance(state, _pass.State):
+            raise self._foreign(state)
+        who, needs_params = type(self).__name__, self.params_needed_by()
+        leaves = _leaves.Leaves(who, needs_params, updates, state.slots, params)
+        step = state.step + 1
+        now = number(step)
+        node = self.open([Bucket(self, now, now - 1, state.memory)], self._members(leaves, extra))
+        us, slots = self.run(leaves.gs, leaves.slots, leaves.ps, node, _pass.reduce)
+        new_updates, new_slots = leaves.lower(us, slots)
+        return new_updates, _pass.State(step, self.memory_after(node)[0], new_slots)
+
+    def _foreign(self, state: State) -> StructureError:
+        return StructureError(
+            f"`{type(self).__name__}`: the state, of type `{type(state).__name__}`, was made by "
+            "another transformation or for other parameters: call `init(params)` on this one. The "
+            "order is `update(updates, state, params)`."
+        )
+
+    def _fits(self, state: _pass.State, params: Params) -> bool:
+        """Whether `state` has the form of one that was made for `params`."""
+        forms = [
+            list(zip(tree.names(x), (y.shape for y in tree.leaves(x)), strict=False))
+            for x in (state, self.init(params))
+        ]
+        return forms[0] == forms[1]
+
+    def _members(self, leaves: _leaves.Leaves, extra: Mapping[str, Any]) -> Members:
+        self.check_extra(extra)
+        trees = {k: v for k, v in extra.items() if k in self.tensor_extra_names()}
+        return Members(
+            which=[0] * len(leaves.gs),
+            extra={k: v for k, v in extra.items() if k not in trees},
+            tensor_extra={k: leaves.lift(k, v) for k, v in trees.items()},
+            names=leaves.names,
+            tensors=leaves.tensors,
+        )
+
+    def is_per_tensor(self) -> bool:
+        return True
+
+    metrics: ClassVar[tuple[str, ...]] = ()
+    """The scalars of a step that an optimizer shows, such as a norm."""
+
+    comes_last: ClassVar[bool] = False
+    """It looks at the step about to be made, so nothing may change the update after it."""
+
+    changes_updates: ClassVar[bool] = True
+    """Whether updates come out otherwise than they went in."""
+
+    memory_per: ClassVar[Literal["clock", "tree"]] = "clock"
+    """Whether a parameter that joins late has a memory of its own, or shares that of the others."""
+
+    def params_needed_by(self) -> str | None:
+        """The name of the stage that cannot do without the parameters, if there is one."""
+        return None
+
+    def tensor_extra_names(self) -> frozenset[str]:
+        """The extra arguments that are trees like the parameters."""
+        return frozenset()
+
+    def check_names(self, params: Sequence[tuple[str | None, Tensor]]) -> None:
+        """Sees all parameters before the first is initialised; refuses what fits none of them."""
+
+    @abstractmethod
+    def init_slots(self, name: str | None, p: Tensor) -> Slots:
+        """What is remembered of the parameter `p`, whose name may not be known."""
+
+    def init_memory(self, like: Tensor) -> Memory:
+        """Scalars remembered from step to step, like the 0-d tensor `like`; none by default."""
+        del like
+        return ()
+
+    @abstractmethod
+    def open(self, buckets: Sequence[Bucket], members: Members) -> Node:
+        """The numbers of this step."""
+
+    @abstractmethod
+    def run(
+        self,
+        gs: list[Tensor],
+        slots: list[Slots],
+        ps: list[Tensor],
+        node: Node,
+        reduce: Reduce,
+    ) -> tuple[list[Tensor], list[Slots]]:
+        """Transforms a list of tensors. `reduce` is called where something is summed over all."""
+
+    def memory_after(self, node: Node) -> list[Memory]:
+        """The memory of every bucket after `run`."""
+        return node.memory
+
+    def eval_param(self, name: str | None, p: Tensor, slots: Slots) -> Tensor:
+        """The value of the parameter to evaluate the model with: itself, or an average."""
+        del name, slots
+        return p
+
+    def nodes(self, node: Node) -> list[tuple["PerTensor", Node]]:
+        """The stages that have run, each with its node, in order."""
+        return [(self, node)]
+
+    def counts(self, count: Any, memory: Memory) -> dict[tuple[str, ...], Any]:
+        """The updates that each stage has made, which its schedules see, by its path."""
+        del memory
+        return {(): count}
+
+    def slot_parts(self, slots: Slots, name: str | None, p: Tensor) -> list["Part"]:
+        """The slots of `p`, split by the stage that each part belongs to, in order."""
+        return [(self, slots)]
+
+    def memory_parts(self, memory: Memory, name: str | None, p: Tensor) -> list["Part"]:
+        """The memory that `p` depends on, split by the same stages in the same order."""
+        return [(self, memory)]
+
+
+def below(key: str, counts: Mapping[tuple[str, ...], Any]) -> dict[tuple[str, ...], Any]:
+    """The counts of a child, by their paths from the parent."""
+    return {(key, *path): count for path, count in counts.items()}
+
+
+Part = tuple[PerTensor, Any]
+"""A stage, and the named tuple that is its own; ``()`` if it has none."""
