@@ -11,6 +11,7 @@ from .._math import count
 from .._pass import Bucket, Members, Node, Reduce, Scalars
 from .._typing import Memory, Scalar, Slots
 from ..errors import HyperparameterError
+from ._around import Around
 from ._order import refuse_last
 
 
@@ -46,7 +47,7 @@ class agreement(TensorRule):
         return u * g < 0 if self.downhill else u * g > 0
 
 
-class cautious(PerTensor):
+class cautious(Around):
     """Leaves out the entries of the updates of `inner` whose sign is not that of the gradient.
 
         mask = 1 where u g > 0, else 0
@@ -93,35 +94,13 @@ class cautious(PerTensor):
         _check.positive(self, "floor", self.floor)
         refuse_last(self, self.inner)
 
-    def children(self) -> dict[str, GradientTransformation]:
-        return {"inner": self.inner}
-
     def with_children(self, children: Mapping[str, GradientTransformation]) -> "cautious":
         return self.replace(**children)
-
-    def extra_names(self) -> frozenset[str] | None:
-        return self.inner.extra_names()
 
     def sign(self) -> int | None:
         return self.inner.sign()
 
     # As one pass: what `inner` does, and then a rule for whose `p` the gradient stands.
-
-    @property
-    def _inner(self) -> PerTensor:
-        return self.inner  # type: ignore[return-value]  # as checked when made
-
-    def tensor_extra_names(self) -> frozenset[str]:
-        return self._inner.tensor_extra_names()
-
-    def params_needed_by(self) -> str | None:
-        return self._inner.params_needed_by()
-
-    def check_names(self, params: Sequence[tuple[str | None, Tensor]]) -> None:
-        self._inner.check_names(params)
-
-    def init_slots(self, name: str | None, p: Tensor) -> Slots:
-        return self._inner.init_slots(name, p)
 
     def init_memory(self, like: Tensor) -> Memory:
         return self._inner.init_memory(like)

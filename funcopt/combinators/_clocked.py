@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .._base import GradientTransformation, Part, PerTensor
+from .._base import Part, PerTensor
 from .._math import number
 from .._pass import Bucket, Members, Node, Reduce
 from .._typing import Memory, Slots
+from ._around import Around
 
 
 class Clock(NamedTuple):
@@ -19,29 +20,11 @@ class Clock(NamedTuple):
     inner: Memory
 
 
-class clocked(PerTensor):
+class clocked(Around):
     """Runs `inner` by a clock of its own, so that a combinator can leave it as it was."""
 
     steady = True
     inner: PerTensor
-
-    def children(self) -> dict[str, GradientTransformation]:
-        return {"inner": self.inner}
-
-    def extra_names(self) -> frozenset[str] | None:
-        return self.inner.extra_names()
-
-    def tensor_extra_names(self) -> frozenset[str]:
-        return self.inner.tensor_extra_names()
-
-    def params_needed_by(self) -> str | None:
-        return self.inner.params_needed_by()
-
-    def check_names(self, params: Sequence[tuple[str | None, Tensor]]) -> None:
-        self.inner.check_names(params)
-
-    def init_slots(self, name: str | None, p: Tensor) -> Slots:
-        return self.inner.init_slots(name, p)
 
     def init_memory(self, like: Tensor) -> Clock:
         return Clock(torch.zeros((), dtype=torch.int64), self.inner.init_memory(like))

@@ -1,0 +1,36 @@
+"""What combinators that always run their one inner transformation share."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from .._base import GradientTransformation, PerTensor
+from .._typing import Slots
+
+
+class Around(PerTensor):
+    """Asks of names, extra arguments and slots what `inner` asks; keeps no slots of its own."""
+
+    inner: GradientTransformation
+
+    @property
+    def _inner(self) -> PerTensor:
+        return self.inner  # type: ignore[return-value]  # as checked when made
+
+    def children(self) -> dict[str, GradientTransformation]:
+        return {"inner": self.inner}
+
+    def extra_names(self) -> frozenset[str] | None:
+        return self.inner.extra_names()
+
+    def tensor_extra_names(self) -> frozenset[str]:
+        return self._inner.tensor_extra_names()
+
+    def params_needed_by(self) -> str | None:
+        return self._inner.params_needed_by()
+
+    def check_names(self, params: Sequence[tuple[str | None, Tensor]]) -> None:
+        self._inner.check_names(params)
+
+    def init_slots(self, name: str | None, p: Tensor) -> Slots:
+        return self._inner.init_slots(name, p)
