@@ -182,12 +182,13 @@ class TensorRule(PerTensor):
         return slots
 
     def open(self, buckets: Sequence[Bucket], members: Members) -> Node:
-        rules = [bucket.tx.evaluated(bucket.count) for bucket in buckets]
-        rows = [
-            {**rule.numbers(), **rule.prepare(exact(bucket.step), bucket.memory)}
-            for rule, bucket in zip(rules, buckets, strict=True)
-        ]
-        node = Node(rules, rows, [bucket.memory for bucket in buckets], members)
+        rules, rows, memory = [], [], []
+        for tx, step, count, own in buckets:
+            rule = tx.evaluated(count)
+            rules.append(rule)
+            rows.append({**rule.numbers(), **rule.prepare(exact(step), own)})
+            memory.append(own)
+        node = Node(rules, rows, memory, members)
         if (self.concludes or self.required_extra) and not self.measures:
             node.conclude(None)
         return node

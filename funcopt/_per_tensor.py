@@ -102,14 +102,6 @@ class PerTensor(GradientTransformation):
             tensors=leaves.tensors,
         )
 
-    def _numbers(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.hyperparameters}
-
-    def _evaluated(self, count: Any) -> Self:
-        """A copy whose schedules have their values after `count` updates."""
-        values = {k: at(v, count) for k, v in self._numbers().items() if has_schedule(v)}
-        return unchecked(self, values) if values else self
-
     def is_per_tensor(self) -> bool:
         return True
 
@@ -119,10 +111,12 @@ class PerTensor(GradientTransformation):
 
     def evaluated(self, count: Any) -> Self:
         """A copy whose schedules have their values after `count` updates."""
-        numbers = self.numbers()
-        if not any(map(has_schedule, numbers.values())):
+        for name in self.hyperparameters:  # of which nearly always none is a schedule
+            if has_schedule(getattr(self, name)):
+                break
+        else:
             return self
-        values = {k: at(v, count) for k, v in numbers.items() if has_schedule(v)}
+        values = {k: at(v, count) for k, v in self.numbers().items() if has_schedule(v)}
         made: Self = unchecked(self, values)
         return made
 

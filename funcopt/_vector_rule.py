@@ -66,8 +66,8 @@ class VectorRule(PerTensor):
         return -1
 
     def open(self, buckets: Sequence[Bucket], members: Members) -> Node:
-        rules = [bucket.tx._evaluated(bucket.count) for bucket in buckets]
-        rows = [rule._numbers() for rule in rules]
+        rules = [bucket.tx.evaluated(bucket.count) for bucket in buckets]
+        rows = [rule.numbers() for rule in rules]
         return Node(rules, rows, [bucket.memory for bucket in buckets], members)
 
     def run(

@@ -1,5 +1,7 @@
 """The numbers in the state of many parameters: read and advanced all at once."""
 
+import array
+import ctypes
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,30 +10,52 @@ from torch import Tensor
 
 from .._math import number
 
+LETTERS = {torch.float32: "f", torch.float64: "d", torch.int64: "q"}
+
 
 class Column:
-    """One entry of the state of many parameters; as a vector, if it lies in memory as one."""
+    """One entry of the state of many parameters; as a vector, if it lies in memory as one.
+
+    A vector is read and counted up without torch, where one operation takes longer than all else
+    that a small step does to its clocks.
+    """
 
     def __init__(self, tensors: list[Tensor], rows: list[int]) -> None:
         self.tensors, self.rows = tensors, rows
         self._vector = _vector(tensors)
+        self._address = 0
         self._stand = self._read()
 
-    def _read(self) -> list[Any]:
-        if self._vector is not None:
-            return self._vector.tolist()
-        return [number_or_id(x) for x in self.tensors]
+    def _read(self) -> Any:
+        if self._vector is None:
+            return [number_or_id(x) for x in self.tensors]
+        if self._address != self._vector.data_ptr():  # moved, as by `share_memory_`
+            self._address = self._vector.data_ptr()
+            self._bytes = _bytes(self._vector)
+        return bytes(self._bytes)
 
     def stands(self) -> bool:
         """Whether nobody else has written here."""
-        return self._read() == self._stand
+        return bool(self._read() == self._stand)
+
+    def numbers(self) -> Sequence[Any]:
+        """The numbers, or, where they cannot be looked at, the tensors."""
+        if self._vector is None:
+            return list(map(number, self.tensors))
+        return array.array(LETTERS[self._vector.dtype], self._stand)
 
     def add_one(self) -> None:
-        if self._vector is not None:
-            self._vector.add_(1)
-        else:
+        if self._vector is None:
             torch._foreach_add_(self.tensors, 1)
-        self._stand = self._read()
+            self._stand = self._read()
+            return
+        letter, count, size = LETTERS[self._vector.dtype], len(self.rows), self._vector.itemsize
+        if self._stand == self._stand[:size] * count:  # all the same, as nearly always
+            first = array.array(letter, self._stand[:size])[0]
+            after = array.array(letter, (first + 1,)) * count
+        else:
+            after = array.array(letter, [x + 1 for x in self.numbers()])
+        self._stand = self._bytes[:] = after.tobytes()
 
     def fill(self, values: Sequence[Tensor]) -> None:
         first = values[0]
@@ -58,6 +82,8 @@ def _vector(tensors: Sequence[Tensor]) -> Tensor | None:
     first = tensors[0]
     if first.dim() or first.device.type != "cpu" or type(first) is not Tensor:
         return None
+    if first.dtype not in LETTERS:
+        return None
     storage, size = first.untyped_storage().data_ptr(), first.element_size()
     for i, x in enumerate(tensors):
         if x.dim() or x.dtype != first.dtype or x.device.type != "cpu":
@@ -67,6 +93,12 @@ def _vector(tensors: Sequence[Tensor]) -> Tensor | None:
         if x.untyped_storage().data_ptr() != storage:
             return None
     return first.as_strided((len(tensors),), (1,))
+
+
+def _bytes(vector: Tensor) -> memoryview:
+    """The memory of a vector, for as long as that is held."""
+    count = vector.numel() * vector.element_size()
+    return memoryview((ctypes.c_char * count).from_address(vector.data_ptr())).cast("B")
 
 
 def number_or_id(scalar: Tensor) -> Any:

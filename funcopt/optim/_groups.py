@@ -1,5 +1,6 @@
 """Parameter groups: the only truth for the numbers of an optimizer."""
 
+import operator
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from ..combinators import chain, hyperparams, partition, paths, walk, whole, wit
 from ..errors import HyperparameterError, StructureError
 from ._layout import TRAIN_MODE, UPDATES, clock_dtype
 from ._values import Values, as_scalar, evaluated, kind, same
+from ._watched import Watched
 
 Named = tuple[str | None, Tensor]
 """A parameter, and its name if it is known."""
@@ -24,9 +26,14 @@ class Made(NamedTuple):
     values: Values
     tx: PerTensor
     kind: tuple[Any, ...]  # what of the values decides which slots there are
+    seen: Values  # what stood in the group; schedules do not
+
+    def is_of(self, group: Mapping[str, Any]) -> bool:
+        """Whether the group still holds the very same values."""
+        return all(map(operator.is_, map(group.get, self.seen), self.seen.values()))
 
 
-class Grouped(torch.optim.Optimizer):
+class Grouped(Watched):
     """What an optimizer knows of its groups: the transformation that each of them makes."""
 
     tx: GradientTransformation
@@ -145,15 +152,21 @@ class Grouped(torch.optim.Optimizer):
     def _group(self, index: int) -> "Made":
         """The transformation of a group, made anew where a value has changed."""
         group, made = self.param_groups[index], self._made.get(index)
+        if made is not None and made.is_of(group):
+            return made
         first = next(named(group), None)
         keys = made.values if made is not None else self._defaults(first)
         values = {key: as_scalar(key, group[key]) for key in keys}
-        values.update(self._schedules[index])
-        if made is None or any(not same(values[key], made.values[key]) for key in values):
+        schedules = self._schedules[index]
+        values.update(schedules)
+        seen = {key: group[key] for key in values if key not in schedules}
+        if made is not None and all(same(values[key], made.values[key]) for key in values):
+            made = made._replace(seen=seen)
+        else:
             tx = self._make(values, first)
-            made = Made(values, tx, tuple(map(kind, values.values())))  # type: ignore[arg-type]
+            made = Made(values, tx, tuple(map(kind, values.values())), seen)  # type: ignore[arg-type]
             self._check_structure(index, made.tx)
-            self._made[index] = made
+        self._made[index] = made
         return made
 
     def _check_shown(self) -> None:

@@ -336,6 +336,7 @@ class Optimizer(Averaging):
             self.param_groups, self._schedules, self._shown, strict=True
         ):
             shown.update({key: group[key] for key in schedules})
+        found: dict[Tensor, dict[str, Any]] = {}
         for index, (mine, saved) in enumerate(
             zip(self.param_groups, loaded["param_groups"], strict=True)
         ):
@@ -343,7 +344,10 @@ class Optimizer(Averaging):
                 stored = loaded["state"].get(place)
                 if isinstance(stored, dict) and stored:
                     templates = self._templates(index, name, p)
-                    self.state[p].update(as_created(templates, stored, p, mine, clock_dtype()))
+                    found[p] = as_created(templates, stored, p, mine, clock_dtype())
+        self._pack([({}, new) for new in found.values()])
+        for p, new in found.items():
+            self.state[p].update(new)
 
 
 def _apart(value: Any) -> Any:

@@ -89,6 +89,10 @@ class Plan:
 
         self._others = _others(opt, self.active)
         self.remembers = any(one.layout.memory_at for one in self.active)
+        self._leaders: list[int] = []  # where the clock of each bucket stands in its column
+        if STEP in self._columns:
+            place = {i: k for k, i in enumerate(self._columns[STEP].rows)}
+            self._leaders = [place[self.which.index(k)] for k in range(len(self.buckets))]
         self._shared = {  # common memory, and a bucket that knows it
             one.layout.memory_at[key]: bucket
             for one, bucket in zip(self.active, self.which, strict=True)
@@ -131,11 +135,17 @@ class Plan:
     def rows(self, opt: Grouped, updates: Tensor | None) -> list[Bucket]:
         """The buckets of this step."""
         rows = []
-        for index, one in self.buckets:
-            now = number(one.step) + 1
-            count = now - 1 if updates is None else number(updates)
-            rows.append(Bucket(self._now(opt, index).tx, now, count, one.memory))
+        for (index, one), before in zip(self.buckets, self._steps(), strict=True):
+            count = before if updates is None else number(updates)
+            rows.append(Bucket(self._now(opt, index).tx, before + 1, count, one.memory))
         return rows
+
+    def _steps(self) -> list[Any]:
+        """The steps that each bucket has made."""
+        if not self.known:
+            return [number(one.step) for _, one in self.buckets]
+        numbers = self._columns[STEP].numbers()
+        return [numbers[k] for k in self._leaders]
 
     def _now(self, opt: Grouped, index: int) -> Made:
         """What the values of a group make in this step."""

@@ -184,6 +184,7 @@ class Stored(Grouped):
         So that a checkpoint from before the first step is complete, and no step has to be made for
         it. What exists already is kept.
         """
+        new: dict[Tensor, dict[str, Tensor]] = {}
         for index, group in enumerate(self.param_groups):
             made = self._group(index)
             for name, p in named(group):
@@ -193,4 +194,7 @@ class Stored(Grouped):
                     if (updates := self._updates()) is not None:
                         begun[UPDATES] = updates
                     old = self.state.get(p, {})
-                    self._write(p, {k: v for k, v in begun.items() if k not in old})
+                    new[p] = {k: v for k, v in begun.items() if k not in old}
+        self._pack([({}, begun) for begun in new.values()])
+        for p, begun in new.items():
+            self._write(p, begun)

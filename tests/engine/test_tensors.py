@@ -228,6 +228,52 @@ def test_a_group_of_equal_clocks_is_one_vector_and_saves_as_single_numbers():
     assert all(s["step"] == 2 for s in other.state.values())
 
 
+def _stepped(params, opt):
+    for p in params:
+        p.grad = torch.ones_like(p)
+    opt.step()
+
+
+def _storages(params, opt):
+    return {opt.state[p]["step"].untyped_storage().data_ptr() for p in params}
+
+
+def test_clocks_are_one_vector_after_loading_too():
+    params, others = ([torch.nn.Parameter(filled((3,))) for _ in range(4)] for _ in range(2))
+    opt, other = fo.optim.AdamW(params), fo.optim.AdamW(others)
+    _stepped(params, opt)
+    saved = opt.state_dict()
+    for one in saved["state"].values():
+        one["step"] = one["step"].clone()
+    other.load_state_dict(saved)
+    assert len(_storages(others, other)) == 1
+    _stepped(others, other)
+    _stepped(others, other)
+    assert [float(other.state[p]["step"]) for p in others] == [3.0] * 4
+
+
+def test_clocks_that_are_moved_are_found_again():
+    params = [torch.nn.Parameter(filled((3,))) for _ in range(4)]
+    opt = fo.optim.AdamW(params)
+    _stepped(params, opt)
+    _stepped(params, opt)
+    before = _storages(params, opt)
+    opt.state[params[0]]["step"].share_memory_()
+    assert _storages(params, opt) != before
+    _stepped(params, opt)
+    assert [float(opt.state[p]["step"]) for p in params] == [3.0] * 4
+
+
+def test_clocks_that_differ_count_on_each():
+    params = [torch.nn.Parameter(filled((3,))) for _ in range(4)]
+    opt = fo.optim.AdamW(params)
+    _stepped(params, opt)
+    opt.state[params[2]]["step"].fill_(7.0)
+    _stepped(params, opt)
+    _stepped(params, opt)
+    assert [float(opt.state[p]["step"]) for p in params] == [3.0, 3.0, 9.0, 3.0]
+
+
 def test_the_engine_is_part_of_no_checkpoint_and_of_every_copy():
     opt = fo.optim.AdamW([torch.nn.Parameter(filled((3,)))], engine="fused")
     assert "engine" not in opt.param_groups[0]
