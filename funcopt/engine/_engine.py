@@ -37,6 +37,7 @@ class Engine:
         self.name = "eager"  # which one has made the last step
         self._fused: Fused | None = None
         self._torch: TorchKernel | None = None
+        self._asked: tuple[Any, bool] = (None, False)  # whether it pays, for tensors of this form
         self._tried: Any = None
         self._given_up: Any = None
         self._reasons: set[str] = set()
@@ -70,7 +71,7 @@ class Engine:
             return None
 
     def _kernels(self, work: Work) -> Fused | None:
-        if self.how in ("eager", "torch") or (self.how == "auto" and not _pays(work)):
+        if self.how in ("eager", "torch") or (self.how == "auto" and not self._pays(work)):
             return None
         if work.evaluate is not None:
             self._give_up(work, Unsupported("the loss is evaluated within the step"))
@@ -86,14 +87,15 @@ class Engine:
             self._give_up(work, reason)
         return self._fused
 
+    def _pays(self, work: Work) -> bool:
+        if self._asked[0] is not work.form:
+            large = len(work.ps) >= TENSORS or sum(p.numel() for p in work.ps) >= ENTRIES
+            self._asked = (work.form, large and has_compiler())
+        return self._asked[1]
+
     def _give_up(self, work: Work, reason: Unsupported) -> None:
         """Makes all further steps of these tensors operation by operation."""
         self._fused, self._given_up = None, work.form
         if str(reason) not in self._reasons:
             self._reasons.add(str(reason))
             log.info("%s runs operation by operation: %s", type(work.tx).__name__, reason)
-
-
-def _pays(work: Work) -> bool:
-    large = len(work.ps) >= TENSORS or sum(p.numel() for p in work.ps) >= ENTRIES
-    return large and has_compiler()

@@ -70,8 +70,7 @@ class Fused:
             raise Unsupported(", ".join(self.layout.reasons) or "nothing to do")
         firsts = (cell.first for cell in self.layout.cells)
         self._chosen = sorted([*firsts, *self.layout.alone])
-        self._form = form(work.tx)
-        self._seen: PerTensor | None = work.tx
+        self._tx = work.tx  # the last one that it was asked about
         self._recordings: list[Recording] = []
         self._last: Any = None
         steady = all(is_steady(node) for _, node in walk(work.tx))
@@ -80,10 +79,10 @@ class Fused:
     def fits(self, work: Work) -> bool:
         if work.form is not self.layout.form:
             return False
-        if work.tx is not self._seen:
-            if not _same_form(form(work.tx), self._form):
+        if work.tx is not self._tx:
+            if not same_form(work.tx, self._tx):
                 return False
-            self._seen = work.tx
+            self._tx = work.tx
         return True
 
     def step(self, work: Work) -> Node:
@@ -358,22 +357,19 @@ def _is_narrow(x: Tensor, wide: torch.dtype) -> bool:
     return x.is_floating_point() and x.dtype is not wide
 
 
-Form = list[tuple[tuple[str, ...], type, dict[str, Any]]]
-
-
-def form(tx: PerTensor) -> Form:
-    """All of a transformation but its numbers: what decides what it does to a tensor."""
-    return [
-        (path, type(node), {k: v for k, v in vars(node).items() if k not in node.hyperparameters})
-        for path, node in walk(tx)
-    ]
-
-
-def _same_form(a: Form, b: Form) -> bool:
-    return len(a) == len(b) and all(
-        x[:2] == y[:2] and x[2].keys() == y[2].keys() and all(_same(x[2][k], y[2][k]) for k in x[2])
-        for x, y in zip(a, b, strict=True)
-    )
+def same_form(a: PerTensor, b: PerTensor) -> bool:
+    """Whether two transformations differ in numbers only: they do the same to a tensor."""
+    left, right = walk(a), walk(b)
+    if len(left) != len(right):
+        return False
+    for (path, x), (other, y) in zip(left, right, strict=True):
+        fields, others = vars(x), vars(y)
+        if type(x) is not type(y) or path != other or fields.keys() != others.keys():
+            return False
+        names = fields.keys() - x.hyperparameters
+        if not all(_same(fields[name], others[name]) for name in names):
+            return False
+    return True
 
 
 def _same(a: Any, b: Any) -> bool:

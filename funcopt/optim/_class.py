@@ -9,7 +9,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 import torch
 
 from .._base import GradientTransformation
-from ..combinators import partition, paths, walk, with_hyperparams
+from ..combinators import paths, with_hyperparams
 from ..errors import HyperparameterError
 from ._groups import per_tensor
 from ._layout import TRAIN_MODE
@@ -105,7 +105,7 @@ class _FromFunction(Optimizer):
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Adds a group; with a `partition`, one for every label that occurs in it."""
-        if self._splits() and isinstance(param_group, dict):
+        if self._labelled and isinstance(param_group, dict):
             elsewhere = self._elsewhere(self._defaults()).intersection(param_group)
             for key in sorted(elsewhere):
                 raise HyperparameterError(
@@ -114,14 +114,10 @@ class _FromFunction(Optimizer):
                 )
         super().add_param_group(param_group)
 
-    def _splits(self) -> bool:
-        """Whether labels become groups: then numbers have the names that they have in the chain."""
-        return any(isinstance(node, partition) for _, node in walk(self.tx))
-
     def _defaults(self, of: Any = None) -> Values:
         if "defaults" not in self.__dict__:  # which are about to be set: the arguments
             return {}
-        if not self._splits():
+        if not self._labelled:  # else numbers have the names that they have in the chain
             return {k: self.defaults[k] for k in self._argument_names if k in self.defaults}
         switches = {k: self.defaults[k] for k in self._switches}
         return {**switches, **super()._defaults(of)}
@@ -130,7 +126,7 @@ class _FromFunction(Optimizer):
         return super()._elsewhere(own) | set(self._argument_names) - set(own)
 
     def _make(self, values: Values, of: Any) -> GradientTransformation:
-        if not self._splits():
+        if not self._labelled:
             return self._made_of(values)
         arguments = {k: values.get(k, self.defaults[k]) for k in self._switches}
         tx = self._made_of({**{k: self.defaults[k] for k in self._argument_names}, **arguments})

@@ -128,7 +128,7 @@ def check_closure(opt: Grouped, extra: Mapping[str, Any], closure: Any) -> None:
             f"`{who}.step`: `value_fn` is made of the closure: call `step(closure)`. The pure form "
             "takes a function of the parameters."
         )
-    if not opt.tx.needs_closure:
+    if not opt._evaluates:
         return
     if closure is None:
         asking = [x for _, x in walk(opt.tx) if x.needs_closure and not isinstance(x, chain)]

@@ -1,5 +1,6 @@
 """Parameter groups: the only truth for the numbers of an optimizer."""
 
+import functools
 import operator
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -40,6 +41,16 @@ class Grouped(Watched):
     measure_group: Any = None
     _partial = False  # it may see some of the parameters only
     _complete = False  # after `__init__`
+
+    @functools.cached_property
+    def _labelled(self) -> bool:
+        """Whether labels become groups."""
+        return any(isinstance(node, partition) for _, node in walk(self.tx))
+
+    @functools.cached_property
+    def _evaluates(self) -> bool:
+        """Whether the loss is evaluated within a step."""
+        return self.tx.needs_closure
 
     def _set_up(self, params: Iterable[Any], tx: GradientTransformation, more: Values) -> None:
         self.tx = tx = per_tensor(tx)
@@ -108,7 +119,7 @@ class Grouped(Watched):
         params = group["params"]
         params = [params] if isinstance(params, Tensor) else list(params)
         group["params"] = params
-        if not any(isinstance(node, partition) for _, node in walk(self.tx)) or not params:
+        if not self._labelled or not params:
             return [group]
         parts: dict[str, dict[str, Any]] = {}
         for x in params:

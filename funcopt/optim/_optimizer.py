@@ -152,9 +152,10 @@ class Optimizer(Averaging):
         if not self.state and self._is_probe():
             return self.init_state()
         check_closure(self, extra, closure)
-        self._check_shown()
         self._check_measures()
         updates = self._updates()
+        if updates is not None:
+            self._check_shown()
         plan = self._planned()
         if plan is None:
             return None
@@ -179,7 +180,7 @@ class Optimizer(Averaging):
             plan.advance(memories, after)
         else:
             self._begin(plan, memories, after)
-        for index in range(len(self.param_groups)):
+        for index in range(len(self.param_groups)) if after is not None else ():
             self._show(index, after)
         self._last, self._last_groups = node, [index for index, _ in plan.buckets]
         return None

@@ -59,7 +59,7 @@ class Plan:
                 self.buckets.append((one.group, one))
             self.which.append(found[key])
         self.remembers = True  # something besides the slots
-        self.evaluates = opt.tx.needs_closure  # the loss, within the step
+        self.evaluates = opt._evaluates
         self.known = all(one.known for one in active)
         if self.known:
             self._remember(opt)

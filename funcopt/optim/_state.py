@@ -81,7 +81,9 @@ class Stored(Grouped):
             return {}
         memory = tx.init_memory(_leaves.like([first[1]]))
         tensors = _leaves.entries(memory)
-        for place, copies in (self._common() if tensors else {}).items():
+        if not tensors:  # no stage has a clock of its own
+            return {}
+        for place, copies in self._common().items():
             tensors[place] = copies[0]
         each = iter(tensors)
         counts = tx.counts(updates, _leaves.map_slots(lambda _: next(each), memory))

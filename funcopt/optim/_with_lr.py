@@ -14,8 +14,10 @@ def with_lr(tx: GradientTransformation) -> GradientTransformation:
     Where only some branches of a partition have one, the others get theirs, so that every group has
     an `lr` for schedulers to set.
     """
-    if "lr" in hyperparams(tx):
-        return _with_lr_inside(tx)
+    nodes = [node for _, node in walk(tx)]
+    if any("lr" in node.hyperparameters and node.lr is not None for node in nodes):  # type: ignore[attr-defined]
+        branches = any(isinstance(node, partition) for node in nodes)
+        return _with_lr_inside(tx) if branches else tx
     stages = list(tx.stages) if isinstance(tx, chain) else [tx]
     last = len(stages)
     while last and all(_comes_last(rule) for rule in _rules(stages[last - 1])):
