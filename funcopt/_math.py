@@ -99,18 +99,12 @@ def mix(old: Tensor, new: Tensor, weight: Any) -> Tensor:
 
 
 def bias_correction(decay: Any, step: Any) -> Any:
-    """The total weight of an average begun at zero, ``1 - decay ** step``.
+    """The total weight of an average begun at zero, ``1 - decay ** step``, in float64.
 
-    For tensors as ``-expm1(step * log(decay))`` in float64: the textbook form cancels near 1, and
-    in float32 is off by 1e-5 for 0.999. The derivative at ``decay == 0`` is that of the power.
+    One formula for numbers and tensors: where training is unstable, even a better rounding of
+    either would be seen in a sweep. It cancels near 1, and for 0.999 loses two digits of sixteen.
     """
-    if not isinstance(decay, Tensor) and not isinstance(step, Tensor):
-        return 1 - decay**step
-    decay, step = double(decay), double(step)
-    at_zero = decay == 0
-    log = torch.where(at_zero, torch.ones_like(decay), decay).log()
-    power = torch.where(step == 1, decay, torch.zeros_like(decay))  # of a decay of zero
-    return torch.where(at_zero, 1 - power, -torch.expm1(step * log))
+    return 1 - (double(decay) if isinstance(step, Tensor) else exact(decay)) ** step
 
 
 def double(x: Any) -> Tensor:

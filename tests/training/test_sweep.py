@@ -1,5 +1,6 @@
 """Many trainings at once, against the same trainings one by one."""
 
+import copy
 import warnings
 
 import pytest
@@ -31,7 +32,12 @@ def alone(setting, tx=None, params=None, batches=None):
 
 
 def test_sixty_four_learning_rates_of_the_digits():
-    """The issue's own: 200 steps of Adam, batches of 32, a network of 64-32-10, in float64."""
+    """The issue's own: 200 steps of Adam, batches of 32, a network of 64-32-10, in float64.
+
+    Where training is unstable, roundings grow. How much is measured: how far does a run end from
+    itself if all parameters start one rounding higher or lower? Sixty end within 1e-10, and are
+    held to 1e-9. The others, of rates from 0.4 to 0.8, are held to ten times what was measured.
+    """
     pixels, labels = load_digits(return_X_y=True)
     x, y = torch.tensor(pixels / 16), torch.tensor(labels)
     torch.manual_seed(0)
@@ -46,14 +52,40 @@ def test_sixty_four_learning_rates_of_the_digits():
         return cross_entropy(functional_call(model, params, (batch[0],)), batch[1])
 
     rates = torch.logspace(-4, 0, 64, dtype=torch.float64)
-    result = fo.sweep(loss, fo.adam(), {"lr": rates}, params, batches, progress=False)
+
+    def swept_from(params):
+        return fo.sweep(loss, fo.adam(), {"lr": rates}, params, batches, progress=False)
+
+    def of_torch(rate):
+        trained = copy.deepcopy(model)
+        opt = torch.optim.Adam(trained.parameters(), lr=rate)
+        for inputs, labels in batches:
+            opt.zero_grad()
+            cross_entropy(trained(inputs), labels).backward()
+            opt.step()
+        return fo.split_module(trained).params
+
+    result = swept_from(params)
+    nudged = [
+        swept_from({k: p.nextafter(p + sign) for k, p in params.items()}) for sign in (1.0, -1.0)
+    ]
     assert result.losses.shape == (64, 200)
-    for i in range(0, 64, 9):  # four others amplify rounding: docs/sweeps.md
-        tx = fo.adam(rates[i].item())
-        now, losses = common.trained(tx, fo.Training.start(tx, params), batches, loss)
-        assert common.close(result.run(i).params, now.params)
-        assert common.close(result.losses[i], losses)
+    calm = 0
+    for i, rate in enumerate(rates.tolist()):
+        tx, mine = fo.adam(rate), result.run(i).params
+        sensitivity = max(apart(mine, other.run(i).params) for other in nudged)
+        calm += sensitivity < 1e-10
+        allowed = 1e-9 if sensitivity < 1e-10 else 10 * sensitivity
+        now, _ = common.trained(tx, fo.Training.start(tx, params), batches, loss)
+        assert apart(mine, now.params) < allowed
+        assert apart(mine, of_torch(rate)) < allowed
+    assert calm >= 56
     assert 1e-3 < result.settings[result.best()]["lr"] < 0.1
+
+
+def apart(a, b):
+    """The largest difference of an entry."""
+    return max((x - y).abs().max().item() for x, y in zip(a.values(), b.values(), strict=True))
 
 
 @pytest.mark.parametrize("name", common.every_transformation())
