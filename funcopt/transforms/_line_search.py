@@ -188,7 +188,7 @@ class strong_wolfe(LineSearch):
 
     def begin(self, start: Point, t: Tensor) -> Search:
         no = torch.zeros_like(t, dtype=torch.bool)
-        return _begin(start, t, Bracket(start, start, no, no.clone()))
+        return _begin(start, t, Bracket(start, start, no, no))
 
     def advance(self, search: Search, new: Point, limit: Any, size: Tensor) -> Search:
         start = search.start
@@ -269,6 +269,6 @@ def _cubic(p: Point, q: Point, least: Tensor, most: Tensor) -> Tensor:
 
 
 def _ratio(a: Tensor, b: Tensor) -> Tensor:
-    """``a / b``, with a derivative where `b` is 0: there is no number then."""
+    """``a / b``, with a derivative where `b` is 0."""
     none = b == 0
-    return torch.where(none, torch.nan, a / torch.where(none, 1.0, b))
+    return torch.where(none, a.sign() * torch.inf, a / torch.where(none, 1.0, b))
