@@ -78,6 +78,7 @@ def is_pure(tx: GradientTransformation, params: Params, **extra: Any) -> None:
     """`init` and `update` change nothing, and no memory appears in two roles."""
     state = tx.init(params)
     _apart(tx, "the state that `init` made", state, "the parameters", params)
+    _distinct(tx, "the state that `init` made", state)
     for t in range(3):
         grads = gradients(params, t, tx=tx, **extra)
         given = (grads, state, params)
@@ -91,6 +92,8 @@ def is_pure(tx: GradientTransformation, params: Params, **extra: Any) -> None:
         _apart(tx, "the updates", updates, "the parameters", params)
         _apart(tx, "the updates", updates, "the old state", state)
         _apart(tx, "the updates", updates, "the new state", new)
+        _distinct(tx, "the new state", new)
+        _distinct(tx, "the updates", updates)
         state = new
 
 
@@ -445,3 +448,8 @@ def _apart(tx: GradientTransformation, one: str, a: State, other: str, b: State)
     memory = {x.untyped_storage().data_ptr() for x in tree.leaves(b) if x.numel()}
     shared = [x for x in tree.leaves(a) if x.numel() and x.untyped_storage().data_ptr() in memory]
     _require(tx, not shared, f"lets {one} share memory with {other}")
+
+
+def _distinct(tx: GradientTransformation, what: str, values: Any) -> None:
+    memory = [x.untyped_storage().data_ptr() for x in tree.leaves(values) if x.numel()]
+    _require(tx, len(set(memory)) == len(memory), f"lets two tensors of {what} share memory")

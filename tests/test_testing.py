@@ -65,6 +65,22 @@ class keeping_the_parameter(TensorRule):
         return g * 1, slots
 
 
+class Two(NamedTuple):
+    first: torch.Tensor
+    second: torch.Tensor
+
+
+class sharing_a_slot(TensorRule):
+    elementwise = True
+
+    def init_tensor(self, p):
+        zeros = torch.zeros_like(p)
+        return Two(zeros, zeros)
+
+    def update_tensor(self, g, slots, p, s):
+        return g * 1, Two(slots.first + g, slots.second - g)
+
+
 class losing_a_slot(TensorRule):
     elementwise = True
 
@@ -194,6 +210,7 @@ BROKEN = [
     (mutating(), testing.is_pure, "changes its arguments"),
     (keeping_the_gradient(), testing.is_pure, "the new state share memory with the gradients"),
     (keeping_the_parameter(), testing.is_pure, "share memory with the parameters"),
+    (sharing_a_slot(), testing.is_pure, "two tensors of the state that `init` made share memory"),
     (losing_a_slot(), testing.keeps_form, "changed in form"),
     (reading_self(), testing.reads_numbers_from_s, "use `s`"),
     (using_p_unasked(), testing.asks_for_params, "needs_params = True"),
