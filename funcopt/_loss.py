@@ -122,7 +122,7 @@ class PureLoss(Loss):
             return tuple(_gradient(self._of_tensors, ps)[1])
 
         # Backwards twice: the Hessian is symmetric. Forward mode would cost less memory, but lacks
-        # formulas, such as that of attention, and loses digits where a loss mixes dtypes.
+        # formulas that this has, such as that of `huber_loss` and of an own `autograd.Function`.
         times = torch.func.vjp(slope, *self.ps)[1]
         return lambda vs: list(times(tuple(vs)))
 

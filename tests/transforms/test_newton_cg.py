@@ -112,6 +112,27 @@ def test_a_tree_is_one_long_vector():
     assert gap(joined(tree), flat) <= 1e-10
 
 
+def test_mixed_dtypes_are_blocks_of_one_vector():
+    start = {"narrow": far(6)[:3].float(), "wide": far(6)[3:]}
+
+    def loss(params):
+        return rosenbrock(torch.cat([params["narrow"].double(), params["wide"]]))
+
+    params, _ = purely(fo.newton_cg(max_cg_iter=50), start, 80, loss)
+    assert params["narrow"].dtype == torch.float32
+    assert loss(params) < 1e-12
+
+
+def test_backwards_twice_is_all_that_a_loss_needs():
+    """Forward mode has no formula for this one."""
+
+    def loss(x):
+        return torch.nn.functional.huber_loss(x, torch.ones_like(x), delta=10.0)
+
+    x, _ = purely(fo.newton_cg(**EXACT), far(4), 1, loss)
+    torch.testing.assert_close(x, torch.ones_like(x), rtol=0.0, atol=1e-12)
+
+
 def test_the_optimizer_does_the_same_by_a_closure_that_keeps_the_graph():
     tx = fo.newton_cg(max_cg_iter=8)
     mine, opt = wrapped(lambda ps: fo.Optimizer(ps, tx), network(), 6, create_graph=True)
