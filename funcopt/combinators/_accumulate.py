@@ -13,6 +13,7 @@ from .._pass import Bucket, Members, Node, Reduce
 from .._select import select
 from .._typing import Memory, Slots
 from ..errors import HyperparameterError
+from ._inner import check_inner
 from ._wrapper import Wrapper
 
 
@@ -50,7 +51,7 @@ class accumulate(Wrapper):
 
     Raises:
         HyperparameterError: If `steps` is not a positive whole number, or `inner` evaluates the
-            loss itself.
+            loss itself, or sees whole trees or single examples.
     """
 
     inner: GradientTransformation
@@ -59,7 +60,7 @@ class accumulate(Wrapper):
     memory_per = "tree"
 
     def __post_init__(self) -> None:
-        self.check_inner()
+        check_inner(self, self.inner)
         _check.whole(self, "steps", self.steps, least=1)
         if self.inner.needs_closure:
             raise HyperparameterError(

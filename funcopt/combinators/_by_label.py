@@ -9,7 +9,7 @@ from torch import Tensor
 from .._base import GradientTransformation, Part, PerTensor, below
 from .._pass import Bucket, Members, Node, Reduce
 from .._typing import Memory, Slots
-from ..errors import HyperparameterError
+from ._inner import check_inner
 from ._labels import Choice
 from ._order import changes_updates, comes_last
 
@@ -49,13 +49,9 @@ class ByLabel(PerTensor):
         return any(map(changes_updates, self._each()))
 
     def check_branches(self) -> None:
-        """Refuses a branch that sees whole trees."""
+        """Refuses a branch that cannot be one."""
         for label, tx in self.branches().items():
-            if not isinstance(tx, GradientTransformation) or not tx.is_per_tensor():
-                raise HyperparameterError(
-                    f"`{type(self).__name__}`: {label!r} must be a transformation that works "
-                    f"tensor by tensor, got {tx!r}."
-                )
+            check_inner(self, tx, repr(label))
 
     def extra_names(self) -> frozenset[str] | None:
         return frozenset().union(*(tx.extra_names() or () for tx in self._each()))

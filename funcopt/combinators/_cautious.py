@@ -12,6 +12,7 @@ from .._pass import Bucket, Members, Node, Reduce, Scalars
 from .._typing import Memory, Scalar, Slots
 from ..errors import HyperparameterError
 from ._around import Around
+from ._inner import check_inner
 from ._order import refuse_last
 
 
@@ -67,7 +68,8 @@ class cautious(Around):
 
     Raises:
         HyperparameterError: If `floor` is not positive; if it is not known whether the updates of
-            `inner` point uphill or downhill; if `inner` has a stage that has to come last.
+            `inner` point uphill or downhill; if `inner` sees whole trees or single
+            examples, or has a stage that has to come last.
 
     References:
         Liang et al., "Cautious Optimizers: Improving Training with One Line of Code", 2024.
@@ -80,11 +82,7 @@ class cautious(Around):
     steady = True
 
     def __post_init__(self) -> None:
-        if not isinstance(self.inner, GradientTransformation) or not self.inner.is_per_tensor():
-            raise HyperparameterError(
-                "`cautious`: `inner` must be a transformation that works tensor by tensor, got "
-                f"{self.inner!r}."
-            )
+        check_inner(self, self.inner)
         if self.inner.sign() is None:
             raise HyperparameterError(
                 "`cautious`: it must be known whether updates point uphill or downhill, and of "

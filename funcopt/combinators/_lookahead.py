@@ -12,6 +12,7 @@ from .._math import number
 from .._pass import Bucket, Members, Node, Reduce
 from .._select import select
 from .._typing import Memory, Scalar, Slots
+from ._inner import check_inner
 from ._order import refuse_last
 from ._wrapper import Wrapper
 
@@ -55,8 +56,8 @@ class lookahead(Wrapper):
         slot_dtype: Storage dtype of the slow parameters, else that of the parameter.
 
     Raises:
-        HyperparameterError: If a number is out of range; if `inner` sees whole trees, or has a
-            stage that has to come last.
+        HyperparameterError: If a number is out of range; if `inner` sees whole trees or single
+            examples, or has a stage that has to come last.
         MissingParamsError: If `update` is not given the parameters.
 
     References:
@@ -74,7 +75,7 @@ class lookahead(Wrapper):
     averages = True
 
     def __post_init__(self) -> None:
-        self.check_inner()
+        check_inner(self, self.inner)
         _check.whole(self, "sync_period", self.sync_period, least=1)
         _check.fraction(self, "slow_step_size", self.slow_step_size)
         refuse_last(self, self.inner)

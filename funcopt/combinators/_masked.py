@@ -29,7 +29,7 @@ class masked(ByLabel):
 
     Raises:
         LabelError: If a pattern fits no parameter, or nothing says whether one is of the mask.
-        HyperparameterError: If `inner` sees whole trees.
+        HyperparameterError: If `inner` sees whole trees, or single examples.
     """
 
     inner: GradientTransformation

@@ -31,7 +31,7 @@ class partition(ByLabel):
     Raises:
         LabelError: If a parameter has no label, a label no transformation, or a pattern fits
             nothing; if a label is no string.
-        HyperparameterError: If one of the transformations sees whole trees.
+        HyperparameterError: If one of the transformations sees whole trees, or single examples.
     """
 
     transforms: Mapping[str, GradientTransformation]

@@ -12,6 +12,7 @@ from .._math import sqrt
 from .._pass import Bucket, Members, Node, Reduce, Scalars
 from .._typing import Memory, Scalar, Slots
 from ..errors import HyperparameterError
+from ._inner import check_inner
 from ._labels import Choice, Labels, choice_of_mask
 from ._wrapper import Wrapper
 
@@ -55,7 +56,8 @@ class sam(Wrapper):
         eps: What is added to the norm, so that it can be divided by.
 
     Raises:
-        HyperparameterError: If a number is negative, or `inner` evaluates the loss itself.
+        HyperparameterError: If a number is negative; if `inner` evaluates the loss itself,
+            or sees whole trees or single examples.
         LabelError: If a pattern of `adaptive` fits no parameter.
 
     References:
@@ -74,7 +76,7 @@ class sam(Wrapper):
     comes_first = True
 
     def __post_init__(self) -> None:
-        self.check_inner()
+        check_inner(self, self.inner)
         if self.inner.needs_closure:
             raise HyperparameterError(
                 f"`sam`: `inner` must not evaluate the loss itself, for its gradients are those of "

@@ -13,6 +13,7 @@ from .._pass import Bucket, Members, Node, Reduce, Scalars
 from .._select import select
 from .._typing import Memory, Scalar, Slots
 from ..errors import HyperparameterError
+from ._inner import check_inner
 from ._wrapper import Wrapper
 
 
@@ -129,7 +130,8 @@ class skip_if(Wrapper):
             `not_finite` and `norm_outlier`.
 
     Raises:
-        HyperparameterError: If `inner` sees whole trees, or `when` is no such rule.
+        HyperparameterError: If `inner` sees whole trees or single examples, or `when` is no such
+            rule.
     """
 
     inner: GradientTransformation
@@ -138,7 +140,7 @@ class skip_if(Wrapper):
     metrics = ("skipped",)
 
     def __post_init__(self) -> None:
-        self.check_inner()
+        check_inner(self, self.inner)
         if not isinstance(self.when, TensorRule) or self.when.memory_per != "tree":
             raise HyperparameterError(
                 "`skip_if`: `when` must be a condition such as `not_finite()`, a `TensorRule` with "

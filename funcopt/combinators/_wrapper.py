@@ -8,7 +8,6 @@ from torch import Tensor
 from .._base import GradientTransformation, Part, PerTensor, below
 from .._math import number
 from .._pass import Bucket, Members, Node
-from ..errors import HyperparameterError
 from ._clocked import clocked
 from ._order import comes_last
 
@@ -22,14 +21,6 @@ class Wrapper(PerTensor):
     """
 
     inner: GradientTransformation
-
-    def check_inner(self) -> None:
-        """Refuses an inner transformation that sees whole trees."""
-        if not isinstance(self.inner, GradientTransformation) or not self.inner.is_per_tensor():
-            raise HyperparameterError(
-                f"`{type(self).__name__}`: `inner` must be a transformation that works tensor by "
-                f"tensor, got {self.inner!r}."
-            )
 
     @property
     def comes_last(self) -> bool:  # type: ignore[override]

@@ -165,6 +165,23 @@ def test_a_run_that_is_saved_and_loaded_goes_on_to_the_bit():
     assert same_bits(values(params), values(again))
 
 
+@pytest.mark.parametrize(
+    "around",
+    [
+        fo.sam,
+        fo.skip_if,
+        fo.lookahead,
+        fo.cautious,
+        lambda tx: fo.accumulate(tx, 2),
+        lambda tx: fo.masked(tx, True),
+        lambda tx: fo.partition({"all": tx}, "all"),
+    ],
+)
+def test_no_combinator_has_examples_for_what_is_inside(around):
+    with pytest.raises(fo.errors.HyperparameterError, match="`dp_aggregate` takes one gradient"):
+        around(fo.chain(fo.dp_aggregate(1.0, 0.5)))
+
+
 def test_groups_are_clipped_together():
     params = {k: torch.nn.Parameter(p.clone()) for k, p in PARAMS.items()}
     opt = fo.Optimizer([{"params": [(k, p)]} for k, p in params.items()], DP)
@@ -229,10 +246,18 @@ MISTAKES = {
         r"`chain` takes one gradient for each example: that of `b` must have the shape "
         r"\(examples, 2\), got \(2,\)",
     ),
-    "inside of another combinator": (
-        updating(fo.masked(fo.dp_aggregate(1.0, 0.0), True), PARAMS),
-        fo.errors.StructureError,
-        "It has to be the first stage of a chain",
+    "inside of a combinator": (
+        lambda: fo.skip_if(fo.dpsgd(0.1, 1.0, 0.5)),
+        fo.errors.HyperparameterError,
+        "^`skip_if`: `dp_aggregate` takes one gradient for each example, and inside of `skip_if` "
+        r"there is one for all of them. Put `dp_aggregate` in front, `chain\(dp_aggregate\(...\), "
+        r"skip_if\(...\)\)`.$",
+    ),
+    "inside of what makes its gradients itself": (
+        lambda: fo.sam(fo.dpsgd(0.1, 1.0, 0.5)),
+        fo.errors.HyperparameterError,
+        "^`sam`: `dp_aggregate` takes one gradient for each example, and inside of `sam` there is "
+        "one for all of them. `sam` makes its gradients itself, so the two do not go together.$",
     ),
     "not first": (
         lambda: fo.chain(fo.clip_by_global_norm(1.0), fo.dp_aggregate(1.0, 0.0)),

@@ -1,0 +1,26 @@
+"""What may stand inside of a combinator."""
+
+from typing import Any
+
+from .._base import GradientTransformation
+from ..errors import HyperparameterError
+from ._hyperparams import walk
+
+
+def check_inner(owner: GradientTransformation, inner: Any, what: str = "`inner`") -> None:
+    """Refuses what sees whole trees, and what takes gradients that `owner` does not have."""
+    who = type(owner).__name__
+    if not isinstance(inner, GradientTransformation) or not inner.is_per_tensor():
+        raise HyperparameterError(
+            f"`{who}`: {what} must be a transformation that works tensor by tensor, got {inner!r}."
+        )
+    if not inner.takes_examples():
+        return
+    taking = [type(x).__name__ for _, x in walk(inner) if x.takes_examples()][-1]
+    way_out = f"Put `{taking}` in front, `chain({taking}(...), {who}(...))`."
+    if owner.comes_first:
+        way_out = f"`{who}` makes its gradients itself, so the two do not go together."
+    raise HyperparameterError(
+        f"`{who}`: `{taking}` takes one gradient for each example, and inside of `{who}` there is "
+        f"one for all of them. {way_out}"
+    )
