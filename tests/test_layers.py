@@ -22,7 +22,7 @@ LAYERS = (
     ("schedules", "transforms"),
     ("combinators",),
     ("aliases", "engine"),
-    ("optim", "training", "testing", "_poison", "_trial"),
+    ("optim", "training", "testing"),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 

@@ -5,7 +5,8 @@ import inspect
 import torch
 
 import funcopt as fo
-from funcopt import aliases, testing
+from funcopt import aliases
+from funcopt.testing._facts import numbers_of
 
 ALIASES = {
     name: make
@@ -65,7 +66,7 @@ def every_transformation():
 
 def numbers(tx):
     """The hyperparameters that are numbers, or tuples of them."""
-    return testing._numeric(tx)
+    return numbers_of(tx)
 
 
 def params(seed=0):

@@ -5,7 +5,7 @@ import torch
 from torch.func import vmap
 
 import funcopt as fo
-from funcopt import testing
+from funcopt.testing._facts import scaled
 
 from . import common
 
@@ -15,7 +15,7 @@ FACTORS = (1.0, 0.95, 0.9)
 
 def values_of(tx):
     """All hyperparameters, three of each."""
-    return {k: testing._scaled(v, FACTORS) for k, v in common.numbers(tx).items()}
+    return {k: scaled(v, FACTORS) for k, v in common.numbers(tx).items()}
 
 
 def alone(values, i):

@@ -4,10 +4,10 @@ from typing import Any
 
 import torch
 
-from . import tree
-from ._base import GradientTransformation
-from ._loss import value_and_grad
-from ._typing import Params, Updates
+from .. import tree
+from .._base import GradientTransformation
+from .._loss import value_and_grad
+from .._typing import Params, Updates
 
 
 def gradients(

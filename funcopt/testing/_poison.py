@@ -5,10 +5,10 @@ from typing import Any
 
 from torch import Tensor
 
-from ._base import PerTensor
-from ._pass import Bucket, Members, Node, Reduce
-from ._record import unchecked
-from ._typing import Memory, Slots
+from .._base import PerTensor
+from .._pass import Bucket, Members, Node, Reduce
+from .._record import unchecked
+from .._typing import Memory, Slots
 
 
 class Read(Exception):

@@ -1,0 +1,64 @@
+"""It reads what it may read, and asks for what it needs."""
+
+from typing import Any
+
+from .._base import GradientTransformation, PerTensor
+from .._typing import Params
+from ..errors import ExtraArgumentError, MissingParamsError
+from ._assert import close
+from ._facts import chooses
+from ._poison import Poisoned, Read
+from ._trial import gradients, train
+
+__tracebackhide__ = True  # pytest shows the caller's line
+
+
+def reads_numbers_from_s(tx: GradientTransformation, params: Params, **extra: Any) -> None:
+    """`update_tensor` and `measure_tensor` work on a copy whose hyperparameters cannot be read."""
+    if not isinstance(tx, PerTensor) or not tx.is_per_tensor():
+        return
+    try:
+        got = train(Poisoned(tx), params, 2, **extra)
+    except Read as error:
+        raise AssertionError(f"{tx!r} reads a hyperparameter of `self` {error}: use `s`.") from None
+    close(tx, "updates with poisoned fields", got, train(tx, params, 2, **extra), 0.0)
+
+
+def asks_for_params(tx: GradientTransformation, params: Params, **extra: Any) -> None:
+    """Without the parameters, it works or says which stage needs them."""
+    try:
+        tx.update(gradients(params, 0, tx=tx, **extra), tx.init(params), **extra)
+    except MissingParamsError:
+        pass
+    except Exception as error:
+        raise AssertionError(
+            f"{tx!r} fails without parameters ({error!r}): set `needs_params = True`."
+        ) from None
+
+
+def asks_for_the_loss(tx: GradientTransformation, params: Params, **extra: Any) -> None:
+    """If it evaluates the loss itself, it says so where it is not told how."""
+    if not tx.needs_closure or chooses(tx):
+        return
+    try:
+        tx.update(gradients(params, 0, **extra), tx.init(params), params)
+    except ExtraArgumentError:
+        return
+    raise AssertionError(f"{tx!r} asks for `value_fn`, but works without it.")
+
+
+def refuses_unknown_extra(tx: GradientTransformation, params: Params, **extra: Any) -> None:
+    """An extra argument that no stage knows is an error."""
+    if tx.extra_names() is None:
+        return
+    try:
+        tx.update(
+            gradients(params, 0, tx=tx, **extra),
+            tx.init(params),
+            params,
+            nobody_knows_this=0,
+            **extra,
+        )
+    except ExtraArgumentError:
+        return
+    raise AssertionError(f"{tx!r} takes an extra argument that nobody knows.")

@@ -1,0 +1,51 @@
+"""What laws assert."""
+
+from typing import Any
+
+import torch
+
+from .. import tree
+from .._base import GradientTransformation
+from .._typing import State
+
+__tracebackhide__ = True  # pytest shows the caller's line
+
+
+def require(tx: GradientTransformation, holds: bool, what: str) -> None:
+    """Says what is wrong with `tx`, unless it holds."""
+    if not holds:
+        raise AssertionError(f"{tx!r} {what}.")
+
+
+def describe(values: Any) -> list[tuple[str, torch.Size, torch.dtype]]:
+    """The path, shape and dtype of every leaf."""
+    leaves = zip(tree.names(values), tree.flatten(values)[0], strict=True)
+    return [(name, x.shape, x.dtype) for name, x in leaves]
+
+
+def same_form(tx: GradientTransformation, what: str, got: Any, expected: Any) -> None:
+    """Two descriptions are the same."""
+    different = [f"{a} instead of {b}" for a, b in zip(got, expected, strict=False) if a != b]
+    if different or len(got) != len(expected):
+        raise AssertionError(f"{tx!r}: {what} changed in form: {different or (got, expected)}.")
+
+
+def close(tx: GradientTransformation, what: str, got: Any, expected: Any, tol: float) -> None:
+    """Two trees have the same form, and the same values, up to `tol`."""
+    same_form(tx, what, describe(got), describe(expected))
+    for name, a, b in zip(tree.names(got), tree.leaves(got), tree.leaves(expected), strict=True):
+        if not torch.allclose(a, b, rtol=tol, atol=tol, equal_nan=True):
+            raise AssertionError(f"{tx!r}: {what} differ at `{name}`: {a} instead of {b}.")
+
+
+def apart(tx: GradientTransformation, one: str, a: State, other: str, b: State) -> None:
+    """Two trees share no memory."""
+    memory = {x.untyped_storage().data_ptr() for x in tree.leaves(b) if x.numel()}
+    shared = [x for x in tree.leaves(a) if x.numel() and x.untyped_storage().data_ptr() in memory]
+    require(tx, not shared, f"lets {one} share memory with {other}")
+
+
+def distinct(tx: GradientTransformation, what: str, values: Any) -> None:
+    """No two tensors of a tree share memory."""
+    memory = [x.untyped_storage().data_ptr() for x in tree.leaves(values) if x.numel()]
+    require(tx, len(set(memory)) == len(memory), f"lets two tensors of {what} share memory")

@@ -1,0 +1,76 @@
+"""All laws, and the check that runs them."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .._base import GradientTransformation
+from .._typing import Params
+from ._arguments import (
+    asks_for_params,
+    asks_for_the_loss,
+    reads_numbers_from_s,
+    refuses_unknown_extra,
+)
+from ._derivatives import differentiates, has_finite_derivatives_at_zero
+from ._execution import compiles_to_the_same, vmaps, works_in_place
+from ._purity import is_pure, keeps_form
+from ._tensors import (
+    is_elementwise_if_it_says_so,
+    leaves_out_what_has_no_gradient,
+    takes_complex_as_two_reals,
+    treats_tensors_apart,
+)
+from ._values import is_a_value, saves_and_loads
+
+__tracebackhide__ = True  # pytest shows the caller's line
+
+
+LAWS: Sequence[Callable[..., None]] = (
+    is_a_value,
+    is_pure,
+    keeps_form,
+    leaves_out_what_has_no_gradient,
+    treats_tensors_apart,
+    reads_numbers_from_s,
+    asks_for_params,
+    asks_for_the_loss,
+    refuses_unknown_extra,
+    saves_and_loads,
+    takes_complex_as_two_reals,
+    is_elementwise_if_it_says_so,
+    works_in_place,
+    vmaps,
+)
+LAWS_OF_DERIVATIVES: Sequence[Callable[..., None]] = (
+    differentiates,
+    has_finite_derivatives_at_zero,
+)
+
+
+def check_transformation(
+    tx: GradientTransformation,
+    params: Params,
+    *,
+    differentiable: bool = True,
+    compiled: bool = True,
+    **extra: Any,
+) -> None:
+    """Asserts what every transformation promises, on `params` of your choice.
+
+    Args:
+        tx: The transformation to check.
+        params: A tree of floating-point tensors, small: derivatives are taken by every entry.
+        differentiable: Whether derivatives are checked; not where values are rounded on purpose.
+        compiled: Whether `torch.compile` is checked; it takes a second.
+        **extra: Extra arguments that `update` needs; gradients are those of `value_fn`, if given.
+
+    Raises:
+        AssertionError: Naming the law that does not hold.
+    """
+    for law in LAWS:
+        law(tx, params, **extra)
+    if differentiable:
+        for law in LAWS_OF_DERIVATIVES:
+            law(tx, params, **extra)
+    if compiled:
+        compiles_to_the_same(tx, params, **extra)
