@@ -12,8 +12,13 @@ Factors = tuple[Any, ...]
 """For every dimension of size n a matrix of shape (n, n), or ``()`` where it has none."""
 
 
-def merged(shape: Sequence[int], most: int) -> tuple[int, ...]:
-    """`shape` with neighbouring dimensions merged, while their product is not above `most`."""
+def viewed(shape: Sequence[int], merge: bool, most: int) -> tuple[int, ...]:
+    """The shape that is preconditioned.
+
+    It is `shape`; to `merge`, with neighbours merged while their product is not above `most`.
+    """
+    if not merge or len(shape) < 2:
+        return tuple(shape)
     sizes, size = [], 1
     for n in shape:
         if size * n <= most:

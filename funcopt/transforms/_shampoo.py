@@ -12,7 +12,7 @@ from .._math import bias_correction
 from .._pass import Scalars
 from .._select import select
 from .._typing import Memory, Scalar, Slots
-from ._factors import Factors, along, grown, merged, squares
+from ._factors import Factors, along, grown, squares, viewed
 
 
 class ShampooSlots(NamedTuple):
@@ -80,7 +80,7 @@ class scale_by_shampoo(TensorRule):
         _check.whole(self, "max_precond_dim", self.max_precond_dim, least=1)
 
     def init_tensor(self, p: Tensor) -> ShampooSlots:
-        shape = self._view(p.shape)
+        shape = viewed(p.shape, self.merge_dims, self.max_precond_dim)
         return ShampooSlots(
             *(squares(shape, self.max_precond_dim, self.precondition_1d, p, x) for x in (0, 1))
         )
@@ -96,7 +96,7 @@ class scale_by_shampoo(TensorRule):
     def update_tensor(
         self, g: Tensor, slots: ShampooSlots, p: Tensor, s: Scalars
     ) -> tuple[Tensor, Slots]:
-        x = g.reshape(self._view(g.shape))
+        x = g.reshape(viewed(g.shape, self.merge_dims, self.max_precond_dim))
         GG = grown(slots.GG, x, s.weight)
         count = sum(isinstance(gram, Tensor) for gram in GG)
 
@@ -111,12 +111,6 @@ class scale_by_shampoo(TensorRule):
         if self.graft:
             u = u * (_length(g) / (_length(u) + 1e-16))
         return u, ShampooSlots(GG, roots)
-
-    def _view(self, shape: torch.Size) -> tuple[int, ...]:
-        """The shape that is preconditioned."""
-        if self.merge_dims and len(shape) > 1:
-            return merged(shape, self.max_precond_dim)
-        return tuple(shape)
 
 
 def _length(x: Tensor) -> Tensor:

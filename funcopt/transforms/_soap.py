@@ -12,7 +12,7 @@ from .._math import bias_correction, mix, power, sqrt, where
 from .._pass import Scalars
 from .._select import select
 from .._typing import Memory, Scalar, Slots
-from ._factors import Factors, along, grown, merged, squares
+from ._factors import Factors, along, grown, squares, viewed
 
 
 class SoapSlots(NamedTuple):
@@ -98,7 +98,7 @@ class scale_by_soap(TensorRule):
 
     def init_tensor(self, p: Tensor) -> SoapSlots:
         zeros = torch.zeros_like(p, dtype=self.slot_dtype)
-        shape = self._view(p.shape)
+        shape = viewed(p.shape, self.merge_dims, self.max_precond_dim)
         GG, Q = (
             squares(shape, self.max_precond_dim, self.precondition_1d, p, fill) for fill in (0, 1)
         )
@@ -124,7 +124,7 @@ class scale_by_soap(TensorRule):
     def update_tensor(
         self, g: Tensor, slots: SoapSlots, p: Tensor, s: Scalars
     ) -> tuple[Tensor, Slots]:
-        shape = self._view(g.shape)
+        shape = viewed(g.shape, self.merge_dims, self.max_precond_dim)
         x, exp_avg, exp_avg_sq = (y.reshape(shape) for y in (g, slots.exp_avg, slots.exp_avg_sq))
         turned = along(x, slots.Q)
         exp_avg = mix(exp_avg, turned, s.weights[0])
@@ -142,12 +142,6 @@ class scale_by_soap(TensorRule):
         kept = SoapSlots(exp_avg.reshape(g.shape), exp_avg_sq.reshape(g.shape), GG, Q)
         u = select(s.first, lambda: torch.zeros_like(u), lambda: s.factor * u)
         return u.reshape(g.shape), kept
-
-    def _view(self, shape: torch.Size) -> tuple[int, ...]:
-        """The shape that is preconditioned."""
-        if self.merge_dims and len(shape) > 1:
-            return merged(shape, self.max_precond_dim)
-        return tuple(shape)
 
 
 def _refreshed(

@@ -262,6 +262,7 @@ def test_it_does_not_depend_on_the_basis_of_the_gradients():
         ((4, 3, 2, 2), {"merge_dims": True, "max_precond_dim": 4}, (4, 3, 4)),
         ((9, 1, 3), {"merge_dims": True, "max_precond_dim": 4}, ((), 3)),
         ((0, 3), {}, ((), 3)),
+        ((), {"merge_dims": True, "precondition_1d": True}, ()),
     ],
     ids=str,
 )
