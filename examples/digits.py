@@ -9,6 +9,7 @@ import argparse
 import math
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
@@ -20,7 +21,7 @@ from matplotlib.figure import Figure
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
-from torch.func import functional_call, grad_and_value
+from torch.func import functional_call, grad_and_value, vmap
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
@@ -89,6 +90,8 @@ def all_optimizers(steps: int) -> dict[str, tuple[fo.GradientTransformation, Wra
         "NAdam": fo.nadam(3e-3),
         "RAdam": fo.radam(1e-2),
         "Adamax": fo.adamax(1e-2),
+        "AdaBelief": fo.adabelief(3e-3),
+        "Yogi": fo.yogi(1e-2),
         "Lion": fo.lion(1e-3),
         "ASGD": fo.asgd(0.3),
         "Rprop": fo.rprop(1e-4, step_sizes=(1e-7, 1e-3)),
@@ -106,8 +109,14 @@ def all_optimizers(steps: int) -> dict[str, tuple[fo.GradientTransformation, Wra
         "cautious": fo.cautious(fo.adamw(3e-3)),
         "MARS": fo.mars(3e-3),
         "SAM": fo.sam(fo.sgd(0.05, momentum=0.9)),
+        "ASAM": fo.sam(fo.sgd(0.05, momentum=0.9), 0.5, adaptive=True),
+        "AGC": fo.chain(fo.adaptive_grad_clip(0.1), fo.sgd(0.05, momentum=0.9)),
+        "noisy SGD": fo.noisy_sgd(0.1),
+        "DP-SGD": fo.dpsgd(0.05, max_norm=1.0, noise_multiplier=0.5, momentum=0.9),
+        "Newton-CG": fo.newton_cg(0.5, max_cg_iter=5),
         "L-BFGS": fo.lbfgs(0.5, max_iter=1, history_size=5),  # more would learn a batch's noise
         "accumulate": fo.accumulate(fo.adamw(3e-3), 2),
+        "centralize": fo.chain(fo.centralize(), fo.sgd(0.05, momentum=0.9)),
         "skip_if": fo.skip_if(fo.adamw(3e-3)),
         "average": fo.chain(fo.adamw(3e-3), fo.ema_of_params(0.99)),
     }
@@ -121,36 +130,35 @@ def all_optimizers(steps: int) -> dict[str, tuple[fo.GradientTransformation, Wra
 def train_pure(tx: fo.GradientTransformation, model: nn.Module, batches: Iterable[Batch]) -> Run:
     """The functional form: parameters and state go in and come out, and nothing is changed."""
 
-    def loss_of(params: Params, x: Tensor, y: Tensor) -> Tensor:
+    def loss_of(params: Params, batch: Batch) -> Tensor:
+        x, y = batch
         return cross_entropy(functional_call(model, params, (x,)), y)
 
     # Detached, or autograd would remember the whole of the training.
     params = {name: p.detach() for name, p in model.named_parameters()}
-    state = tx.init(params)
+    step, now = fo.train_step(loss_of, tx), fo.Training.start(tx, params)
     losses, seconds = [], []
-    for x, y in batches:
+    for batch in batches:
         start = time.perf_counter()
-        grads, loss = grad_and_value(loss_of)(params, x, y)
-        extra = {}
-        if "value_fn" in (tx.extra_names() or ()):  # it evaluates the loss more than once
-            extra = {"value": loss, "value_fn": lambda params, x=x, y=y: loss_of(params, x, y)}
-        updates, state = tx.update(grads, state, params, **extra)
-        params = fo.apply_updates(params, updates)
+        now, loss = step(now, batch)
         seconds.append(time.perf_counter() - start)
         losses.append(loss.item())
-    return Run(fo.eval_params(tx, state, params), losses, seconds)
+    return Run(fo.eval_params(tx, now.state, now.params), losses, seconds)
 
 
 def train_wrapped(wrap: Wrap, model: nn.Module, batches: Iterable[Batch]) -> Run:
     """The form everybody knows from torch: the optimizer changes the parameters in place."""
     opt = wrap(model.named_parameters())
+    curved = isinstance(opt.tx, fo.newton_cg)  # it asks for second derivatives
     losses, seconds = [], []
     for x, y in batches:
 
         def closure(x: Tensor = x, y: Tensor = y) -> Tensor:
             opt.zero_grad()
+            if opt.tx.takes_examples():
+                return leave_gradients_of_examples(model, x, y)
             loss = cross_entropy(model(x), y)
-            loss.backward()
+            loss.backward(create_graph=curved)
             return loss
 
         start = time.perf_counter()
@@ -159,6 +167,19 @@ def train_wrapped(wrap: Wrap, model: nn.Module, batches: Iterable[Batch]) -> Run
         losses.append(loss.item())
     opt.eval()
     return Run({name: p.detach() for name, p in model.named_parameters()}, losses, seconds)
+
+
+def leave_gradients_of_examples(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """The mean loss; the gradient of every image by itself is left in `p.grad_sample`."""
+
+    def loss_of(params: Params, x: Tensor, y: Tensor) -> Tensor:
+        return cross_entropy(functional_call(model, params, (x[None],)), y[None])
+
+    params = {name: p.detach() for name, p in model.named_parameters()}
+    grads, losses = vmap(grad_and_value(loss_of), in_dims=(None, 0, 0))(params, x, y)
+    for name, p in model.named_parameters():
+        p.grad_sample = grads[name]
+    return losses.mean()
 
 
 def network() -> nn.Module:
@@ -236,7 +257,9 @@ def draw(results: Mapping[str, Result], epochs: int, path: Path) -> None:
     fig = Figure(figsize=(12, 0.5 + 3 * rows), layout="constrained")
     panels = fig.subplots(rows, 4, sharex=True, sharey=True)
     middles = np.arange(epochs) + 0.5  # of the epochs, whose mean stands there
-    for ax, (name, result) in zip(panels.flat, results.items(), strict=True):
+    for empty in panels.flat[len(results) :]:
+        empty.remove()
+    for ax, (name, result) in zip(panels.flat, results.items(), strict=False):
         for other in results.values():
             means = np.reshape(other.pure.losses, (epochs, -1)).mean(axis=1)
             ax.plot(middles, means, color="0.8", linewidth=1, label="the other optimizers")
@@ -293,6 +316,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = parser.parse_args(argv)
     epochs = given.epochs
 
+    # Of the reference cycle of second derivatives, which `zero_grad` breaks.
+    warnings.filterwarnings("ignore", "Using backward\\(\\) with create_graph")
     torch.set_num_threads(1)  # the network is small: more threads would wait for one another
     results = compare(epochs, given.all)
     print(table(results))

@@ -117,15 +117,17 @@ def test_digits_ends_the_same_in_both_forms(example, tmp_path):
     assert len(results) == 8
     assert all(result.difference < 1e-9 for result in results.values())
     assert all(result.pure.losses[-1] < result.pure.losses[0] for result in results.values())
-    module.draw(results, 2, tmp_path / "digits.png")
-    assert is_a_figure(tmp_path / "digits.png")
+    for some in (results, dict(list(results.items())[:3])):  # all places of a row, or not all
+        module.draw(some, 2, tmp_path / "digits.png")
+        assert is_a_figure(tmp_path / "digits.png")
     assert "AdamW" in module.table(results)
 
 
+@pytest.mark.filterwarnings("ignore:Using backward\\(\\) with create_graph")
 def test_digits_with_every_optimizer(example, tmp_path):
     module = example("digits")
     results = module.compare(epochs=1, everything=True)
-    assert len(results) > 30
+    assert len(results) == 40
     assert {name for name, r in results.items() if not r.difference < 1e-9} == set()
     module.draw(results, 1, tmp_path / "digits.png")
     assert is_a_figure(tmp_path / "digits.png")
