@@ -27,6 +27,7 @@ class Block:
     def __init__(self, members: Sequence[int], columns: Sequence[Sequence[Tensor]]) -> None:
         self.members = list(members)  # their places among all tensors of the step
         self.leaves = len(self.members)
+        self.device = columns[0][0].device
         self.set(columns)
         self.lengths = [x.numel() for x in self.columns[0]]
         self._tasks: dict[Any, Tasks] = {}
@@ -89,6 +90,8 @@ class Tasks:
     def gathered(self, out: Tensor, how: str) -> Tensor:
         """What the tasks have measured, leaf by leaf, in the order of `leaves`."""
         empty = {"sum": 0.0, "max": -torch.inf, "min": torch.inf}[how]
+        if self._owner.device != out.device:
+            self._owner = self._owner.to(out.device)
         found = out.new_full((len(self.leaves), out.shape[1]), empty)
         if how == "sum":
             return found.index_add_(0, self._owner, out)
@@ -141,6 +144,6 @@ def overlap(columns: Sequence[Sequence[Tensor]]) -> bool:
         (x.data_ptr(), x.data_ptr() + x.numel() * x.element_size())
         for column in columns
         for x in column
-        if x.numel()
+        if x.numel() and x.data_ptr()
     )
     return any(one[1] > other[0] for one, other in itertools.pairwise(spans))

@@ -14,7 +14,7 @@ from ._work import Work, eagerly
 
 log = logging.getLogger("funcopt")
 
-How = Literal["auto", "eager", "torch", "fused"]
+How = Literal["auto", "eager", "torch", "foreach", "fused"]
 
 ENTRIES = 2**16
 TENSORS = 100
@@ -35,27 +35,35 @@ class Engine:
             )
         self.how = os.environ.get("FUNCOPT_ENGINE", how) if how == "auto" else how
         self.name = "eager"  # which one has made the last step
+        self._chosen: tuple[Any, tuple[str, ...]] = (None, ())  # for tensors of this form
         self._fused: Fused | None = None
         self._torch: TorchKernel | None = None
-        self._asked: tuple[Any, bool] = (None, False)  # whether it pays, for tensors of this form
         self._tried: Any = None
         self._given_up: Any = None
         self._reasons: set[str] = set()
 
     def step(self, work: Work) -> Node:
         """Makes one step."""
-        fused = self._kernels(work)
-        if fused is not None:
-            try:
-                node = fused.step(work)
-            except Unsupported as reason:
-                self._give_up(work, reason)
-            else:
-                self.name = "fused"
+        if self._chosen[0] is not work.form:
+            self._chosen = (work.form, self._ways(work))
+        for way in self._chosen[1]:
+            node = self._by_torch(work) if way == "torch" else self._by_kernels(work)
+            if node is not None:
                 return node
-        by_torch = None if self.how == "eager" else self._by_torch(work)
-        self.name = "eager" if by_torch is None else "torch"
-        return eagerly(work) if by_torch is None else by_torch
+        self.name = "eager"
+        return eagerly(work)
+
+    def _ways(self, work: Work) -> tuple[str, ...]:
+        """What is tried, in this order, before the operations one by one."""
+        if self.how != "auto":
+            return {"eager": (), "torch": ("torch",)}.get(self.how, ("kernels", "torch"))
+        if any(p.device.type != "cpu" for p in work.ps):
+            return (
+                "torch",
+                "kernels",
+            )  # of torch's kernels nothing is known there but that they are fast
+        large = len(work.ps) >= TENSORS or sum(p.numel() for p in work.ps) >= ENTRIES
+        return ("kernels", "torch") if large and has_compiler() else ("torch",)
 
     def _by_torch(self, work: Work) -> Node | None:
         """The step by a kernel of torch, if there is one."""
@@ -66,32 +74,31 @@ class Engine:
             except Unsupported:
                 self._torch = None
         try:
-            return None if self._torch is None else self._torch.step(work)
+            node = None if self._torch is None else self._torch.step(work)
         except Unsupported:  # a number is another now
             return None
+        if node is not None:
+            self.name = "torch"
+        return node
 
-    def _kernels(self, work: Work) -> Fused | None:
-        if self.how in ("eager", "torch") or (self.how == "auto" and not self._pays(work)):
-            return None
+    def _by_kernels(self, work: Work) -> Node | None:
+        """The step by kernels of ours, unless they cannot make it."""
         if work.evaluate is not None:
             self._give_up(work, Unsupported("the loss is evaluated within the step"))
             return None
-        if self._fused is not None and self._fused.fits(work):
-            return self._fused
-        self._fused = None
-        if self._given_up is work.form:
+        if self._fused is not None and not self._fused.fits(work):
+            self._fused = None
+        if self._fused is None and self._given_up is work.form:
             return None
         try:
-            self._fused = Fused(work)
+            if self._fused is None:
+                self._fused = Fused(work, self.how)
+            node = self._fused.step(work)
         except Unsupported as reason:
             self._give_up(work, reason)
-        return self._fused
-
-    def _pays(self, work: Work) -> bool:
-        if self._asked[0] is not work.form:
-            large = len(work.ps) >= TENSORS or sum(p.numel() for p in work.ps) >= ENTRIES
-            self._asked = (work.form, large and has_compiler())
-        return self._asked[1]
+            return None
+        self.name = self._fused.name
+        return node
 
     def _give_up(self, work: Work, reason: Unsupported) -> None:
         """Makes all further steps of these tensors operation by operation."""

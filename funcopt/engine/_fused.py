@@ -14,7 +14,7 @@ from .._record import same
 from ..combinators import walk
 from ..errors import FuncoptError
 from ._blocks import Block, Tasks
-from ._kernels import Kernel, chunk, kernel
+from ._kernels import Kernel, by_lists, kernel
 from ._layout import Layout
 from ._numbers import Fetch, Guard, Number, Unsupported
 from ._program import finish
@@ -64,10 +64,13 @@ class Changed(Exception):
 class Fused:
     """Steps by kernels, for as long as the tensors and the transformation keep their form."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Work, how: str = "fused") -> None:
+        self.how = how
         self.layout = Layout(work)
         if not self.layout.cells:
             raise Unsupported(", ".join(self.layout.reasons) or "nothing to do")
+        lists = [by_lists(block.device, how) for block in self.layout.blocks]
+        self.name = "foreach" if any(lists) else "fused"
         firsts = (cell.first for cell in self.layout.cells)
         self._chosen = sorted([*firsts, *self.layout.alone])
         self._tx = work.tx  # the last one that it was asked about
@@ -122,7 +125,7 @@ class Fused:
 
     def _recorded(self, work: Work) -> Node:
         node = self._open(work, self._chosen)
-        recorder = _Recorder(self.layout, work, node, self._chosen)
+        recorder = _Recorder(self.layout, work, node, self._chosen, self.how)
         gs, own, ps = recorder.arguments()
         try:
             us, slots = work.tx.run(gs, own, ps, node, recorder.reduce)
@@ -163,7 +166,8 @@ def _table(launch: Launch, out: Tensor | None, node: Node) -> Tensor:
 def _settle(cut: Cut, nodes: Sequence[Node], work: Work, tables: Sequence[Tensor]) -> None:
     """Combines what has been measured, in the order of the tensors."""
     order = sorted(range(len(cut.tensors)), key=cut.tensors.__getitem__)
-    table = torch.cat(list(tables))[order]
+    table = torch.cat([x.to(tables[0].device) for x in tables])
+    table = table if order == sorted(order) else table[order]
     tensors, like = [work.ps[cut.tensors[k]] for k in order], [cut.like[k] for k in order]
     _pass.settle(nodes[cut.node], table, cut.spec, tensors, like)
 
@@ -171,8 +175,10 @@ def _settle(cut: Cut, nodes: Sequence[Node], work: Work, tables: Sequence[Tensor
 class _Recorder:
     """Runs the mathematics on tensors that write down what is done with them."""
 
-    def __init__(self, layout: Layout, work: Work, node: Node, chosen: Sequence[int]) -> None:
-        self._layout, self._work, self._chosen = layout, work, chosen
+    def __init__(
+        self, layout: Layout, work: Work, node: Node, chosen: Sequence[int], how: str
+    ) -> None:
+        self._layout, self._work, self._chosen, self._how = layout, work, chosen, how
         self._cell = {cell.first: cell for cell in layout.cells}
         self._nodes = nodes_of(node)
         self._index = {id(x): k for k, x in enumerate(self._nodes)}
@@ -196,7 +202,7 @@ class _Recorder:
     def _inputs(self, i: int) -> tuple[Any, Any, Any]:
         cell, wide = self._cell[i], self._work.wide(i)
         block = self._layout.blocks[cell.block]
-        tape = self._tapes[i] = Tape(wide)
+        tape = self._tapes[i] = Tape(wide, block.device)
         given = [tape.input(role, col[0].dtype) for role, col in enumerate(block.columns)]
         p, g, *rest = (x.to(wide) if _is_narrow(x, wide) else x for x in given)
         if self._work.flips[i]:
@@ -227,7 +233,8 @@ class _Recorder:
         alone: list[Tensor] = []
         for i, part in zip(where, parts, strict=True):
             values = [x.reshape(()) for x in spec.flatten_up_to(part)]
-            like[i] = [torch.empty((), dtype=x.dtype) for x in values]
+            device = self._work.ps[i].device
+            like[i] = [torch.empty((), dtype=x.dtype, device=device) for x in values]
             if i in self._cell:
                 if not all(isinstance(x, Symbol) and x.reduced for x in values):
                     raise Unsupported("a measure that is no sum over entries")
@@ -298,11 +305,12 @@ class _Recorder:
         made = []
         for (at, roles, _), found in grouped.items():
             block, program = self._layout.blocks[at], found[0][1].program
-            tasks = block.tasks(tuple(self._cell[i].leaves for i, _ in found), chunk(program))
+            run = kernel(program, block.device, self._how)
+            tasks = block.tasks(tuple(self._cell[i].leaves for i, _ in found), run.chunk)
             tapes = [(self._tapes[i], done.numbers) for i, done in found]
             fetches = [[tape.fetches[k] for k in numbers] for tape, numbers in tapes]
             rows = [[tape.numbers[k] for k in numbers] for tape, numbers in tapes]
-            made.append((Launch(kernel(program), block, tasks, roles, fetches), rows))
+            made.append((Launch(run, block, tasks, roles, fetches), rows))
         return made
 
     def _guards(self) -> list[Guard]:
@@ -336,8 +344,9 @@ def _seen(tape: Tape, value: Any, fetch: Fetch) -> Any:
             _seen(tape, x, functools.partial(_part, fetch, j)) for j, x in enumerate(value)
         )
     if isinstance(value, Tensor):
-        if value.dim() or value.device.type != "cpu" or value.is_complex():
-            raise Unsupported("a number that is a tensor on a device, or has a shape")
+        near = value.device.type == "cpu" or value.device == tape.device
+        if value.dim() or not near or value.is_complex():
+            raise Unsupported("a number that is on another device, or has a shape")
         if value.is_floating_point():
             return tape.number(value, fetch)
         if value.dtype is torch.bool:

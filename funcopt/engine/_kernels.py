@@ -4,18 +4,21 @@ import array
 import logging
 import os
 import shutil
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
+from .._math import double
 from . import _native
 from ._blocks import CHUNK, MEASURED, Block, Tasks, flat
+from ._foreach import Foreach
 from ._numbers import Unsupported
 from ._program import Program
 
@@ -24,15 +27,27 @@ log = logging.getLogger("funcopt")
 SERIAL = 32768
 """Entries up to which one thread is faster than several."""
 
-Kernel = Callable[[Block, Tasks, tuple[int, ...], Sequence[Sequence[Any]]], Tensor | None]
-"""Runs a program over tasks of a block: its inputs are the columns of these roles, and each cell
-has a row of numbers. Returns what each task has measured, in float64, if something is."""
+
+class Kernel(Protocol):
+    """A program that is ready to run."""
+
+    chunk: int  # how much of a tensor a task works on
+
+    def __call__(
+        self, block: Block, tasks: Tasks, roles: tuple[int, ...], rows: Sequence[Sequence[Any]]
+    ) -> Tensor | None:
+        """Runs it over the tasks of a block.
+
+        Its inputs are the columns of these roles, and each cell has a row of numbers. Returns what
+        each task has measured, in float64, if something is.
+        """
 
 
 class Native:
     """Machine code: one call for all tensors."""
 
     def __init__(self, program: Program) -> None:
+        self.chunk = MEASURED if program.measures else CHUNK
         self._drive = _native.compiled(program)
         self._measures = len(program.measures)
         self._letter = "f" if program.wide is torch.float32 else "d"
@@ -60,24 +75,34 @@ class Native:
 class Leafwise:
     """A function of vectors, called for one piece after another."""
 
-    def __init__(self, program: Program, function: Callable[..., tuple[Tensor, ...]]) -> None:
-        self._function, self._wide = function, program.wide
+    def __init__(
+        self, program: Program, function: Callable[..., tuple[Tensor, ...]], chunk: int
+    ) -> None:
+        self._function, self._wide, self.chunk = function, program.wide, chunk
 
     def __call__(
         self, block: Block, tasks: Tasks, roles: tuple[int, ...], rows: Sequence[Sequence[Any]]
     ) -> Tensor | None:
-        numbers = [torch.tensor([float(x) for x in row], dtype=self._wide) for row in rows]
+        device = block.columns[0][0].device
+        numbers = [_row(row, self._wide, device) for row in rows]
         vectors = [[flat(x) for x in block.columns[role]] for role in roles]
         out = []
         for leaf, start, length, row in tasks:
             parts = [column[leaf][start : start + length] for column in vectors]
-            out.append([float(x) for x in self._function(*parts, numbers[row])])
+            out.append(self._function(*parts, numbers[row]))
         if not out or not out[0]:
             return None
-        return torch.tensor(out, dtype=torch.float64)
+        return double(torch.stack([torch.stack(one) for one in out]))
 
 
-_ready: dict[tuple[str, str], Kernel] = {}
+def _row(numbers: Sequence[Any], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The numbers of a cell as a vector on the device; nothing that is there comes to the host."""
+    if any(isinstance(x, Tensor) and x.device.type != "cpu" for x in numbers):
+        return torch.stack([torch.as_tensor(x, dtype=dtype, device=device) for x in numbers])
+    return torch.tensor([float(x) for x in numbers], dtype=dtype, device=device)
+
+
+_ready: dict[tuple[str, str, str], Kernel] = {}
 compiles = 0
 """How many programs have been compiled in this process: tests count that none is twice."""
 
@@ -96,26 +121,40 @@ def in_pieces(entries: int) -> Iterator[None]:
         _pieces = before
 
 
-def kernel(program: Program) -> Kernel:
-    """What runs `program`: machine code, or else what `torch.compile` makes of it."""
-    how = os.environ.get("FUNCOPT_KERNELS", "native") if _pieces is None else "interpreted"
-    key = (how, program.text())
+def kernel(program: Program, device: torch.device, how: str = "fused") -> Kernel:
+    """What runs `program` there: machine code, or else what `torch.compile` makes of it.
+
+    For `how` "foreach", torch's functions of lists; for "auto" too, on other devices than a CPU: to
+    call a compiled function for each tensor takes the host longer.
+    """
+    if _pieces is not None:
+        return Leafwise(program, lambda *given: program(given[:-1], given[-1]), _pieces)
+    if by_lists(device, how):
+        return Foreach(program)
+    way = os.environ.get("FUNCOPT_KERNELS", "native") if device.type == "cpu" else "compiled"
+    key = (way, device.type, program.text())
     if key not in _ready:
-        _ready[key] = _made(program, how)
+        _ready[key] = _made(program, device, way)
     return _ready[key]
 
 
-def _made(program: Program, how: str) -> Kernel:
+def by_lists(device: torch.device, how: str) -> bool:
+    """Whether programs run there by torch's functions of lists."""
+    return how == "foreach" or (how == "auto" and device.type != "cpu")
+
+
+def _made(program: Program, device: torch.device, how: str) -> Kernel:
     global compiles
+    chunk = (MEASURED if program.measures else CHUNK) if device.type == "cpu" else sys.maxsize
     if how == "interpreted":
-        return Leafwise(program, lambda *given: program(given[:-1], given[-1]))
+        return Leafwise(program, lambda *given: program(given[:-1], given[-1]), chunk)
     if not has_compiler():
         raise Unsupported("no C++ compiler was found")
     compiles += 1
     begin = time.perf_counter()
     ways: dict[str, Callable[[], Kernel]] = {
         "native": lambda: Native(program),
-        "compiled": lambda: Leafwise(program, _compiled(program)),
+        "compiled": lambda: Leafwise(program, _compiled(program, device), chunk),
     }
     what = f"a pass of {len(program.calls)} operations on {program.wide}"
     for way in list(ways)[how != "native" :]:
@@ -139,17 +178,12 @@ def has_compiler() -> bool:
     return any(map(shutil.which, names))
 
 
-def _compiled(program: Program) -> Callable[..., tuple[Tensor, ...]]:
+def _compiled(program: Program, device: torch.device) -> Callable[..., tuple[Tensor, ...]]:
     function = torch.compile(program.module(), dynamic=True, fullgraph=True)
-    tensors, row = _native.examples(program)
+    tensors, row = _native.examples(program, device)
     function(*tensors, row)  # now, and not in the middle of a step
     return function
 
 
 def _line(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0]
-
-
-def chunk(program: Program) -> int:
-    """How much of a tensor a task of this program works on."""
-    return _pieces or (MEASURED if program.measures else CHUNK)

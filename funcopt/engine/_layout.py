@@ -102,16 +102,18 @@ class Layout:
         return [real(x) for x in self._raw[i]]
 
     def _signature(self, i: int, route: "_Route") -> Any:
-        """The dtypes of the parts of one tensor, if a kernel can take them."""
+        """The device and dtypes of the parts of one tensor, if a kernel can take them."""
         if route.whole:
             raise Unsupported(f"`{route.whole}`, which has to see whole tensors")
         p, *others = self._raw[i]
         for x in (p, *others):
-            if x.device.type != "cpu" or x.layout is not torch.strided or type(x) not in PLAIN:
-                raise Unsupported(f"tensors on {x.device}, of {x.layout} and {type(x).__name__}")
+            if x.device != p.device:
+                raise Unsupported(f"tensors on {x.device} beside one on {p.device}")
+            if x.layout is not torch.strided or type(x) not in PLAIN:
+                raise Unsupported(f"tensors of {x.layout} and {type(x).__name__}")
             if x.shape != p.shape or x.is_complex() != p.is_complex() or x.is_conj() or x.is_neg():
                 raise Unsupported("slots that are not shaped like the parameter")
-        return tuple(real(x).dtype for x in self._raw[i])
+        return (p.device, *(real(x).dtype for x in self._raw[i]))
 
 
 PLAIN = (Tensor, torch.nn.Parameter)

@@ -124,11 +124,11 @@ def _source(program: Program) -> str:
     )
 
 
-def examples(program: Program) -> tuple[list[Tensor], Tensor]:
+def examples(program: Program, device: torch.device | str = "cpu") -> tuple[list[Tensor], Tensor]:
     if program.wide not in C_TYPES:
         raise Unsupported(f"numbers of {program.wide}")
-    tensors = [torch.ones(EXAMPLE, dtype=x.dtype) for x in program.inputs]
-    return tensors, torch.ones(program.entries, dtype=program.wide)
+    tensors = [torch.ones(EXAMPLE, dtype=x.dtype, device=device) for x in program.inputs]
+    return tensors, torch.ones(program.entries, dtype=program.wide, device=device)
 
 
 def _captured(

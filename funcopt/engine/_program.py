@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ._tape import Call, Entry, Input, Ref, Symbol, Tape, _name
+from ._tape import Call, Entry, Input, Ref, Symbol, Tape, name_of
 
 
 class Program(NamedTuple):
@@ -48,7 +48,7 @@ class Program(NamedTuple):
         for call in self.calls:
             args = _resolved(call.args, values)
             kwargs = {k: _resolved(v, values) for k, v in call.kwargs}
-            name = _name(call.func)
+            name = name_of(call.func)
             if getattr(Tensor, name, None) is call.func:
                 values.append(graph.call_method(name, args, kwargs))
             else:
@@ -75,7 +75,7 @@ def finish(tape: Tape, writes: Mapping[int, Symbol], measures: Sequence[Symbol])
     for at in range(len(values) - 1, -1, -1):
         value = values[at]
         if at in needed and isinstance(value, Call):
-            needed.update(ref.at for ref in _refs((value.args, [v for _, v in value.kwargs])))
+            needed.update(ref.at for ref in value.refs)
     order = sorted(needed)
     inputs = sorted(
         (at for at in order if isinstance(values[at], Input)),
@@ -102,12 +102,6 @@ def _resolved(x: Any, values: Sequence[Any]) -> Any:
     return tuple(_resolved(v, values) for v in x) if isinstance(x, tuple) else x
 
 
-def _refs(x: Any) -> list[Ref]:
-    if isinstance(x, Ref):
-        return [x]
-    return [ref for v in x for ref in _refs(v)] if isinstance(x, (tuple, list)) else []
-
-
 def _renumbered(call: Call, new: Mapping[int, int]) -> Call:
     def one(x: Any) -> Any:
         if isinstance(x, Ref):
@@ -118,4 +112,4 @@ def _renumbered(call: Call, new: Mapping[int, int]) -> Call:
 
 
 def _where(func: Any) -> str:
-    return f"{getattr(func, '__module__', '')}.{getattr(func, '__qualname__', _name(func))}"
+    return f"{getattr(func, '__module__', '')}.{getattr(func, '__qualname__', name_of(func))}"

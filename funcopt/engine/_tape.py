@@ -42,6 +42,11 @@ class Call(NamedTuple):
     args: tuple[Any, ...]
     kwargs: tuple[tuple[str, Any], ...]
 
+    @property
+    def refs(self) -> list[Ref]:
+        """The values that it needs."""
+        return [x for x in _flat((self.args, dict(self.kwargs))) if isinstance(x, Ref)]
+
 
 class Symbol(Tensor):
     """A tensor of which only the dtype is known, as a vector; what is done with it is recorded."""
@@ -60,18 +65,19 @@ def dispatch(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """Runs `func`, of which an argument is being recorded."""
     symbol = next((x for x in _flat((args, kwargs)) if isinstance(x, Symbol)), None)
     if symbol is None:
-        raise Unsupported(f"`{_name(func)}` of numbers alone")
+        raise Unsupported(f"`{name_of(func)}` of numbers alone")
     return symbol.tape.call(func, args, kwargs)
 
 
 class Tape:
     """What is done to one tensor in a step, up to now.
 
-    `wide` is the dtype in which it is computed, and that of the row of numbers.
+    `wide` is the dtype in which it is computed, and that of the row of numbers, which are on the
+    CPU or on the `device` of the tensor.
     """
 
-    def __init__(self, wide: torch.dtype) -> None:
-        self.wide = wide
+    def __init__(self, wide: torch.dtype, device: torch.device) -> None:
+        self.wide, self.device = wide, device
         self.values: list[Input | Entry | Call | Any] = []
         self.fetches: list[Fetch] = []  # of every number in the row
         self.numbers: list[Any] = []  # what they are in this step
@@ -115,7 +121,7 @@ class Tape:
         return made
 
     def call(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-        name = _name(func)
+        name = name_of(func)
         if name == "__get__":
             return _attribute(func, args)
         if name in PLAIN:
@@ -180,9 +186,12 @@ class Tape:
                 return x
             return self.number(x, lambda _: x, ("constant", repr(x)))
         if isinstance(x, Tensor):
-            if x.dim() or x.device.type != "cpu" or not x.is_floating_point() or not lift:
-                raise Unsupported(f"`{name}` of a tensor that no stage has been given")
-            return self.number(x, lambda _: x)
+            near = x.device.type == "cpu" or x.device == self.device
+            if not x.dim() and near and lift and x.is_floating_point():
+                return self.number(x, lambda _: x)
+            if not x.dim() and near and lift and x.dtype is torch.bool:
+                return self.flag(x, lambda _: x)
+            raise Unsupported(f"`{name}` of a tensor that no stage has been given")
         return x
 
 
@@ -224,14 +233,14 @@ def _plain(x: Number) -> Any:
     return int(x) if isinstance(x.value, int) else float(x)
 
 
-def _name(func: Any) -> str:
+def name_of(func: Any) -> str:
     return getattr(func, "__name__", repr(func))
 
 
 def _flat(x: Any) -> list[Any]:
     if isinstance(x, dict):
         return [y for v in x.values() for y in _flat(v)]
-    if isinstance(x, (tuple, list)):
+    if isinstance(x, (tuple, list)) and not isinstance(x, Ref):
         return [y for v in x for y in _flat(v)]
     return [x]
 

@@ -32,17 +32,27 @@ class Batch(NamedTuple):
     ps: list[Tensor]
     gs: list[Tensor]
     slots: list[list[Tensor]]  # column by column
-    step: int
+    step: Any
     maximize: bool
     rows: Sequence[Mapping[str, Any]]
     clock: Tensor  # to write the step into
 
     def number(self, stage: int, name: str) -> Any:
-        return number(self.rows[stage][name])
+        return _on_host(self.rows[stage][name])
+
+    def is_first(self) -> bool:
+        return bool(_on_host(self.step) == 1)
 
     def steps(self) -> list[Tensor]:
         """The clocks of all tensors, as torch keeps them."""
         return [self.clock.fill_(self.step)] * len(self.ps)
+
+
+def _on_host(x: Any) -> Any:
+    found = number(x)
+    if isinstance(found, Tensor):
+        raise Unsupported("a number that is on a device")
+    return found
 
 
 def _adam(kernel: Any, place: int) -> Callable[[Batch], None]:
@@ -57,8 +67,8 @@ def _adam(kernel: Any, place: int) -> Callable[[Batch], None]:
             greatest[0] if greatest else [],
             batch.steps(),
             lr=batch.number(2, "lr"),
-            beta1=number(b1),
-            beta2=number(b2),
+            beta1=_on_host(b1),
+            beta2=_on_host(b2),
             weight_decay=batch.number(1 - place, "weight_decay"),
             eps=batch.number(place, "eps"),
             amsgrad=bool(greatest),
@@ -80,7 +90,7 @@ def _sgd(nesterov: bool) -> Callable[[Batch], None]:
             dampening=batch.number(1, "dampening"),
             nesterov=nesterov,
             maximize=batch.maximize,
-            is_first_step=batch.step == 1,
+            is_first_step=batch.is_first(),
         )
 
     return call
@@ -148,14 +158,15 @@ class TorchKernel:
         for i, key in enumerate(zip(work.which, work.flips, strict=True)):
             columns = _columns(work, i)
             if _can_be_taken(columns):
-                batches.setdefault((*key, columns[0].dtype), []).append(i)
+                batches.setdefault((*key, columns[0].dtype, columns[0].device), []).append(i)
             else:
                 self._others.append(i)
         if not batches:
             raise Unsupported("torch's kernels are for plain tensors of one dtype and layout")
         self._batches = list(batches.values())
         self._known: Any = (None, None)
-        self._clock = torch.zeros(())
+        firsts = [work.ps[chosen[0]] for chosen in self._batches]
+        self._clocks = [torch.zeros((), device=p.device) for p in firsts]
 
     def step(self, work: Work) -> Node:
         """Makes the step; `work` has the form of the first one."""
@@ -169,7 +180,7 @@ class TorchKernel:
             bucket, flip = work.which[chosen[0]], work.flips[chosen[0]]
             step = number(work.buckets[bucket].step)
             rows = [kid.rows[bucket] for kid in node.kids]
-            call(Batch(ps, gs, slots, step, flip, rows, self._clock))
+            call(Batch(ps, gs, slots, step, flip, rows, self._clocks[k]))
             # The kernels do not tell autograd what they have changed.
             torch.autograd.graph.increment_version(written)
         if self._others:
@@ -197,12 +208,13 @@ def _columns(work: Work, i: int) -> list[Tensor]:
 
 
 def _can_be_taken(columns: Sequence[Tensor]) -> bool:
-    """Whether a kernel gets it right: all of one dtype, in memory in one order, on the CPU."""
+    """Whether a kernel gets it right: all of one dtype, in memory in one order, on one device."""
     p = columns[0]
     return (
         p.dtype in (torch.float32, torch.float64)
         and p.numel() > 0
         and all(type(x) in (Tensor, torch.nn.Parameter) for x in columns)
-        and all((x.dtype, x.device.type, x.shape) == (p.dtype, "cpu", p.shape) for x in columns)
+        and p.device.type in ("cpu", "cuda")
+        and all((x.dtype, x.device, x.shape) == (p.dtype, p.device, p.shape) for x in columns)
         and is_alike(columns)
     )

@@ -31,9 +31,9 @@ def programs(monkeypatch, tx, dtype=torch.float32):
     found = []
     known = _kernels.kernel
 
-    def kept(program):
+    def kept(program, *where):
         found.append(program)
-        return known(program)
+        return known(program, *where)
 
     monkeypatch.setattr("funcopt.engine._fused.kernel", kept)
     run = Run(tx, "fused", parameters(dtype))

@@ -1,7 +1,9 @@
 """Every transformation makes the same steps by kernels as it makes operation by operation."""
 
 import pytest
+import torch
 
+from funcopt import adamw, chain, clip_by_global_norm
 from funcopt._vector_rule import VectorRule
 from funcopt.combinators import walk
 
@@ -31,12 +33,42 @@ def has_to_run_as_it_is(tx):
     )
 
 
+@pytest.mark.parametrize("how", ["fused", "foreach"])
 @every_case
-def test_kernels_make_the_steps_of_the_eager_engine(case):
-    runs = [Run(case.tx, how, parameters()) for how in ("eager", "fused")]
+def test_kernels_make_the_steps_of_the_eager_engine(case, how):
+    runs = [Run(case.tx, one, parameters()) for one in ("eager", how)]
     for _ in range(STEPS):
         for run in runs:
             run.step()
     eager, fused = (run.tensors() for run in runs)
     assert gap(eager, fused) <= 1e-12
-    assert runs[1].engine.name == "fused" or has_to_run_as_it_is(case.tx)
+    assert runs[1].engine.name == how or has_to_run_as_it_is(case.tx)
+
+
+@every_case
+def test_on_a_device_nothing_is_waited_for(case):
+    """Tensors on "meta" have no values: who asks for one gets an error."""
+    if any(isinstance(node, VectorRule) for _, node in walk(case.tx)):
+        pytest.skip("looks at the loss, so it waits")
+    params = {k: p.to("meta") for k, p in parameters().items()}
+    run = Run(case.tx, "auto", params)
+    for _ in range(3):
+        run.step({k: torch.empty_like(p) for k, p in params.items()})
+    assert run.engine.name == "foreach" or has_to_run_as_it_is(case.tx)
+
+
+def launches(tensors):
+    """How many functions of lists a step on a device calls, and how many of one tensor."""
+    params = {str(i): torch.empty(3, device="meta") for i in range(tensors)}
+    grads = {k: torch.empty_like(p) for k, p in params.items()}
+    run = Run(chain(clip_by_global_norm(1.0), adamw(1e-3)), "auto", params)
+    for _ in range(2):
+        run.step(grads)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        run.step(grads)
+    return {e.key: e.count for e in profile.key_averages() if "_foreach_" in e.key}
+
+
+def test_on_a_device_many_tensors_are_one_launch():
+    assert launches(2) == launches(30)
+    assert sum(launches(2).values()) <= 20

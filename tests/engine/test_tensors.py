@@ -285,7 +285,9 @@ def test_the_engine_is_part_of_no_checkpoint_and_of_every_copy():
 
 
 def test_an_unknown_engine_is_refused():
-    with pytest.raises(ValueError, match="must be one of 'auto', 'eager', 'torch', 'fused'"):
+    with pytest.raises(
+        ValueError, match="must be one of 'auto', 'eager', 'torch', 'foreach', 'fused'"
+    ):
         fo.optim.SGD([torch.nn.Parameter(filled((3,)))], engine="warp")
 
 
