@@ -27,8 +27,12 @@ def apply_updates(params: Params, updates: Updates) -> Params:
     for i, (p, u) in enumerate(pairs):
         if p is not None and u is not None:
             _check(params, i, p, u)
-    kept = (p if p is None or u is None else (p + u).to(p.dtype) for p, u in pairs)
-    return spec.unflatten(list(kept))
+    return spec.unflatten([p if p is None or u is None else _sum(p, u) for p, u in pairs])
+
+
+def _sum(p: Tensor, u: Tensor) -> Tensor:
+    wide = p + u
+    return wide if wide.dtype == p.dtype else wide.to(p.dtype)
 
 
 @torch.no_grad()

@@ -200,7 +200,9 @@ def compute_dtype(g: Tensor, p: Any, slots: Slots) -> torch.dtype:
     """The dtype in which one tensor is computed: the widest of its parts, at least float32."""
     wide = widen(real_dtype(g))
     for x in (p, *entries(slots)):
-        if x is not None and (x.is_floating_point() or x.is_complex()):
+        if x is None or x.dtype == wide:
+            continue
+        if x.is_floating_point() or x.is_complex():
             wide = torch.promote_types(wide, real_dtype(x))
     return wide
 
@@ -212,12 +214,19 @@ def real_dtype(x: Tensor) -> torch.dtype:
 
 def lift(x: Tensor, wide: torch.dtype) -> Tensor:
     """A parameter or gradient as rules see it."""
+    if _is_lifted(x, wide):
+        return x
     x = _shards.local(x)
     if x.is_complex():
         x = torch.view_as_real(x)
     elif x.dim() == 0:
         x = x.reshape(1)
     return x.to(wide)
+
+
+def _is_lifted(x: Tensor, wide: torch.dtype) -> bool:
+    """Whether rules see `x` as it is: nearly always, and then it costs no call of torch."""
+    return x.dtype == wide and x.dim() > 0 and not _shards.is_sharded(x)
 
 
 def lift_examples(x: Tensor, wide: torch.dtype) -> Tensor:
@@ -232,6 +241,8 @@ def lift_examples(x: Tensor, wide: torch.dtype) -> Tensor:
 
 def lower(x: Tensor, like: Tensor) -> Tensor:
     """The inverse of `lift`, in shape and dtype of `like`."""
+    if _is_lowered(x, like):
+        return x
     if _shards.is_sharded(like):
         return _shards.sharded_as(lower(x, _shards.local(like)), like)
     if like.is_complex():
@@ -239,8 +250,14 @@ def lower(x: Tensor, like: Tensor) -> Tensor:
     return x.to(like.dtype).reshape(like.shape)
 
 
+def _is_lowered(x: Tensor, like: Tensor) -> bool:
+    return x.dtype == like.dtype and x.shape == like.shape and not _shards.is_sharded(like)
+
+
 def lift_slots(slots: Slots, g: Tensor, wide: torch.dtype) -> Slots:
     """Slots as rules see them; a 0-d slot of a larger tensor stays 0-d, integers stay integers."""
+    if all(_is_lifted(x, wide) for x in entries(slots)):
+        return slots
 
     def one(x: Tensor) -> Tensor:
         x = _shards.local(x)
@@ -255,6 +272,9 @@ def lift_slots(slots: Slots, g: Tensor, wide: torch.dtype) -> Slots:
 
 def lower_slots(slots: Slots, like: Slots) -> Slots:
     """The inverse of `lift_slots`."""
+    mine, theirs = entries(slots), entries(like)
+    if len(mine) == len(theirs) and all(map(_is_lowered, mine, theirs)):
+        return slots
     return map_slots(lower, slots, like)
 
 
@@ -315,7 +335,13 @@ def entries(slots: Slots) -> list[Tensor]:
     """The tensors in (nested) slots."""
     if isinstance(slots, Tensor):
         return [slots]
-    return [] if slots is None else [x for part in slots for x in entries(part)]
+    found: list[Tensor] = []
+    for part in slots or ():
+        if isinstance(part, Tensor):
+            found.append(part)
+        elif part:
+            found += entries(part)
+    return found
 
 
 def like(leaves: list[Any]) -> Tensor:

@@ -36,6 +36,11 @@ def is_wrapped(x: Tensor) -> bool:
     return bool(torch._C._functorch.is_functorch_wrapped_tensor(x))
 
 
+def is_mapped() -> bool:
+    """Whether this runs inside of `torch.func`, whatever it is that is mapped or differentiated."""
+    return torch._C._functorch.peek_interpreter_stack() is not None
+
+
 def number(x: Any) -> Any:
     """`x` as a Python number if it may be looked at, else as it is."""
     return x.item() if isinstance(x, Tensor) and is_concrete(x) else x
@@ -68,13 +73,13 @@ def widen(dtype: torch.dtype) -> torch.dtype:
 def sqrt(x: Tensor) -> Tensor:
     """The square root, with derivative 0 at 0, so that meta-gradients are never NaN.
 
-    The double `where` keeps the infinite slope out of both branches. Without autograd it is not
-    needed, and the value is the same.
+    What is filled in keeps the infinite slope from being met, and then from being passed on.
+    Without autograd it is not needed, and the value is the same.
     """
     if not torch.is_grad_enabled():
         return x.sqrt()
     at_zero = x == 0
-    return torch.where(at_zero, torch.zeros_like(x), torch.where(at_zero, 1.0, x).sqrt())
+    return x.masked_fill(at_zero, 1.0).sqrt().masked_fill(at_zero, 0.0)
 
 
 def shortening(norm: Tensor, most: Any, eps: Any = 0.0) -> Tensor:

@@ -126,6 +126,7 @@ class Node:
         """The numbers for every tensor of the pass, those that are tensors in its dtype."""
         first, owner = self.rules[0], type(self.rules[0]).__name__
         keys = self.members.keys() if first.random else ()
+        each_its_own = first.random or first.tensor_extra
         made: dict[Any, Scalars] = {}
         out = []
         for i, (row, tensor) in enumerate(zip(self.which, like, strict=True)):
@@ -136,10 +137,13 @@ class Node:
             if key not in made:
                 values = {k: cast(v, tensor.dtype) for k, v in self.rows[row].items()}
                 made[key] = Scalars(owner, values)
+            if not each_its_own:
+                out.append(made[key])
+                continue
             mine: dict[str, Any] = {k: self.members.tensor_extra[k][i] for k in first.tensor_extra}
             if first.random:
                 mine["draw"] = Draw(keys[i], self.members.tensors[i])
-            out.append(Scalars(owner, {**vars(made[key]), **mine}) if mine else made[key])
+            out.append(Scalars(owner, {**vars(made[key]), **mine}))
         return out
 
     def conclude(self, total: Any) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 def is_sharded(x: Any) -> bool:
     """Whether `x` is a `torch.distributed.tensor.DTensor`."""
-    if torch.compiler.is_compiling():
+    if type(x) is Tensor or torch.compiler.is_compiling():
         return False
     module = sys.modules.get("torch.distributed.tensor")
     return module is not None and isinstance(x, module.DTensor)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .. import _check
 from .._base import TensorRule
-from .._math import bias_correction, mix, sqrt
+from .._math import bias_correction, is_zero, mix, sqrt
 from .._pass import Scalars
 from .._typing import Memory, Scalar, Slots
 
@@ -96,7 +96,9 @@ class scale_by_adam(TensorRule):
         if self.amsgrad:
             greatest = torch.maximum(greatest, exp_avg_sq)
         v = (greatest if self.amsgrad else exp_avg_sq) / s.correction
+        if not is_zero(s.eps_root):
+            v = v + s.eps_root
         m = s.of_mean * exp_avg
         if self.nesterov:
             m = m + s.of_g * g
-        return m / (sqrt(v + s.eps_root) + s.eps), AdamSlots(exp_avg, exp_avg_sq, greatest)
+        return m / (sqrt(v) + s.eps), AdamSlots(exp_avg, exp_avg_sq, greatest)
