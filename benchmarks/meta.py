@@ -95,18 +95,17 @@ def by_unroll(
         return loss(now.params, (x_test, y_test))
 
     params, stacked = fo.split_module(net).params, fo.stack(tasks)
-    if len(tasks) == 1:
-        outer = grad(lambda params: after(params, tasks[0]))
-    else:
-        outer = grad(lambda params: vmap(after, in_dims=(None, 0))(params, stacked).mean())
+
+    def total(params: dict[str, Tensor]) -> Tensor:
+        if len(tasks) == 1:
+            return after(params, tasks[0])
+        return vmap(after, in_dims=(None, 0))(params, stacked).mean()
 
     if compile:
-        outer = torch.compile(outer, fullgraph=True)
-
-    def run() -> list[Tensor]:
-        return list(outer(params).values())
-
-    return run
+        outer = torch.compile(grad(total), fullgraph=True)
+        return lambda: list(outer(params).values())
+    live = {name: p.requires_grad_() for name, p in params.items()}
+    return lambda: list(torch.autograd.grad(total(live), list(live.values())))
 
 
 def main() -> None:

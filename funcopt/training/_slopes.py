@@ -1,4 +1,4 @@
-"""The derivative of one function, with no more history than needed."""
+"""The derivative of one function, with no more history than needed, and no detour."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.func import grad_and_value
 
 from .. import tree
-from .._math import is_wrapped
+from .._math import is_mapped, is_wrapped
 
 
 def slopes(fn: Callable[..., tuple[Tensor, Any]], args: tuple[Any, ...]) -> tuple[Any, Any]:
@@ -21,9 +21,7 @@ def slopes(fn: Callable[..., tuple[Tensor, Any]], args: tuple[Any, ...]) -> tupl
     leaves, spec = tree.flatten(args)
     watched = (is_wrapped(x) or x.requires_grad for x in leaves if x is not None)
     if torch.compiler.is_compiling() or any(watched):
-        argnums = tuple(range(len(args)))
-        found, (value, aux) = grad_and_value(fn, argnums=argnums, has_aux=True)(*args)
-        return found, (value, aux)
+        return live_slopes(fn, args)
     live = [x if x is None or _rough(x) else x.detach().requires_grad_() for x in leaves]
     with torch.enable_grad():
         value, aux = fn(*spec.unflatten(live))
@@ -32,6 +30,28 @@ def slopes(fn: Callable[..., tuple[Tensor, Any]], args: tuple[Any, ...]) -> tupl
     aux = tree.map(Tensor.detach, aux)
     found = [next(by) if x is not None and x.requires_grad else None for x in live]
     return spec.unflatten(found), (value.detach(), aux)
+
+
+def live_slopes(fn: Callable[..., tuple[Tensor, Any]], args: tuple[Any, ...]) -> tuple[Any, Any]:
+    """The same, to be differentiated again, by `args` or by whatever `fn` has closed over.
+
+    In `torch.func` every operation passes through one level more, which for small tensors takes
+    twice the time. Where autograd follows all of `args` anyway, the level would bring nothing.
+    """
+    leaves, spec = tree.flatten(args)
+    followed = leaves and all(map(_followed, leaves))
+    if followed and not torch.compiler.is_compiling() and not is_mapped():
+        value, aux = fn(*args)
+        if isinstance(value, Tensor) and value.dim() == 0 and value.requires_grad:
+            found = torch.autograd.grad(value, leaves, create_graph=True, materialize_grads=True)
+            return spec.unflatten(found), (value, aux)
+    # This also says what is wrong with a value, or finds that nothing depends on anything.
+    found, made = grad_and_value(fn, argnums=tuple(range(len(args))), has_aux=True)(*args)
+    return found, made
+
+
+def _followed(x: Any) -> bool:
+    return isinstance(x, Tensor) and x.requires_grad and torch.is_grad_enabled()
 
 
 def _rough(x: Tensor) -> bool:

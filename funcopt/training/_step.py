@@ -12,6 +12,7 @@ from .._base import GradientTransformation
 from .._record import Record
 from .._typing import Params, State
 from ..errors import StructureError
+from ._slopes import live_slopes
 
 
 class Training(NamedTuple):
@@ -65,7 +66,7 @@ class train_step(Record):
         if self.tx.takes_examples():
             grads, value, buffers = *self._of_examples(now, batch), now.buffers
         else:
-            grads, (value, buffers) = grad_and_value(of, has_aux=True)(now.params)
+            (grads,), (value, buffers) = live_slopes(of, (now.params,))
         extra = self._extra(value, lambda params: of(params)[0])
         updates, state = self.tx.update(grads, now.state, now.params, **extra)
         return Training(apply_updates(now.params, updates), state, buffers), value
