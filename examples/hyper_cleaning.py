@@ -89,7 +89,7 @@ def draw(found: Found, images: Tensor, given: Tensor, path: Path) -> None:
     left.plot([100 * a for a in found.accuracy], color=BLUE, label="weights learned")
     label = "clean examples alone"
     left.axhline(100 * found.clean_only, color="k", linestyle=":", label=label)
-    left.set(xlabel="outer step", ylabel="unseen digits right (%)")
+    left.set(xlabel="outer step", ylabel="unseen digits right (%)", title="classifier")
     left.legend()
     left.grid(alpha=0.3)
     bins = torch.linspace(0, 1, 26).tolist()
@@ -98,14 +98,19 @@ def draw(found: Found, images: Tensor, given: Tensor, path: Path) -> None:
     middle.set(xlabel="learned weight", ylabel="examples", title="by what the label is")
     middle.legend()
     least = found.weights.argsort()[:12]
-    tiles = nn.functional.pad(images[least].reshape(3, 4, 8, 8), (1, 1, 1, 1))
-    tiles = tiles.permute(0, 2, 1, 3).reshape(30, 40)
+    tiles = nn.functional.pad(images[least].reshape(4, 3, 8, 8), (5, 1, 1, 1))
+    tiles = tiles.permute(0, 2, 1, 3).reshape(40, 42)
     right.imshow(tiles.numpy(), cmap="gray_r")
     for k, i in enumerate(least.tolist()):
         right.text(
-            10 * (k % 4), 10 * (k // 4), str(given[i].item()), color=ORANGE, va="top", size=13
+            14 * (k % 3) + 1,
+            10 * (k // 3) + 1,
+            str(given[i].item()),
+            color=ORANGE,
+            va="top",
+            size=13,
         )
-    right.set(xticks=[], yticks=[], title="least weight, and the label that was given")
+    right.set(xticks=[], yticks=[], title="least weight, and the given label")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
 

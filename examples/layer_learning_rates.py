@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -99,6 +100,11 @@ def draw(found: Found, path: Path) -> None:
     right.set(xlabel="training", ylabel="learning rate", yscale="log")
     right.legend()
     for ax in (left, right):
+        ax.yaxis.set(
+            major_locator=LogLocator(subs=(1, 2, 5)),
+            major_formatter=StrMethodFormatter("{x:g}"),
+            minor_formatter=NullFormatter(),
+        )
         ax.grid(alpha=0.3)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)

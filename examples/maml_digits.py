@@ -112,11 +112,13 @@ def draw(
     for (name, accuracy), color in zip(found.items(), (GREY, BLUE), strict=True):
         left.plot(100 * accuracy, "o-", color=color, label=name)
     left.axhline(100 / WAYS, color="k", linestyle=":", linewidth=0.8, label="chance")
-    left.set(xlabel=f"steps on {SHOTS} examples each", ylabel="right (%)")
+    left.set(xlabel=f"steps on {SHOTS} examples each (learned for {STEPS})", ylabel="right (%)")
     left.set_title("digits that were never seen: 7, 8, 9")
     left.legend()
     left.grid(alpha=0.3)
-    middle.bar([f"layer {i + 1}" for i in range(len(rates))], list(rates.values()), color=ORANGE)
+    names = [f"layer {i + 1}" for i in range(len(rates))]
+    middle.bar_label(middle.bar(names, list(rates.values()), color=ORANGE), fmt="%.2g", padding=2)
+    middle.margins(y=0.1)
     middle.axhline(0.1, color="k", linestyle=":", linewidth=0.8, label="at first")
     middle.set_title("learned rates")
     middle.legend()

@@ -123,11 +123,17 @@ def draw(
         for steps, color in ((0, GREY), (1, BLUE), (10, ORANGE)):
             after, _ = adapt(params, task, steps)
             guess = functional_call(model, after, (grid,)).detach()
-            ax.plot(grid, guess, color=color, label=f"after {steps} steps")
+            ax.plot(
+                grid,
+                guess,
+                color=color,
+                label="after 1 step" if steps == 1 else f"after {steps} steps",
+            )
         ax.plot(task.x, task.y, "k^", label="the ten points")
         ax.set(xlabel="x", title="a new task")
         ax.grid(alpha=0.3)
-    panels[0].legend(fontsize=8)
+    named = panels[0].get_legend_handles_labels()
+    figure.legend(*named, loc="outside lower right", ncols=5, frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
 

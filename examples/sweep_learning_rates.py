@@ -59,6 +59,7 @@ def draw(result: fo.Sweep, path: Path) -> None:
     from matplotlib.cm import ScalarMappable, viridis
     from matplotlib.colors import LogNorm
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     rates = [row["lr"] for row in result.settings]
     norm = LogNorm(min(rates), max(rates))
@@ -72,6 +73,11 @@ def draw(result: fo.Sweep, path: Path) -> None:
     figure.colorbar(ScalarMappable(norm, viridis), ax=left, label="learning rate")
     right.plot(rates, result.score(), color=BLUE, label="loss at the end")
     right.set(xscale="log", yscale="log", xlabel="learning rate", ylabel="loss at the end")
+    right.yaxis.set(
+        major_locator=LogLocator(subs=(1, 2, 5)),
+        major_formatter=StrMethodFormatter("{x:g}"),
+        minor_formatter=NullFormatter(),
+    )
     right.yaxis.label.set_color(BLUE)
     other = right.twinx()
     other.plot(rates, 100 * result.scores["accuracy"], color=ORANGE)

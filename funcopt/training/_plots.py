@@ -95,7 +95,7 @@ def _heat_map(varying: dict[str, list[Any]], scores: Any, of: str) -> Figure:
     for i, j in np.ndindex(*cells.shape):
         if cells.size <= 100:
             low = np.isfinite(cells[i, j]) and norm(cells[i, j]) > 0.5
-            shown = f"{cells[i, j]:.2g}" if np.isfinite(cells[i, j]) else "-"
+            shown = f"{cells[i, j]:.3g}" if np.isfinite(cells[i, j]) else "-"
             ax.text(j, i, shown, ha="center", va="center", color="w" if low else "k", size=8)
     ax.set_xticks(range(len(xs)), [_short(x) for x in xs], rotation=45, ha="right")
     ax.set_yticks(range(len(ys)), [_short(y) for y in ys])
