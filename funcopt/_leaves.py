@@ -4,7 +4,7 @@ In: checked, widened to at least float32, complex seen as two reals, 0-d as leng
 tensor would promote otherwise than a vector). Out: narrowed once. Rules contain none of this.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -276,6 +276,16 @@ def lower_slots(slots: Slots, like: Slots) -> Slots:
     if len(mine) == len(theirs) and all(map(_is_lowered, mine, theirs)):
         return slots
     return map_slots(lower, slots, like)
+
+
+def apart(slots: Slots, others: Iterable[Tensor]) -> Slots:
+    """Slots that share no memory with tensors that are about to be written to."""
+    mine = {_memory(x) for x in others}
+    return map_slots(lambda x: x.clone() if _memory(x) in mine else x, slots)
+
+
+def _memory(x: Tensor) -> int:
+    return _shards.part(x).untyped_storage().data_ptr()
 
 
 def gathered(

@@ -131,7 +131,7 @@ def _order(x: Tensor) -> Any:
 
 def flat(x: Tensor) -> Tensor:
     """A dense tensor as a vector, in the order of memory."""
-    return x.as_strided((x.numel(),), (1,))
+    return x if x.dim() == 1 and x.is_contiguous() else x.as_strided((x.numel(),), (1,))
 
 
 def compute_dtype(columns: Sequence[Tensor]) -> torch.dtype:

@@ -18,8 +18,8 @@ from ._program import Program
 from ._tape import Call, Ref, name_of
 
 UNARY = (
-    "abs acos asin atan ceil cos cosh erf erfc exp expm1 floor frac lgamma log log10 log1p log2 "
-    "neg reciprocal round rsqrt sigmoid sign sin sinh sqrt tan tanh trunc"
+    "abs acos asin atan ceil cos cosh erf erfc exp expm1 floor frac lgamma log log10 log1p "
+    "log2 neg reciprocal round rsqrt sigmoid sign sin sinh sqrt tan tanh trunc"
 )
 UNARY_NAMES = frozenset(UNARY.split(" "))
 BINARY = {
@@ -66,7 +66,7 @@ class Foreach:
             return None
         leaves, rows_of = zip(*((leaf, row) for leaf, _, _, row in tasks), strict=True)
         program = self._program
-        given = [[_dense(block.columns[role][leaf]) for leaf in leaves] for role in roles]
+        given = [[flat(block.columns[role][leaf]) for leaf in leaves] for role in roles]
         values: list[Any] = [*given]
         for k in range(program.entries):
             values.append(Numbers([_scalar(row[k], program.wide) for row in rows]))
@@ -75,11 +75,8 @@ class Foreach:
             for x in set(call.refs):
                 if self._last[x.at] == len(values) - 1:
                     values[x.at] = None  # its memory can be used again
-        old = {id(x) for column in given for x in column}
-        made = [values[ref.at] for _, ref in program.writes]
-        made = [list(torch._foreach_clone(v)) if id(v[0]) in old else v for v in made]
-        for (at, _), value in zip(program.writes, made, strict=True):
-            torch._foreach_copy_(given[at], value)
+        for at, ref in program.writes:
+            torch._foreach_copy_(given[at], values[ref.at])
         if not program.measures:
             return None
         columns = [torch.stack(values[ref.at]) for ref in program.measures]
@@ -150,11 +147,6 @@ class _Step:
 def _function(name: str) -> Callable[..., list[Tensor]]:
     function: Callable[..., Sequence[Tensor]] = getattr(torch, f"_foreach_{name}")
     return lambda *given: list(function(*given))
-
-
-def _dense(x: Tensor) -> Tensor:
-    """What can be walked in the order of memory; not 0-d, which would be a number to torch."""
-    return x if x.dim() and x.is_contiguous() else flat(x)
 
 
 def _scalar(x: Any, dtype: torch.dtype) -> Tensor:

@@ -289,7 +289,7 @@ class _Recorder:
         writes = {} if tape.is_nothing(u) else {0: p + u}
         for role, (before, after) in enumerate(zip(old, entries, strict=True), 2):
             if before is not after:
-                writes[role] = after
+                writes[role] = tape.apart(after)
         return writes
 
     def _launches(

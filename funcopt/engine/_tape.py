@@ -113,6 +113,18 @@ class Tape:
         fill = made.args[1] if len(made.args) > 1 else None
         return isinstance(fill, float) and fill == 0 and math.copysign(1.0, fill) < 0
 
+    def apart(self, x: Any) -> Any:
+        """`x`, not as an input, which may have been written to before it is read.
+
+        Multiplied by a one that compilers do not know of: they leave out a `clone`, and then store
+        what the input has become (Inductor of torch 2.13).
+        """
+        if not isinstance(self.values[x.at], Input):
+            return x
+        if not x.is_floating_point():
+            raise Unsupported("an input of whole numbers that is stored elsewhere")
+        return x * self.number(1.0, lambda _: 1.0, ("constant", "1.0"))
+
     def _symbol(self, value: Any, like: Tensor, reduced: bool = False) -> Symbol:
         self.values.append(value)
         made: Symbol = like.as_subclass(Symbol)
@@ -130,6 +142,8 @@ class Tape:
         if (name.endswith("_") and not name.endswith("__")) or "out" in kwargs:
             raise Unsupported(f"`{name}`, which changes a tensor in place")
         given = [x for x in _flat((args, kwargs)) if isinstance(x, Symbol)]
+        if name == "clone":  # nothing is changed in place
+            return given[0]
         if any(x.tape is not self for x in given):
             raise Unsupported(f"`{name}` of two tensors of the parameters")
         if sums := [x for x in given if x.reduced]:
@@ -155,6 +169,8 @@ class Tape:
                 error = e
         if not isinstance(out, Tensor):
             raise Unsupported(f"`{name}`: {error or type(out).__name__}")
+        if (same := next((x for x in given if _is_same(out, x)), None)) is not None:
+            return same
         if out.shape not in ((LENGTH,), ()):
             raise Unsupported(f"`{name}`, which makes a tensor of another shape")
         shrunk = out.dim() == 0 and any(x.vector or x.reduced for x in given)
@@ -219,6 +235,16 @@ SCALING = frozenset({"mul", "neg"})
 """What may be done with a sum and numbers, for the same reason; not with a maximum."""
 
 PLAIN = frozenset({"is_floating_point", "is_complex"})
+
+
+def _is_same(out: Tensor, x: Symbol) -> bool:
+    """Whether a function has given back what it was given, as `to` of the same dtype does."""
+    with torch._C.DisableTorchFunctionSubclass():
+        return (out.dtype, out.shape, out.stride()) == (
+            x.dtype,
+            x.shape,
+            x.stride(),
+        ) and out.untyped_storage()._cdata == x.untyped_storage()._cdata
 
 
 def _attribute(func: Any, args: Sequence[Any]) -> Any:

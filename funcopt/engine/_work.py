@@ -79,12 +79,14 @@ class Work(NamedTuple):
         """Writes what has become of one tensor."""
         p = _shards.local(self.ps[i])
         p = torch.view_as_real(p) if p.is_complex() else p
+        old, new = (
+            _leaves.entries(x) for x in (self.slots[i], _leaves.lower_slots(slots, self.slots[i]))
+        )
+        changed = [(x, y) for x, y in zip(old, new, strict=True) if x is not y]
+        values = _leaves.apart(tuple(y for _, y in changed), (p, *old))
         p.add_(u.view_as(p))
-        old = _leaves.entries(self.slots[i])
-        new = _leaves.entries(_leaves.lower_slots(slots, self.slots[i]))
-        for x, y in zip(old, new, strict=True):
-            if x is not y:
-                _shards.local(x).copy_(_shards.local(y))
+        for (x, _), y in zip(changed, values, strict=True):
+            _shards.local(x).copy_(_shards.local(y))
 
 
 def eagerly(work: Work) -> Node:

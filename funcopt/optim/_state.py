@@ -114,11 +114,12 @@ class Stored(Grouped):
         gs, own, ps = (list(x) for x in zip(*map(work.lifted, range(len(plan.ps))), strict=True))
         us, new = work.tx.run(gs, own, ps, node, _pass.reduce)
         for i, (one, u, slots) in enumerate(zip(plan.active, us, new, strict=True)):
+            slots = _leaves.apart(_leaves.lower_slots(slots, one.slots), [one.p])
             p = _shards.local(one.p)
             (torch.view_as_real(p) if p.is_complex() else p).add_(
                 u if p.is_complex() else u.view_as(p)
             )
-            plan.slots[i] = _leaves.lower_slots(slots, one.slots)
+            plan.slots[i] = slots
         return node
 
     def _begin(self, plan: Plan, memories: Sequence[Any], updates: Tensor | None) -> None:

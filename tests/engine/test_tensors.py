@@ -1,6 +1,7 @@
 """Whatever tensors there are, every engine makes the same steps."""
 
 import copy
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -152,7 +153,7 @@ def one_step(p, opt):
     opt.step()
 
 
-@pytest.mark.parametrize("engine", ["eager", "fused"])
+@pytest.mark.parametrize("engine", ["eager", "fused", "foreach"])
 def test_memory_that_is_exchanged_between_steps_is_noticed(engine):
     """By `p.data = ...`, which changes no identity: other memory, other strides, another dtype."""
     p, q = (torch.nn.Parameter(filled((3, 4))) for _ in range(2))
@@ -167,7 +168,7 @@ def test_memory_that_is_exchanged_between_steps_is_noticed(engine):
     assert gap([p.detach()], [q.detach()]) <= 1e-6
 
 
-@pytest.mark.parametrize("engine", ["eager", "fused"])
+@pytest.mark.parametrize("engine", ["eager", "fused", "foreach"])
 def test_clocks_that_others_set_are_noticed(engine):
     p, q = (torch.nn.Parameter(filled((3,))) for _ in range(2))
     opt = fo.optim.Adam([p], lr=0.1, engine=engine)
@@ -182,7 +183,7 @@ def test_clocks_that_others_set_are_noticed(engine):
     assert gap([p.detach()], [q.detach()]) <= 1e-6
 
 
-@pytest.mark.parametrize("engine", ["eager", "fused"])
+@pytest.mark.parametrize("engine", ["eager", "fused", "foreach"])
 def test_late_joiners_have_clocks_of_their_own(engine):
     ps, qs = ([torch.nn.Parameter(filled((3,))) for _ in range(3)] for _ in range(2))
     opt = fo.optim.NAdam(ps, lr=0.1, engine=engine)
@@ -199,7 +200,7 @@ def test_late_joiners_have_clocks_of_their_own(engine):
     assert [float(opt.state[p]["step"]) for p in ps] == [6, 5, 4]
 
 
-@pytest.mark.parametrize("engine", ["eager", "fused"])
+@pytest.mark.parametrize("engine", ["eager", "fused", "foreach"])
 def test_autograd_notices_that_values_have_changed(engine):
     p = torch.nn.Parameter(filled((3,)))
     opt = fo.optim.AdamW([p], engine=engine)
@@ -330,7 +331,7 @@ def test_a_mistake_found_while_recording_is_an_error_and_changes_nothing():
     assert not opt.state
 
 
-@pytest.mark.parametrize("engine", ["eager", "fused"])
+@pytest.mark.parametrize("engine", ["eager", "fused", "foreach"])
 def test_complex_memory_that_is_exchanged_is_noticed_too(engine):
     value = torch.complex(filled((3,)), filled((3,)))
     p, q = (torch.nn.Parameter(value.clone()) for _ in range(2))
@@ -344,7 +345,7 @@ def test_complex_memory_that_is_exchanged_is_noticed_too(engine):
     assert gap([p.detach()], [q.detach()]) <= 1e-6
 
 
-@pytest.mark.parametrize("engine", ["eager", "fused"])
+@pytest.mark.parametrize("engine", ["eager", "fused", "foreach"])
 def test_a_clock_that_others_set_leaves_its_bucket(engine):
     ps, qs = ([torch.nn.Parameter(filled((3,))) for _ in range(2)] for _ in range(2))
     opt = fo.optim.Adam(ps, lr=0.1, engine=engine)
@@ -359,7 +360,7 @@ def test_a_clock_that_others_set_leaves_its_bucket(engine):
     assert gap([p.detach() for p in ps], [q.detach() for q in qs]) <= 1e-6
 
 
-@pytest.mark.parametrize("engine", ["eager", "fused"])
+@pytest.mark.parametrize("engine", ["eager", "fused", "foreach"])
 def test_a_number_that_stops_being_zero_counts(engine):
     p, q = (torch.nn.Parameter(filled((3,))) for _ in range(2))
     opt = fo.optim.AdamW([p], lr=0.1, weight_decay=0.0, engine=engine)
@@ -378,3 +379,58 @@ def test_a_schedule_that_begins_at_zero_counts_from_there():
     fused, opt = trained(KINDS["plain"], "fused", steps=7, tx=tx)
     assert opt.engine == "fused"
     close([p.detach() for p in eager], [p.detach() for p in fused])
+
+
+class Past(NamedTuple):
+    """Tensors as they were in the last two steps."""
+
+    p: torch.Tensor
+    g: torch.Tensor
+    older: torch.Tensor
+
+
+class looks_back(fo.TensorRule):
+    """Stores what it was given as it is, and gives back what it has stored."""
+
+    elementwise = True
+    needs_params = True
+
+    def init_tensor(self, p):
+        return Past(*(torch.zeros_like(p) for _ in range(3)))
+
+    def update_tensor(self, g, slots, p, s):
+        return slots.older, Past(p.to(p.dtype), g, slots.g.clone())
+
+
+@pytest.mark.parametrize("engine", ["eager", "fused", "foreach", "differentiable"])
+@pytest.mark.parametrize("kernels", ["native", "interpreted"])
+def test_what_a_rule_stores_is_what_it_was_given(engine, kernels, monkeypatch):
+    monkeypatch.setenv("FUNCOPT_KERNELS", kernels)
+    tx, follow = fo.chain(looks_back(), fo.scale(-1.0)), engine == "differentiable"
+    p = torch.nn.Parameter(filled((3,)))
+    p = p.clone() if follow else p
+    opt = fo.Optimizer([p], tx, differentiable=follow, engine="auto" if follow else engine)
+    now, past = p.detach().clone(), [torch.zeros(3)] * 3
+    for t in range(5):
+        g = torch.full((3,), 1.0 + t)
+        p.grad = g.clone()
+        opt.step()
+        now, past = now - past[2], [now, g, past[1]]
+        state = opt.state[p]
+        assert follow or opt.engine == engine
+        assert torch.equal(p.detach(), now)
+        assert all(torch.equal(state[k], x) for k, x in zip(Past._fields, past, strict=True))
+
+
+def test_groups_have_numbers_of_their_own_in_lists_too():
+    params = [torch.nn.Parameter(filled((3,))) for _ in range(4)]
+    groups = [{"params": params[:2], "lr": 0.1}, {"params": params[2:], "lr": 0.3}]
+    opt = fo.optim.AdamW(groups, engine="foreach")
+    others = [p.detach().clone().requires_grad_() for p in params]
+    groups = [{"params": others[:2], "lr": 0.1}, {"params": others[2:], "lr": 0.3}]
+    plain = torch.optim.AdamW(groups)
+    for _ in range(3):
+        _stepped(params, opt)
+        _stepped(others, plain)
+    assert opt.engine == "foreach"
+    assert gap([p.detach() for p in params], [p.detach() for p in others]) <= 1e-6
