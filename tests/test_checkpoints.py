@@ -2,6 +2,7 @@
 
 import copy
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -186,6 +187,30 @@ def test_a_later_format_is_refused():
     _, opt = trained()
     with pytest.raises(ValueError, match="has the format 2"):
         opt.load_state_dict({**opt.state_dict(), "funcopt_format": 2})
+
+
+def test_a_later_format_is_refused_before_its_keys_are_looked_at():
+    _, opt = trained()
+    saved = opt.state_dict()
+    state = {at: {"step": own["step"], "later": own["step"]} for at, own in saved["state"].items()}
+    with pytest.raises(fo.errors.StructureError, match="has the format 2, made by a later version"):
+        opt.load_state_dict({**saved, "state": state, "funcopt_format": 2})
+
+
+def test_a_checkpoint_of_another_algorithm_is_told_with_what_that_parameter_keeps():
+    labels = [("a", "sgd"), ("b", "adam")]
+    tx = fo.partition({"sgd": fo.sgd(0.1, momentum=0.9), "adam": fo.adam()}, labels)
+    named = [(name, torch.nn.Parameter(torch.ones(2))) for name in ("a", "b")]
+    opt = fo.Optimizer(named, tx)
+    for _, p in named:
+        p.grad = torch.ones(2)
+    opt.step()
+    saved = opt.state_dict()
+    (at,) = (i for i, own in saved["state"].items() if "momentum_buffer" in own)
+    saved["state"][at] = {"step": torch.tensor(1.0), "sum": torch.ones(2)}
+    expected = re.escape("It has [\"a: ['sum'] instead of ['momentum_buffer']\"].")
+    with pytest.raises(fo.errors.StructureError, match=expected):
+        opt.load_state_dict(saved)
 
 
 class Mixed(NamedTuple):

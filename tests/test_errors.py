@@ -476,8 +476,8 @@ MISTAKES = {
     "a checkpoint of another algorithm": (
         lambda: load_into_sgd(),
         ValueError,
-        "`SGD`: the checkpoint is of another algorithm. It has [\"a: ['exp_avg', 'exp_avg_sq']\"], "
-        "and nothing of what is kept here, ['momentum_buffer'].",
+        "`SGD`: the checkpoint is of another algorithm. It has "
+        "[\"a: ['exp_avg', 'exp_avg_sq'] instead of ['momentum_buffer']\"].",
     ),
     "a class that only torch has": (
         lambda: optim.SparseAdam,

@@ -45,6 +45,9 @@ class whole(PerTensor):
     def extra_names(self) -> frozenset[str] | None:
         return self.inner.extra_names()
 
+    def takes_examples(self) -> bool:
+        return self.inner.takes_examples()
+
     def sign(self) -> int | None:
         return self.inner.sign()
 

@@ -26,6 +26,11 @@ def fitted(
     Raises:
         StructureError: If `strict`, listing all that is missing, unknown or of another shape.
     """
+    if saved.get(FORMAT, 1) != 1:
+        raise StructureError(
+            f"`{type(optimizer).__name__}`: the checkpoint has the format {saved[FORMAT]}, made by "
+            "a later version; known here is 1."
+        )
     mine, theirs = optimizer.param_groups, saved["param_groups"]
     if _have_names(mine) and _have_names(theirs):
         saved, missing, unknown = _by_name(mine, saved)
@@ -43,7 +48,8 @@ def fitted(
             expected = templates(index, name, p)
             known = {STEP, UPDATES}
             if expected and set(stored) - known and not set(stored) & set(expected):
-                foreign.append(f"{name or at}: {sorted(set(stored) - known)}")
+                has = sorted(set(stored) - known)
+                foreign.append(f"{name or at}: {has} instead of {sorted(expected)}")
                 continue
             wrong = [
                 f"{name or at}: {key} of {tuple(stored[key].shape)} instead of {tuple(x.shape)}"
@@ -56,12 +62,7 @@ def fitted(
     if strict and foreign:
         raise StructureError(
             f"`{type(optimizer).__name__}`: the checkpoint is of another algorithm. It has "
-            f"{foreign}, and nothing of what is kept here, {sorted(expected)}."
-        )
-    if saved.get(FORMAT, 1) != 1:
-        raise StructureError(
-            f"`{type(optimizer).__name__}`: the checkpoint has the format {saved[FORMAT]}, made by "
-            "a later version; known here is 1."
+            f"{foreign}."
         )
     if strict and (missing or unknown or reshaped):
         raise StructureError(

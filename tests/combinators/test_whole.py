@@ -96,3 +96,34 @@ def test_a_parameter_without_gradient_is_not_seen():
 def test_inside_other_combinators_it_is_refused(stage):
     with pytest.raises(ValueError, match="tensor by tensor"):
         stage(TX, 2)
+
+
+class mean_of_examples(fo.GradientTransformation):
+    """Gradients of all examples become one; the whole tree has length one then."""
+
+    def update(self, updates, state, params=None, **extra):
+        means = fo.tree.map(lambda g: g.mean(0), updates)
+        norm = torch.stack([u.square().sum() for u in fo.tree.leaves(means)]).sum().sqrt()
+        return fo.tree.map(lambda u: u / norm, means), state
+
+    def takes_examples(self):
+        return True
+
+
+@pytest.mark.parametrize(
+    "tx", [mean_of_examples(), fo.chain(mean_of_examples(), fo.sgd(0.1, momentum=0.9))], ids=repr
+)
+def test_a_stage_that_takes_examples_gets_them(tx):
+    named = {name: torch.nn.Parameter(p) for name, p in params().items()}
+    opt = fo.Optimizer(list(named.items()), fo.chain(tx, fo.scale(-1.0)))
+    ps, state = params(), tx.init(params())
+    for t in range(3):
+        examples = {n: torch.stack([g, 2 * g, g.cos()]) for n, g in grads(t).items()}
+        for name, p in named.items():
+            p.grad_sample = examples[name]
+        opt.step()
+        updates, state = tx.update(examples, state, ps)
+        ps = fo.apply_updates(ps, fo.tree.map(torch.neg, updates))
+    for name, p in named.items():
+        torch.testing.assert_close(p.detach(), ps[name], rtol=1e-12, atol=1e-12)
+        assert not torch.equal(p.detach(), params()[name])
