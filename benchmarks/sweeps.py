@@ -2,13 +2,15 @@
 
 Trains N classifiers of digits by Adam, each with a learning rate of its own, in float32 on batches
 of 32: by `funcopt.sweep`'s step, eager and compiled, and by N runs of torch.optim.Adam with
-``fused=True``. One process, rounds interleaved, medians; a table in Markdown.
+``fused=True``. One process, rounds interleaved, medians; a page in Markdown, ``sweeps_table.md``.
 """
 
 import argparse
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import date
+from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -52,6 +54,8 @@ class Row(NamedTuple):
         return f"| {' | '.join(cells)} |"
 
 
+TITLE = "# Many trainings at once: the table"
+QUICK = "**A quick look: no result.** "
 HEAD = """\
 | network | models | one by one (ms) | eager (ms) | compiled (ms) | of it gradients (ms) \
 | eager: times faster | compiled: times faster | compile (s) | pays after steps |
@@ -145,7 +149,7 @@ def seconds(run: Callable[[int], None], steps: int) -> float:
     return time.perf_counter() - start
 
 
-def measure(name: str, models: int) -> Row:
+def measure(name: str, models: int, rounds: int) -> Row:
     """One row: warmed up, in rounds of about a third of a second each."""
     torch.compiler.reset()
     problem = Problem(NETWORKS[name], models, torch.float32)
@@ -155,10 +159,30 @@ def measure(name: str, models: int) -> Row:
     steps = [min(200, max(3, int(0.3 / (seconds(run, 3) / 3)))) for run in runs]
     times = [
         [1e3 * seconds(run, n) / n for run, n in zip(runs, steps, strict=True)]
-        for _ in range(ROUNDS)
+        for _ in range(rounds)
     ]
     loop, eager, fast, gradients = (median(column) for column in zip(*times, strict=True))
     return Row(name, models, models * loop, eager, fast, gradients, first)
+
+
+def limits(rows: Sequence[Row]) -> str:
+    """What each row waits for, as shares of its times."""
+    lines = [LIMITS]
+    alone = {row.network: row.eager for row in rows if row.models == 1}
+    for row in rows:
+        calls = min(1.0, alone[row.network] / row.eager) if row.network in alone else float("nan")
+        gradients = min(1.0, row.gradients / row.compiled)
+        lines.append(f"| {row.network} | {row.models} | {calls:.0%} | {gradients:.0%} |")
+    return "\n".join(lines)
+
+
+LIMITS = """\
+What limits it. Eager, what one model takes is nearly all calls of operators, whose number does not
+depend on the number of models; the rest is work. Compiled, there is one call: what is not the
+gradients of the networks is the optimizer, which reads and writes memory.
+
+| network | models | eager: share of the calls | compiled: share of the gradients |
+|---|---|---|---|"""
 
 
 def headline(models: int, steps: int) -> str:
@@ -197,7 +221,7 @@ def difference(models: int, steps: int) -> str:
     near = sum(gap < 1e-9 for gap in worst)
     return (
         f"In float64, {near} of {models} end within 1e-9 of separate runs; the largest difference "
-        f"is {max(worst):.1e} (docs/sweeps.md says why)."
+        f"is {max(worst):.1e} ([why](sweeps.md#how-equal))."
     )
 
 
@@ -206,17 +230,40 @@ def main() -> None:
     made.add_argument("--models", type=int, nargs="*", default=[1, 4, 16, 64, 256])
     made.add_argument("--steps", type=int, default=200)
     made.add_argument("--threads", type=int, default=2)
+    made.add_argument("--quick", action="store_true", help="to see that it runs: no result")
+    made.add_argument("--output", type=Path, default=Path("out"), help="a folder (default: out)")
     options = made.parse_args()
+    models, steps, rounds = options.models, options.steps, ROUNDS
+    if options.quick:
+        models, steps, rounds = [1, 4], 20, 1
     others = machine.Others()
     machine.only_cores(options.threads)
-    print(f"{machine.description()}\n")
-    print(headline(64, options.steps), flush=True)
-    print(f"{difference(64, options.steps)}\n", flush=True)
-    print(HEAD, flush=True)
+    start = time.perf_counter()
+    page: list[str] = []
+
+    def say(text: str) -> None:
+        print(text, flush=True)
+        page.append(text)
+
+    say(f"{TITLE}\n")
+    facts = f"{date.today():%Y-%m-%d}; {machine.description()}; float32, Adam, batches of {BATCH}"
+    say(f"{QUICK if options.quick else ''}{facts}. [What it is about](sweeps.md).\n")
+    say(headline(64, steps))
+    say(f"{difference(64, steps)}\n")
+    say(HEAD)
+    rows = []
     for name in NETWORKS:
-        for models in options.models:
-            print(measure(name, models), flush=True)
-    print(f"\nOther programs had {others.share():.0%} of the cores.")
+        for count in models:
+            rows.append(measure(name, count, rounds))
+            say(str(rows[-1]))
+    say(f"\n{limits(rows)}")
+    minutes = (time.perf_counter() - start) / 60
+    share = f"other programs had {others.share():.0%} of the cores"
+    say(f"\nMeasured in {minutes:.0f} minutes; {share}.")
+    options.output.mkdir(parents=True, exist_ok=True)
+    path = options.output / "sweeps_table.md"
+    path.write_text("\n".join(page) + "\n")
+    print(f"This is in {path} now.")
 
 
 if __name__ == "__main__":
