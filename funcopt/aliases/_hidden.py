@@ -9,16 +9,19 @@ from torch import Tensor
 from .. import _check
 from .._record import Record
 
-_PART = r"(^|[./]){}([./]|$)"
+_PART = r"(?<![^./])(?:{})(?![^./])"  # all that stands between dots
+_WORD = r"(?<![^./_])(?:{})(?![^./_])"  # all that stands between dots and underscores
 
 OTHERS = re.compile(
     "|".join(
         [
-            r"(^|[./_])(un)?(emb|embed|embedding|embeddings|embedder)\d*([./_]|$)|(^|[./])w[tp]e[./]",
-            _PART.format(r"(\w+_)?(head|heads|classifier|logits)"),
+            _WORD.format(r"(un)?(emb|embed|embedding|embeddings|embedder)\d*"),
+            _PART.format(r"w[tp]e"),
+            _PART.format(r"(\w+_)?(head|classifier|logits)"),
+            r"^((?!\d+[./])[^./]+[./])*" + _PART.format(r"(\w+_)?heads"),  # of no numbered block
             r"^((model|module|decoder)[./])*(fc|output|score)[./]weight$",
-            r"norm|bias|(^|[./_])(ln|bn)(\d*|_\w+)([./]|$)",
-            r"(^|[./_])(cls|class|dist|mask|reg|register)_tokens?([./]|$)",
+            _WORD.format(r"[^./_]*norms?\d*|normali[sz]ation|(ln|bn)\d*|bias(es)?\d*"),
+            _WORD.format(r"(cls|class|dist|mask|reg|register)_tokens?"),
         ]
     ),
     re.IGNORECASE,
@@ -36,7 +39,11 @@ class hidden_weights(Record):
                    has more than two dimensions
         by name    embeddings (`embed`, `emb`, `embedding`, `wte`, `wpe` ...), heads (`head`,
                    `lm_head`, `classifier`, `logits`, and at the top `fc`, `output`, `score`),
-                   norms (`norm`, `ln`, `bn`), biases and learned tokens
+                   norms (`norm`, `layernorm`, `ln`, `bn`), biases and learned tokens
+
+    Words count as a whole, between dots and underscores: `normalizer_proj` is no norm. `heads` are
+    heads of the model, but not in a numbered block: in `blocks.0.attn.heads.1.key.weight` they are
+    those of attention, and hidden.
 
     Names cannot tell what is called otherwise, such as the last layer of a `torch.nn.Sequential`:
     look at `optim.explain`, and put pairs of your own in front:
