@@ -35,21 +35,36 @@ class Block:
     def set(self, columns: Sequence[Sequence[Tensor]]) -> None:
         """The tensors of this step, in the layout of the first ones."""
         self.columns = [list(column) for column in columns]
+        self._objects = [array.array("q", map(id, column)) for column in self.columns]
         self._pointers: dict[tuple[int, ...], array.array[int]] = {}
 
     def renew(self, gradients: list[Tensor]) -> None:
         """The same tensors, with the gradients of this step."""
         self.columns[1] = gradients
+        self._objects[1] = array.array("q", map(id, gradients))
         self._pointers = {}
 
-    def pointers(self, roles: tuple[int, ...]) -> "array.array[int]":
-        """Where the tensors of these columns begin, column by column."""
-        if roles not in self._pointers:
-            found = array.array("q")
+    def replace(self, role: int, leaf: int, x: Tensor) -> None:
+        """Another tensor in one place."""
+        self.columns[role][leaf] = x
+        self._objects[role][leaf] = id(x)
+        self._pointers = {}
+
+    def pointers(self, roles: tuple[int, ...], find: Any) -> "array.array[int]":
+        """Where the tensors of these columns begin, column by column; `find` asks many at once."""
+        if roles in self._pointers:
+            return self._pointers[roles]
+        found = array.array("q")
+        if find is None:
             for role in roles:
                 found.extend(map(Tensor.data_ptr, self.columns[role]))
-            self._pointers[roles] = found
-        return self._pointers[roles]
+        else:
+            for role in roles:
+                found.extend(self._objects[role])
+            at, count = found.buffer_info()
+            find(at, count, at)
+        self._pointers[roles] = found
+        return found
 
     def tasks(self, cells: tuple[tuple[int, ...], ...], chunk: int) -> "Tasks":
         """The work on these cells, each of them leaves that share a row of numbers."""

@@ -48,7 +48,7 @@ class Native:
 
     def __init__(self, program: Program) -> None:
         self.chunk = MEASURED if program.measures else CHUNK
-        self._drive = _native.compiled(program)
+        self._drive, self._find = _native.compiled(program)
         self._measures = len(program.measures)
         self._letter = "f" if program.wide is torch.float32 else "d"
 
@@ -62,7 +62,7 @@ class Native:
         self._drive(
             tasks.count,
             tasks.table_at,
-            block.pointers(roles).buffer_info()[0],
+            block.pointers(roles, self._find).buffer_info()[0],
             block.leaves,
             packed.buffer_info()[0],
             tasks.rows_at,

@@ -85,11 +85,11 @@ class Layout:
             block.set(list(zip(*(self._parts(i) for i in block.members), strict=True)))
         stand_ins = []
         for at, leaf in self._staged:
-            columns = self.blocks[at].columns
-            for role, column in enumerate(columns):
+            block = self.blocks[at]
+            for role, column in enumerate(block.columns):
                 x = column[leaf]
                 if not x.is_contiguous():
-                    column[leaf] = x.contiguous()
+                    block.replace(role, leaf, x.contiguous())
                     if role != 1:
                         stand_ins.append((x, column[leaf]))
         self.written = [

@@ -92,6 +92,16 @@ def test_gradients_may_lie_in_memory_otherwise(make):
     close([p.detach() for p in eager], [p.detach() for p in fused])
 
 
+def test_machine_code_sees_the_copies_of_tensors_with_holes(monkeypatch):
+    monkeypatch.setenv("FUNCOPT_KERNELS", "native")
+    tx, make = fo.chain(fo.trace(0.9), fo.scale(-0.1)), KINDS["with holes"]
+    eager, theirs = trained(make, "eager", tx=tx)
+    fused, ours = trained(make, "fused", tx=tx)
+    assert ours.engine == "fused"
+    close([p.detach() for p in eager], [p.detach() for p in fused])
+    close(state_of(eager, theirs), state_of(fused, ours))
+
+
 @every_kind
 @pytest.mark.parametrize("slot_dtype", [torch.float32, torch.bfloat16])
 def test_slots_may_be_wider_or_narrower(make, slot_dtype):
