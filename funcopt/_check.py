@@ -4,9 +4,10 @@ They look at Python numbers only. A tensor passes: to look at its value would sy
 and break `torch.func.vmap` and `torch.compile`. So does a schedule, whose values come later.
 """
 
+import inspect
 import math
 import numbers
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -98,6 +99,11 @@ def fraction(owner: object, name: str, value: Any) -> None:
     _check(owner, name, value, lambda x: 0 <= x <= 1, "lie in [0, 1]")
 
 
+def positive_fraction(owner: object, name: str, value: Any) -> None:
+    """A share that is not nothing: in (0, 1]."""
+    _check(owner, name, value, lambda x: 0 < x <= 1, "lie in (0, 1]")
+
+
 def open_interval(owner: object, name: str, value: Any, low: float, high: float = math.inf) -> None:
     """A number strictly between two others."""
     expected = f"lie between {low} and {high}" if high < math.inf else f"be greater than {low}"
@@ -137,6 +143,26 @@ def betas(owner: object, name: str, value: Any, *, count: int = 2) -> None:
         )
     for i, beta in enumerate(value):
         in_unit_interval(owner, f"{name}[{i}]", beta)
+
+
+def takes(owner: object, name: str, value: Any, arguments: Sequence[str]) -> None:
+    """A function that can be called with these arguments, by position."""
+    call = f"{name}({', '.join(arguments)})"
+    if not callable(value):
+        raise HyperparameterError(
+            f"`{_who(owner)}`: `{name}` must be a function, `{call}`, got {value!r}."
+        )
+    try:
+        signature = inspect.signature(value)
+    except ValueError:  # some that are built in have none
+        return
+    try:
+        signature.bind_partial(*arguments)
+    except TypeError:
+        raise HyperparameterError(
+            f"`{_who(owner)}`: `{name}` is called as `{call}`, and takes only {signature}: add "
+            "what is missing, even if it is not used."
+        ) from None
 
 
 def steps(owner: object, name: str, value: Any) -> None:

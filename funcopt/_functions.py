@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from . import _leaves
+from . import _check, _leaves
 from ._base import GradientTransformation, TensorRule
 from ._pass import Scalars
 from ._typing import Params, Slots, State, Updates
@@ -32,10 +32,17 @@ class from_functions(GradientTransformation):
         init_fn: ``init_fn(params) -> state``.
         update_fn: ``update_fn(updates, state, params, **extra) -> (updates, state)``; extra
             arguments are passed if it names them or takes ``**extra``.
+
+    Raises:
+        HyperparameterError: If a function does not take these arguments.
     """
 
     init_fn: Callable[..., State]
     update_fn: Callable[..., tuple[Updates, State]]
+
+    def __post_init__(self) -> None:
+        _check.takes(self, "init_fn", self.init_fn, ("params",))
+        _check.takes(self, "update_fn", self.update_fn, ("updates", "state", "params"))
 
     def init(self, params: Params, *, capturable: bool = False) -> State:
         _leaves.checked_params(type(self).__name__, params)

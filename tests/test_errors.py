@@ -41,6 +41,13 @@ def stepped(opt):
     return opt
 
 
+class says_nothing(fo.TensorRule):
+    memory_per = "tree"
+
+    def update_tensor(self, g, slots, p, s):
+        return g, slots
+
+
 class newton(fo.TensorRule):
     tensor_extra = ("hessian",)
     elementwise = True
@@ -496,6 +503,30 @@ MISTAKES = {
         "`skip_if`: `when` must be a condition such as `not_finite()`, a `TensorRule` with "
         '`memory_per = "tree"`, got chain(add_decayed_weights(0.0), trace(0.0), '
         "scale_by_learning_rate(0.001)).",
+    ),
+    "a condition that says nothing": (
+        updating(fo.skip_if(fo.sgd(), says_nothing()), PARAMS),
+        ValueError,
+        "`skip_if`: `when` must be a condition, whose `conclude` returns `skip`, and "
+        "says_nothing() returns none: return `{'skip': ...}, memory`, as `not_finite` does.",
+    ),
+    "an update without parameters": (
+        lambda: fo.from_functions(len, lambda updates, state: (updates, state)),
+        ValueError,
+        "`from_functions`: `update_fn` is called as `update_fn(updates, state, params)`, and takes "
+        "only (updates, state): add what is missing, even if it is not used.",
+    ),
+    "an init without parameters": (
+        lambda: fo.from_functions(lambda: (), pow),
+        ValueError,
+        "`from_functions`: `init_fn` is called as `init_fn(params)`, and takes only (): add what "
+        "is missing, even if it is not used.",
+    ),
+    "no function": (
+        lambda: fo.from_functions(len, None),
+        ValueError,
+        "`from_functions`: `update_fn` must be a function, `update_fn(updates, state, params)`, "
+        "got None.",
     ),
     "an average that nobody keeps": (
         lambda: optim.SGD([parameter()]).averaged().__enter__(),

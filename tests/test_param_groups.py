@@ -92,6 +92,15 @@ def test_the_rate_falls_from_layer_to_layer():
     assert names_of(groups[0]) == ["embedding.weight"]
 
 
+@pytest.mark.parametrize("decay", [-2, 0.0, 1.5])
+def test_a_rate_that_would_turn_or_grow_is_refused(decay):
+    wrong = rf"^`layerwise_lr`: `decay` must lie in \(0, 1\], got {decay}.$"
+    with pytest.raises(fo.errors.HyperparameterError, match=wrong):
+        optim.layerwise_lr(net(), 1.0, decay, len)
+    with pytest.raises(fo.errors.HyperparameterError, match="`lr` must not be negative"):
+        optim.layerwise_lr(net(), -1.0, 0.5, len)
+
+
 def test_the_table_says_who_is_where():
     groups = optim.param_groups_by([(r"bias", {"weight_decay": 0.0})], nn.Linear(2, 3))
     table = optim.explain(optim.SGD(groups, lr=0.1, weight_decay=0.5)).splitlines()

@@ -131,7 +131,7 @@ class skip_if(Wrapper):
 
     Raises:
         HyperparameterError: If `inner` sees whole trees or single examples, or `when` is no such
-            rule.
+            rule; from `update`, if it returns no ``skip``.
     """
 
     inner: GradientTransformation
@@ -181,6 +181,12 @@ class skip_if(Wrapper):
         old, (when, kid) = node.memory, node.kids
         skipped, made = old[0].skipped, old[0].inner_updates
         _, seen = self._condition.run(gs, [own.when for own in slots], ps, when, reduce)
+        if "skip" not in when.rows[0]:
+            raise HyperparameterError(
+                "`skip_if`: `when` must be a condition, whose `conclude` returns `skip`, and "
+                f"{self.when!r} returns none: return `{{'skip': ...}}, memory`, as `not_finite` "
+                "does."
+            )
         skip, inner = when.rows[0]["skip"], [own.inner for own in slots]
 
         def leave_out() -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .. import _check
 from ..errors import LabelError
 
 Which = str | type[nn.Module] | tuple[type[nn.Module], ...] | Callable[[str, Tensor], bool]
@@ -85,9 +86,14 @@ def layerwise_lr(
         decay: The factor from one layer to the one before it, in (0, 1].
         layer_of: The number of the layer that a parameter, by name, belongs to.
 
+    Raises:
+        HyperparameterError: If `lr` is negative, or `decay` outside (0, 1].
+
     References:
         Clark et al., "ELECTRA", ICLR 2020, https://arxiv.org/abs/2003.10555, for fine-tuning.
     """
+    _check.non_negative("layerwise_lr", "lr", lr)
+    _check.positive_fraction("layerwise_lr", "decay", decay)
     params = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     last = max((layer_of(name) for name, _ in params), default=0)
     groups: dict[int, Group] = {}

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .. import tree
+from .. import _check, tree
 from .._typing import Params
 from ._numbers import MakesTx, places
 from ._slopes import slopes
@@ -59,8 +59,11 @@ def hypergrad(
         checkpoint: As in `unroll`: less memory, more time.
 
     Raises:
-        HyperparameterError: If nothing takes a name of `values`.
+        HyperparameterError: If nothing takes a name of `values`, or `truncate` is not a positive
+            whole number.
     """
+    if truncate is not None:
+        _check.whole("hypergrad", "truncate", truncate, least=1)
     where = places("hypergrad", loss, tx, values)
     device = next((x.device for x in tree.leaves(params)), None)
     live = {name: _tensors(value, device) for name, value in values.items()}

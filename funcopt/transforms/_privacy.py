@@ -44,7 +44,8 @@ class dp_aggregate(TensorRule):
     Raises:
         HyperparameterError: If a number is out of range.
         MissingParamsError: If `update` is not given the parameters.
-        StructureError: If a gradient has no axis of examples, or tensors differ in their number.
+        StructureError: If a gradient has no axis of examples, tensors differ in their number, or
+            there is none, without `batch_size`.
 
     References:
         Abadi et al., "Deep Learning with Differential Privacy", CCS 2016.
@@ -75,11 +76,16 @@ class dp_aggregate(TensorRule):
         }
 
     def measure_tensor(self, g: Tensor, slots: Slots, p: Tensor, s: Scalars) -> Tensor:
-        if g.shape[1:] != p.shape or (s.batch_size is None and not len(g)):
+        if g.shape[1:] != p.shape:
             raise StructureError(
                 "`dp_aggregate` takes one gradient for each example, of shape (examples, "
-                f"{', '.join(map(str, p.shape))}), got {tuple(g.shape)}. It has to be the first "
-                "stage of a chain, and where a batch may be empty, it needs `batch_size`."
+                f"{', '.join(map(str, p.shape))}), got {tuple(g.shape)}. "
+                "`vmap(grad(loss), in_dims=(None, 0))` makes such."
+            )
+        if s.batch_size is None and not len(g):
+            raise StructureError(
+                "`dp_aggregate`: there is no example to take the mean of. Where a batch may be "
+                "empty, give `batch_size`, the number expected."
             )
         return g.square().flatten(1).sum(1)
 

@@ -257,7 +257,7 @@ def test_a_number_of_micro_batches_that_is_none_is_an_error(steps):
 
 def test_an_inner_one_that_sees_whole_trees_is_refused():
     with pytest.raises(HyperparameterError, match="`inner` must be a transformation that works"):
-        fo.accumulate(fo.from_functions(len, len), 2)
+        fo.accumulate(fo.from_functions(len, pow), 2)
 
 
 # In other surroundings

@@ -292,7 +292,7 @@ def test_it_needs_the_parameters():
         ({"sync_period": 0}, "`sync_period` must be a whole number, at least 1, got 0"),
         ({"sync_period": 2.5}, "`sync_period` must be a whole number, at least 1, got 2.5"),
         ({"slow_step_size": 1.5}, r"`slow_step_size` must lie in \[0, 1\], got 1.5"),
-        ({"inner": fo.from_functions(len, len)}, "`inner` must be a transformation that works"),
+        ({"inner": fo.from_functions(len, pow)}, "`inner` must be a transformation that works"),
     ],
 )
 def test_a_bad_argument_is_named(options, message):

@@ -112,7 +112,7 @@ def test_a_mask_that_does_not_fit_says_so(mask, message):
 
 def test_an_inner_one_that_sees_whole_trees_is_refused():
     with pytest.raises(HyperparameterError, match="'inner' must be a transformation that works"):
-        fo.masked(fo.from_functions(len, len), is_matrix)
+        fo.masked(fo.from_functions(len, pow), is_matrix)
 
 
 def test_weight_decay_under_a_mask_is_that_of_two_groups():

@@ -392,7 +392,7 @@ def test_what_is_no_condition_is_an_error(when):
         (lambda: fo.norm_outlier(zscore=0.0), "`zscore` must be positive, got 0.0"),
         (lambda: fo.norm_outlier(decay=1.0), r"`decay` must lie in \[0, 1\), got 1.0"),
         (lambda: fo.norm_outlier(warmup=0), "`warmup` must be a whole number, at least 1, got 0"),
-        (lambda: fo.skip_if(fo.from_functions(len, len)), "`inner` must be a transformation that"),
+        (lambda: fo.skip_if(fo.from_functions(len, pow)), "`inner` must be a transformation that"),
     ],
 )
 def test_a_bad_number_is_named(make, message):

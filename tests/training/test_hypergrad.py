@@ -167,6 +167,14 @@ def test_truncated_it_looks_at_the_last_steps_only():
     assert common.close(run(truncate=7), whole, 0.0)
 
 
+@pytest.mark.parametrize("truncate", [0, -1, 2.5])
+def test_a_truncation_to_nothing_is_named(truncate):
+    start, batches = common.params(), common.batches(3)
+    wrong = f"^`hypergrad`: `truncate` must be a whole number, at least 1, got {truncate}.$"
+    with pytest.raises(fo.errors.HyperparameterError, match=wrong):
+        fo.hypergrad(common.loss, fo.sgd(), {"lr": 0.1}, start, batches, outer, truncate=truncate)
+
+
 def test_weights_of_the_examples():
     """A tensor that the loss takes by keyword: one weight for each example."""
 

@@ -103,7 +103,7 @@ def test_a_batch_of_random_size_may_be_empty():
     )
     empty = {k: torch.zeros(0, *p.shape) for k, p in PARAMS.items()}
     assert all((u == 0).all() for u in updated(tx, empty).values())
-    with pytest.raises(fo.errors.StructureError, match="where a batch may be empty, it needs"):
+    with pytest.raises(fo.errors.StructureError, match="`dp_aggregate`: there is no example to"):
         updated(fo.dp_aggregate(1.0, 0.0), empty)
 
 
@@ -235,6 +235,12 @@ def stepping_with_the_sum():
     fo.Optimizer([p], DP).step()
 
 
+def stepping_with_examples_of_another():
+    p = torch.nn.Parameter(torch.ones(2))
+    p.grad_sample = torch.ones(4, 3)
+    fo.Optimizer([p], DP).step()
+
+
 def updating(tx, grads):
     return lambda: updated(tx, grads)
 
@@ -269,6 +275,12 @@ MISTAKES = {
         fo.errors.StructureError,
         r"`dp_aggregate`: what is measured must have one shape in all tensors, such as one number "
         r"for each example, got \[\(3,\), \(4,\)\]",
+    ),
+    "examples of another parameter": (
+        stepping_with_examples_of_another,
+        fo.errors.StructureError,
+        r"^`dp_aggregate` takes one gradient for each example, of shape \(examples, 2\), got "
+        r"\(4, 3\). `vmap\(grad\(loss\), in_dims=\(None, 0\)\)` makes such.$",
     ),
     "no grad_sample": (
         stepping_with_the_sum,
