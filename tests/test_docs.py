@@ -11,6 +11,10 @@ import warnings
 import pytest
 import torch
 
+from funcopt.combinators._hyperparams import walk
+
+from .cases import CASES
+
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```python\n(.*?)^```$(?:\n\n```text\n(.*?)^```$)?", re.MULTILINE | re.DOTALL)
@@ -37,3 +41,12 @@ def test_the_blocks_of_a_page_run_in_order(page, tmp_path, monkeypatch):
 
 def test_there_are_blocks_to_run():
     assert sum(len(BLOCK.findall(page.read_text())) for page in PAGES) >= 10
+
+
+def test_the_stages_that_turn_the_sign_are_those_of_the_page():
+    page = (ROOT / "docs" / "concepts.md").read_text()
+    said = page.split("## Chains, and the sign\n")[1].split("\n## ")[0]
+    stages = [stage for case in CASES for _, stage in walk(case.tx) if not stage.children()]
+    turning = {type(stage).__name__ for stage in stages if stage.sign() == -1}
+    assert {"lbfgs", "newton_cg", "scale", "scale_by_learning_rate"} <= turning
+    assert [name for name in turning if not re.search(rf"`{name}\b", said)] == []

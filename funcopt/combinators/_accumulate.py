@@ -36,7 +36,7 @@ class accumulate(Wrapper):
     """Adds up the gradients of `steps` calls, and gives their mean to `inner` at the last of them.
 
         sum <- sum + g
-        u = inner(sum / steps), sum <- 0     at every call whose number divides by steps
+        u = inner(sum / steps), sum <- 0     at every call whose number is divisible by steps
         u = 0                                at the others
 
     So `inner` runs once for all of them: its clipping, its schedules, its noise and its decay see

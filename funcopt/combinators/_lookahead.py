@@ -34,11 +34,11 @@ class LookaheadMemory(NamedTuple):
 class lookahead(Wrapper):
     """Goes ahead with `inner`, and now and then only part of the way that was made.
 
-    With the update u that `inner` makes, at most updates, and at those whose number divides by
+    With the update u that `inner` makes, a sync at every update whose number is divisible by
     `sync_period`:
 
-        p <- p + u
-        slow <- slow + slow_step_size (p + u - slow),   p <- slow
+        slow <- slow + slow_step_size (p + u - slow),   p <- slow     at a sync
+        p <- p + u                                                    at the others
 
     One set of parameters is trained, the fast ones; the slow ones are remembered here, and are what
     to evaluate: `eval_params` and `Optimizer.eval`. Where Python can look at the clock, an update

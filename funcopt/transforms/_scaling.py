@@ -39,9 +39,12 @@ class scale(TensorRule):
 
 
 class scale_by_learning_rate(TensorRule):
-    """Multiplies the updates by minus the learning rate: the one place where the sign turns.
+    """Multiplies the updates by minus the learning rate, so that they point downhill.
 
         u = -lr g
+
+    Besides `scale` with a negative factor, only stages that find whole steps with the loss turn the
+    sign themselves: `lbfgs` and `newton_cg` want none after them.
 
     A schedule sees the number of updates already made: 0 at the first.
 
