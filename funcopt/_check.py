@@ -110,11 +110,11 @@ def open_interval(owner: object, name: str, value: Any, low: float, high: float 
     _check(owner, name, value, lambda x: low < x < high, expected)
 
 
-def pair(owner: object, name: str, value: Any) -> None:
-    """Two of something, to be looked at one by one."""
-    if not isinstance(value, (tuple, list)) or len(value) != 2:
+def several(owner: object, name: str, value: Any, *, count: int = 2) -> None:
+    """So many of something, to be looked at one by one."""
+    if not isinstance(value, (tuple, list)) or len(value) != count:
         raise HyperparameterError(
-            f"`{_who(owner)}`: `{name}` must be a tuple of 2 numbers, got {value!r}."
+            f"`{_who(owner)}`: `{name}` must be a tuple of {count} numbers, got {value!r}."
         )
 
 
@@ -137,10 +137,7 @@ def dimensions(owner: object, name: str, value: Any) -> None:
 
 def betas(owner: object, name: str, value: Any, *, count: int = 2) -> None:
     """A tuple of decay rates, each in [0, 1)."""
-    if not isinstance(value, (tuple, list)) or len(value) != count:
-        raise HyperparameterError(
-            f"`{_who(owner)}`: `{name}` must be a tuple of {count} numbers, got {value!r}."
-        )
+    several(owner, name, value, count=count)
     for i, beta in enumerate(value):
         in_unit_interval(owner, f"{name}[{i}]", beta)
 
@@ -207,9 +204,6 @@ def choice(owner: object, name: str, value: Any, choices: Iterable[Any]) -> None
 
 def coefficients(owner: object, name: str, value: Any, *, count: int) -> None:
     """A tuple of so many numbers."""
-    if not isinstance(value, (tuple, list)) or len(value) != count:
-        raise HyperparameterError(
-            f"`{_who(owner)}`: `{name}` must be a tuple of {count} numbers, got {value!r}."
-        )
+    several(owner, name, value, count=count)
     for i, part in enumerate(value):
         number(owner, f"{name}[{i}]", part)

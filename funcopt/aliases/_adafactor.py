@@ -34,7 +34,7 @@ def adafactor(
         Shazeer and Stern, "Adafactor: Adaptive Learning Rates with Sublinear Memory Cost", ICML
         2018. https://arxiv.org/abs/1804.04235
     """
-    _check.pair("adafactor", "eps", eps)
+    _check.several("adafactor", "eps", eps)
     return chain(
         scale_by_factored_rms(beta2_decay, eps[0]),
         clip_by_block_rms(d),

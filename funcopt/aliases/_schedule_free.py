@@ -67,7 +67,7 @@ def schedule_free_adamw(
     References:
         Defazio et al., "The Road Less Scheduled", NeurIPS 2024. https://arxiv.org/abs/2405.15682
     """
-    _check.pair("schedule_free_adamw", "betas", betas)
+    _check.several("schedule_free_adamw", "betas", betas)
     momentum, beta2 = betas
     return schedule_free(
         chain(

@@ -58,10 +58,10 @@ class scale_by_rprop(TensorRule):
 
     def __post_init__(self) -> None:
         _check.non_negative(self, "lr", self.lr)
-        _check.pair(self, "etas", self.etas)
+        _check.several(self, "etas", self.etas)
         _check.open_interval(self, "etas[0]", self.etas[0], 0, 1)
         _check.open_interval(self, "etas[1]", self.etas[1], 1)
-        _check.pair(self, "step_sizes", self.step_sizes)
+        _check.several(self, "step_sizes", self.step_sizes)
         for i, size in enumerate(self.step_sizes):
             _check.non_negative(self, f"step_sizes[{i}]", size)
         _check.ascending(self, "step_sizes", self.step_sizes)
