@@ -26,6 +26,9 @@ def mars(
     with its ``optimize_1d=True``. It gives all that is no matrix to AdamW otherwise: so does a
     `partition` into ``mars()`` and ``adamw(3e-3, (0.9, 0.95), weight_decay=0.1)``.
 
+    ``betas[0]`` is the `momentum` of the correction too: in the finished chain these are two
+    hyperparameters, to be set together. A `sweep` of the function `mars` itself does so.
+
     Raises:
         HyperparameterError: If a decay rate is outside [0, 1), or another number is negative.
 

@@ -61,6 +61,10 @@ def schedule_free_adamw(
     of the rate, so it acts on the decay too. ``betas[0]`` is the `momentum` of
     `interpolate_with_average`, which see for the other arguments and for bfloat16.
 
+    ``betas[1]`` is the `alpha` of `scale_by_rms` and the `beta2` of the average: in the finished
+    chain these are two hyperparameters, to be set together. A `sweep` of the function
+    `schedule_free_adamw` itself does so.
+
     Raises:
         HyperparameterError: If a number is out of range.
 

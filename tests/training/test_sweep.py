@@ -337,6 +337,27 @@ def test_figures(values, kind, tmp_path):
         assert [t.get_text() for t in panels[0].get_xticklabels()] == ["(0.9, 0.99)", "(0.8, 0.9)"]
 
 
+@pytest.mark.parametrize(
+    ("make", "together"),
+    [
+        (fo.mars, lambda betas: {"betas": betas, "momentum": betas[0]}),
+        (
+            fo.schedule_free_adamw,
+            lambda betas: {"momentum": betas[0], "alpha": betas[1], "beta2": betas[1]},
+        ),
+    ],
+)
+def test_an_argument_of_several_stages_goes_with_the_function(make, together):
+    betas = [(0.9, 0.99), (0.8, 0.95)]
+    of_function = swept(make, {"betas": betas})
+    of_chain = swept(make(), [together(pair) for pair in betas])
+    for i, pair in enumerate(betas):
+        now, losses = alone({}, make(betas=pair))
+        for result in (of_function, of_chain):
+            assert common.close(result.run(i).params, now.params, 1e-12)
+            assert common.close(result.losses[i], losses, 1e-12)
+
+
 def test_bad_input():
     wrong = fo.errors.HyperparameterError
     with pytest.raises(wrong, match=r"nothing takes `rate`: hyperparameters of `tx` are \['betas'"):
