@@ -1,14 +1,49 @@
 """Whether tensors still have the form that they had, found out quickly."""
 
+import array
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
+
+from . import _native
 
 
 class Alike:
-    """Compares tensors with earlier ones: dtype, device, shape, strides and kind, not values."""
+    """Compares tensors with earlier ones: dtype, device, shape, strides and kind, not values.
 
+    `standing` are always the same objects. As long as each begins where it did, only the others are
+    looked at: what may happen to a parameter at its old place happens to its gradient as well.
+    """
+
+    def __init__(self, moving: Sequence[Tensor], standing: Sequence[Tensor] = ()) -> None:
+        self._standing = list(standing)
+        self._objects = array.array("q", map(id, standing))
+        self._plain = all(type(x) in (Tensor, torch.nn.Parameter) for x in standing)
+        self._where = self._begin()
+        self._of_moving = _Form(moving)
+        self._of_all = _Form([*standing, *moving])
+
+    def __call__(self, moving: Sequence[Tensor]) -> bool:
+        where = self._begin()
+        if where is not None and where == self._where:
+            return self._of_moving(moving)
+        self._where = where
+        return self._of_all([*self._standing, *moving])
+
+    def _begin(self) -> bytes | None:
+        """Where the standing ones begin, if machine code is there to ask them all at once."""
+        find = _native.finder() if self._plain else None
+        if find is None:
+            return None
+        found = array.array("q", self._objects)
+        at, count = found.buffer_info()
+        find(at, count, at)
+        return found.tobytes()
+
+
+class _Form:
     def __init__(self, tensors: Sequence[Tensor]) -> None:
         self._count = len(tensors)
         self._check: Callable[..., bool] = _compiled(tensors) or _plain(tensors)
@@ -36,4 +71,6 @@ def _plain(tensors: Sequence[Tensor]) -> Callable[..., bool]:
 
 
 def _form(x: Any) -> Any:
+    if not isinstance(x, Tensor):
+        return None
     return (type(x), x.dtype, x.device, x.shape, x.stride(), x.is_conj(), x.is_neg())

@@ -29,6 +29,7 @@ class Layout:
         if work.tx.takes_examples():
             raise Unsupported("one gradient for each example")
         self.form = work.form
+        self._in_order = list(range(len(work.ps)))
         self._raw = _raw(work)
         self._last: tuple[Any, Any] = (None, None)
         self._plain = not any(_shards.is_sharded(p) or p.is_complex() for p in work.ps)
@@ -67,7 +68,7 @@ class Layout:
         written = [col for b in self.blocks for k, col in enumerate(b.columns) if k != 1]
         if overlap(written):
             raise Unsupported("parameters that share memory")
-        self.written = [x for column in written for x in column]
+        self.written = self._parameters(work)
 
     def load(self, work: Work) -> list[tuple[Tensor, Tensor]]:
         """Hands the tensors of this step to the blocks.
@@ -78,7 +79,8 @@ class Layout:
         same = work.ps is self._last[0] and work.slots is self._last[1]
         if same and self._plain and not self._staged:  # views would not follow `p.data = ...`
             for block in self.blocks:
-                block.renew([work.gs[i] for i in block.members])
+                all_of_them = block.members == self._in_order
+                block.renew(list(work.gs) if all_of_them else [work.gs[i] for i in block.members])
             return []
         self._raw, self._last = _raw(work), (work.ps, work.slots)
         for block in self.blocks:
@@ -92,11 +94,15 @@ class Layout:
                     block.replace(role, leaf, x.contiguous())
                     if role != 1:
                         stand_ins.append((x, column[leaf]))
-        self.written = [
-            x for b in self.blocks for k, col in enumerate(b.columns) if k != 1 for x in col
-        ]
-        self.written += [p for p in work.ps if _shards.is_sharded(p)]  # and their parts
+        self.written = self._parameters(work)
         return stand_ins
+
+    def _parameters(self, work: Work) -> list[Tensor]:
+        """What autograd is told of: it may have saved them, and their parts on this rank."""
+        return [
+            *(x for b in self.blocks for x in b.columns[0]),
+            *filter(_shards.is_sharded, work.ps),
+        ]
 
     def _parts(self, i: int) -> list[Tensor]:
         return [real(x) for x in self._raw[i]]

@@ -23,7 +23,7 @@ from torch import Tensor
 from ._numbers import Unsupported
 from ._program import Program
 
-VERSION = 2
+VERSION = 3
 """Of the driver below; part of the key of what is kept on disk."""
 
 EXAMPLE = 1009
@@ -36,7 +36,13 @@ DRIVER = """
 
 extern "C" void find(
     void* (*data_ptr)(void*), void* const* tensors, const int64_t count, void** pointers) {{
-  for (int64_t i = 0; i < count; i++) pointers[i] = data_ptr(tensors[i]);
+  for (int64_t i = 0; i < count; i++) {{
+    try {{
+      pointers[i] = data_ptr(tensors[i]);
+    }} catch (...) {{  // it has no memory
+      pointers[i] = nullptr;
+    }}
+  }}
 }}
 
 extern "C" void drive(
@@ -85,7 +91,17 @@ def compiled(program: Program) -> Library:
         ctypes.c_void_p,
         ctypes.c_int64,
     ]
-    return Library(library.drive, _finder(path))
+    find = _finder(path)
+    _finders.append(find)
+    return Library(library.drive, find)
+
+
+_finders: list[Any] = []
+
+
+def finder() -> Any:
+    """The `find` of what has been loaded; `None` if nothing has."""
+    return _finders[-1] if _finders else None
 
 
 def _finder(path: pathlib.Path) -> Any:

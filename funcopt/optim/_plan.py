@@ -71,13 +71,15 @@ class Plan:
         ]
         seen = dict.fromkeys(p for group in groups for p in group["params"])
         self._all = list(seen)
-        self._without = [p.grad is None for p in self._all]
+        without = [p.grad is None for p in self._all]
+        self._without = without if any(without) else None
         self._made = {one.group: one.made for one in self.active}
         self._stores = _stores(opt)
-        self._values = _values(self._stores)
+        self._values = list(_values(self._stores))
         self._sharded = any(map(_shards.is_sharded, self.ps))
         self._entries = [x for own in self.slots for x in _leaves.entries(own)]
-        self._alike = Alike(self._tensors(self.gs))
+        standing = [] if self._sharded else [*self.ps, *self._entries]
+        self._alike = Alike(self._moving(), standing)
         keys = dict.fromkeys(
             key for one in self.active for key in (STEP, *one.layout.memory_at, UPDATES)
         )
@@ -99,9 +101,11 @@ class Plan:
             for key in one.layout.shared
         }
 
-    def _tensors(self, gs: Iterable[Tensor]) -> list[Tensor]:
-        tensors = [*self.ps, *gs, *self._entries]
-        return [_shards.part(x) for x in tensors] if self._sharded else tensors
+    def _moving(self) -> list[Tensor]:
+        """What may be another tensor in every step: gradients, and the parts of what is sharded."""
+        if not self._sharded:
+            return self.gs
+        return [_shards.part(x) for x in (*self.ps, *self.gs, *self._entries)]
 
     def still_holds(self, opt: Grouped) -> bool:
         """Whether it can be used for another step, with the gradients that are there now."""
@@ -120,17 +124,23 @@ class Plan:
                     return False
                 self._made[index] = now
         gs = [p.grad for p in self._all]
-        if [g is None for g in gs] != self._without:
-            return False
+        if self._without is not None:
+            if [g is None for g in gs] != self._without:
+                return False
+            gs = [g for g in gs if g is not None]
         stores = _stores(opt)
-        if not _all_same(stores, self._stores) or not _all_same(_values(stores), self._values):
+        if not _all_same(stores, self._stores) or sum(map(len, stores)) != len(self._values):
+            return False
+        if not all(map(operator.is_, _values(stores), self._values)):
             return False
         if not all(column.stands() for column in self._columns.values()):
             return False
-        self.gs = [g for g in gs if g is not None]
+        if self._sharded and any(g is None for g in gs):
+            return False
+        self.gs = gs  # the form tells if one is missing
         if self._sharded and not all(map(_placed_alike, self.gs, self.ps)):
             return False
-        return self._alike(self._tensors(self.gs))
+        return self._alike(self._moving())
 
     def rows(self, opt: Grouped, updates: Tensor | None) -> list[Bucket]:
         """The buckets of this step."""
@@ -209,8 +219,8 @@ def _stores(opt: Grouped) -> list[Any]:
     return [stored for stored in opt.state.values() if isinstance(stored, dict)]
 
 
-def _values(stores: Sequence[Any]) -> list[Any]:
-    return list(itertools.chain.from_iterable(map(dict.values, stores)))
+def _values(stores: Sequence[Any]) -> Iterable[Any]:
+    return itertools.chain.from_iterable(map(dict.values, stores))
 
 
 def _all_same(a: Sequence[Any], b: Sequence[Any]) -> bool:

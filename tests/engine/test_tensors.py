@@ -239,6 +239,46 @@ def test_a_group_of_equal_clocks_is_one_vector_and_saves_as_single_numbers():
     assert all(s["step"] == 2 for s in other.state.values())
 
 
+MOVED = {
+    "elsewhere": lambda p: p.clone(),
+    "wider": lambda p: p.double(),
+    "turned": lambda p: p.t(),
+    "shorter": lambda p: p[:2],
+}
+
+
+@pytest.mark.parametrize("change", MOVED.values(), ids=MOVED)
+def test_machine_code_notices_that_data_is_replaced(change, monkeypatch):
+    """The parameter's, and with it that of its gradient and of its slots, which have its form."""
+    monkeypatch.setenv("FUNCOPT_KERNELS", "native")
+    p, q = (torch.nn.Parameter(filled((3, 3))) for _ in range(2))
+    opt, plain = fo.optim.AdamW([p], lr=0.1, engine="fused"), torch.optim.AdamW([q], lr=0.1)
+    for x, o in ((p, opt), (q, plain)):
+        one_step(x, o)
+        one_step(x, o)
+        x.grad = None
+        for y in (x, o.state[x]["exp_avg"], o.state[x]["exp_avg_sq"]):
+            y.data = change(y.data)
+        for _ in range(2):
+            x.grad = torch.empty_like(x).copy_(filled(x.shape))
+            o.step()
+    assert opt.engine == "fused"
+    assert gap([p.detach()], [q.detach()]) <= 1e-6
+
+
+def test_machine_code_notices_that_a_slot_lies_elsewhere(monkeypatch):
+    monkeypatch.setenv("FUNCOPT_KERNELS", "native")
+    p, q = (torch.nn.Parameter(filled((3, 3))) for _ in range(2))
+    opt, plain = fo.optim.AdamW([p], lr=0.1, engine="fused"), torch.optim.AdamW([q], lr=0.1)
+    for x, o in ((p, opt), (q, plain)):
+        one_step(x, o)
+        one_step(x, o)
+        o.state[x]["exp_avg_sq"].data = torch.full((3, 3), 0.5)
+        one_step(x, o)
+        one_step(x, o)
+    assert gap([p.detach()], [q.detach()]) <= 1e-6
+
+
 def _stepped(params, opt):
     for p in params:
         p.grad = torch.ones_like(p)
