@@ -266,14 +266,14 @@ def test_machine_code_notices_that_data_is_replaced(change, monkeypatch):
     assert gap([p.detach()], [q.detach()]) <= 1e-6
 
 
-def test_machine_code_notices_that_a_slot_lies_elsewhere(monkeypatch):
+def test_machine_code_notices_that_a_slot_is_another_elsewhere(monkeypatch):
     monkeypatch.setenv("FUNCOPT_KERNELS", "native")
     p, q = (torch.nn.Parameter(filled((3, 3))) for _ in range(2))
     opt, plain = fo.optim.AdamW([p], lr=0.1, engine="fused"), torch.optim.AdamW([q], lr=0.1)
     for x, o in ((p, opt), (q, plain)):
         one_step(x, o)
         one_step(x, o)
-        o.state[x]["exp_avg_sq"].data = torch.full((3, 3), 0.5)
+        o.state[x]["exp_avg_sq"].data = torch.full((3, 3), 0.5, dtype=torch.float64)
         one_step(x, o)
         one_step(x, o)
     assert gap([p.detach()], [q.detach()]) <= 1e-6
