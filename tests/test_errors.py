@@ -204,6 +204,12 @@ MISTAKES = {
         "`chain`: expected gradient transformations, got the class `scale_by_adam`: call it, with "
         "its hyperparameters.",
     ),
+    "a function as a stage": (
+        lambda: fo.chain(fo.adamw),
+        ValueError,
+        "`chain`: expected gradient transformations, got the function `adamw`: call it, if it "
+        "makes one, as in `adamw(1e-3)`.",
+    ),
     "a list of stages": (
         lambda: fo.chain([fo.scale(1.0), fo.scale(2.0)]),
         ValueError,

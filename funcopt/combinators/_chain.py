@@ -199,4 +199,6 @@ def _hint(stage: Any) -> str:
         return f"the class `{stage.__name__}`: call it, with its hyperparameters."
     if isinstance(stage, list):
         return "a list: write `chain(*stages)`."
+    if callable(stage) and hasattr(stage, "__name__"):
+        return f"the function `{stage.__name__}`: call it, if it makes one, as in `adamw(1e-3)`."
     return f"{stage!r}. A pair of functions becomes one with `from_functions(init, update)`."
