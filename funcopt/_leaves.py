@@ -285,7 +285,7 @@ def apart(slots: Slots, others: Iterable[Tensor]) -> Slots:
 
 
 def _memory(x: Tensor) -> int:
-    return _shards.part(x).untyped_storage().data_ptr()
+    return int(_shards.part(x).untyped_storage()._cdata)
 
 
 def gathered(

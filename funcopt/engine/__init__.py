@@ -1,6 +1,7 @@
 """Execution in place: any chain, in as few passes over memory as it has sums."""
 
 from ._alike import Alike as Alike
+from ._alike import Places as Places
 from ._donated import Donated as Donated
 from ._donated import donated as donated
 from ._engine import Engine as Engine

@@ -14,7 +14,7 @@ class Alike:
     """Compares tensors with earlier ones: dtype, device, shape, strides and kind, not values.
 
     `standing` are always the same objects. As long as each begins where it did, only the others are
-    looked at: what may happen to a parameter at its old place happens to its gradient as well.
+    looked at: so they are to be vectors, which cannot be turned at their place.
     """
 
     def __init__(self, moving: Sequence[Tensor], standing: Sequence[Tensor] = ()) -> None:
@@ -29,18 +29,37 @@ class Alike:
         where = self._begin()
         if where is not None and where == self._where:
             return self._of_moving(moving)
-        self._where = where
-        return self._of_all([*self._standing, *moving])
+        holds = self._of_all([*self._standing, *moving])
+        self._where = where if holds else None
+        return holds
 
     def _begin(self) -> bytes | None:
         """Where the standing ones begin, if machine code is there to ask them all at once."""
         find = _native.finder() if self._plain else None
         if find is None:
             return None
-        found = array.array("q", self._objects)
-        at, count = found.buffer_info()
-        find(at, count, at)
-        return found.tobytes()
+        return _found(find, self._objects)
+
+
+class Places:
+    """Where tensors begin in memory."""
+
+    def __init__(self, tensors: Sequence[Tensor]) -> None:
+        self._tensors = list(tensors)
+        self._objects = array.array("q", map(id, self._tensors))
+
+    def __call__(self) -> bytes:
+        find = _native.finder()
+        if find is not None:
+            return _found(find, self._objects)
+        return array.array("q", map(Tensor.data_ptr, self._tensors)).tobytes()
+
+
+def _found(find: Any, objects: "array.array[int]") -> bytes:
+    found = array.array("q", objects)
+    at, count = found.buffer_info()
+    find(at, count, at)
+    return found.tobytes()
 
 
 class _Form:

@@ -95,7 +95,7 @@ class Tasks:
         self.count = len(self.owner)
         self.table_at = self._table.buffer_info()[0]
         self.rows_at = self._rows.buffer_info()[0]
-        self._owner = torch.tensor(self.owner, dtype=torch.int64)
+        self._owner = torch.tensor(self.owner, dtype=torch.int64, device="cpu")
 
     def __iter__(self) -> Iterator[tuple[int, int, int, int]]:
         """Leaf, start, length and row of every task."""

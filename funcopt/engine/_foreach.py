@@ -150,4 +150,4 @@ def _function(name: str) -> Callable[..., list[Tensor]]:
 
 
 def _scalar(x: Any, dtype: torch.dtype) -> Tensor:
-    return x.to(dtype) if isinstance(x, Tensor) else torch.tensor(x, dtype=dtype)
+    return x.to(dtype) if isinstance(x, Tensor) else torch.tensor(x, dtype=dtype, device="cpu")

@@ -99,6 +99,7 @@ class Fused:
         torch.autograd.graph.increment_version(self.layout.written)
         for x, stand_in in stand_ins:
             x.copy_(stand_in)
+        self.layout.release()
         return node
 
     def _open(self, work: Work, chosen: Sequence[int]) -> Node:
@@ -107,11 +108,12 @@ class Fused:
 
     def _of_all(self, work: Work, chosen: Sequence[int]) -> tuple[Members, list[int]]:
         """The members that stand for all; the same as in the last step, if it was like this."""
+        if work.extra or work.tensor_extra:
+            return work.members().among(chosen)
         last = self._last
-        same = last is not None and last[0] is work.ps and last[1] is work.group
-        if not same or work.extra or work.tensor_extra:
-            self._last = (work.ps, work.group, *work.members().among(chosen))
-        return self._last[2:]  # type: ignore[no-any-return]
+        if last is None or last[0] is not work.ps or last[1] is not work.group:
+            last = self._last = (work.ps, work.group, *work.members().among(chosen))
+        return last[2:]  # type: ignore[no-any-return]
 
     def _repeated(self, work: Work) -> Node | None:
         for recording in self._recordings if self._repeats else ():
@@ -159,7 +161,7 @@ def _table(launch: Launch, out: Tensor | None, node: Node) -> Tensor:
     """The measures of every leaf of a launch."""
     assert out is not None or not launch.tasks.count
     if out is None:
-        out = torch.empty(0, 1, dtype=torch.float64)
+        out = torch.empty(0, 1, dtype=torch.float64, device=launch.block.device)
     return launch.tasks.gathered(out, node.rules[0].combine)
 
 
@@ -275,6 +277,8 @@ class _Recorder:
             launch(rows)
         for i, u, new in alone:
             self._work.commit(i, u, new)
+        for node in self._nodes:
+            node.lens = None  # which holds all of this
         return Recording(self._cuts, guards, [launch for launch, _ in launches])
 
     def _writes(self, i: int, u: Any, new: Any) -> dict[int, Any]:

@@ -58,7 +58,7 @@ class Native:
         packed = array.array(self._letter, [float(x) for row in rows for x in row])
         out = None
         if self._measures:
-            out = torch.empty(tasks.count, self._measures, dtype=torch.float64)
+            out = torch.empty(tasks.count, self._measures, dtype=torch.float64, device="cpu")
         self._drive(
             tasks.count,
             tasks.table_at,

@@ -97,6 +97,12 @@ class Layout:
         self.written = self._parameters(work)
         return stand_ins
 
+    def release(self) -> None:
+        """Lets go of the gradients, until the next ones are loaded."""
+        self._raw = []
+        for block in self.blocks:
+            block.columns[1] = []
+
     def _parameters(self, work: Work) -> list[Tensor]:
         """What autograd is told of: it may have saved them, and their parts on this rank."""
         return [

@@ -187,10 +187,10 @@ class Tape:
 
     def _inverse(self, x: Any) -> Any:
         """What to multiply by instead of dividing by the number `x`: many times as fast."""
-        if isinstance(x, Number):
+        if isinstance(x, Number) and x._asked(_is_invertible):
             fetch = x.fetch
-            return Number(_over(x.value), lambda nodes: _over(fetch(nodes)), self.guards)
-        return _over(x) if isinstance(x, float) else None
+            return Number(1 / x.value, lambda nodes: 1 / fetch(nodes), self.guards)
+        return 1 / x if isinstance(x, float) and _is_invertible(x) else None
 
     def _lifted(self, x: Any, lift: bool, floating: bool, name: str) -> Any:
         """An argument as `func` is to see it: numbers that may change as tensors."""
@@ -268,9 +268,9 @@ def _attribute(func: Any, args: Sequence[Any]) -> Any:
         return func(*args)
 
 
-def _over(x: float) -> float:
-    """One over `x`; infinite for a zero, as for tensors."""
-    return 1 / x if x else math.copysign(math.inf, x)
+def _is_invertible(x: float) -> bool:
+    """Whether both `x` and its inverse are normal numbers in every dtype that is computed in."""
+    return 2.0**-126 <= abs(x) <= 2.0**126
 
 
 def _plain(x: Number) -> Any:

@@ -14,7 +14,7 @@ from .._math import has_schedule
 from ..combinators import chain, hyperparams, partition, paths, walk, whole, with_hyperparams
 from ..errors import HyperparameterError, StructureError
 from ._layout import TRAIN_MODE, UPDATES, clock_dtype
-from ._values import Values, as_scalar, evaluated, kind, same
+from ._values import Values, as_scalar, evaluated, is_fixed, kind, same
 from ._watched import Watched
 
 Named = tuple[str | None, Tensor]
@@ -28,10 +28,12 @@ class Made(NamedTuple):
     tx: PerTensor
     kind: tuple[Any, ...]  # what of the values decides which slots there are
     seen: Values  # what stood in the group; schedules do not
+    fixed: bool  # whether nobody can write into these
 
     def is_of(self, group: Mapping[str, Any]) -> bool:
-        """Whether the group still holds the very same values."""
-        return all(map(operator.is_, map(group.get, self.seen), self.seen.values()))
+        """Whether the group still holds the very same values, and they cannot be others within."""
+        same = map(operator.is_, map(group.get, self.seen), self.seen.values())
+        return self.fixed and all(same)
 
 
 class Grouped(Watched):
@@ -171,11 +173,13 @@ class Grouped(Watched):
         schedules = self._schedules[index]
         values.update(schedules)
         seen = {key: group[key] for key in values if key not in schedules}
+        fixed = all(map(is_fixed, seen.values()))
         if made is not None and all(same(values[key], made.values[key]) for key in values):
-            made = made._replace(seen=seen)
+            made = made._replace(seen=seen, fixed=fixed)
         else:
             tx = self._make(values, first)
-            made = Made(values, tx, tuple(map(kind, values.values())), seen)  # type: ignore[arg-type]
+            kinds = tuple(map(kind, values.values()))
+            made = Made(values, tx, kinds, seen, fixed)  # type: ignore[arg-type]
             self._check_structure(index, made.tx)
         self._made[index] = made
         return made
@@ -224,7 +228,7 @@ class Grouped(Watched):
         if not any(self._schedules):
             return None
         kept = [s[UPDATES] for s in self.state.values() if isinstance(s, dict) and UPDATES in s]
-        return max(kept, key=float) if kept else torch.zeros((), dtype=clock_dtype())
+        return max(kept, key=float) if kept else torch.zeros((), dtype=clock_dtype(), device="cpu")
 
 
 def per_tensor(tx: GradientTransformation) -> GradientTransformation:

@@ -177,6 +177,7 @@ class Optimizer(Averaging):
             node = self._engine.step(work)
         memories = tx.memory_after(node) if plan.remembers else [()] * len(rows)
         after = None if updates is None else updates + 1
+        plan.release()
         if plan is self._plan:
             plan.advance(memories, after)
         else:
@@ -194,7 +195,8 @@ class Optimizer(Averaging):
         active = self._active()
         if not active:
             return None
-        plan = Plan(self, active)
+        gs = [g for one in active if (g := self._gradient(one.p)) is not None]
+        plan = Plan(self, active, gs)
         anew = self.defaults["differentiable"] or self.tx.takes_examples()  # in every step
         if plan.known and not anew:
             self._plan = plan
@@ -217,7 +219,7 @@ class Optimizer(Averaging):
                         f"parameter `{name or f'{index}.{j}'}` is: build the embedding with "
                         "`sparse=False`."
                     )
-                found[p] = self._entry(index, name, p, g, made, common)
+                found[p] = self._entry(index, name, p, made, common)
         return list(found.values())
 
     def _gradient(self, p: Tensor) -> Tensor | None:

@@ -23,7 +23,6 @@ class Active(NamedTuple):
     group: int
     name: str | None
     p: Tensor
-    g: Tensor
     made: Made
     layout: Layout
     slots: Any
@@ -41,10 +40,10 @@ class Plan:
     compared in every step: objects with `is`, clocks on the CPU by value.
     """
 
-    def __init__(self, opt: Grouped, active: Sequence[Active]) -> None:
+    def __init__(self, opt: Grouped, active: Sequence[Active], gs: Sequence[Tensor]) -> None:
         self.active = list(active)
         self.ps = [one.p for one in active]
-        self.gs = [one.g for one in active]
+        self.gs = list(gs)
         self.slots = [one.slots for one in active]
         self.flips = [bool(opt.param_groups[one.group]["maximize"]) for one in active]
         self.form = object()  # of all tensors
@@ -78,8 +77,10 @@ class Plan:
         self._values = list(_values(self._stores))
         self._sharded = any(map(_shards.is_sharded, self.ps))
         self._entries = [x for own in self.slots for x in _leaves.entries(own)]
-        standing = [] if self._sharded else [*self.ps, *self._entries]
-        self._alike = Alike(self._moving(), standing)
+        every = [] if self._sharded else [*self.ps, *self._entries]
+        self._standing = [x for x in every if _is_vector(x)]
+        self._turning = [x for x in every if not _is_vector(x)]
+        self._alike = Alike(self._moving(), self._standing)
         keys = dict.fromkeys(
             key for one in self.active for key in (STEP, *one.layout.memory_at, UPDATES)
         )
@@ -102,9 +103,9 @@ class Plan:
         }
 
     def _moving(self) -> list[Tensor]:
-        """What may be another tensor in every step: gradients, and the parts of what is sharded."""
+        """What is looked at in every step: gradients, the parts of what is sharded, matrices."""
         if not self._sharded:
-            return self.gs
+            return [*self.gs, *self._turning]
         return [_shards.part(x) for x in (*self.ps, *self.gs, *self._entries)]
 
     def still_holds(self, opt: Grouped) -> bool:
@@ -179,6 +180,10 @@ class Plan:
             group=opt.measure_group,
         )
 
+    def release(self) -> None:
+        """Lets go of the gradients: whoever sets them to `None` wants the memory."""
+        self.gs = []
+
     def advance(self, memories: Sequence[Memory], updates: Tensor | None) -> None:
         """Writes clocks and memory after a step, those of all parameters at once."""
         after = [_leaves.entries(memory) for memory in memories]
@@ -229,3 +234,8 @@ def _all_same(a: Sequence[Any], b: Sequence[Any]) -> bool:
 
 def _placed_alike(g: Any, p: Any) -> bool:
     return not _shards.is_sharded(g) or g.placements == p.placements
+
+
+def _is_vector(x: Tensor) -> bool:
+    """Whether it cannot be turned into another tensor of its size at the same place."""
+    return x.dim() < 2 and not x.is_complex()

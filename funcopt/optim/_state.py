@@ -38,7 +38,6 @@ class Stored(Grouped):
         index: int,
         name: str | None,
         p: Tensor,
-        g: Tensor,
         made: Made,
         find_common: Callable[[], dict[int, list[Tensor]]],
     ) -> Active:
@@ -56,7 +55,7 @@ class Stored(Grouped):
             step = self._clock(0.0 if first else 1.0, p, self.param_groups[index])
         known = STEP in old and all(key in old for key in where.keys)
         known = known and (UPDATES in old or not any(self._schedules))
-        return Active(index, name, p, g, made, where, slots, memory, step, clock, known)
+        return Active(index, name, p, made, where, slots, memory, step, clock, known)
 
     def _stored(self, name: str | None, p: Tensor, made: Made) -> tuple[Layout, Values]:
         """The layout of a parameter's state, and its tensors; those not there yet as they begin."""

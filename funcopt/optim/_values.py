@@ -38,7 +38,7 @@ def kind(value: Any) -> Any:
 
 def as_scalar(key: str, value: Any) -> Any:
     """Torch allows a tensor of one element for a rate; a rule sees a 0-d tensor."""
-    if not isinstance(value, Tensor):
+    if not isinstance(value, Tensor) or value.dim() == 0:
         return value
     if value.numel() != 1:
         raise HyperparameterError(
@@ -46,3 +46,12 @@ def as_scalar(key: str, value: Any) -> Any:
             "one number for all of its parameters."
         )
     return value.reshape(())
+
+
+def is_fixed(value: Any) -> bool:
+    """Whether the object stays what it is; of a 0-d tensor the number may change, which is read."""
+    if isinstance(value, tuple):
+        return all(map(is_fixed, value))
+    if isinstance(value, Tensor):
+        return value.dim() == 0
+    return value is None or isinstance(value, (int, float, str))

@@ -26,7 +26,10 @@ class Watched(torch.optim.Optimizer):
             if torch.compiler.is_compiling() or _is_watched(self):
                 return watched(self, *args, **kwargs)
             with _Range(f"Optimizer.step#{type(self).__name__}.step"):  # for observers elsewhere
-                return func(self, *args, **kwargs)
+                out = func(self, *args, **kwargs)
+            if self._optimizer_step_post_hooks or base._global_optimizer_post_hooks:
+                _run_post_hooks(self, args, kwargs)  # which a closure has registered
+            return out
 
         return step
 
@@ -39,3 +42,9 @@ def _is_watched(opt: Any) -> bool:
         or base._global_optimizer_post_hooks
         or torch._C._autograd._profiler_enabled()
     )
+
+
+def _run_post_hooks(opt: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    own, of_all = opt._optimizer_step_post_hooks, base._global_optimizer_post_hooks
+    for hook in (*own.values(), *of_all.values()):
+        hook(opt, (opt, *args), kwargs)

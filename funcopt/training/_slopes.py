@@ -41,9 +41,10 @@ def live_slopes(fn: Callable[..., tuple[Tensor, Any]], args: tuple[Any, ...]) ->
     leaves, spec = tree.flatten(args)
     followed = leaves and all(map(_followed, leaves))
     if followed and not torch.compiler.is_compiling() and not is_mapped():
-        value, aux = fn(*args)
+        mine = [x.view_as(x) for x in leaves]  # not what else may have been made of the same
+        value, aux = fn(*spec.unflatten(mine))
         if isinstance(value, Tensor) and value.dim() == 0 and value.requires_grad:
-            found = torch.autograd.grad(value, leaves, create_graph=True, materialize_grads=True)
+            found = torch.autograd.grad(value, mine, create_graph=True, materialize_grads=True)
             return spec.unflatten(found), (value, aux)
     # This also says what is wrong with a value, or finds that nothing depends on anything.
     found, made = grad_and_value(fn, argnums=tuple(range(len(args))), has_aux=True)(*args)

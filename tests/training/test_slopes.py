@@ -118,3 +118,20 @@ def test_without_parameters_there_is_nothing_to_derive_by():
     (found,), (value, _) = _slopes.live_slopes(lambda p: (torch.ones(()), ()), ({},))
     assert found == {}
     assert value == 1.0
+
+
+def test_what_else_is_made_of_the_parameters_is_not_differentiated():
+    """The derivative is by the parameters that the loss is given, as in `torch.func.grad`."""
+
+    def loss(params, target):
+        w = params["w"]
+        return ((w - target) ** 2).sum() + (w * target).sum()
+
+    w = torch.tensor([1.0, 2.0], requires_grad=True)
+    step = fo.train_step(loss, fo.sgd(0.1))
+    found = []
+    for start, target in ((w, 2 * w), (w.detach(), 2 * w.detach())):
+        params = {"w": start}
+        now, _ = step(fo.Training.start(fo.sgd(0.1), params), target)
+        found.append(now.params["w"].detach())
+    assert torch.equal(*found)

@@ -1,0 +1,181 @@
+"""What steps that are prepared once must not forget to look at."""
+
+import weakref
+
+import pytest
+import torch
+
+import funcopt as fo
+
+ENGINES = ["eager", "fused", "foreach", "torch", "auto"]
+every_engine = pytest.mark.parametrize("engine", ENGINES)
+
+
+def square(size=3):
+    return torch.nn.Parameter(torch.linspace(-1.0, 1.0, size * size).reshape(size, size))
+
+
+def both(engine, **options):
+    p, q = square(), square()
+    mine = fo.optim.AdamW([p], engine=engine, **options)
+    theirs = torch.optim.AdamW([q], foreach=False, **options)
+    return (p, mine), (q, theirs)
+
+
+def step(p, opt, scale=1.0):
+    p.grad = (1.3 * torch.arange(1.0, 1 + p.numel())).sin().reshape(p.shape) * scale
+    opt.step()
+
+
+def assert_equal(p, q):
+    assert (p.detach() - q.detach()).abs().max() <= 1e-6
+
+
+@every_engine
+@pytest.mark.parametrize("kernels", ["native", "interpreted"])
+def test_a_parameter_that_is_turned_at_its_place_beside_gradients_that_are_not(
+    engine, kernels, monkeypatch
+):
+    monkeypatch.setenv("FUNCOPT_KERNELS", kernels)
+    (p, mine), (q, theirs) = both(engine, lr=0.1)
+    for x, opt in ((p, mine), (q, theirs)):
+        for _ in range(3):
+            step(x, opt)
+        x.data = x.data.t()
+        for _ in range(2):
+            step(x, opt)
+    assert_equal(p, q)
+
+
+@every_engine
+def test_a_slot_that_is_turned_at_its_place(engine, monkeypatch):
+    monkeypatch.setenv("FUNCOPT_KERNELS", "native")
+    (p, mine), (q, theirs) = both(engine, lr=0.1)
+    for x, opt in ((p, mine), (q, theirs)):
+        for _ in range(3):
+            step(x, opt)
+        opt.state[x]["exp_avg"].t_()
+        for _ in range(2):
+            step(x, opt)
+    assert_equal(p, q)
+
+
+@every_engine
+def test_no_gradient_is_kept(engine):
+    p = square()
+    opt = fo.optim.AdamW([p], lr=0.1, engine=engine)
+    seen = []
+    for _ in range(5):
+        step(p, opt)
+        seen.append(weakref.ref(p.grad))
+        opt.zero_grad()
+    assert [ref() for ref in seen] == [None] * 5
+
+
+@every_engine
+def test_clocks_whose_data_is_copied_elsewhere_count_on(engine):
+    (p, mine), (q, theirs) = both(engine, lr=0.1)
+    for x, opt in ((p, mine), (q, theirs)):
+        for _ in range(3):
+            step(x, opt)
+        for value in opt.state[x].values():
+            value.data = value.data.clone()
+        for _ in range(3):
+            step(x, opt)
+    assert mine.state_dict()["state"][0]["step"] == 6
+    assert_equal(p, q)
+
+
+@every_engine
+def test_values_in_groups_that_are_changed_within(engine):
+    (p, mine), (q, theirs) = both(engine, lr=0.1)
+    for x, opt in ((p, mine), (q, theirs)):
+        step(x, opt)
+        opt.param_groups[0]["betas"] = [0.9, 0.999]
+        step(x, opt)
+        opt.param_groups[0]["betas"][0] = 0.2
+        step(x, opt, -1.0)
+    assert_equal(p, q)
+
+
+@every_engine
+def test_a_rate_whose_data_is_replaced(engine):
+    (p, mine), (q, theirs) = both(engine, lr=0.1)
+    for x, opt in ((p, mine), (q, theirs)):
+        opt.param_groups[0]["lr"] = torch.tensor(0.1)
+        step(x, opt)
+        step(x, opt)
+        opt.param_groups[0]["lr"].data = torch.tensor(0.7)
+        step(x, opt)
+    assert_equal(p, q)
+
+
+class by_factor(fo.TensorRule):
+    elementwise = True
+
+    def conclude(self, s, memory, total, *, factor=1.0):
+        return {"by": factor}, memory
+
+    def update_tensor(self, g, slots, p, s):
+        return s.by * g, slots
+
+
+@every_engine
+def test_an_extra_argument_is_that_of_its_own_step(engine):
+    p = torch.nn.Parameter(torch.zeros(3))
+    opt = fo.Optimizer([p], fo.chain(by_factor(), fo.scale(-1.0)), engine=engine)
+    moved = []
+    for extra in ({}, {}, {"factor": 3.0}, {}, {"factor": 5.0}, {}):
+        before = p.detach().clone()
+        p.grad = torch.ones(3)
+        opt.step(**extra)
+        moved.append(float((before - p.detach())[0]))
+    assert moved == [1.0, 1.0, 3.0, 1.0, 5.0, 1.0]
+
+
+class over(fo.TensorRule):
+    by: fo.Scalar
+    elementwise = True
+
+    def update_tensor(self, g, slots, p, s):
+        return g / s.by, slots
+
+
+@every_engine
+@pytest.mark.parametrize("by", [1e-39, 2e38, 3.0])
+def test_divisions_by_numbers_without_a_normal_inverse(engine, by):
+    p = torch.nn.Parameter(torch.zeros(2))
+    opt = fo.Optimizer([p], fo.chain(over(by), fo.scale(-1.0)), engine=engine)
+    for _ in range(2):
+        p.grad = torch.tensor([0.0, by])
+        opt.step()
+    assert (p.detach() - torch.tensor([0.0, -2.0])).abs().max() <= 1e-6
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_default_device_is_another(engine, monkeypatch):
+    monkeypatch.setenv("FUNCOPT_KERNELS", "native")
+    tx = fo.chain(fo.clip_by_global_norm(1.0), fo.adamw(0.1))
+    found = []
+    for device in ("cpu", "meta"):
+        p = square()
+        opt = fo.Optimizer([p], tx, engine=engine)
+        for _ in range(3):
+            p.grad = torch.ones(3, 3)
+            with torch.device(device):
+                opt.step()
+        found.append(p)
+    assert_equal(*found)
+
+
+def test_a_hook_that_the_closure_registers_runs_after_the_step():
+    p, seen = square(), []
+    opt = fo.optim.AdamW([p])
+
+    def closure():
+        opt.register_step_post_hook(lambda *given: seen.append(given))
+        p.grad = torch.ones(3, 3)
+        return 1.0
+
+    opt.step(closure)
+    assert seen == [(opt, (opt, closure), {})]
