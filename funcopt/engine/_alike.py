@@ -10,6 +10,10 @@ from torch import Tensor
 from . import _native
 
 
+MANY = 64
+"""From so many tensors on it is faster to let machine code ask where they begin."""
+
+
 class Alike:
     """Compares tensors with earlier ones: dtype, device, shape, strides and kind, not values.
 
@@ -35,7 +39,7 @@ class Alike:
 
     def _begin(self) -> bytes | None:
         """Where the standing ones begin, if machine code is there to ask them all at once."""
-        find = _native.finder() if self._plain else None
+        find = _native.finder() if self._plain and len(self._standing) >= MANY else None
         if find is None:
             return None
         return _found(find, self._objects)
@@ -50,7 +54,7 @@ class Places:
 
     def __call__(self) -> bytes:
         find = _native.finder()
-        if find is not None:
+        if find is not None and len(self._tensors) >= MANY:
             return _found(find, self._objects)
         return array.array("q", map(Tensor.data_ptr, self._tensors)).tobytes()
 

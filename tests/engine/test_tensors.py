@@ -251,6 +251,7 @@ MOVED = {
 def test_machine_code_notices_that_data_is_replaced(change, monkeypatch):
     """The parameter's, and with it that of its gradient and of its slots, which have its form."""
     monkeypatch.setenv("FUNCOPT_KERNELS", "native")
+    monkeypatch.setattr("funcopt.engine._alike.MANY", 0)
     p, q = (torch.nn.Parameter(filled((3, 3))) for _ in range(2))
     opt, plain = fo.optim.AdamW([p], lr=0.1, engine="fused"), torch.optim.AdamW([q], lr=0.1)
     for x, o in ((p, opt), (q, plain)):
@@ -268,6 +269,7 @@ def test_machine_code_notices_that_data_is_replaced(change, monkeypatch):
 
 def test_machine_code_notices_that_a_slot_is_another_elsewhere(monkeypatch):
     monkeypatch.setenv("FUNCOPT_KERNELS", "native")
+    monkeypatch.setattr("funcopt.engine._alike.MANY", 0)
     p, q = (torch.nn.Parameter(filled((3, 3))) for _ in range(2))
     opt, plain = fo.optim.AdamW([p], lr=0.1, engine="fused"), torch.optim.AdamW([q], lr=0.1)
     for x, o in ((p, opt), (q, plain)):
