@@ -9,7 +9,6 @@ from torch import Tensor
 
 from . import _native
 
-
 MANY = 64
 """From so many tensors on it is faster to let machine code ask where they begin."""
 
