@@ -22,7 +22,7 @@ class Alike:
 
     def __init__(self, moving: Sequence[Tensor], standing: Sequence[Tensor] = ()) -> None:
         self._standing = list(standing)
-        self._objects = array.array("q", map(id, standing))
+        self._places = Places(standing)
         self._plain = all(type(x) in (Tensor, torch.nn.Parameter) for x in standing)
         self._where = self._begin()
         self._of_moving = _Form(moving)
@@ -38,10 +38,8 @@ class Alike:
 
     def _begin(self) -> bytes | None:
         """Where the standing ones begin, if machine code is there to ask them all at once."""
-        find = _native.finder() if self._plain and len(self._standing) >= MANY else None
-        if find is None:
-            return None
-        return _found(find, self._objects)
+        many = self._plain and len(self._standing) >= MANY
+        return self._places() if many and _native.finder() is not None else None
 
 
 class Places:
@@ -53,16 +51,12 @@ class Places:
 
     def __call__(self) -> bytes:
         find = _native.finder()
-        if find is not None and len(self._tensors) >= MANY:
-            return _found(find, self._objects)
-        return array.array("q", map(Tensor.data_ptr, self._tensors)).tobytes()
-
-
-def _found(find: Any, objects: "array.array[int]") -> bytes:
-    found = array.array("q", objects)
-    at, count = found.buffer_info()
-    find(at, count, at)
-    return found.tobytes()
+        if find is None or len(self._tensors) < MANY:
+            return array.array("q", map(Tensor.data_ptr, self._tensors)).tobytes()
+        found = array.array("q", self._objects)
+        at, count = found.buffer_info()
+        find(at, count, at)
+        return found.tobytes()
 
 
 class _Form:

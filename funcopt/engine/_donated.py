@@ -65,7 +65,7 @@ class donated:
 
     @property
     def engine(self) -> str:
-        """What has made the last step: "fused", "torch" or "eager"."""
+        """What has made the last step: "fused", "foreach", "torch" or "eager"."""
         return self._engine.name
 
     def __repr__(self) -> str:

@@ -106,7 +106,7 @@ class Optimizer(Averaging):
 
     @property
     def engine(self) -> str:
-        """What has made the last step: "fused", "torch" or "eager"."""
+        """What has made the last step: "fused", "foreach", "torch" or "eager"."""
         return self._engine.name
 
     def _forget(self) -> None:
