@@ -1,10 +1,12 @@
 """Execution in place: any chain, in as few passes over memory as it has sums."""
 
 from ._alike import Alike as Alike
-from ._alike import Places as Places
 from ._donated import Donated as Donated
 from ._donated import donated as donated
 from ._engine import Engine as Engine
 from ._engine import How as How
 from ._kernels import in_pieces as in_pieces
+from ._look import hold as hold
+from ._look import places as places
+from ._look import same as same
 from ._work import Work as Work

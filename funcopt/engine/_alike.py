@@ -7,10 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import _native
-
-MANY = 64
-"""From so many tensors on it is faster to let machine code ask where they begin."""
+from . import _look
 
 
 class Alike:
@@ -22,41 +19,25 @@ class Alike:
 
     def __init__(self, moving: Sequence[Tensor], standing: Sequence[Tensor] = ()) -> None:
         self._standing = list(standing)
-        self._places = Places(standing)
         self._plain = all(type(x) in (Tensor, torch.nn.Parameter) for x in standing)
-        self._where = self._begin()
+        self.where = self._begin()
         self._of_moving = _Form(moving)
         self._of_all = _Form([*standing, *moving])
 
+    where: "array.array[int] | None"
+    """Where the standing ones begin, the same object while they do; `None` if it is not known."""
+
     def __call__(self, moving: Sequence[Tensor]) -> bool:
         where = self._begin()
-        if where is not None and where == self._where:
+        if where is not None and where == self.where:
             return self._of_moving(moving)
         holds = self._of_all([*self._standing, *moving])
-        self._where = where if holds else None
+        self.where = where if holds else None
         return holds
 
-    def _begin(self) -> bytes | None:
-        """Where the standing ones begin, if machine code is there to ask them all at once."""
-        many = self._plain and len(self._standing) >= MANY
-        return self._places() if many and _native.finder() is not None else None
-
-
-class Places:
-    """Where tensors begin in memory."""
-
-    def __init__(self, tensors: Sequence[Tensor]) -> None:
-        self._tensors = list(tensors)
-        self._objects = array.array("q", map(id, self._tensors))
-
-    def __call__(self) -> bytes:
-        find = _native.finder()
-        if find is None or len(self._tensors) < MANY:
-            return array.array("q", map(Tensor.data_ptr, self._tensors)).tobytes()
-        found = array.array("q", self._objects)
-        at, count = found.buffer_info()
-        find(at, count, at)
-        return found.tobytes()
+    def _begin(self) -> "array.array[int] | None":
+        many = self._plain and len(self._standing) >= _look.MANY
+        return _look.places(self._standing) if many and _look.finds() else None
 
 
 class _Form:

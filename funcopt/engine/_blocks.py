@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import _leaves
+from . import _look
 
 CHUNK = 32768
 """Entries of a tensor that one task works on."""
@@ -35,35 +36,28 @@ class Block:
     def set(self, columns: Sequence[Sequence[Tensor]]) -> None:
         """The tensors of this step, in the layout of the first ones."""
         self.columns = [list(column) for column in columns]
-        self._objects = [array.array("q", map(id, column)) for column in self.columns]
-        self._pointers: dict[tuple[int, ...], array.array[int]] = {}
+        self._places: dict[int, array.array[int]] = {}  # by role
 
-    def renew(self, gradients: list[Tensor]) -> None:
-        """The same tensors, with the gradients of this step."""
+    def renew(self, gradients: list[Tensor], stay: bool) -> None:
+        """The same tensors, with the gradients of this step; whether the others `stay` in place."""
         self.columns[1] = gradients
-        self._objects[1] = array.array("q", map(id, gradients))
-        self._pointers = {}
+        if stay:
+            self._places.pop(1, None)
+        else:
+            self._places = {}
 
     def replace(self, role: int, leaf: int, x: Tensor) -> None:
         """Another tensor in one place."""
         self.columns[role][leaf] = x
-        self._objects[role][leaf] = id(x)
-        self._pointers = {}
+        self._places = {}
 
-    def pointers(self, roles: tuple[int, ...], find: Any) -> "array.array[int]":
-        """Where the tensors of these columns begin, column by column; `find` asks many at once."""
-        if roles in self._pointers:
-            return self._pointers[roles]
+    def pointers(self, roles: tuple[int, ...]) -> "array.array[int]":
+        """Where the tensors of these columns begin, column by column."""
         found = array.array("q")
-        if find is None:
-            for role in roles:
-                found.extend(map(Tensor.data_ptr, self.columns[role]))
-        else:
-            for role in roles:
-                found.extend(self._objects[role])
-            at, count = found.buffer_info()
-            find(at, count, at)
-        self._pointers[roles] = found
+        for role in roles:
+            if role not in self._places:
+                self._places[role] = _look.places(self.columns[role])
+            found.extend(self._places[role])
         return found
 
     def tasks(self, cells: tuple[tuple[int, ...], ...], chunk: int) -> "Tasks":

@@ -48,7 +48,7 @@ class Native:
 
     def __init__(self, program: Program) -> None:
         self.chunk = MEASURED if program.measures else CHUNK
-        self._drive, self._find = _native.compiled(program)
+        self._drive = _native.compiled(program)
         self._measures = len(program.measures)
         self._letter = "f" if program.wide is torch.float32 else "d"
 
@@ -59,10 +59,11 @@ class Native:
         out = None
         if self._measures:
             out = torch.empty(tasks.count, self._measures, dtype=torch.float64, device="cpu")
+        pointers = block.pointers(roles)
         self._drive(
             tasks.count,
             tasks.table_at,
-            block.pointers(roles, self._find).buffer_info()[0],
+            pointers.buffer_info()[0],
             block.leaves,
             packed.buffer_info()[0],
             tasks.rows_at,

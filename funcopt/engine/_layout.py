@@ -32,6 +32,7 @@ class Layout:
         self._in_order = list(range(len(work.ps)))
         self._raw = _raw(work)
         self._last: tuple[Any, Any] = (None, None)
+        self._where: Any = None
         self._plain = not any(_shards.is_sharded(p) or p.is_complex() for p in work.ps)
         routes = _routes(work)
         sorted_out: dict[Any, list[int]] = {}
@@ -78,11 +79,14 @@ class Layout:
         """
         same = work.ps is self._last[0] and work.slots is self._last[1]
         if same and self._plain and not self._staged:  # views would not follow `p.data = ...`
+            stay = work.where is not None and work.where is self._where
+            self._where = work.where
             for block in self.blocks:
                 all_of_them = block.members == self._in_order
-                block.renew(list(work.gs) if all_of_them else [work.gs[i] for i in block.members])
+                gs = list(work.gs) if all_of_them else [work.gs[i] for i in block.members]
+                block.renew(gs, stay)
             return []
-        self._raw, self._last = _raw(work), (work.ps, work.slots)
+        self._raw, self._last, self._where = _raw(work), (work.ps, work.slots), work.where
         for block in self.blocks:
             block.set(list(zip(*(self._parts(i) for i in block.members), strict=True)))
         stand_ins = []

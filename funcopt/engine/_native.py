@@ -15,16 +15,17 @@ import re
 import shutil
 import tempfile
 import threading
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from . import _look
 from ._numbers import Unsupported
 from ._program import Program
 
-VERSION = 3
-"""Of the driver below; part of the key of what is kept on disk."""
+VERSION = 4
+"""Of how the text below is filled in; part of the key of what is kept on disk, as the text is."""
 
 EXAMPLE = 1009
 """The length of the vectors that a program is compiled for; it is not part of the result."""
@@ -33,17 +34,6 @@ C_TYPES = {torch.float32: "float", torch.float64: "double"}
 
 DRIVER = """
 #include <algorithm>
-
-extern "C" void find(
-    void* (*data_ptr)(void*), void* const* tensors, const int64_t count, void** pointers) {{
-  for (int64_t i = 0; i < count; i++) {{
-    try {{
-      pointers[i] = data_ptr(tensors[i]);
-    }} catch (...) {{  // it has no memory
-      pointers[i] = nullptr;
-    }}
-  }}
-}}
 
 extern "C" void drive(
     const int64_t tasks, const int64_t* table, const int64_t* pointers, const int64_t leaves,
@@ -62,15 +52,7 @@ extern "C" void drive(
 """
 
 
-class Library(NamedTuple):
-    """The two functions of the driver."""
-
-    drive: Any
-    find: Any
-    """Where tensors begin: of as many Python objects at an address, written to another."""
-
-
-def compiled(program: Program) -> Library:
+def compiled(program: Program) -> Any:
     """The driver for a program, from disk if it has been there before.
 
     Raises:
@@ -79,9 +61,9 @@ def compiled(program: Program) -> Library:
     path = _folder() / f"{_key(program)}.so"
     if not (path.exists() and path.stat().st_uid == _user()):
         _build(_source(program), path)
-    library = ctypes.CDLL(str(path))
-    library.drive.restype = None
-    library.drive.argtypes = [
+    drive = ctypes.CDLL(str(path)).drive
+    drive.restype = None
+    drive.argtypes = [
         ctypes.c_int64,
         ctypes.c_void_p,
         ctypes.c_void_p,
@@ -91,33 +73,8 @@ def compiled(program: Program) -> Library:
         ctypes.c_void_p,
         ctypes.c_int64,
     ]
-    find = _finder(path)
-    _finders.append(find)
-    return Library(library.drive, find)
-
-
-_finders: list[Any] = []
-
-
-def finder() -> Any:
-    """The `find` of what has been loaded; `None` if nothing has."""
-    return _finders[-1] if _finders else None
-
-
-def _finder(path: pathlib.Path) -> Any:
-    """`find`, with the function by which the code of Inductor asks a tensor where it begins.
-
-    It is no public part of torch. Without it, Python asks, which takes 20 times as long.
-    """
-    from torch._C._dynamo import guards
-
-    data_ptr = getattr(guards, "_torchinductor_pyobject_tensor_data_ptr", None)
-    if not isinstance(data_ptr, int):
-        return None
-    find = ctypes.PyDLL(str(path)).find  # which keeps the lock of the interpreter
-    find.restype = None
-    find.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p]
-    return functools.partial(find, data_ptr)
+    _look.use(path)
+    return drive
 
 
 def is_kept(program: Program) -> bool:
@@ -160,12 +117,16 @@ def _source(program: Program) -> str:
             raise Unsupported("a loop that takes memory of its own")
     if len(seen) != len(measured):
         raise Unsupported("a sum that is found in another way")
-    return body + DRIVER.format(
-        row_type=C_TYPES[program.wide],
-        entries=program.entries,
-        arguments=", ".join(arguments),
-        before="\n".join(before),
-        after="\n".join(after),
+    return (
+        body
+        + _look.SOURCE
+        + DRIVER.format(
+            row_type=C_TYPES[program.wide],
+            entries=program.entries,
+            arguments=", ".join(arguments),
+            before="\n".join(before),
+            after="\n".join(after),
+        )
     )
 
 
@@ -218,7 +179,8 @@ def _build(source: str, path: pathlib.Path) -> None:
 
 
 def _key(program: Program) -> str:
-    parts = (VERSION, torch.__version__, torch.version.git_version, _machine(), program.text())
+    written = (VERSION, _look.SOURCE, DRIVER, program.text())
+    parts = (*written, torch.__version__, torch.version.git_version, _machine())
     return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()[:32]
 
 

@@ -32,6 +32,8 @@ class Work(NamedTuple):
     group: Any  # of processes whose ranks hold other tensors of the same tree
     evaluate: Callable[[Sequence[Tensor]], AbstractContextManager[Loss]] | None = None
     """Where the loss is evaluated again: what makes it a function of the tensors, for a while."""
+    where: Any = None
+    """The same object as before, if parameters and slots begin where they did; `None`: unknown."""
 
     def members(self, loss: Loss | None = None) -> Members:
         tensor_extra = {

@@ -1,8 +1,6 @@
 """What a step has to know of parameters, groups and state: found once, and looked at every time."""
 
-import itertools
-import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -11,7 +9,7 @@ from .. import _leaves, _shards
 from .._math import number
 from .._pass import Bucket
 from .._typing import Memory
-from ..engine import Alike, Work
+from ..engine import Alike, Work, hold, same
 from ._clocks import Column, number_or_id
 from ._groups import Grouped, Made, named
 from ._layout import STEP, UPDATES, Layout
@@ -73,13 +71,14 @@ class Plan:
         without = [p.grad is None for p in self._all]
         self._without = without if any(without) else None
         self._made = {one.group: one.made for one in self.active}
-        self._stores = _stores(opt)
-        self._values = list(_values(self._stores))
+        self._dicts = [opt.state, *(x for x in opt.state.values() if isinstance(x, dict))]
+        self._values = [x for stored in self._dicts for x in stored.values()]
         self._sharded = any(map(_shards.is_sharded, self.ps))
         self._entries = [x for own in self.slots for x in _leaves.entries(own)]
         every = [] if self._sharded else [*self.ps, *self._entries]
         self._standing = [x for x in every if _is_vector(x)]
         self._turning = [x for x in every if not _is_vector(x)]
+        self._all_stand = bool(self._standing) and not self._turning
         self._alike = Alike(self._moving(), self._standing)
         keys = dict.fromkeys(
             key for one in self.active for key in (STEP, *one.layout.memory_at, UPDATES)
@@ -116,7 +115,7 @@ class Plan:
         for group, (params, maximize, names) in zip(groups, self._groups, strict=True):
             if group["maximize"] is not maximize or group.get("param_names") is not names:
                 return False
-            if not _all_same(group["params"], params):
+            if not same(group["params"], params):
                 return False
         for index, made in self._made.items():
             now = opt._group(index)
@@ -129,10 +128,8 @@ class Plan:
             if [g is None for g in gs] != self._without:
                 return False
             gs = [g for g in gs if g is not None]
-        stores = _stores(opt)
-        if not _all_same(stores, self._stores) or sum(map(len, stores)) != len(self._values):
-            return False
-        if not all(map(operator.is_, _values(stores), self._values)):
+        self._dicts[0] = opt.state
+        if not hold(self._dicts, self._values):
             return False
         if not all(column.stands() for column in self._columns.values()):
             return False
@@ -177,6 +174,7 @@ class Plan:
             extra=extra,
             tensor_extra={},
             form=self.form,
+            where=self._alike.where if self.known and self._all_stand else None,
             group=opt.measure_group,
         )
 
@@ -218,18 +216,6 @@ def _others(opt: Grouped, active: Sequence[Active]) -> dict[int, list[Tensor]]:
         at: [x for x in copies if id(x) not in mine]
         for at, copies in opt._common().items()  # type: ignore[attr-defined]
     }
-
-
-def _stores(opt: Grouped) -> list[Any]:
-    return [stored for stored in opt.state.values() if isinstance(stored, dict)]
-
-
-def _values(stores: Sequence[Any]) -> Iterable[Any]:
-    return itertools.chain.from_iterable(map(dict.values, stores))
-
-
-def _all_same(a: Sequence[Any], b: Sequence[Any]) -> bool:
-    return len(a) == len(b) and all(map(operator.is_, a, b))
 
 
 def _placed_alike(g: Any, p: Any) -> bool:

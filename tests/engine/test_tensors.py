@@ -247,12 +247,13 @@ MOVED = {
 }
 
 
+@pytest.mark.parametrize("shape", [(3, 3), (9,)])
 @pytest.mark.parametrize("change", MOVED.values(), ids=MOVED)
-def test_machine_code_notices_that_data_is_replaced(change, monkeypatch):
+def test_machine_code_notices_that_data_is_replaced(change, shape, monkeypatch):
     """The parameter's, and with it that of its gradient and of its slots, which have its form."""
     monkeypatch.setenv("FUNCOPT_KERNELS", "native")
-    monkeypatch.setattr("funcopt.engine._alike.MANY", 0)
-    p, q = (torch.nn.Parameter(filled((3, 3))) for _ in range(2))
+    monkeypatch.setattr("funcopt.engine._look.MANY", 0)
+    p, q = (torch.nn.Parameter(filled(shape)) for _ in range(2))
     opt, plain = fo.optim.AdamW([p], lr=0.1, engine="fused"), torch.optim.AdamW([q], lr=0.1)
     for x, o in ((p, opt), (q, plain)):
         one_step(x, o)
@@ -269,7 +270,7 @@ def test_machine_code_notices_that_data_is_replaced(change, monkeypatch):
 
 def test_machine_code_notices_that_a_slot_is_another_elsewhere(monkeypatch):
     monkeypatch.setenv("FUNCOPT_KERNELS", "native")
-    monkeypatch.setattr("funcopt.engine._alike.MANY", 0)
+    monkeypatch.setattr("funcopt.engine._look.MANY", 0)
     p, q = (torch.nn.Parameter(filled((3, 3))) for _ in range(2))
     opt, plain = fo.optim.AdamW([p], lr=0.1, engine="fused"), torch.optim.AdamW([q], lr=0.1)
     for x, o in ((p, opt), (q, plain)):
