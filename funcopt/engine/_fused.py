@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import _leaves, _pass, tree
-from .._pass import Members, Node, Scalars
+from .._pass import Node, Scalars
 from ..combinators import walk
 from ..errors import FuncoptError
 from ._blocks import Block, Tasks
@@ -18,7 +18,7 @@ from ._layout import Layout
 from ._numbers import Fetch, Guard, Number, Unsupported
 from ._program import finish
 from ._tape import Symbol, Tape
-from ._work import Work, nodes_of
+from ._work import Chosen, Work, nodes_of
 
 
 class Launch(NamedTuple):
@@ -74,7 +74,7 @@ class Fused:
         self._chosen = sorted([*firsts, *self.layout.alone])
         self._tx = work.tx  # the last one that it was asked about
         self._recordings: list[Recording] = []
-        self._last: Any = None
+        self._members = Chosen(self._chosen)
         steady = all(is_steady(node) for _, node in walk(work.tx))
         self._repeats = steady and not self.layout.alone
 
@@ -101,22 +101,13 @@ class Fused:
         self.layout.release()
         return node
 
-    def _open(self, work: Work, chosen: Sequence[int]) -> Node:
-        members, used = self._of_all(work, chosen)
+    def _open(self, work: Work) -> Node:
+        members, used = self._members(work)
         return work.tx.open([work.buckets[k] for k in used], members)
-
-    def _of_all(self, work: Work, chosen: Sequence[int]) -> tuple[Members, list[int]]:
-        """The members that stand for all; the same as in the last step, if it was like this."""
-        if work.extra or work.tensor_extra:
-            return work.members().among(chosen)
-        last = self._last
-        if last is None or last[0] is not work.ps or last[1] is not work.group:
-            last = self._last = (work.ps, work.group, *work.members().among(chosen))
-        return last[2:]  # type: ignore[no-any-return]
 
     def _repeated(self, work: Work) -> Node | None:
         for recording in self._recordings if self._repeats else ():
-            node = self._open(work, self._chosen)
+            node = self._open(work)
             try:
                 _repeat(recording, node, work)
             except Changed:
@@ -125,7 +116,7 @@ class Fused:
         return None
 
     def _recorded(self, work: Work) -> Node:
-        node = self._open(work, self._chosen)
+        node = self._open(work)
         recorder = _Recorder(self.layout, work, node, self._chosen, self.how)
         gs, own, ps = recorder.arguments()
         try:

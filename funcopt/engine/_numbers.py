@@ -45,8 +45,7 @@ class Number:
 
     def _asked(self, ask: Callable[..., Any], *others: Any) -> Any:
         answer = ask(self.value, *map(_value, others))
-        fetches = [self.fetch, *map(_fetch, others)]
-        self.guards.append(Guard(lambda nodes: ask(*(f(nodes) for f in fetches)), answer))
+        self.guards.append(Guard(_later(ask, self, *others), answer))
         return answer
 
     def __bool__(self) -> bool:
@@ -71,17 +70,25 @@ def _value(x: Any) -> Any:
     return x.value if isinstance(x, Number) else x
 
 
-def _fetch(x: Any) -> Fetch:
-    return x.fetch if isinstance(x, Number) else lambda _: x
+def _later(function: Callable[..., Any], *operands: Any) -> Fetch:
+    """`function` of what the operands are in a later step: asked for in every one, so no loops."""
+    match operands:
+        case (Number(fetch=f),):
+            return lambda nodes: function(f(nodes))
+        case Number(fetch=f), Number(fetch=g):
+            return lambda nodes: function(f(nodes), g(nodes))
+        case Number(fetch=f), x:
+            return lambda nodes: function(f(nodes), x)
+        case x, Number(fetch=g):
+            return lambda nodes: function(x, g(nodes))
+    raise AssertionError(operands)  # functions of numbers here have one or two
 
 
 def _computed(function: Callable[..., Any], *operands: Any) -> Any:
     if any(isinstance(x, Tensor) for x in operands):
         return NotImplemented
     guards = next(x.guards for x in operands if isinstance(x, Number))
-    value = function(*map(_value, operands))
-    fetches = [_fetch(x) for x in operands]
-    return Number(value, lambda nodes: function(*(f(nodes) for f in fetches)), guards)
+    return Number(function(*map(_value, operands)), _later(function, *operands), guards)
 
 
 def _binary(name: str, function: Callable[..., Any]) -> None:

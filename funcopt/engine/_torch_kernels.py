@@ -23,7 +23,7 @@ from ..transforms import (
 )
 from ._blocks import is_alike, real
 from ._numbers import Unsupported
-from ._work import Work, eagerly
+from ._work import Chosen, Work, eagerly
 
 
 class Batch(NamedTuple):
@@ -165,6 +165,7 @@ class TorchKernel:
             raise Unsupported("torch's kernels are for plain tensors of one dtype and layout")
         self._batches = list(batches.values())
         self._known: Any = (None, None)
+        self._members = Chosen()
         firsts = [work.ps[chosen[0]] for chosen in self._batches]
         self._clocks = [torch.zeros((), device=p.device) for p in firsts]
 
@@ -173,7 +174,8 @@ class TorchKernel:
         call = _found(work.tx)
         if call is None:  # a number is another now
             raise Unsupported("torch has no kernel for it")
-        node = work.tx.open(work.buckets, work.members())
+        members, _ = self._members(work)
+        node = work.tx.open(work.buckets, members)
         for k, chosen in enumerate(self._batches):
             ps, slots, written = self._columns_of(work, k)
             gs = [real(work.gs[i]) for i in chosen]

@@ -91,6 +91,27 @@ class Work(NamedTuple):
             _shards.local(x).copy_(_shards.local(y))
 
 
+class Chosen:
+    """The members of a step that stand for all, found once for as long as the step is the same."""
+
+    def __init__(self, chosen: Sequence[int] | None = None) -> None:
+        self._chosen = chosen  # all of them if it is `None`
+        self._of: tuple[Any, Any] = (None, None)
+        self._found: tuple[Members, list[int]]
+
+    def __call__(self, work: Work) -> tuple[Members, list[int]]:
+        """The members, and the buckets that they belong to."""
+        if work.extra or work.tensor_extra:
+            return self._find(work)
+        if self._of[0] is not work.ps or self._of[1] is not work.group:
+            self._of, self._found = (work.ps, work.group), self._find(work)
+        return self._found
+
+    def _find(self, work: Work) -> tuple[Members, list[int]]:
+        chosen = range(len(work.ps)) if self._chosen is None else self._chosen
+        return work.members().among(chosen)
+
+
 def eagerly(work: Work) -> Node:
     """Makes a step operation by operation; nothing is written before all of it is known."""
     lifted = [work.lifted(i) for i in range(len(work.ps))]

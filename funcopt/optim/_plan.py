@@ -184,7 +184,7 @@ class Plan:
 
     def advance(self, memories: Sequence[Memory], updates: Tensor | None) -> None:
         """Writes clocks and memory after a step, those of all parameters at once."""
-        after = [_leaves.entries(memory) for memory in memories]
+        after = [_leaves.entries(memory) for memory in memories] if self.remembers else []
         for key, column in self._columns.items():
             if key == STEP:
                 column.add_one()
