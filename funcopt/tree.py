@@ -125,6 +125,12 @@ class _Eager:
     def __init__(self, spec: optree.PyTreeSpec) -> None:
         self._spec = spec
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Eager) and bool(self._spec == other._spec)
+
+    def __hash__(self) -> int:
+        return hash(self._spec)
+
     def unflatten(self, leaves: Sequence[Any], /) -> Any:
         return self._spec.unflatten(leaves)
 

@@ -1,6 +1,5 @@
 """The pure form without copies: what goes in is used up, and its memory is what comes out."""
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple, Never
 
 import torch
@@ -96,41 +95,40 @@ class donated:
                 f"`{type(tx).__name__}`. The order is `step(params, grads, state)`."
             )
         gs, slots = spec.flatten_up_to(grads), spec.flatten_up_to(state.slots)
+        flat, of_slots = tree.flatten(state.slots)
         step = state.step + 1
         active = [i for i, g in enumerate(gs) if g is not None]
-        work = self._work(tx, (params, grads, state), (ps, gs, slots), active, step, extra, spec)
+        tensors = [*(ps[i] for i in active), *(gs[i] for i in active), *flat]
+        known = self._known
+        if known is None or not known.fits((spec, of_slots), active, tensors):
+            known = self._known = self._looked_at(tx, params, grads, state, active, tensors)
+        tx.check_extra(extra)
         memory = state.memory
-        if work is not None:
+        if active:
+            columns = [[x[i] for i in active] for x in (ps, gs, slots)]
+            work = self._work(tx, columns, step, memory, extra, known)
             memory = tx.memory_after(self._engine.step(work))[0]
             for i in active:
-                slots[i] = _leaves.map_slots(_handed_on, slots[i])
                 ps[i] = _handed_on(ps[i])
+            flat = list(map(_handed_on, flat))
         _handed_on(state.step)
-        return spec.unflatten(ps), RuleState(step, memory, spec.unflatten(slots))
+        return spec.unflatten(ps), RuleState(step, memory, of_slots.unflatten(flat))
 
     def _work(
         self,
         tx: PerTensor,
-        given: tuple[Any, Any, Any],
-        leaves: tuple[list[Any], list[Any], list[Any]],
-        active: Sequence[int],
+        columns: list[list[Any]],
         step: Tensor,
+        memory: Any,
         extra: dict[str, Any],
-        spec: tree.Spec,
-    ) -> Work | None:
-        ps, gs, slots = ([column[i] for i in active] for column in leaves)
-        tensors = [*ps, *gs, *(x for own in slots for x in _leaves.entries(own))]
-        known = self._known
-        if known is None or known.active != active or not known.alike(tensors):
-            known = self._known = self._looked_at(tx, given, active, tensors)
-        tx.check_extra(extra)
+        known: "_Known",
+    ) -> Work:
+        (ps, gs, slots), now = columns, number(step)
+        spec, active = known.specs[0], known.active
         trees = {k: spec.flatten_up_to(v) for k, v in extra.items() if k in known.shaped}
-        now = number(step)
-        if not active:
-            return None
         return Work(
             tx=tx,
-            buckets=[Bucket(tx, now, now - 1, given[2].memory)],
+            buckets=[Bucket(tx, now, now - 1, memory)],
             which=[0] * len(active),
             ps=ps,
             gs=gs,
@@ -145,33 +143,46 @@ class donated:
         )
 
     def _looked_at(
-        self, tx: PerTensor, given: tuple[Any, Any, Any], active: Sequence[int], tensors: list[Any]
+        self,
+        tx: PerTensor,
+        params: Params,
+        grads: Updates,
+        state: RuleState,
+        active: list[int],
+        tensors: list[Any],
     ) -> "_Known":
         """Refuses what `update` would refuse."""
-        params, grads, state = given
         who = type(tx).__name__
         _leaves.checked_params(who, params)
         _leaves.Leaves(who, tx.params_needed_by(), grads, state.slots, params)
-        names = tree.names(params)
+        names, specs = tree.names(params), (tree.flatten(params)[1], tree.flatten(state.slots)[1])
         return _Known(
-            list(active), Alike(tensors), [names[i] for i in active], tx.tensor_extra_names()
+            specs, active, Alike(tensors), [names[i] for i in active], tx.tensor_extra_names()
         )
 
 
 class _Known(NamedTuple):
     """What has been found out of trees of one form."""
 
-    active: list[int]
+    specs: tuple[tree.Spec, tree.Spec]  # of parameters and slots
+    active: list[int]  # those with a gradient
     alike: Alike
     names: list[str]
     shaped: frozenset[str]
+
+    def fits(
+        self, specs: tuple[tree.Spec, tree.Spec], active: list[int], tensors: list[Any]
+    ) -> bool:
+        return self.specs == specs and self.active == active and self.alike(tensors)
 
 
 def _handed_on(x: Any) -> Any:
     """The same memory as another tensor; `x` is used up, if it is nothing more than a tensor."""
     if type(x) is not Tensor:
         return x
-    new = x.detach().requires_grad_(x.requires_grad)
+    new = x.detach()
+    if x.requires_grad:
+        new.requires_grad_()
     x.__class__ = Donated
     return new
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .. import _leaves, _shards
+from .. import _leaves, _shards, tree
 from .._base import PerTensor, TensorRule
 from ..combinators import walk
 from ._blocks import Block, is_alike, overlap, real
@@ -30,11 +30,10 @@ class Layout:
             raise Unsupported("one gradient for each example")
         self.form = work.form
         self._in_order = list(range(len(work.ps)))
-        self._raw = _raw(work)
         self._last: tuple[Any, Any] = (None, None)
         self._where: Any = None
         self._plain = not any(_shards.is_sharded(p) or p.is_complex() for p in work.ps)
-        routes = _routes(work)
+        routes, raw = _routes(work), _raw(work)
         sorted_out: dict[Any, list[int]] = {}
         self.alone: list[int] = []
         self.reasons: dict[str, None] = {}
@@ -43,7 +42,7 @@ class Layout:
                 if work.tensor_extra:
                     raise Unsupported("extra arguments shaped like the parameters")
                 outline = _outline(work.slots[i])
-                key = (route.key, work.flips[i], outline, self._signature(i, route))
+                key = (route.key, work.flips[i], outline, _signature(raw[i], route))
                 sorted_out.setdefault(key, []).append(i)
             except Unsupported as reason:
                 self.alone.append(i)
@@ -55,10 +54,9 @@ class Layout:
             self._staged += [
                 (len(self.blocks), leaf)
                 for leaf, i in enumerate(members)
-                if not is_alike(self._parts(i))
+                if not is_alike(list(map(real, raw[i])))
             ]
-            columns = list(zip(*(self._parts(i) for i in members), strict=True))
-            block = Block(members, columns)
+            block = Block(members, self._columns(work, members))
             cells: dict[Any, list[int]] = {}
             for leaf, i in enumerate(members):
                 own = i if routes[i].apart else -1 - work.which[i]
@@ -86,9 +84,9 @@ class Layout:
                 gs = list(work.gs) if all_of_them else [work.gs[i] for i in block.members]
                 block.renew(gs, stay)
             return []
-        self._raw, self._last, self._where = _raw(work), (work.ps, work.slots), work.where
+        self._last, self._where = (work.ps, work.slots), work.where
         for block in self.blocks:
-            block.set(list(zip(*(self._parts(i) for i in block.members), strict=True)))
+            block.set(self._columns(work, block.members))
         stand_ins = []
         for at, leaf in self._staged:
             block = self.blocks[at]
@@ -103,7 +101,6 @@ class Layout:
 
     def release(self) -> None:
         """Lets go of the gradients, until the next ones are loaded."""
-        self._raw = []
         for block in self.blocks:
             block.columns[1] = []
 
@@ -114,25 +111,37 @@ class Layout:
             *filter(_shards.is_sharded, work.ps),
         ]
 
-    def _parts(self, i: int) -> list[Tensor]:
-        return [real(x) for x in self._raw[i]]
+    def _columns(self, work: Work, members: Sequence[int]) -> list[list[Tensor]]:
+        """Parameters, gradients and each of the slots of these tensors, as they lie on this rank.
 
-    def _signature(self, i: int, route: "_Route") -> Any:
-        """The device and dtypes of the parts of one tensor, if a kernel can take them."""
-        if route.whole:
-            raise Unsupported(f"`{route.whole}`, which has to see whole tensors")
-        p, *others = self._raw[i]
-        for x in (p, *others):
-            if x.device != p.device:
-                raise Unsupported(f"tensors on {x.device} beside one on {p.device}")
-            if x.layout is not torch.strided or type(x) not in PLAIN:
-                raise Unsupported(f"tensors of {x.layout} and {type(x).__name__}")
-            if x.shape != p.shape or x.is_complex() != p.is_complex() or x.is_conj() or x.is_neg():
-                raise Unsupported("slots that are not shaped like the parameter")
-        return (p.device, *(real(x).dtype for x in self._raw[i]))
+        These have the same slots, so all slots in a row are found, and parted, at once.
+        """
+        ps, gs, own = ([x[i] for i in members] for x in (work.ps, work.gs, work.slots))
+        slots = tree.leaves(own)
+        count = len(slots) // len(members)
+        columns = [ps, gs, *(slots[k::count] for k in range(count))]
+        if self._plain:
+            return columns
+        columns[1] = list(map(_shards.placed_as, gs, ps))
+        return [[real(_shards.part(x)) for x in column] for column in columns]
 
 
 PLAIN = (Tensor, torch.nn.Parameter)
+
+
+def _signature(parts: Sequence[Tensor], route: "_Route") -> Any:
+    """The device and dtypes of the parts of one tensor, if a kernel can take them."""
+    if route.whole:
+        raise Unsupported(f"`{route.whole}`, which has to see whole tensors")
+    p = parts[0]
+    for x in parts:
+        if x.device != p.device:
+            raise Unsupported(f"tensors on {x.device} beside one on {p.device}")
+        if x.layout is not torch.strided or type(x) not in PLAIN:
+            raise Unsupported(f"tensors of {x.layout} and {type(x).__name__}")
+        if x.shape != p.shape or x.is_complex() != p.is_complex() or x.is_conj() or x.is_neg():
+            raise Unsupported("slots that are not shaped like the parameter")
+    return (p.device, *(real(x).dtype for x in parts))
 
 
 class _Route(NamedTuple):
@@ -163,15 +172,10 @@ def _route(found: Sequence[Any]) -> _Route:
 
 def _raw(work: Work) -> list[list[Tensor]]:
     """Parameter, gradient and slots of every tensor, as they lie on this rank."""
-    part = _shards.part if any(map(_shards.is_sharded, work.ps)) else _itself
     return [
-        [part(p), part(_shards.placed_as(g, p)), *map(part, _leaves.entries(own))]
+        list(map(_shards.part, (p, _shards.placed_as(g, p), *_leaves.entries(own))))
         for p, g, own in zip(work.ps, work.gs, work.slots, strict=True)
     ]
-
-
-def _itself(x: Tensor) -> Tensor:
-    return x
 
 
 def _outline(slots: Any) -> Any:
