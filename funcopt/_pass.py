@@ -5,7 +5,8 @@ that share the values of the hyperparameters and the clock form a `Bucket`; a pu
 bucket, an optimizer with parameter groups has several, and scalars are prepared once for each.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -13,10 +14,14 @@ from torch import Tensor
 
 from . import _shards, tree
 from ._loss import Loss
+from ._math import is_mapped
 from ._random import Draw
 from ._record import unchecked
 from ._typing import Memory, Slots
 from .errors import ExtraArgumentError, HyperparameterError, StructureError
+
+TOGETHER = 4
+"""From so many tensors on it is faster to conclude of all of them at once."""
 
 
 class State(NamedTuple):
@@ -163,13 +168,51 @@ class Node:
             rows.append({**self.rows[b], **more})
         self.rows = rows
 
-    def conclude_each(self, totals: Sequence[Any]) -> None:
+    def conclude_each(self, table: Tensor, measured: "Measured") -> None:
         """The same, where each tensor has been measured by itself: each gets a row of its own."""
-        rows = []
-        for b, total in zip(self.which, totals, strict=True):
-            more, _ = self._conclude(self.rules[b], self.rows[b], self.memory[b], total)
-            rows.append({**self.rows[b], **more})
+        rows: list[dict[str, Any]] = [{}] * len(table)
+        for (bucket, *forms), places in measured.alike.items():
+            columns = [table[places, j].to(*form) for j, form in enumerate(forms)]
+            each = self._concluded(bucket, columns, measured.spec)
+            for place, more in zip(places, each, strict=True):
+                rows[place] = {**self.rows[bucket], **more}
         self.rows, self.which = rows, range(len(rows))
+
+    own: frozenset[str] = frozenset()
+    """What each tensor may have its own of, after each was concluded of by itself."""
+
+    def _concluded(
+        self, bucket: int, columns: list[Tensor], spec: tree.Spec
+    ) -> Sequence[Mapping[str, Any]]:
+        """What the rule says of each tensor of a bucket; `columns` have a place for each."""
+        given = (self.rules[bucket], self.rows[bucket], self.memory[bucket])
+        if len(columns[0]) >= TOGETHER and not _is_watched(columns):
+            try:
+                return self._concluded_at_once(given, columns, spec)
+            except (RuntimeError, ValueError):
+                pass  # it looks at what it is given, so it is asked one by one
+        totals = map(spec.unflatten, zip(*columns, strict=True))
+        each = [self._conclude(*given, total)[0] for total in totals]
+        self.own = self.own.union(name for name in each[0] if not _is_fixed(name, each))
+        return each
+
+    def _concluded_at_once(
+        self, given: tuple[Any, Any, Any], columns: list[Tensor], spec: tree.Spec
+    ) -> Sequence[Mapping[str, Any]]:
+        answers: list[Mapping[str, Any]] = []
+
+        def one(*total: Tensor) -> list[Tensor]:
+            answers.append(self._conclude(*given, spec.unflatten(total))[0])
+            return list(filter(torch.is_tensor, tree.leaves(answers[-1])))
+
+        found = torch.func.vmap(one)(*columns)
+        if not found:
+            return answers * len(columns[0])
+        leaves, made = tree.flatten(dict(answers[0]))
+        own = [k for k, v in answers[0].items() if any(map(torch.is_tensor, tree.leaves(v)))]
+        self.own = self.own.union(own)
+        rows = zip(*(x.unbind() for x in found), strict=True)
+        return [made.unflatten(_replaced(leaves, iter(row))) for row in rows]
 
     def _conclude(
         self, rule: Any, row: dict[str, Any], memory: Memory, total: Any
@@ -183,6 +226,18 @@ class Node:
         extra = {k: v for k, v in given.items() if k in rule.extra}
         more, new = rule.conclude(Scalars(who, row), memory, total, **extra)
         return more, new
+
+
+def _is_fixed(name: str, each: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether it is a word or a flag, and the same for each."""
+    first = each[0][name]
+    is_word = isinstance(first, (str, bool, torch.dtype, type(None)))
+    return is_word and all(more[name] == first for more in each)
+
+
+def _replaced(leaves: Sequence[Any], tensors: Iterator[Tensor]) -> list[Any]:
+    """`leaves`, with other tensors in the places of tensors."""
+    return [next(tensors) if isinstance(x, Tensor) else x for x in leaves]
 
 
 class Different:
@@ -233,6 +288,35 @@ def common(rules: Sequence[Any], rows: Sequence[Mapping[str, Any]]) -> tuple[Any
     return unchecked(first, {name: row[name] for name in first.hyperparameters}), row
 
 
+class Measured:
+    """Of which tensors a stage has measured something, and how to read the table of it.
+
+    The table has a row for each tensor, and may be wider than what was measured.
+    """
+
+    def __init__(
+        self,
+        spec: tree.Spec,
+        tensors: Sequence[Tensor],
+        like: Sequence[Sequence[Tensor]],
+        which: Sequence[int],
+    ) -> None:
+        """`like`: what was measured of each tensor, as to dtype and device; `which`: its bucket."""
+        self.spec = spec
+        self.alike: dict[Any, list[int]] = {}  # rows, by bucket, devices and dtypes
+        for i, (bucket, own) in enumerate(zip(which, like, strict=True)):
+            key = (bucket, *((x.device, x.dtype) for x in own))
+            self.alike.setdefault(key, []).append(i)
+        forms = {form for _, *each in self.alike for form in each}
+        self.widest = functools.reduce(
+            torch.promote_types, (dtype for _, dtype in forms), torch.float32
+        )
+        sharded = any(map(_shards.is_sharded, tensors))
+        found = _shards.same_ranks(tensors).values() if sharded else []
+        ranks = [(places, tensors[places[0]]) for places in found]
+        self.ranks = [(places, like) for places, like in ranks if _shards.is_sharded(like)]
+
+
 Reduce = Callable[[Node, list[Any]], None]
 
 
@@ -253,63 +337,40 @@ def reduce(node: Node, parts: list[Any]) -> None:
             f"`{type(rule).__name__}`: what is measured must have one shape in all tensors, "
             f"such as one number for each example, got {shapes}."
         )
-    table = _table(rows)
-    settle(node, table, spec, node.members.tensors, rows)
+    measured = Measured(spec, node.members.tensors, rows, node.which)
+    settle(node, _table(rows, measured.widest), measured)
 
 
-def settle(
-    node: Node,
-    table: Tensor,
-    spec: tree.Spec,
-    tensors: Sequence[Tensor],
-    like: Sequence[Sequence[Tensor]],
-) -> None:
-    """Combines the measures of `tensors`, a row for each, and lets the stage conclude.
+def settle(node: Node, table: Tensor, measured: Measured) -> None:
+    """Combines what was measured, and lets the stage conclude.
 
-    It is told each in the dtype of its place in `like`, of all of them together in the widest;
-    `table` may be wider.
+    Of each tensor it is told in the dtype and where it was measured, of all together in the widest.
     """
     rule = node.rules[0]
-    table = _over_ranks(rule.combine, table, tensors)
+    for places, like in measured.ranks:
+        table[places] = _shards.over_ranks(rule.combine, table[places], like)
     if rule.measure_per == "tensor":
-        # Back where each was measured, and as it was: other tensors may be wider.
-        each = [
-            [x.to(part) for x, part in zip(found, own, strict=True)]
-            for found, own in zip(table, like, strict=True)
-        ]
-        node.conclude_each([spec.unflatten(row) for row in each])
+        node.conclude_each(table, measured)
     else:
-        total = _combine(rule.combine, table).to(_widest(like))
+        total = _combine(rule.combine, table).to(measured.widest)
         if node.members.group is not None:
             total = _shards.all_reduce(rule.combine, total, node.members.group)
-        node.conclude(spec.unflatten(list(total.unbind())))
+        node.conclude(measured.spec.unflatten(list(total.unbind())))
 
 
 def _measure(part: Tensor) -> Tensor:
     return part.reshape(()) if part.numel() == 1 else part
 
 
-def _table(rows: list[list[Tensor]]) -> Tensor:
+def _table(rows: list[list[Tensor]], dtype: torch.dtype) -> Tensor:
     """The measures of every tensor as a matrix."""
-    dtype, device = _widest(rows), rows[0][0].device
+    device = rows[0][0].device
     return torch.stack([torch.stack([x.to(device, dtype) for x in row]) for row in rows])
 
 
-def _widest(rows: Sequence[Sequence[Tensor]]) -> torch.dtype:
-    dtype = torch.float32
-    for row in rows:
-        for part in row:
-            dtype = torch.promote_types(dtype, part.dtype)
-    return dtype
-
-
-def _over_ranks(how: str, table: Tensor, tensors: Sequence[Tensor]) -> Tensor:
-    """The measures of every tensor, over all of its parts."""
-    for places in _shards.same_ranks(tensors).values():
-        like = tensors[places[0]]
-        if _shards.is_sharded(like):
-            table[places] = _shards.over_ranks(how, table[places], like)
-    return table
+def _is_watched(tensors: Sequence[Tensor]) -> bool:
+    """Whether somebody follows every operation: a compiler, or a derivative."""
+    return torch.compiler.is_compiling() or is_mapped() or any(x.requires_grad for x in tensors)
 
 
 def _combine(how: str, table: Tensor) -> Tensor:

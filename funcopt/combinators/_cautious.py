@@ -33,7 +33,7 @@ class agreement(TensorRule):
     measure_per = "tensor"
 
     def measure_tensor(self, u: Tensor, slots: Slots, p: Tensor, s: Scalars) -> Agreement:
-        return Agreement(self._agrees(u, p).sum().to(u.dtype), count(u))
+        return Agreement(self._agrees(u, p).to(u.dtype).sum(), count(u))
 
     def conclude(
         self, s: Scalars, memory: Memory, total: Agreement

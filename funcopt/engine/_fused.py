@@ -1,6 +1,5 @@
 """A step in place by kernels: recorded once, then repeated with other numbers."""
 
-import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -21,6 +20,26 @@ from ._tape import Symbol, Tape
 from ._work import Chosen, Work, nodes_of
 
 
+class Source(NamedTuple):
+    """Where the numbers of a cell are found: a row for all of it, or one for each tensor."""
+
+    fetches: Sequence[Fetch]
+    places: Sequence[int]  # of the tensors whose rows these are
+
+    def rows(self, nodes: Sequence[Node]) -> list[list[Any]]:
+        first = [fetch.find(nodes, self.places[0]) for fetch in self.fetches]
+        if len(self.places) == 1:
+            return [first]
+        own = [(k, fetch.find) for k, fetch in enumerate(self.fetches) if fetch.varies]
+        rows = [first]
+        for place in self.places[1:]:
+            row = first.copy()
+            for k, find in own:
+                row[k] = find(nodes, place)
+            rows.append(row)
+        return rows
+
+
 class Launch(NamedTuple):
     """One kernel over some cells of one block."""
 
@@ -28,13 +47,11 @@ class Launch(NamedTuple):
     block: Block
     tasks: Tasks
     roles: tuple[int, ...]
-    fetches: Sequence[Sequence[Fetch]]  # the numbers of every cell
+    sources: Sequence[Source]
 
-    def __call__(self, rows: Sequence[Sequence[Any]]) -> Tensor | None:
+    def __call__(self, nodes: Sequence[Node]) -> Tensor | None:
+        rows = [row for source in self.sources for row in source.rows(nodes)]
         return self.kernel(self.block, self.tasks, self.roles, rows)
-
-    def again(self, nodes: Sequence[Node]) -> Tensor | None:
-        return self([[fetch(nodes) for fetch in row] for row in self.fetches])
 
 
 class Cut(NamedTuple):
@@ -43,9 +60,9 @@ class Cut(NamedTuple):
     guards: Sequence[Guard]
     launches: Sequence[Launch]
     node: int  # of the stage that asks for the sum, among `nodes_of`
-    spec: tree.Spec
-    tensors: Sequence[int]  # the tensors that are measured, in the order of the launches
-    like: Sequence[Sequence[Tensor]]  # the measures of each, as to dtype
+    order: Sequence[int] | None  # of what the launches measure; `None`: as it comes
+    measured: _pass.Measured
+    own: frozenset[str]  # what each tensor then has its own of
 
 
 class Recording(NamedTuple):
@@ -109,7 +126,7 @@ class Fused:
         for recording in self._recordings if self._repeats else ():
             node = self._open(work)
             try:
-                _repeat(recording, node, work)
+                _repeat(recording, node)
             except Changed:
                 continue
             return node
@@ -131,15 +148,17 @@ class Fused:
         return node
 
 
-def _repeat(recording: Recording, node: Node, work: Work) -> None:
+def _repeat(recording: Recording, node: Node) -> None:
     nodes = nodes_of(node)
     for cut in recording.cuts:
         _check(cut.guards, nodes)
-        tables = [_table(launch, launch.again(nodes), nodes[cut.node]) for launch in cut.launches]
-        _settle(cut, nodes, work, tables)
+        node = nodes[cut.node]
+        _settle(cut, node, [_table(launch, launch(nodes), node) for launch in cut.launches])
+        if node.own != cut.own:
+            raise Changed
     _check(recording.guards, nodes)
     for launch in recording.launches:
-        launch.again(nodes)
+        launch(nodes)
 
 
 def _check(guards: Sequence[Guard], nodes: Sequence[Node]) -> None:
@@ -155,13 +174,10 @@ def _table(launch: Launch, out: Tensor | None, node: Node) -> Tensor:
     return launch.tasks.gathered(out, node.rules[0].combine)
 
 
-def _settle(cut: Cut, nodes: Sequence[Node], work: Work, tables: Sequence[Tensor]) -> None:
+def _settle(cut: Cut, node: Node, tables: Sequence[Tensor]) -> None:
     """Combines what has been measured, in the order of the tensors."""
-    order = sorted(range(len(cut.tensors)), key=cut.tensors.__getitem__)
     table = torch.cat([x.to(tables[0].device) for x in tables])
-    table = table if order == sorted(order) else table[order]
-    tensors, like = [work.ps[cut.tensors[k]] for k in order], [cut.like[k] for k in order]
-    _pass.settle(nodes[cut.node], table, cut.spec, tensors, like)
+    _pass.settle(node, table if cut.order is None else table[cut.order], cut.measured)
 
 
 class _Recorder:
@@ -172,6 +188,12 @@ class _Recorder:
     ) -> None:
         self._layout, self._work, self._chosen, self._how = layout, work, chosen, how
         self._cell = {cell.first: cell for cell in layout.cells}
+        self._first = {
+            layout.blocks[cell.block].members[leaf]: cell.first
+            for cell in layout.cells
+            for leaf in cell.leaves
+        }
+        self._rows: dict[int, dict[int, int]] = {}  # by node: where each tensor has its own numbers
         self._nodes = nodes_of(node)
         self._index = {id(x): k for k, x in enumerate(self._nodes)}
         self._place = {id(work.ps[i]): i for i in chosen}
@@ -208,10 +230,14 @@ class _Recorder:
         if not isinstance(tensor, Symbol):
             return None
         values, k = node.rows[row], self._index[id(node)]
-        tape = tensor.tape
+        tape, rows = tensor.tape, self._rows.get(k, {})
 
         def see(name: str) -> Any:
-            return _seen(tape, values[name], lambda nodes: nodes[k].rows[row][name])
+            if name in node.own:
+                fetch = Fetch(lambda nodes, i: nodes[k].rows[rows[i]][name], varies=True)
+            else:
+                fetch = Fetch(lambda nodes, i: nodes[k].rows[row][name])
+            return _seen(tape, values[name], fetch)
 
         return Seen(type(node.rules[0]).__name__, values, see)
 
@@ -219,11 +245,12 @@ class _Recorder:
         if not parts:
             return
         _, spec = tree.flatten(parts[0])
-        where = [self._place[id(x)] for x in node.members.tensors]
+        chosen = [self._place[id(x)] for x in node.members.tensors]
+        which = dict(zip(chosen, node.which, strict=True))
         recorded: dict[int, tuple[dict[int, Symbol], list[Symbol]]] = {}
-        tensors, tables, like = [], [], {}
+        places, tables, like = [], [], {}
         alone: list[Tensor] = []
-        for i, part in zip(where, parts, strict=True):
+        for i, part in zip(chosen, parts, strict=True):
             values = [x.reshape(()) for x in spec.flatten_up_to(part)]
             device = self._work.ps[i].device
             like[i] = [torch.empty((), dtype=x.dtype, device=device) for x in values]
@@ -234,23 +261,32 @@ class _Recorder:
                     raise Unsupported("a maximum that is multiplied")
                 recorded[i] = ({}, values)
             else:
-                tensors.append(i)
+                places.append(i)
                 alone.append(torch.stack([x.to(torch.float64) for x in values]))
         launches = self._launches(recorded)
         guards = self._guards()
         if alone:
             tables.append(torch.stack(alone))
-        for launch, _ in launches:
-            for cell in launch.tasks.cells:
-                own = [launch.block.members[leaf] for leaf in cell]
-                like.update(dict.fromkeys(own, like[own[0]]))
-                tensors += own
-        for launch, rows in launches:
-            tables.append(_table(launch, launch(rows), node))
-        made, at = [launch for launch, _ in launches], self._index[id(node)]
-        cut = Cut(guards, made, at, spec, tensors, [like[i] for i in tensors])
-        _settle(cut, self._nodes, self._work, tables)
-        self._cuts.append(cut)
+        for launch in launches:
+            places += [launch.block.members[leaf] for leaf in launch.tasks.leaves]
+            tables.append(_table(launch, launch(self._nodes), node))
+        order = sorted(range(len(places)), key=places.__getitem__)
+        places = [places[k] for k in order]
+        firsts = [self._first.get(i, i) for i in places]
+        measured = _pass.Measured(
+            spec,
+            [self._work.ps[i] for i in places],
+            [like[i] for i in firsts],
+            [which[i] for i in firsts],
+        )
+        at = self._index[id(node)]
+        shuffled = None if order == sorted(order) else order
+        cut = Cut(guards, launches, at, shuffled, measured, frozenset())
+        _settle(cut, node, tables)
+        if node.rules[0].measure_per == "tensor":
+            rows = self._rows[at] = {i: row for row, i in enumerate(places)}
+            node.which = [rows[i] for i in chosen]
+        self._cuts.append(cut._replace(own=node.own))
 
     def finish(self, us: Sequence[Tensor], slots: Sequence[Any]) -> Recording:
         """Writes all results, now that nothing can go wrong any more."""
@@ -263,13 +299,13 @@ class _Recorder:
                 alone.append((i, u, new))
         launches = self._launches(outputs)
         guards = self._guards()
-        for launch, rows in launches:
-            launch(rows)
+        for launch in launches:
+            launch(self._nodes)
         for i, u, new in alone:
             self._work.commit(i, u, new)
         for node in self._nodes:
             node.lens = None  # which holds all of this
-        return Recording(self._cuts, guards, [launch for launch, _ in launches])
+        return Recording(self._cuts, guards, launches)
 
     def _writes(self, i: int, u: Any, new: Any) -> dict[int, Any]:
         p, old = self._old[i]
@@ -286,10 +322,8 @@ class _Recorder:
                 writes[role] = tape.apart(after)
         return writes
 
-    def _launches(
-        self, outputs: dict[int, tuple[dict[int, Symbol], list[Symbol]]]
-    ) -> list[tuple[Launch, list[list[Any]]]]:
-        """The kernels that make these outputs, each with the numbers of this step."""
+    def _launches(self, outputs: dict[int, tuple[dict[int, Symbol], list[Symbol]]]) -> list[Launch]:
+        """The kernels that make these outputs."""
         grouped: dict[Any, Any] = {}
         for i, (writes, measures) in outputs.items():
             if writes or measures:
@@ -299,12 +333,17 @@ class _Recorder:
         made = []
         for (at, roles, _), found in grouped.items():
             block, program = self._layout.blocks[at], found[0][1].program
+            sources: list[Source] = []
+            cells: list[tuple[int, ...]] = []
+            for i, done in found:
+                fetches = [self._tapes[i].fetches[k] for k in done.numbers]
+                leaves = self._cell[i].leaves
+                apart = any(fetch.varies for fetch in fetches)
+                cells += [(leaf,) for leaf in leaves] if apart else [leaves]
+                places = [block.members[x] for x in leaves] if apart else [i]
+                sources.append(Source(fetches, places))
             run = kernel(program, block.device, self._how)
-            tasks = block.tasks(tuple(self._cell[i].leaves for i, _ in found), run.chunk)
-            tapes = [(self._tapes[i], done.numbers) for i, done in found]
-            fetches = [[tape.fetches[k] for k in numbers] for tape, numbers in tapes]
-            rows = [[tape.numbers[k] for k in numbers] for tape, numbers in tapes]
-            made.append((Launch(run, block, tasks, roles, fetches), rows))
+            made.append(Launch(run, block, block.tasks(tuple(cells), run.chunk), roles, sources))
         return made
 
     def _guards(self) -> list[Guard]:
@@ -334,17 +373,15 @@ class Seen(Scalars):
 def _seen(tape: Tape, value: Any, fetch: Fetch) -> Any:
     """A number as a recorded rule sees it."""
     if isinstance(value, (tuple, list)):
-        return tuple(
-            _seen(tape, x, functools.partial(_part, fetch, j)) for j, x in enumerate(value)
-        )
+        return tuple(_seen(tape, x, _part(fetch, j)) for j, x in enumerate(value))
     if isinstance(value, Tensor):
         near = value.device.type == "cpu" or value.device == tape.device
         if value.dim() or not near or value.is_complex():
             raise Unsupported("a number that is on another device, or has a shape")
         if value.is_floating_point():
-            return tape.number(value, fetch)
+            return tape.number(fetch)
         if value.dtype is torch.bool:
-            return tape.flag(value, fetch)
+            return tape.flag(fetch)
         raise Unsupported(f"a number of {value.dtype}")
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return Number(value, fetch, tape.guards)
@@ -352,8 +389,9 @@ def _seen(tape: Tape, value: Any, fetch: Fetch) -> Any:
     return value
 
 
-def _part(fetch: Fetch, j: int, nodes: Sequence[Node]) -> Any:
-    return fetch(nodes)[j]
+def _part(fetch: Fetch, j: int) -> Fetch:
+    find = fetch.find
+    return Fetch(lambda nodes, i: find(nodes, i)[j], fetch.varies)
 
 
 def _is_narrow(x: Tensor, wide: torch.dtype) -> bool:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .. import _leaves, _shards, tree
-from .._base import PerTensor, TensorRule
+from .._base import TensorRule
 from ..combinators import walk
 from ._blocks import Block, is_alike, overlap, real
 from ._numbers import Unsupported
@@ -59,8 +59,7 @@ class Layout:
             block = Block(members, self._columns(work, members))
             cells: dict[Any, list[int]] = {}
             for leaf, i in enumerate(members):
-                own = i if routes[i].apart else -1 - work.which[i]
-                cells.setdefault(own, []).append(leaf)
+                cells.setdefault(work.which[i], []).append(leaf)
             for leaves in cells.values():
                 self.cells.append(Cell(len(self.blocks), tuple(leaves), members[leaves[0]]))
             self.blocks.append(block)
@@ -149,7 +148,6 @@ class _Route(NamedTuple):
 
     key: Any
     whole: str | None  # one that has to see all entries of a tensor
-    apart: bool  # a tensor is measured by itself, so it has numbers of its own
 
 
 def _routes(work: Work) -> list[_Route]:
@@ -165,8 +163,6 @@ def _route(found: Sequence[Any]) -> _Route:
     return _Route(
         tuple(path for path, _ in found),
         next((type(rule).__name__ for rule in rules if not rule.elementwise or rule.random), None),
-        any(rule.measures and rule.measure_per == "tensor" for rule in rules)
-        or any(node.measures_tensors for _, node in found if isinstance(node, PerTensor)),
     )
 
 

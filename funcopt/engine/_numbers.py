@@ -8,23 +8,38 @@ from torch import Tensor
 
 from .._pass import Node
 
-Fetch = Callable[[Sequence[Node]], Any]
-"""Finds a number among the nodes of a step, in the order of `nodes_of`."""
-
 
 class Unsupported(Exception):
     """What is to be recorded cannot be; it has to run as it is."""
+
+
+class Fetch:
+    """Finds a number among the nodes of a step, which are in the order of `nodes_of`.
+
+    If it `varies`, each tensor has its own: then it is asked for by the tensor's place among those
+    of the step.
+    """
+
+    def __init__(self, find: Callable[[Sequence[Node], int], Any], varies: bool = False) -> None:
+        self.find, self.varies = find, varies
+
+
+def constant(x: Any) -> Fetch:
+    """It is always the same."""
+    return Fetch(lambda nodes, i: x)
 
 
 class Guard:
     """A question that was put to a number, and its answer: the recording holds while it stays."""
 
     def __init__(self, ask: Fetch, answer: Any) -> None:
-        self.ask, self.answer = ask, answer
+        if ask.varies:
+            raise Unsupported("a question to a number of which each tensor has its own")
+        self._find, self._answer = ask.find, answer
 
     def holds(self, nodes: Sequence[Node]) -> bool:
-        now = self.ask(nodes)
-        return type(now) is type(self.answer) and bool(now == self.answer)
+        now = self._find(nodes, 0)
+        return type(now) is type(self._answer) and bool(now == self._answer)
 
 
 class Number:
@@ -72,16 +87,20 @@ def _value(x: Any) -> Any:
 
 def _later(function: Callable[..., Any], *operands: Any) -> Fetch:
     """`function` of what the operands are in a later step: asked for in every one, so no loops."""
+    varies = any(isinstance(x, Number) and x.fetch.varies for x in operands)
+    find: Callable[[Sequence[Node], int], Any]
     match operands:
-        case (Number(fetch=f),):
-            return lambda nodes: function(f(nodes))
-        case Number(fetch=f), Number(fetch=g):
-            return lambda nodes: function(f(nodes), g(nodes))
-        case Number(fetch=f), x:
-            return lambda nodes: function(f(nodes), x)
-        case x, Number(fetch=g):
-            return lambda nodes: function(x, g(nodes))
-    raise AssertionError(operands)  # functions of numbers here have one or two
+        case (Number(fetch=Fetch(find=f)),):
+            find = lambda nodes, i: function(f(nodes, i))  # noqa: E731
+        case Number(fetch=Fetch(find=f)), Number(fetch=Fetch(find=g)):
+            find = lambda nodes, i: function(f(nodes, i), g(nodes, i))  # noqa: E731
+        case Number(fetch=Fetch(find=f)), x:
+            find = lambda nodes, i: function(f(nodes, i), x)  # noqa: E731
+        case x, Number(fetch=Fetch(find=g)):
+            find = lambda nodes, i: function(x, g(nodes, i))  # noqa: E731
+        case _:  # functions of numbers here have one or two
+            raise AssertionError(operands)
+    return Fetch(find, varies)
 
 
 def _computed(function: Callable[..., Any], *operands: Any) -> Any:

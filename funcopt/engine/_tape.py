@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ._numbers import Fetch, Guard, Number, Unsupported
+from ._numbers import Fetch, Guard, Number, Unsupported, constant
 
 LENGTH = 7
 """Of a vector while it is recorded; the real one is known when the recording runs."""
@@ -80,7 +80,6 @@ class Tape:
         self.wide, self.device = wide, device
         self.values: list[Input | Entry | Call | Any] = []
         self.fetches: list[Fetch] = []  # of every number in the row
-        self.numbers: list[Any] = []  # what they are in this step
         self.guards: list[Guard] = []
         self.scaled = False  # whether a sum was multiplied by a number
         self._known: dict[Any, Symbol] = {}
@@ -89,21 +88,20 @@ class Tape:
         """A tensor that will be passed in, in its own dtype."""
         return self._symbol(Input(role, dtype), torch.empty(LENGTH, dtype=dtype, device="meta"))
 
-    def number(self, value: Any, fetch: Fetch, key: Any = None) -> Symbol:
+    def number(self, fetch: Fetch, key: Any = None) -> Symbol:
         """A 0-d tensor that will be in the row of numbers."""
         if key is not None and key in self._known:
             return self._known[key]
         self.fetches.append(fetch)
-        self.numbers.append(value)
-        place = Entry(len(self.numbers) - 1)
+        place = Entry(len(self.fetches) - 1)
         made = self._symbol(place, torch.empty((), dtype=self.wide, device="meta"))
         if key is not None:
             self._known[key] = made
         return made
 
-    def flag(self, value: Tensor, fetch: Fetch) -> Any:
+    def flag(self, fetch: Fetch) -> Any:
         """A 0-d tensor of bool that will be in the row of numbers."""
-        return self.number(value, fetch) != 0
+        return self.number(fetch) != 0
 
     def is_nothing(self, x: Symbol) -> bool:
         """Whether `x` is minus zero everywhere, which changes nothing where it is added."""
@@ -123,7 +121,7 @@ class Tape:
             return x
         if not x.is_floating_point():
             raise Unsupported("an input of whole numbers that is stored elsewhere")
-        return x * self.number(1.0, lambda _: 1.0, ("constant", "1.0"))
+        return x * self.number(constant(1.0), ("constant", "1.0"))
 
     def _symbol(self, value: Any, like: Tensor, reduced: bool = False) -> Symbol:
         self.values.append(value)
@@ -188,8 +186,7 @@ class Tape:
     def _inverse(self, x: Any) -> Any:
         """What to multiply by instead of dividing by the number `x`: many times as fast."""
         if isinstance(x, Number) and x._asked(_is_invertible):
-            fetch = x.fetch
-            return Number(1 / x.value, lambda nodes: 1 / fetch(nodes), self.guards)
+            return 1.0 / x  # type: ignore[operator]  # a number of the same kind
         return 1 / x if isinstance(x, float) and _is_invertible(x) else None
 
     def _lifted(self, x: Any, lift: bool, floating: bool, name: str) -> Any:
@@ -207,17 +204,17 @@ class Tape:
         if isinstance(x, Symbol):
             return x
         if isinstance(x, Number):
-            return self.number(x.value, x.fetch, id(x.fetch)) if lift else _plain(x)
+            return self.number(x.fetch, id(x.fetch)) if lift else _plain(x)
         if isinstance(x, float) or (type(x) is int and name in ARITHMETIC):
             if not lift or not floating:
                 return x
-            return self.number(x, lambda _: x, ("constant", repr(x)))
+            return self.number(constant(x), ("constant", repr(x)))
         if isinstance(x, Tensor):
             near = x.device.type == "cpu" or x.device == self.device
             if not x.dim() and near and lift and x.is_floating_point():
-                return self.number(x, lambda _: x)
+                return self.number(constant(x))
             if not x.dim() and near and lift and x.dtype is torch.bool:
-                return self.flag(x, lambda _: x)
+                return self.flag(constant(x))
             raise Unsupported(f"`{name}` of a tensor that no stage has been given")
         return x
 
