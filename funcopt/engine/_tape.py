@@ -8,9 +8,7 @@ import torch
 from torch import Tensor
 
 from ._numbers import Fetch, Guard, Number, Unsupported, constant
-
-LENGTH = 7
-"""Of a vector while it is recorded; the real one is known when the recording runs."""
+from ._outcomes import Form, Outcome, outcome
 
 EXPONENTS = frozenset({"pow", "__pow__", "float_power"})
 """Functions whose second argument makes a difference of what is to be computed."""
@@ -53,6 +51,7 @@ class Symbol(Tensor):
 
     tape: "Tape"
     at: int
+    form: Form
     vector: bool  # else a number
     reduced: bool  # and that number is a sum over entries
 
@@ -86,7 +85,7 @@ class Tape:
 
     def input(self, role: int, dtype: torch.dtype) -> Symbol:
         """A tensor that will be passed in, in its own dtype."""
-        return self._symbol(Input(role, dtype), torch.empty(LENGTH, dtype=dtype, device="meta"))
+        return self._symbol(Input(role, dtype), Form(dtype, True))
 
     def number(self, fetch: Fetch, key: Any = None) -> Symbol:
         """A 0-d tensor that will be in the row of numbers."""
@@ -94,7 +93,7 @@ class Tape:
             return self._known[key]
         self.fetches.append(fetch)
         place = Entry(len(self.fetches) - 1)
-        made = self._symbol(place, torch.empty((), dtype=self.wide, device="meta"))
+        made = self._symbol(place, Form(self.wide, False))
         if key is not None:
             self._known[key] = made
         return made
@@ -119,15 +118,15 @@ class Tape:
         """
         if not isinstance(self.values[x.at], Input):
             return x
-        if not x.is_floating_point():
+        if not x.form.dtype.is_floating_point:
             raise Unsupported("an input of whole numbers that is stored elsewhere")
         return x * self.number(constant(1.0), ("constant", "1.0"))
 
-    def _symbol(self, value: Any, like: Tensor, reduced: bool = False) -> Symbol:
+    def _symbol(self, value: Any, form: Form, reduced: bool = False) -> Symbol:
         self.values.append(value)
-        made: Symbol = like.as_subclass(Symbol)
-        made.tape, made.at = self, len(self.values) - 1
-        made.vector, made.reduced = like.dim() == 1, reduced
+        made: Symbol = form.example().as_subclass(Symbol)
+        made.tape, made.at, made.form = self, len(self.values) - 1, form
+        made.vector, made.reduced = form.vector, reduced
         return made
 
     def call(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
@@ -149,39 +148,30 @@ class Tape:
             if name not in SHAPELESS and not scaled:
                 raise Unsupported(f"`{name}` of a sum within one tensor")
             self.scaled |= scaled
-        floating = any(x.is_floating_point() for x in given)
+        floating = any(x.form.dtype.is_floating_point for x in given)
         if name in DIVIDING and floating and len(args) == 2 and not kwargs:
             inverse = self._inverse(args[1])
             if inverse is not None:
                 func, name, args = Tensor.mul, "mul", (args[0], inverse)
-        out = error = None
-        # A number becomes a part of the row, but stays one where a tensor cannot be.
-        for lift in (
-            True,
-            False,
-        ):  # as a number of the row, or, where only a number can be, as it is
-            seen_args, seen_kwargs = (
-                self._lifted(part, lift, floating, name) for part in (tuple(args), kwargs)
-            )
-            try:
-                with torch._C.DisableTorchFunctionSubclass():
-                    out = func(*seen_args, **seen_kwargs)
+        made = Outcome()
+        for lift in (True, False):  # as numbers of the row, or, where only these can be, as numbers
+            seen = self._lifted((tuple(args), kwargs), lift, floating, name)
+            made = outcome(func, *_formed(seen))
+            if not made.error:
                 break
-            except (TypeError, RuntimeError) as e:
-                error = e
-        if not isinstance(out, Tensor):
-            raise Unsupported(f"`{name}`: {error or type(out).__name__}")
-        if (same := next((x for x in given if _is_same(out, x)), None)) is not None:
-            return same
-        if out.shape not in ((LENGTH,), ()):
-            raise Unsupported(f"`{name}`, which makes a tensor of another shape")
-        shrunk = out.dim() == 0 and any(x.vector or x.reduced for x in given)
+        else:
+            raise Unsupported(f"`{name}`: {made.error}")
+        symbols = [x for x in _flat(seen) if isinstance(x, Symbol)]
+        if made.same is not None:
+            return symbols[made.same]
+        assert made.form is not None
+        shrunk = not made.form.vector and any(x.vector or x.reduced for x in given)
         call = Call(
             func,
-            _referring(seen_args),
-            tuple((k, _referring(v)) for k, v in seen_kwargs.items()),
+            _referring(seen[0]),
+            tuple((k, _referring(v)) for k, v in seen[1].items()),
         )
-        return self._symbol(call, out, shrunk)
+        return self._symbol(call, made.form, shrunk)
 
     def _inverse(self, x: Any) -> Any:
         """What to multiply by instead of dividing by the number `x`: many times as fast."""
@@ -247,16 +237,6 @@ SCALING = frozenset({"mul", "neg"})
 PLAIN = frozenset({"is_floating_point", "is_complex"})
 
 
-def _is_same(out: Tensor, x: Symbol) -> bool:
-    """Whether a function has given back what it was given, as `to` of the same dtype does."""
-    with torch._C.DisableTorchFunctionSubclass():
-        return (out.dtype, out.shape, out.stride()) == (
-            x.dtype,
-            x.shape,
-            x.stride(),
-        ) and out.untyped_storage()._cdata == x.untyped_storage()._cdata
-
-
 def _attribute(func: Any, args: Sequence[Any]) -> Any:
     name = func.__self__.__name__
     if name not in ("dtype", "device", "layout", "requires_grad", "is_sparse", "is_meta"):
@@ -284,6 +264,14 @@ def _flat(x: Any) -> list[Any]:
     if isinstance(x, (tuple, list)) and not isinstance(x, Ref):
         return [y for v in x for y in _flat(v)]
     return [x]
+
+
+def _formed(x: Any) -> Any:
+    if isinstance(x, Symbol):
+        return x.form
+    if isinstance(x, dict):
+        return {k: _formed(v) for k, v in x.items()}
+    return tuple(map(_formed, x)) if isinstance(x, (tuple, list)) else x
 
 
 def _referring(x: Any) -> Any:
