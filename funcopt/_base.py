@@ -116,7 +116,8 @@ class TensorRule(PerTensor):
         """Further scalars, such as a clip factor, and the new memory.
 
         `total` is what was measured, or `None`. Keyword-only arguments declare what is taken from
-        the extra arguments of `update`.
+        the extra arguments of `update`. Where each tensor is measured by itself, it may be called
+        for many of them at once, under `torch.func.vmap`: it should do nothing besides.
         """
         del s, total
         return {}, memory

@@ -79,6 +79,26 @@ def test_a_chain_of_elementwise_rules_is_one_loop_without_memory_of_its_own(monk
     assert len(program.inputs) == 4
 
 
+MEASURED = {
+    "of each": fo.lamb(0.1),
+    "counted": fo.cautious(fo.adamw(0.1)),
+    "a flag": fo.skip_if(fo.sgd(0.1), fo.norm_outlier()),
+    "many": fo.prodigy(),
+}
+
+
+@pytest.mark.parametrize("tx", MEASURED.values(), ids=MEASURED)
+def test_what_is_measured_is_machine_code_too(tx, caplog):
+    with caplog.at_level(logging.WARNING, "funcopt"):
+        runs = [Run(tx, how, parameters(torch.float32)) for how in ("eager", "fused")]
+        for _ in range(3):
+            for run in runs:
+                run.step()
+    assert not caplog.records
+    assert runs[1].engine.name == "fused"
+    assert gap(*(run.tensors() for run in runs)) <= 2e-5
+
+
 def test_a_sum_over_tensors_cuts_the_pass_in_two(monkeypatch):
     measure, update = programs(monkeypatch, CLIPPED)
     assert (len(measure.inputs), len(measure.measures), len(measure.writes)) == (1, 1, 0)
