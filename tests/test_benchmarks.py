@@ -1,6 +1,7 @@
 """The benchmarks measure what they say; how fast anything is, is not tested here."""
 
 import itertools
+import math
 import os
 from fnmatch import fnmatchcase
 
@@ -296,7 +297,7 @@ def test_extra_memory_is_that_of_temporaries():
 
 def test_the_first_step_is_measured_in_a_process_of_its_own(tmp_path):
     seconds, engine = compiling._process(str(tmp_path), "adamw", "4 tensors", "cpu")
-    assert seconds > 0
+    assert math.isfinite(seconds)
     assert engine == "torch"  # so small a job is not compiled
 
 

@@ -43,24 +43,23 @@ def with_hyperparams(
     Raises:
         HyperparameterError: If `tx` has no such hyperparameter, or the value is out of range.
     """
-    places = _places(tx)
-    by_path = {"/".join((*path, name)): (path, node, name) for path, node, name in places.values()}
-    changes: dict[tuple[str, ...], dict[str, Any]] = {}
+    known = places(tx)
+    by_path = {"/".join((*path, name)): (path, name) for path, name in known.values()}
+    found: dict[Place, Any] = {}
     for key, value in values.items():
-        place = places.get(key) or by_path.get(key)
+        place = known.get(key) or by_path.get(key)
         if place is None:
             raise HyperparameterError(
                 f"`with_hyperparams`: there is no hyperparameter `{key}`; there are "
-                f"{list(places)}, by full path {list(by_path)}."
+                f"{list(known)}, by full path {list(by_path)}."
             )
-        path, _, name = place
-        if name in changes.setdefault(path, {}):
+        if place in found:
             raise HyperparameterError(
                 f"`with_hyperparams`: `{key}` and another key of {list(values)} name the same "
                 "hyperparameter: give it one value."
             )
-        changes[path][name] = value
-    return _changed(tx, (), changes)
+        found[place] = value
+    return changed(tx, found)
 
 
 def unique_keys(parts: Iterable[tuple[str, str]]) -> list[str]:
@@ -106,7 +105,26 @@ def paths(
     tx: GradientTransformation, of: tuple[str | None, Tensor] | None = None
 ) -> dict[str, str]:
     """The full path of every hyperparameter, by key; with `of`, of those of one parameter."""
-    return {key: "/".join((*path, name)) for key, (path, _, name) in _places(tx, of).items()}
+    return {key: "/".join((*path, name)) for key, (path, name) in places(tx, of).items()}
+
+
+Place = tuple[tuple[str, ...], str]
+"""The path of a node, and the name of one of its numbers."""
+
+
+def places(
+    tx: GradientTransformation, of: tuple[str | None, Tensor] | None = None
+) -> dict[str, Place]:
+    """Where every hyperparameter is, by key: the same in all that differ in numbers only."""
+    return {key: (path, name) for key, (path, _, name) in _places(tx, of).items()}
+
+
+def changed(tx: GradientTransformation, values: Mapping[Place, Any]) -> GradientTransformation:
+    """A copy of `tx` with other numbers in these places; what has none of them stays as it is."""
+    changes: dict[tuple[str, ...], dict[str, Any]] = {}
+    for (path, name), value in values.items():
+        changes.setdefault(path, {})[name] = value
+    return _changed(tx, (), changes)
 
 
 def _places(
@@ -127,7 +145,8 @@ def _changed(
     path: tuple[str, ...],
     changes: Mapping[tuple[str, ...], Mapping[str, Any]],
 ) -> GradientTransformation:
-    children = tx.children()
-    if children:
+    here = len(path)
+    if any(len(other) > here and other[:here] == path for other in changes):
+        children = tx.children()
         tx = tx.with_children({k: _changed(c, (*path, k), changes) for k, c in children.items()})
     return tx.replace(**changes[path]) if path in changes else tx

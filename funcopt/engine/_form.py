@@ -4,28 +4,25 @@ from typing import Any
 
 from .._base import GradientTransformation, PerTensor
 from .._record import same
-from ..combinators import walk
 
 
-def same_form(a: PerTensor, b: PerTensor) -> bool:
+def same_form(a: GradientTransformation, b: GradientTransformation) -> bool:
     """Whether two transformations differ in numbers only: they do the same to a tensor."""
-    left, right = walk(a), walk(b)
-    if len(left) != len(right):
+    if a is b:
+        return True
+    fields, others = vars(a), vars(b)
+    if type(a) is not type(b) or fields.keys() != others.keys():
         return False
-    for (path, x), (other, y) in zip(left, right, strict=True):
-        fields, others = vars(x), vars(y)
-        if type(x) is not type(y) or path != other or fields.keys() != others.keys():
-            return False
-        names = fields.keys() - x.hyperparameters
-        if not all(_same(fields[name], others[name]) for name in names):
-            return False
-    return True
+    names = [name for name in fields if name not in a.hyperparameters]
+    return all(_same(fields[name], others[name]) for name in names)
 
 
 def _same(a: Any, b: Any) -> bool:
-    """Whether two fields say the same; transformations in them are looked at by themselves."""
-    if a is b or isinstance(a, GradientTransformation):
-        return type(a) is type(b)
+    """Whether two fields say the same."""
+    if a is b:
+        return True
+    if isinstance(a, GradientTransformation):
+        return isinstance(b, GradientTransformation) and same_form(a, b)
     if isinstance(a, (tuple, list)) and type(a) is type(b):
         return len(a) == len(b) and all(map(_same, a, b))
     if isinstance(a, dict) and isinstance(b, dict):

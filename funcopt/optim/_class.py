@@ -2,14 +2,14 @@
 
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 import torch
 
 from .._base import GradientTransformation
-from ..combinators import paths, with_hyperparams
+from ..combinators import Place, changed, places
 from ..errors import HyperparameterError
 from ._groups import per_tensor
 from ._layout import TRAIN_MODE
@@ -125,13 +125,15 @@ class _FromFunction(Optimizer):
     def _elsewhere(self, own: Values) -> set[str]:
         return super()._elsewhere(own) | set(self._argument_names) - set(own)
 
-    def _make(self, values: Values, of: Any) -> GradientTransformation:
+    def _make(
+        self, values: Values, of: Any, made: Any
+    ) -> tuple[GradientTransformation, Mapping[str, Place]]:
         if not self._labelled:
-            return self._made_of(values)
+            return self._made_of(values), {}
         arguments = {k: values.get(k, self.defaults[k]) for k in self._switches}
         tx = self._made_of({**{k: self.defaults[k] for k in self._argument_names}, **arguments})
-        places = paths(tx, of)
-        return with_hyperparams(tx, {places[k]: v for k, v in values.items() if k in places})
+        where = places(tx, of)
+        return changed(tx, {where[k]: v for k, v in values.items() if k in where}), where
 
     def _made_of(self, arguments: Values) -> GradientTransformation:
         scalars = {k: as_scalar(k, value) for k, value in arguments.items()}

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from .._base import GradientTransformation, PerTensor, TensorRule
 from .._math import has_schedule
-from ..combinators import chain, hyperparams, partition, paths, walk, whole, with_hyperparams
+from ..combinators import Place, chain, changed, hyperparams, partition, places, walk, whole
+from ..engine import same_form
 from ..errors import HyperparameterError, StructureError
 from ._layout import TRAIN_MODE, UPDATES, clock_dtype
 from ._values import Values, as_scalar, evaluated, is_fixed, kind, same
@@ -29,6 +30,7 @@ class Made(NamedTuple):
     kind: tuple[Any, ...]  # what of the values decides which slots there are
     seen: Values  # what stood in the group; schedules do not
     fixed: bool  # whether nobody can write into these
+    places: Mapping[str, Place]  # where in `tx` the values are
 
     def is_of(self, group: Mapping[str, Any]) -> bool:
         """Whether the group still holds the very same values, and they cannot be others within."""
@@ -95,10 +97,18 @@ class Grouped(Watched):
         """The defaults that do not belong into a group of which `own` are the hyperparameters."""
         return set(self._defaults()) - set(own)
 
-    def _make(self, values: Values, of: Named | None) -> GradientTransformation:
-        """The transformation with the values of a group, of which `of` is the first parameter."""
-        places = paths(self.tx, of)
-        return with_hyperparams(self.tx, {places[key]: value for key, value in values.items()})
+    def _make(
+        self, values: Values, of: Named | None, made: "Made | None"
+    ) -> tuple[GradientTransformation, Mapping[str, Place]]:
+        """The transformation with the values of a group, of which `of` is the first parameter.
+
+        What has been `made` of the group before differs in values only.
+        """
+        if made is not None:
+            new = {k: v for k, v in values.items() if not same(v, made.values[k])}
+            return changed(made.tx, {made.places[k]: v for k, v in new.items()}), made.places
+        where = places(self.tx, of)
+        return changed(self.tx, {where[key]: value for key, value in values.items()}), where
 
     # Groups: the only truth for hyperparameters.
 
@@ -167,20 +177,23 @@ class Grouped(Watched):
         group, made = self.param_groups[index], self._made.get(index)
         if made is not None and made.is_of(group):
             return made
-        first = next(named(group), None)
-        keys = made.values if made is not None else self._defaults(first)
-        values = {key: as_scalar(key, group[key]) for key in keys}
-        schedules = self._schedules[index]
-        values.update(schedules)
-        seen = {key: group[key] for key in values if key not in schedules}
-        fixed = all(map(is_fixed, seen.values()))
-        if made is not None and all(same(values[key], made.values[key]) for key in values):
-            made = made._replace(seen=seen, fixed=fixed)
+        first, schedules = next(named(group), None), self._schedules[index]
+        before = {} if made is None else made.values
+        keys = [key for key in before or self._defaults(first) if key not in schedules]
+        seen = {key: group[key] for key in keys}
+        known = made.seen if made is not None and made.fixed else {}
+        other = [key for key in keys if key not in known or seen[key] is not known[key]]
+        values = {**before, **{key: as_scalar(key, seen[key]) for key in other}, **schedules}
+        fixed = all(is_fixed(seen[key]) for key in other)  # the others were
+        if made is not None and all(same(values[key], before[key]) for key in other):
+            made = made._replace(values=values, seen=seen, fixed=fixed)
         else:
-            tx = self._make(values, first)
-            kinds = tuple(map(kind, values.values()))
-            made = Made(values, tx, kinds, seen, fixed)  # type: ignore[arg-type]
-            self._check_structure(index, made.tx)
+            tx, where = self._make(values, first, made)
+            if index and (made is None or not same_form(tx, made.tx)):
+                self._check_structure(index, tx)
+            kinds = dict(zip(before, made.kind, strict=True)) if made else {}
+            kinds.update((key, kind(values[key])) for key in (other if kinds else values))
+            made = Made(values, tx, tuple(kinds.values()), seen, fixed, where)  # type: ignore[arg-type]
         self._made[index] = made
         return made
 
@@ -207,8 +220,6 @@ class Grouped(Watched):
                     )
 
     def _check_structure(self, index: int, tx: GradientTransformation) -> None:
-        if not index:
-            return
         for (path, a), (_, b) in zip(walk(self._group(0).tx), walk(tx), strict=False):
             numbers = {*a.hyperparameters, *_parts(a)}
             for name in a.__dict__:

@@ -37,7 +37,9 @@ def kind(value: Any) -> Any:
 
 
 def as_scalar(key: str, value: Any) -> Any:
-    """Torch allows a tensor of one element for a rate; a rule sees a 0-d tensor."""
+    """What a rule sees: a copy of a list, and a 0-d tensor for one of one element."""
+    if isinstance(value, list):
+        return tuple(value)
     if not isinstance(value, Tensor) or value.dim() == 0:
         return value
     if value.numel() != 1:
