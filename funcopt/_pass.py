@@ -6,7 +6,7 @@ bucket, an optimizer with parameter groups has several, and scalars are prepared
 """
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -186,33 +186,40 @@ class Node:
     ) -> Sequence[Mapping[str, Any]]:
         """What the rule says of each tensor of a bucket; `columns` have a place for each."""
         given = (self.rules[bucket], self.rows[bucket], self.memory[bucket])
-        if len(columns[0]) >= TOGETHER and not _is_watched(columns):
+        if len(columns[0]) >= TOGETHER and not _is_watched(columns) and _is_plain(given, columns):
             try:
                 return self._concluded_at_once(given, columns, spec)
             except (RuntimeError, ValueError):
                 pass  # it looks at what it is given, so it is asked one by one
         totals = map(spec.unflatten, zip(*columns, strict=True))
         each = [self._conclude(*given, total)[0] for total in totals]
-        self.own = self.own.union(name for name in each[0] if not _is_fixed(name, each))
+        names = frozenset().union(*each)
+        self.own = self.own.union(name for name in names if not _is_fixed(name, each))
         return each
 
     def _concluded_at_once(
         self, given: tuple[Any, Any, Any], columns: list[Tensor], spec: tree.Spec
     ) -> Sequence[Mapping[str, Any]]:
-        answers: list[Mapping[str, Any]] = []
+        answers: dict[str, tuple[list[Any], tree.Spec]] = {}
 
         def one(*total: Tensor) -> list[Tensor]:
-            answers.append(self._conclude(*given, spec.unflatten(total))[0])
-            return list(filter(torch.is_tensor, tree.leaves(answers[-1])))
+            more, _ = self._conclude(*given, spec.unflatten(total))
+            answers.update((name, tree.flatten(value)) for name, value in more.items())
+            leaves = [x for leaves, _ in answers.values() for x in leaves]
+            if not all(isinstance(x, (Tensor, *WORDS, int, float)) for x in leaves):
+                raise ValueError("a number may be hidden in one of these")
+            return list(filter(torch.is_tensor, leaves))
 
-        found = torch.func.vmap(one)(*columns)
-        if not found:
-            return answers * len(columns[0])
-        leaves, made = tree.flatten(dict(answers[0]))
-        own = [k for k, v in answers[0].items() if any(map(torch.is_tensor, tree.leaves(v)))]
-        self.own = self.own.union(own)
-        rows = zip(*(x.unbind() for x in found), strict=True)
-        return [made.unflatten(_replaced(leaves, iter(row))) for row in rows]
+        found = iter(torch.func.vmap(one)(*columns))
+        out: list[dict[str, Any]] = [{} for _ in columns[0]]
+        for name, (leaves, made) in answers.items():
+            if any(map(torch.is_tensor, leaves)):
+                self.own |= {name}
+            each = [next(found).unbind() if torch.is_tensor(x) else None for x in leaves]
+            for i, more in enumerate(out):
+                own = [x if y is None else y[i] for x, y in zip(leaves, each, strict=True)]
+                more[name] = made.unflatten(own)
+        return out
 
     def _conclude(
         self, rule: Any, row: dict[str, Any], memory: Memory, total: Any
@@ -228,16 +235,22 @@ class Node:
         return more, new
 
 
+WORDS = (str, bool, torch.dtype, torch.device, type(None))
+
+
 def _is_fixed(name: str, each: Sequence[Mapping[str, Any]]) -> bool:
     """Whether it is a word or a flag, and the same for each."""
-    first = each[0][name]
-    is_word = isinstance(first, (str, bool, torch.dtype, type(None)))
-    return is_word and all(more[name] == first for more in each)
+    first = each[0].get(name)
+    is_word = isinstance(first, WORDS)
+    return is_word and all(more.get(name) == first for more in each)
 
 
-def _replaced(leaves: Sequence[Any], tensors: Iterator[Tensor]) -> list[Any]:
-    """`leaves`, with other tensors in the places of tensors."""
-    return [next(tensors) if isinstance(x, Tensor) else x for x in leaves]
+def _is_plain(given: Any, columns: Sequence[Tensor]) -> bool:
+    """Whether no tensor is beside those measured that could make another dtype of theirs."""
+    _, row, memory = given
+    dtypes = {x.dtype for x in columns}
+    others = [x for x in tree.leaves((row, memory)) if isinstance(x, Tensor)]
+    return all(x.dtype in dtypes or not x.is_floating_point() for x in others)
 
 
 class Different:

@@ -14,7 +14,8 @@ class Alike:
     """Compares tensors with earlier ones: dtype, device, shape, strides and kind, not values.
 
     `standing` are always the same objects. As long as each begins where it did, only the others are
-    looked at: so they are to be vectors, which cannot be turned at their place.
+    looked at: so they are to be vectors, which cannot be turned at their place. One that begins
+    there too but has other strides goes unnoticed.
     """
 
     def __init__(self, moving: Sequence[Tensor], standing: Sequence[Tensor] = ()) -> None:

@@ -28,9 +28,22 @@ def _same(a: Any, b: Any) -> bool:
     if isinstance(a, dict) and isinstance(b, dict):
         return a.keys() == b.keys() and all(_same(a[k], b[k]) for k in a)
     if hasattr(a, "__code__") and hasattr(b, "__code__"):  # a function that has been made anew
-        cells = [[x.cell_contents for x in f.__closure__ or ()] for f in (a, b)]
-        return a.__code__ is b.__code__ and _same(*cells)
+        return a.__code__ is b.__code__ and _same(_around(a), _around(b))
     return same(a, b)
+
+
+def _around(function: Any) -> tuple[Any, ...]:
+    """What a function knows besides its code."""
+    cells = [_content(cell) for cell in function.__closure__ or ()]
+    owner = getattr(function, "__self__", None)
+    return cells, function.__defaults__, function.__kwdefaults__, owner
+
+
+def _content(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # nothing yet
+        return None
 
 
 def is_steady(tx: Any) -> bool:

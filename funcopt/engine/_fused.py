@@ -110,13 +110,15 @@ class Fused:
         Raises:
             Unsupported: If something cannot be recorded. Nothing has been changed then.
         """
-        stand_ins = self.layout.load(work)
-        node = self._repeated(work) or self._recorded(work)
-        torch.autograd.graph.increment_version(self.layout.written)
-        for x, stand_in in stand_ins:
-            x.copy_(stand_in)
-        self.layout.release()
-        return node
+        try:
+            stand_ins = self.layout.load(work)
+            node = self._repeated(work) or self._recorded(work)
+            torch.autograd.graph.increment_version(self.layout.written)
+            for x, stand_in in stand_ins:
+                x.copy_(stand_in)
+            return node
+        finally:
+            self.layout.release()
 
     def _open(self, work: Work) -> Node:
         members, used = self._members(work)

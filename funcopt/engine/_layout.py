@@ -101,7 +101,7 @@ class Layout:
     def release(self) -> None:
         """Lets go of the gradients, until the next ones are loaded."""
         for block in self.blocks:
-            block.columns[1] = []
+            block.renew([], stay=True)
 
     def _parameters(self, work: Work) -> list[Tensor]:
         """What autograd is told of: it may have saved them, and their parts on this rank."""

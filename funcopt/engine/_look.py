@@ -72,7 +72,8 @@ def same(ones: list[Any], others: list[Any]) -> bool:
     """Whether two lists hold the same objects."""
     if len(ones) != len(others):
         return False
-    if _same is None or len(ones) < MANY:
+    lists = isinstance(ones, list) and isinstance(others, list)  # somebody may have set a tuple
+    if _same is None or len(ones) < MANY or not lists:
         return all(map(operator.is_, ones, others))
     return bool(_same(ones, others, len(ones)))
 

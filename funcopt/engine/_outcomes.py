@@ -34,7 +34,7 @@ class Outcome(NamedTuple):
 
 def outcome(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outcome:
     """What `func` makes of these arguments, in which a `Form` stands for a tensor."""
-    key = (func, _key(args), _key(kwargs))
+    key = (torch.get_default_dtype(), func, _key(args), _key(kwargs))
     if key not in _known:
         _known[key] = _tried(func, args, kwargs)
     return _known[key]

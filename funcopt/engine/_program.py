@@ -26,7 +26,10 @@ class Program(NamedTuple):
     def text(self) -> str:
         """What tells it from every other program, the same in every process."""
         calls = [f"{_where(c.func)} {c.args} {c.kwargs}" for c in self.calls]
-        return "\n".join(map(str, (self.wide, self.inputs, self.entries, *calls, *self[4:])))
+        default = torch.get_default_dtype()  # of what a flag and a number make, say
+        return "\n".join(
+            map(str, (default, self.wide, self.inputs, self.entries, *calls, *self[4:]))
+        )
 
     def __call__(self, tensors: Sequence[Tensor], row: Tensor) -> tuple[Tensor, ...]:
         """Runs it on vectors, which it changes in place."""

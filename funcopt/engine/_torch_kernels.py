@@ -4,6 +4,7 @@ A row of the table says which chain that is, and how the kernel is called. It is
 mathematics: without the table, every chain makes the same steps, to rounding.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -24,6 +25,9 @@ from ..transforms import (
 from ._blocks import is_alike, real
 from ._numbers import Unsupported
 from ._work import Chosen, Work, eagerly
+
+Launch = Callable[[], object]
+"""A kernel with its arguments, all of which have been found."""
 
 
 class Batch(NamedTuple):
@@ -55,11 +59,12 @@ def _on_host(x: Any) -> Any:
     return found
 
 
-def _adam(kernel: Any, place: int) -> Callable[[Batch], None]:
-    def call(batch: Batch) -> None:
+def _adam(kernel: Any, place: int) -> Callable[[Batch], Launch]:
+    def call(batch: Batch) -> Launch:
         b1, b2 = batch.rows[place]["betas"]
         means, squares, *greatest = batch.slots
-        kernel(
+        return functools.partial(
+            kernel,
             batch.ps,
             batch.gs,
             means,
@@ -78,9 +83,10 @@ def _adam(kernel: Any, place: int) -> Callable[[Batch], None]:
     return call
 
 
-def _sgd(nesterov: bool) -> Callable[[Batch], None]:
-    def call(batch: Batch) -> None:
-        torch._fused_sgd_(
+def _sgd(nesterov: bool) -> Callable[[Batch], Launch]:
+    def call(batch: Batch) -> Launch:
+        return functools.partial(
+            torch._fused_sgd_,
             batch.ps,
             batch.gs,
             batch.slots[0] if batch.slots else [],
@@ -96,8 +102,9 @@ def _sgd(nesterov: bool) -> Callable[[Batch], None]:
     return call
 
 
-def _adagrad(batch: Batch) -> None:
-    torch._fused_adagrad_(
+def _adagrad(batch: Batch) -> Launch:
+    return functools.partial(
+        torch._fused_adagrad_,
         batch.ps,
         batch.gs,
         batch.slots[0],
@@ -110,8 +117,8 @@ def _adagrad(batch: Batch) -> None:
     )
 
 
-def _found(tx: Any) -> Callable[[Batch], None] | None:
-    """The kernel that does what `tx` does."""
+def _found(tx: Any) -> Callable[[Batch], Launch] | None:
+    """What makes ready the kernel that does what `tx` does."""
     match tx.stages if type(tx) is chain else ():
         case (
             scale_by_adam(eps_root=0.0, nesterov=False),
@@ -176,17 +183,20 @@ class TorchKernel:
             raise Unsupported("torch has no kernel for it")
         members, _ = self._members(work)
         node = work.tx.open(work.buckets, members)
+        ready = []  # before anything is written: a number of the last one may be none to look at
         for k, chosen in enumerate(self._batches):
             ps, slots, written = self._columns_of(work, k)
             gs = [real(work.gs[i]) for i in chosen]
             bucket, flip = work.which[chosen[0]], work.flips[chosen[0]]
             step = number(work.buckets[bucket].step)
             rows = [kid.rows[bucket] for kid in node.kids]
-            call(Batch(ps, gs, slots, step, flip, rows, self._clocks[k]))
-            # The kernels do not tell autograd what they have changed.
-            torch.autograd.graph.increment_version(written)
+            ready.append((call(Batch(ps, gs, slots, step, flip, rows, self._clocks[k])), written))
         if self._others:
             eagerly(work.of(self._others))
+        for launch, written in ready:
+            launch()
+            # The kernels do not tell autograd what they have changed.
+            torch.autograd.graph.increment_version(written)
         return node
 
     def _columns_of(self, work: Work, k: int) -> Any:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import _pass
-from .._base import GradientTransformation
+from .._base import GradientTransformation, PerTensor
 from .._math import number
 from ..combinators import labels, unique_keys
 from ..engine import Engine, How
@@ -160,24 +160,12 @@ class Optimizer(Averaging):
         plan = self._planned()
         if plan is None:
             return None
-        rows = plan.rows(self, updates)
-        tx = rows[0].tx
-        tx.check_extra(extra)
-        if extra and (shaped := sorted(tx.tensor_extra_names().intersection(extra))):
-            raise ExtraArgumentError(
-                f"`{type(self).__name__}.step`: {shaped} are trees like the parameters, which only "
-                "the pure form takes: `tx.update(updates, state, params, ...)`."
-            )
-        if self.defaults["differentiable"]:
-            node = self._followed(plan, rows, extra)
-        else:
-            work = plan.work(self, rows, extra)
-            if plan.evaluates:
-                work = work._replace(evaluate=evaluator(self, closure, value, work))
-            node = self._engine.step(work)
-        memories = tx.memory_after(node) if plan.remembers else [()] * len(rows)
+        try:
+            tx, node = self._transformed(plan, updates, extra, closure, value)
+        finally:
+            plan.release()
+        memories = tx.memory_after(node) if plan.remembers else [()] * len(plan.buckets)
         after = None if updates is None else updates + 1
-        plan.release()
         if plan is self._plan:
             plan.advance(memories, after)
         else:
@@ -187,11 +175,31 @@ class Optimizer(Averaging):
         self._last, self._last_groups = node, [index for index, _ in plan.buckets]
         return None
 
+    def _transformed(
+        self, plan: Plan, updates: Tensor | None, extra: Mapping[str, Any], closure: Any, value: Any
+    ) -> tuple[PerTensor, _pass.Node]:
+        """Makes the step of the parameters and their slots, if all that is given fits."""
+        rows = plan.rows(self, updates)
+        tx: PerTensor = rows[0].tx
+        tx.check_extra(extra)
+        if extra and (shaped := sorted(tx.tensor_extra_names().intersection(extra))):
+            raise ExtraArgumentError(
+                f"`{type(self).__name__}.step`: {shaped} are trees like the parameters, which only "
+                "the pure form takes: `tx.update(updates, state, params, ...)`."
+            )
+        if self.defaults["differentiable"]:
+            return tx, self._followed(plan, rows, extra)
+        work = plan.work(self, rows, extra)
+        if plan.evaluates:
+            work = work._replace(evaluate=evaluator(self, closure, value, work))
+        return tx, self._engine.step(work)
+
     def _planned(self) -> Plan | None:
         """The plan of this step; `None` if no parameter has a gradient."""
-        if self._plan is not None and self._plan.still_holds(self):
-            return self._plan
-        self._plan = None
+        plan, self._plan = self._plan, None
+        if plan is not None and plan.still_holds(self):
+            self._plan = plan
+            return plan
         active = self._active()
         if not active:
             return None

@@ -1,5 +1,8 @@
 """Chains that measure each tensor by itself: recorded once, with numbers of its own for each."""
 
+import collections
+import types
+
 import pytest
 import torch
 
@@ -250,3 +253,55 @@ def test_each_is_told_in_its_own_dtype(together, monkeypatch):
     times = 2 if together == 1000 else 1  # one by one, or all of a dtype
     assert [x.dtype for x in tx.seen] == [torch.float64] * times + [torch.float32] * times
     assert all(x.shape == () for x in tx.seen)
+
+
+class Hidden:
+    def __init__(self, value):
+        self.value = value
+
+
+ANSWERS = {
+    "frozen": lambda total: types.MappingProxyType({"factor": 1 / (1 + total)}),
+    "ordered": lambda total: collections.OrderedDict(factor=1 / (1 + total)),
+    "of a pair": lambda total: {"pair": (1 / (1 + total), 3), "factor": 1 / (1 + total)},
+    "hidden": lambda total: {"box": Hidden(1 / (1 + total)), "factor": 1 / (1 + total)},
+    "a whole number": lambda total: {"factor": 1 / (1 + total), "count": 3},
+}
+
+
+class answering(by_value):
+    answer: object = None
+
+    def conclude(self, s, memory, total):
+        return self.answer(total), memory
+
+
+@pytest.mark.parametrize("how", ["eager", "fused", "foreach"])
+@pytest.mark.parametrize("name", ANSWERS)
+def test_answers_of_any_kind(name, how):
+    params = parameters()
+    opt = fo.Optimizer(params, fo.chain(answering(ANSWERS[name]), fo.scale(-1.0)), engine=how)
+    for t in range(3):
+        before = [p.detach().clone() for p in params]
+        step(params, opt, t)
+        each = zip(before, params, strict=True)
+        moved = [x - p.grad / (1 + p.grad.square().sum()) for x, p in each]
+        assert_close([p.detach() for p in params], moved)
+    assert opt.engine == how
+
+
+class limited(by_value):
+    """Chooses between what was measured and a number of a wider dtype."""
+
+    least: fo.Scalar = 0.0
+
+    def conclude(self, s, memory, total):
+        return {"factor": torch.where(total > 2.0, total, s.least) * 1e50}, memory
+
+
+def test_a_wider_number_makes_the_same_beside_many_tensors_as_beside_few():
+    tx = limited(torch.tensor(1e-50, dtype=torch.float64))
+    params = {str(i): torch.full((3,), 0.1 * (i + 1)) for i in range(6)}
+    alone = {k: tx.update({k: p}, tx.init({k: p}))[0][k] for k, p in params.items()}
+    together, _ = tx.update(params, tx.init(params))
+    torch.testing.assert_close(together, alone, rtol=0, atol=0)

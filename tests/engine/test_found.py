@@ -184,3 +184,113 @@ def test_a_hook_that_the_closure_registers_runs_after_the_step():
 
     opt.step(closure)
     assert seen == [(opt, (opt, closure), {})]
+
+
+@every_engine
+def test_no_gradient_is_kept_by_a_step_that_fails(engine):
+    p = square()
+    opt = fo.optim.AdamW([p], lr=0.1, engine=engine)
+    step(p, opt)
+    step(p, opt)
+    p.grad = torch.ones_like(p)
+    seen = weakref.ref(p.grad)
+    with pytest.raises(fo.errors.ExtraArgumentError):
+        opt.step(nonsense=1)
+    p.grad = None
+    assert seen() is None
+
+
+@pytest.mark.parametrize("engine", ["fused", "torch"])
+def test_a_group_may_hold_its_parameters_in_a_tuple(engine, monkeypatch):
+    monkeypatch.setenv("FUNCOPT_KERNELS", "native")
+    monkeypatch.setattr("funcopt.engine._look.MANY", 0)
+    (p, mine), (q, theirs) = both(engine, lr=0.1)
+    for x, opt in ((p, mine), (q, theirs)):
+        for t in range(5):
+            if t == 3:
+                opt.param_groups[0]["params"] = (x,)
+            step(x, opt)
+    assert_equal(p, q)
+
+
+def test_a_kernel_of_torch_begins_only_if_all_of_its_numbers_are_there():
+    p, q = square(), square()
+    opt = fo.optim.SGD([{"params": [p]}, {"params": [q]}], lr=0.1, engine="torch")
+    for x in (p, q):
+        x.grad = torch.ones_like(x)
+    opt.step()
+    opt.param_groups[1]["lr"] = torch.tensor(0.1, device="meta")
+    before = p.detach().clone()
+    with pytest.raises(RuntimeError):
+        opt.step()
+    assert torch.equal(p, before)
+
+
+class applied(fo.TensorRule):
+    """Does what a function says, whatever it is."""
+
+    function: object = None
+    elementwise = True
+
+    def update_tensor(self, g, slots, p, s):
+        return self.function(g), slots
+
+
+class Times:
+    def __init__(self, factor):
+        self.factor = factor
+
+    def of(self, g):
+        return g * self.factor
+
+
+FUNCTIONS = {
+    "closure": lambda k: lambda g: g * k,
+    "default": lambda k: lambda g, k=k: g * k,
+    "keyword": lambda k: lambda g, *, k=k: g * k,
+    "method": lambda k: Times(k).of,
+}
+
+
+@every_engine
+@pytest.mark.parametrize("make", FUNCTIONS.values(), ids=FUNCTIONS)
+def test_a_function_that_is_made_anew_with_another_number(make, engine):
+    def chain(lr=0.1, factor=2.0):
+        return fo.chain(applied(make(factor)), fo.scale(-lr))
+
+    p = torch.nn.Parameter(torch.zeros(3))
+    opt = fo.optim.optimizer_class("Applied", chain)([p], engine=engine)
+    for factor in (2.0, 2.0, 5.0, 1.0):
+        opt.param_groups[0]["factor"] = factor
+        p.grad = torch.ones(3)
+        opt.step()
+    torch.testing.assert_close(p.detach(), torch.full((3,), -1.0))
+
+
+class flagged(fo.TensorRule):
+    """What a flag times a number is, is said by the default dtype."""
+
+    elementwise = True
+
+    def update_tensor(self, g, slots, p, s):
+        return ((g > 0) * 0.1).to(torch.float64), slots
+
+
+@every_engine
+@pytest.mark.parametrize("kernels", ["native", "interpreted"])
+def test_another_default_dtype(engine, kernels, monkeypatch):
+    monkeypatch.setenv("FUNCOPT_KERNELS", kernels)
+    default = torch.get_default_dtype()
+    found = []
+    try:
+        for dtype in (torch.float64, torch.float32):
+            torch.set_default_dtype(dtype)
+            p = torch.nn.Parameter(torch.zeros(3, dtype=torch.float64))
+            opt = fo.Optimizer([p], fo.chain(flagged(), fo.scale(-1.0)), engine=engine)
+            for _ in range(2):
+                p.grad = torch.ones(3, dtype=torch.float64)
+                opt.step()
+            found.append(-p.detach()[0].item() / 2)
+    finally:
+        torch.set_default_dtype(default)
+    assert found == [0.1, torch.tensor(0.1, dtype=torch.float32).item()]
