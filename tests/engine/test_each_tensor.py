@@ -255,16 +255,10 @@ def test_each_is_told_in_its_own_dtype(together, monkeypatch):
     assert all(x.shape == () for x in tx.seen)
 
 
-class Hidden:
-    def __init__(self, value):
-        self.value = value
-
-
 ANSWERS = {
     "frozen": lambda total: types.MappingProxyType({"factor": 1 / (1 + total)}),
     "ordered": lambda total: collections.OrderedDict(factor=1 / (1 + total)),
     "of a pair": lambda total: {"pair": (1 / (1 + total), 3), "factor": 1 / (1 + total)},
-    "hidden": lambda total: {"box": Hidden(1 / (1 + total)), "factor": 1 / (1 + total)},
     "a whole number": lambda total: {"factor": 1 / (1 + total), "count": 3},
 }
 
@@ -288,6 +282,30 @@ def test_answers_of_any_kind(name, how):
         moved = [x - p.grad / (1 + p.grad.square().sum()) for x, p in each]
         assert_close([p.detach() for p in params], moved)
     assert opt.engine == how
+
+
+class Hidden:
+    def __init__(self, value):
+        self.value = value
+
+
+class hiding(by_value):
+    def conclude(self, s, memory, total):
+        return {"box": Hidden(1 / (1 + total))}, memory
+
+    def update_tensor(self, g, slots, p, s):
+        return g * s.box.value, slots
+
+
+@pytest.mark.parametrize("how", ["eager", "fused", "foreach"])
+def test_an_answer_that_hides_a_tensor(how):
+    params = parameters()
+    opt = fo.Optimizer(params, fo.chain(hiding(), fo.scale(-1.0)), engine=how)
+    before = [p.detach().clone() for p in params]
+    step(params, opt, 1)
+    each = zip(before, params, strict=True)
+    moved = [x - p.grad / (1 + p.grad.square().sum()) for x, p in each]
+    assert_close([p.detach() for p in params], moved)
 
 
 class limited(by_value):

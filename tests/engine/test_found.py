@@ -270,15 +270,21 @@ def test_a_function_that_is_made_anew_with_another_number(make, engine):
 class flagged(fo.TensorRule):
     """What a flag times a number is, is said by the default dtype."""
 
+    widened: object = None
     elementwise = True
 
     def update_tensor(self, g, slots, p, s):
-        return ((g > 0) * 0.1).to(torch.float64), slots
+        tenth = (g > 0) * 0.1
+        return (self.widened(tenth, g) - 0.1) * 1e9, slots
+
+
+WIDENED = {"cast": lambda x, g: x.to(torch.float64), "added": lambda x, g: x + (g - g)}
 
 
 @every_engine
+@pytest.mark.parametrize("widened", WIDENED.values(), ids=WIDENED)
 @pytest.mark.parametrize("kernels", ["native", "interpreted"])
-def test_another_default_dtype(engine, kernels, monkeypatch):
+def test_another_default_dtype(engine, kernels, widened, monkeypatch):
     monkeypatch.setenv("FUNCOPT_KERNELS", kernels)
     default = torch.get_default_dtype()
     found = []
@@ -286,11 +292,11 @@ def test_another_default_dtype(engine, kernels, monkeypatch):
         for dtype in (torch.float64, torch.float32):
             torch.set_default_dtype(dtype)
             p = torch.nn.Parameter(torch.zeros(3, dtype=torch.float64))
-            opt = fo.Optimizer([p], fo.chain(flagged(), fo.scale(-1.0)), engine=engine)
+            opt = fo.Optimizer([p], fo.chain(flagged(widened), fo.scale(-1.0)), engine=engine)
             for _ in range(2):
                 p.grad = torch.ones(3, dtype=torch.float64)
                 opt.step()
             found.append(-p.detach()[0].item() / 2)
     finally:
         torch.set_default_dtype(default)
-    assert found == [0.1, torch.tensor(0.1, dtype=torch.float32).item()]
+    assert found == pytest.approx([0.0, (torch.tensor(0.1).item() - 0.1) * 1e9])
