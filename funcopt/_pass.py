@@ -172,7 +172,10 @@ class Node:
         """The same, where each tensor has been measured by itself: each gets a row of its own."""
         rows: list[dict[str, Any]] = [{}] * len(table)
         for (bucket, *forms), places in measured.alike.items():
-            columns = [table[places, j].to(*form) for j, form in enumerate(forms)]
+            mine = table
+            if len(places) < len(rows):  # an index would have to be sent to the device
+                mine = torch.stack([table[i] for i in places])
+            columns = [x.to(*form) for x, form in zip(mine.unbind(1), forms, strict=True)]
             each = self._concluded(bucket, columns, measured.spec)
             for place, more in zip(places, each, strict=True):
                 rows[place] = {**self.rows[bucket], **more}

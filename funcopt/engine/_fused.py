@@ -60,7 +60,7 @@ class Cut(NamedTuple):
     guards: Sequence[Guard]
     launches: Sequence[Launch]
     node: int  # of the stage that asks for the sum, among `nodes_of`
-    order: Sequence[int] | None  # of what the launches measure; `None`: as it comes
+    order: Tensor | None  # of what the launches measure, where it is; `None`: as it comes
     measured: _pass.Measured
     own: frozenset[str]  # what each tensor then has its own of
 
@@ -282,7 +282,9 @@ class _Recorder:
             [which[i] for i in firsts],
         )
         at = self._index[id(node)]
-        shuffled = None if order == sorted(order) else order
+        shuffled = None
+        if order != sorted(order):
+            shuffled = torch.tensor(order, device="cpu").to(tables[0].device)
         cut = Cut(guards, launches, at, shuffled, measured, frozenset())
         _settle(cut, node, tables)
         if node.rules[0].measure_per == "tensor":

@@ -37,8 +37,8 @@ def kind(value: Any) -> Any:
 
 
 def as_scalar(key: str, value: Any) -> Any:
-    """What a rule sees: a copy of a list, and a 0-d tensor for one of one element."""
-    if isinstance(value, list):
+    """What a rule sees: a copy of a list of numbers, and a 0-d tensor for one of one element."""
+    if isinstance(value, list) and all(isinstance(x, (int, float, Tensor)) for x in value):
         return tuple(value)
     if not isinstance(value, Tensor) or value.dim() == 0:
         return value
