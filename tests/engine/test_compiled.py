@@ -35,7 +35,7 @@ def programs(monkeypatch, tx, dtype=torch.float32):
         found.append(program)
         return known(program, *where)
 
-    monkeypatch.setattr("funcopt.engine._fused.kernel", kept)
+    monkeypatch.setattr("funcopt.engine._recorder.kernel", kept)
     run = Run(tx, "fused", parameters(dtype))
     run.step()
     return found
