@@ -13,15 +13,12 @@ import torch
 from torch import Tensor
 
 from . import _shards, tree
+from ._conclude import of_each
 from ._loss import Loss
-from ._math import is_mapped
 from ._random import Draw
 from ._record import unchecked
 from ._typing import Memory, Slots
 from .errors import ExtraArgumentError, HyperparameterError, StructureError
-
-TOGETHER = 4
-"""From so many tensors on it is faster to conclude of all of them at once."""
 
 
 class State(NamedTuple):
@@ -176,7 +173,9 @@ class Node:
             if len(places) < len(rows):  # an index would have to be sent to the device
                 mine = torch.stack([table[i] for i in places])
             columns = [x.to(*form) for x, form in zip(mine.unbind(1), forms, strict=True)]
-            each = self._concluded(bucket, columns, measured.spec)
+            ask = functools.partial(self._asked, bucket, measured.spec)
+            each, own = of_each(ask, columns, beside=(self.rows[bucket], self.memory[bucket]))
+            self.own |= own
             for place, more in zip(places, each, strict=True):
                 rows[place] = {**self.rows[bucket], **more}
         self.rows, self.which = rows, range(len(rows))
@@ -184,45 +183,10 @@ class Node:
     own: frozenset[str] = frozenset()
     """What each tensor may have its own of, after each was concluded of by itself."""
 
-    def _concluded(
-        self, bucket: int, columns: list[Tensor], spec: tree.Spec
-    ) -> Sequence[Mapping[str, Any]]:
-        """What the rule says of each tensor of a bucket; `columns` have a place for each."""
-        given = (self.rules[bucket], self.rows[bucket], self.memory[bucket])
-        if len(columns[0]) >= TOGETHER and not _is_watched(columns) and _is_plain(given, columns):
-            try:
-                return self._concluded_at_once(given, columns, spec)
-            except (RuntimeError, ValueError):
-                pass  # it looks at what it is given, so it is asked one by one
-        totals = map(spec.unflatten, zip(*columns, strict=True))
-        each = [self._conclude(*given, total)[0] for total in totals]
-        names = frozenset().union(*each)
-        self.own = self.own.union(name for name in names if not _is_fixed(name, each))
-        return each
-
-    def _concluded_at_once(
-        self, given: tuple[Any, Any, Any], columns: list[Tensor], spec: tree.Spec
-    ) -> Sequence[Mapping[str, Any]]:
-        answers: dict[str, tuple[list[Any], tree.Spec]] = {}
-
-        def one(*total: Tensor) -> list[Tensor]:
-            more, _ = self._conclude(*given, spec.unflatten(total))
-            answers.update((name, tree.flatten(value)) for name, value in more.items())
-            leaves = [x for leaves, _ in answers.values() for x in leaves]
-            if not all(isinstance(x, (Tensor, *WORDS, int, float)) for x in leaves):
-                raise ValueError("a number may be hidden in one of these")
-            return list(filter(torch.is_tensor, leaves))
-
-        found = iter(torch.func.vmap(one)(*columns))
-        out: list[dict[str, Any]] = [{} for _ in columns[0]]
-        for name, (leaves, made) in answers.items():
-            if any(map(torch.is_tensor, leaves)):
-                self.own |= {name}
-            each = [next(found).unbind() if torch.is_tensor(x) else None for x in leaves]
-            for i, more in enumerate(out):
-                own = [x if y is None else y[i] for x, y in zip(leaves, each, strict=True)]
-                more[name] = made.unflatten(own)
-        return out
+    def _asked(self, bucket: int, spec: tree.Spec, *total: Tensor) -> Mapping[str, Any]:
+        """What the rule of a bucket says of one tensor."""
+        rule, row, memory = self.rules[bucket], self.rows[bucket], self.memory[bucket]
+        return self._conclude(rule, row, memory, spec.unflatten(total))[0]
 
     def _conclude(
         self, rule: Any, row: dict[str, Any], memory: Memory, total: Any
@@ -236,24 +200,6 @@ class Node:
         extra = {k: v for k, v in given.items() if k in rule.extra}
         more, new = rule.conclude(Scalars(who, row), memory, total, **extra)
         return more, new
-
-
-WORDS = (str, bool, torch.dtype, torch.device, type(None))
-
-
-def _is_fixed(name: str, each: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether it is a word or a flag, and the same for each."""
-    first = each[0].get(name)
-    is_word = isinstance(first, WORDS)
-    return is_word and all(more.get(name) == first for more in each)
-
-
-def _is_plain(given: Any, columns: Sequence[Tensor]) -> bool:
-    """Whether no tensor is beside those measured that could make another dtype of theirs."""
-    _, row, memory = given
-    dtypes = {x.dtype for x in columns}
-    others = [x for x in tree.leaves((row, memory)) if isinstance(x, Tensor)]
-    return all(x.dtype in dtypes or not x.is_floating_point() for x in others)
 
 
 class Different:
@@ -382,11 +328,6 @@ def _table(rows: list[list[Tensor]], dtype: torch.dtype) -> Tensor:
     """The measures of every tensor as a matrix."""
     device = rows[0][0].device
     return torch.stack([torch.stack([x.to(device, dtype) for x in row]) for row in rows])
-
-
-def _is_watched(tensors: Sequence[Tensor]) -> bool:
-    """Whether somebody follows every operation: a compiler, or a derivative."""
-    return torch.compiler.is_compiling() or is_mapped() or any(x.requires_grad for x in tensors)
 
 
 def _combine(how: str, table: Tensor) -> Tensor:

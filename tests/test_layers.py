@@ -14,7 +14,7 @@ LAYERS = (
     ("_check", "_linalg", "_math", "_shards"),
     ("_random",),
     ("tree",),
-    ("_select", "_pass", "_leaves", "_loss"),
+    ("_select", "_conclude", "_pass", "_leaves", "_loss"),
     ("_transformation",),
     ("_vector", "_per_tensor"),
     ("_base", "_vector_rule"),

@@ -228,3 +228,15 @@ def test_groups_of_a_class_made_of_a_lambda_may_differ_in_numbers():
     a.grad = b.grad = torch.ones(1, 1)
     opt.step()
     assert (a.item(), b.item()) == pytest.approx((1 - 0.11, 1 - 0.55))
+
+
+def test_groups_that_have_come_to_differ_in_more_than_numbers_are_refused():
+    a, b = (torch.nn.Parameter(torch.ones(3)) for _ in range(2))
+    opt = fo.optim.AdamW([{"params": [a]}, {"params": [b]}], lr=0.1)
+    for p in (a, b):
+        p.grad = torch.ones(3)
+    opt.step()
+    opt.param_groups[0]["amsgrad"] = True
+    opt.param_groups[1]["lr"] = 0.2
+    with pytest.raises(fo.errors.HyperparameterError, match="`amsgrad` of stage 0 must be"):
+        opt.step()

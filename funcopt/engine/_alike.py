@@ -38,7 +38,7 @@ class Alike:
 
     def _begin(self) -> "array.array[int] | None":
         many = self._plain and len(self._standing) >= _look.MANY
-        return _look.places(self._standing) if many and _look.finds() else None
+        return _look.addresses(self._standing) if many and _look.finds() else None
 
 
 class _Form:

@@ -56,7 +56,7 @@ class Block:
         found = array.array("q")
         for role in roles:
             if role not in self._places:
-                self._places[role] = _look.places(self.columns[role])
+                self._places[role] = _look.addresses(self.columns[role])
             found.extend(self._places[role])
         return found
 

@@ -59,7 +59,7 @@ int64_t hold(Next next, Item item, void* dicts, int64_t count, void* values, int
 """Part of every library that `_native` builds, so it is compiled with the first kernel."""
 
 
-def places(tensors: list[Tensor]) -> "array.array[int]":
+def addresses(tensors: list[Tensor]) -> "array.array[int]":
     """Where tensors begin in memory."""
     if _find is None or len(tensors) < MANY:
         return array.array("q", map(Tensor.data_ptr, tensors))
@@ -68,7 +68,7 @@ def places(tensors: list[Tensor]) -> "array.array[int]":
     return found
 
 
-def same(ones: list[Any], others: list[Any]) -> bool:
+def identical(ones: list[Any], others: list[Any]) -> bool:
     """Whether two lists hold the same objects."""
     if len(ones) != len(others):
         return False

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .._math import number
-from ..engine import places
+from ..engine import addresses
 
 LETTERS = {torch.float32: "f", torch.float64: "d", torch.int64: "q"}
 
@@ -29,11 +29,11 @@ class Column:
     def _look(self) -> None:
         self._vector = _vector(self.tensors)
         if self._vector is not None:
-            self._where = places(self.tensors)
+            self._where = addresses(self.tensors)
             self._bytes = _bytes(self._vector)
 
     def _read(self) -> Any:
-        if self._vector is not None and places(self.tensors) != self._where:
+        if self._vector is not None and addresses(self.tensors) != self._where:
             self._look()  # somebody has moved them, as `share_memory_` does
         if self._vector is None:
             return [number_or_id(x) for x in self.tensors]

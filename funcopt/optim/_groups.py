@@ -189,7 +189,7 @@ class Grouped(Watched):
             made = made._replace(values=values, seen=seen, fixed=fixed)
         else:
             tx, where = self._make(values, first, made)
-            if index and (made is None or not same_form(tx, made.tx)):
+            if index and not same_form(tx, self._group(0).tx):
                 self._check_structure(index, tx)
             kinds = dict(zip(before, made.kind, strict=True)) if made else {}
             kinds.update((key, kind(values[key])) for key in (other if kinds else values))

@@ -9,7 +9,7 @@ from .. import _leaves, _shards
 from .._math import number
 from .._pass import Bucket
 from .._typing import Memory
-from ..engine import Alike, Work, hold, same
+from ..engine import Alike, Work, hold, identical
 from ._clocks import Column, number_or_id
 from ._groups import Grouped, Made, named
 from ._layout import STEP, UPDATES, Layout
@@ -115,7 +115,7 @@ class Plan:
         for group, (params, maximize, names) in zip(groups, self._groups, strict=True):
             if group["maximize"] is not maximize or group.get("param_names") is not names:
                 return False
-            if not same(group["params"], params):
+            if not identical(group["params"], params):
                 return False
         for index, made in self._made.items():
             now = opt._group(index)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import funcopt as fo
-from funcopt import _pass
+from funcopt import _conclude
 
 
 class shorten(fo.TensorRule):
@@ -58,6 +58,15 @@ def step(params, opt, t):
     for i, p in enumerate(params):
         p.grad = (p.detach() * (i + 1) + t).sin() * (0.1 + i)
     opt.step()
+
+
+def assert_moved(params, opt, factor, t=1):
+    """That a step is minus the gradient, times this factor of the sum of its squares."""
+    before = [p.detach().clone() for p in params]
+    step(params, opt, t)
+    each = zip(before, params, strict=True)
+    moved = [x - factor(p.grad.square().sum()) * p.grad for x, p in each]
+    assert_close([p.detach() for p in params], moved)
 
 
 def assert_close(one, other):
@@ -153,7 +162,7 @@ def updates(tx, steps=3):
 def test_to_conclude_of_all_at_once_changes_no_bit(make, monkeypatch):
     found = []
     for together in (1, 1000):
-        monkeypatch.setattr(_pass, "TOGETHER", together)
+        monkeypatch.setattr(_conclude, "TOGETHER", together)
         found.append(updates(make()))
     torch.testing.assert_close(*found, rtol=0, atol=0)
 
@@ -179,12 +188,7 @@ class by_value(fo.TensorRule):
 def test_a_rule_that_looks_at_values_is_asked_of_each(how):
     params = parameters()
     opt = fo.Optimizer(params, fo.chain(by_value(), fo.scale(-1.0)), engine=how)
-    before = [p.detach().clone() for p in params]
-    step(params, opt, 1)
-    for old, p in zip(before, params, strict=True):
-        total = float(p.grad.square().sum())
-        factor = 0.5 if total > 1.0 else total
-        assert_close([p.detach()], [old - factor * p.grad])
+    assert_moved(params, opt, lambda total: 0.5 if total > 1.0 else total)
     assert opt.engine == how
 
 
@@ -202,11 +206,7 @@ class by_number(by_value):
 def test_a_question_to_a_number_that_each_tensor_has_of_its_own(how):
     params = parameters()
     opt = fo.Optimizer(params, fo.chain(by_number(), fo.scale(-1.0)), engine=how)
-    before = [p.detach().clone() for p in params]
-    step(params, opt, 1)
-    for old, p in zip(before, params, strict=True):
-        factor = min(float(p.grad.square().sum()), 1.0)
-        assert_close([p.detach()], [old - (0.5 if factor == 1.0 else factor) * p.grad])
+    assert_moved(params, opt, lambda total: 0.5 if total > 1.0 else total)
     assert opt.engine == "eager"  # what is done is not the same for all of them
 
 
@@ -245,7 +245,7 @@ class told(by_value):
 
 @pytest.mark.parametrize("together", [1, 1000])
 def test_each_is_told_in_its_own_dtype(together, monkeypatch):
-    monkeypatch.setattr(_pass, "TOGETHER", together)
+    monkeypatch.setattr(_conclude, "TOGETHER", together)
     dtypes = [torch.float64, torch.bfloat16, torch.float32, torch.float64]
     params = {str(i): torch.full((2,), 1.0 + i, dtype=x) for i, x in enumerate(dtypes)}
     tx = told([])
@@ -276,11 +276,7 @@ def test_answers_of_any_kind(name, how):
     params = parameters()
     opt = fo.Optimizer(params, fo.chain(answering(ANSWERS[name]), fo.scale(-1.0)), engine=how)
     for t in range(3):
-        before = [p.detach().clone() for p in params]
-        step(params, opt, t)
-        each = zip(before, params, strict=True)
-        moved = [x - p.grad / (1 + p.grad.square().sum()) for x, p in each]
-        assert_close([p.detach() for p in params], moved)
+        assert_moved(params, opt, lambda total: 1 / (1 + total), t)
     assert opt.engine == how
 
 
@@ -301,11 +297,7 @@ class hiding(by_value):
 def test_an_answer_that_hides_a_tensor(how):
     params = parameters()
     opt = fo.Optimizer(params, fo.chain(hiding(), fo.scale(-1.0)), engine=how)
-    before = [p.detach().clone() for p in params]
-    step(params, opt, 1)
-    each = zip(before, params, strict=True)
-    moved = [x - p.grad / (1 + p.grad.square().sum()) for x, p in each]
-    assert_close([p.detach() for p in params], moved)
+    assert_moved(params, opt, lambda total: 1 / (1 + total))
 
 
 class limited(by_value):

@@ -20,29 +20,29 @@ def by(request, monkeypatch):
     monkeypatch.setattr(_look, "MANY", 0 if request.param == "machine code" else sys.maxsize)
 
 
-def test_places_are_where_tensors_begin():
+def test_addresses_are_where_tensors_begin():
     tensors = [
         torch.ones(3),
         torch.nn.Parameter(torch.ones(2, 2)),
         torch.ones(5)[2:],
         torch.ones(0),
     ]
-    assert list(_look.places(tensors)) == [x.data_ptr() for x in tensors]
-    assert list(_look.places([])) == []
+    assert list(_look.addresses(tensors)) == [x.data_ptr() for x in tensors]
+    assert list(_look.addresses([])) == []
 
 
-def test_lists_are_the_same_if_their_objects_are():
+def test_lists_are_identical_if_their_objects_are():
     a, b, c = object(), object(), object()
-    assert _look.same([a, b], [a, b])
-    assert not _look.same([a, b], [b, a])
-    assert not _look.same([a, b], [a, c])
-    assert not _look.same([a, b], [a])
-    assert not _look.same([a], [a, b])
-    assert _look.same([], [])
+    assert _look.identical([a, b], [a, b])
+    assert not _look.identical([a, b], [b, a])
+    assert not _look.identical([a, b], [a, c])
+    assert not _look.identical([a, b], [a])
+    assert not _look.identical([a], [a, b])
+    assert _look.identical([], [])
 
 
-def test_objects_that_are_equal_are_not_the_same():
-    assert not _look.same([[1]], [[1]])
+def test_objects_that_are_equal_are_not_identical():
+    assert not _look.identical([[1]], [[1]])
     assert not _look.hold([{"a": [1]}], [[1]])
 
 

@@ -487,3 +487,19 @@ def test_groups_have_numbers_of_their_own_in_lists_too():
         _stepped(others, plain)
     assert opt.engine == "foreach"
     assert gap([p.detach() for p in params], [p.detach() for p in others]) <= 1e-6
+
+
+@pytest.mark.parametrize("engine", ["eager", "fused", "foreach", "torch", "auto"])
+def test_tensors_on_two_devices_in_one_step(engine):
+    """The second one only pretends: its tensors have no values."""
+    here, there = torch.linspace(-1.0, 1.0, 4), torch.ones(3, device="meta")
+    p, far, q = map(torch.nn.Parameter, (here, there, here.clone()))
+    mine = fo.optim.AdamW([p, far], lr=0.1, engine=engine)
+    theirs = torch.optim.AdamW([q], lr=0.1)
+    for t in range(4):
+        for x in (p, far, q):
+            x.grad = torch.full_like(x, t + 1.0)
+        mine.step()
+        theirs.step()
+    assert gap([p.detach()], [q.detach()]) <= 1e-6
+    assert mine.state[far]["exp_avg"].device == far.device
