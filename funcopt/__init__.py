@@ -7,24 +7,22 @@ from . import testing as testing
 from . import tree as tree
 
 # The interface
-from ._apply import apply_updates as apply_updates
-from ._apply import apply_updates_ as apply_updates_
-from ._apply import detach_state as detach_state
-from ._apply import eval_params as eval_params
-from ._apply import load_state_dict as load_state_dict
-from ._apply import state_dict as state_dict
-from ._base import GradientTransformation as GradientTransformation
-from ._base import TensorRule as TensorRule
-from ._functions import from_functions as from_functions
-from ._functions import identity as identity
-from ._loss import value_and_grad as value_and_grad
-from ._pass import State as State
-from ._record import Record as Record
-from ._select import select as select
-from ._stack import stack as stack
-from ._stack import unstack as unstack
-from ._typing import Scalar as Scalar
-from ._typing import Schedule as Schedule
+from ._core.apply import apply_updates as apply_updates
+from ._core.apply import apply_updates_ as apply_updates_
+from ._core.apply import detach_state as detach_state
+from ._core.apply import eval_params as eval_params
+from ._core.apply import load_state_dict as load_state_dict
+from ._core.apply import state_dict as state_dict
+from ._core.functions import from_functions as from_functions
+from ._core.functions import identity as identity
+from ._core.loss import value_and_grad as value_and_grad
+from ._core.record import Record as Record
+from ._core.select import select as select
+from ._core.stack import stack as stack
+from ._core.stack import unstack as unstack
+from ._core.stage import State as State
+from ._core.tensor_rule import GradientTransformation as GradientTransformation
+from ._core.tensor_rule import TensorRule as TensorRule
 
 # Chains with a name in the literature
 from .aliases import adabelief as adabelief
@@ -76,6 +74,17 @@ from .combinators import with_hyperparams as with_hyperparams
 # Execution in place
 from .engine import donated as donated
 
+# Whole trainings
+from .meta import Hypergradient as Hypergradient
+from .meta import MetaOptimizer as MetaOptimizer
+from .meta import custom_root as custom_root
+from .meta import hypergrad as hypergrad
+from .meta import solve_cg as solve_cg
+from .meta import solve_neumann as solve_neumann
+from .meta import solve_normal_cg as solve_normal_cg
+from .meta import unroll as unroll
+from .meta import zero_order as zero_order
+
 # The stateful form
 from .optim import Optimizer as Optimizer
 
@@ -92,29 +101,18 @@ from .schedules import polynomial as polynomial
 from .schedules import step_decay as step_decay
 from .schedules import warmup_cosine_decay as warmup_cosine_decay
 from .schedules import warmup_stable_decay as warmup_stable_decay
-
-# Whole trainings
-from .training import Hypergradient as Hypergradient
-from .training import MetaOptimizer as MetaOptimizer
+from .sweeps import Sweep as Sweep
+from .sweeps import draw as draw
+from .sweeps import grid as grid
+from .sweeps import log_uniform as log_uniform
+from .sweeps import sweep as sweep
 from .training import ModuleState as ModuleState
-from .training import Sweep as Sweep
 from .training import Training as Training
 from .training import call_module as call_module
-from .training import custom_root as custom_root
-from .training import draw as draw
 from .training import export_step as export_step
-from .training import grid as grid
-from .training import hypergrad as hypergrad
-from .training import log_uniform as log_uniform
-from .training import solve_cg as solve_cg
-from .training import solve_neumann as solve_neumann
-from .training import solve_normal_cg as solve_normal_cg
 from .training import split_module as split_module
-from .training import sweep as sweep
 from .training import train_step as train_step
-from .training import unroll as unroll
 from .training import write_back as write_back
-from .training import zero_order as zero_order
 
 # Stages
 from .transforms import adaptive_grad_clip as adaptive_grad_clip
@@ -162,3 +160,5 @@ from .transforms import set_to_zero as set_to_zero
 from .transforms import strong_wolfe as strong_wolfe
 from .transforms import trace as trace
 from .transforms import watch as watch
+from .typing import Scalar as Scalar
+from .typing import Schedule as Schedule

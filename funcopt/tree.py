@@ -12,7 +12,7 @@ import optree
 import torch
 from torch import Tensor
 
-from ._math import sqrt
+from ._numerics.scalars import sqrt
 from .errors import StructureError
 
 NAMESPACE = "funcopt"

@@ -1,6 +1,8 @@
-"""Imports point one way: a layer may use the ones listed before it, no others."""
+"""Imports point down the layers, in no circle, and not into the private parts of others."""
 
 import ast
+import functools
+import graphlib
 import pathlib
 
 import pytest
@@ -10,47 +12,81 @@ import funcopt
 ROOT = pathlib.Path(funcopt.__file__).parent
 
 LAYERS = (
-    ("_record", "errors", "_typing"),
-    ("_check", "_linalg", "_math", "_shards"),
-    ("_random",),
+    ("errors", "typing"),
+    ("_numerics",),
     ("tree",),
-    ("_select", "_conclude", "_pass", "_leaves", "_loss"),
-    ("_transformation",),
-    ("_vector", "_per_tensor"),
-    ("_base", "_vector_rule"),
-    ("_functions", "_apply", "_stack"),
+    ("_core",),
     ("schedules", "transforms"),
     ("combinators",),
     ("aliases", "engine"),
-    ("optim", "training", "testing"),
+    ("training",),
+    ("meta", "sweeps"),
+    ("optim",),
+    ("testing",),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
-
-
-def parts_imported_by(path: pathlib.Path) -> set[str]:
-    """The parts of funcopt, as named in LAYERS, that the file at `path` imports."""
-    up_to_root = len(path.relative_to(ROOT).parts)
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.level == up_to_root:
-            modules = [node.module] if node.module else [a.name for a in node.names]
-            found.update(module.split(".")[0] for module in modules)
-        if isinstance(node, ast.Import):
-            assert not any(a.name.startswith("funcopt") for a in node.names), "use relative imports"
-    return found
-
+INTERNAL = ("_core", "_numerics")  # packages whose modules are there for the rest of the library
 
 FILES = [path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py"]
+each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def module_of(path: pathlib.Path) -> tuple[str, ...]:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return parts[:-1] if parts[-1] == "__init__" else parts
+
+
+MODULES = {module_of(path) for path in FILES}
+
+
+@functools.cache
+def imports_of(path: pathlib.Path) -> frozenset[tuple[str, ...]]:
+    """The modules of funcopt that a file imports, wherever in the file."""
+    package = module_of(path) if path.name == "__init__.py" else module_of(path)[:-1]
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            assert not any(a.name.startswith("funcopt") for a in node.names), "use relative imports"
+        if not isinstance(node, ast.ImportFrom) or not node.level:
+            continue
+        base = package[: len(package) - node.level + 1]
+        base += tuple(node.module.split(".")) if node.module else ()
+        for alias in node.names:
+            inner = (*base, alias.name)
+            found.add(inner if inner in MODULES else base)
+    return frozenset(found)
+
+
+@each_file
 def test_imports_point_one_way(path):
-    part = path.relative_to(ROOT).parts[0].removesuffix(".py")
-    for other in parts_imported_by(path) - {part}:
-        assert RANK[other] <= RANK[part], f"{part} imports {other}"
+    part = module_of(path)[0]
+    for other, *_ in imports_of(path):
+        assert other == part or RANK[other] < RANK[part], f"{part} imports {other}"
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+@each_file
+def test_private_modules_are_imported_by_their_own_package_alone(path):
+    package = module_of(path)[0]
+    for other in imports_of(path):
+        if other[0] != package and other[0] not in INTERNAL:
+            assert not any(part.startswith("_") for part in other), ".".join(other)
+
+
+@pytest.mark.parametrize("package", sorted({name for name, *rest in MODULES if rest}))
+def test_imports_inside_a_package_run_in_no_circle(package):
+    graph = {
+        module_of(path): {other for other in imports_of(path) if other[0] == package}
+        for path in FILES
+        if module_of(path)[0] == package
+    }
+    graphlib.TopologicalSorter(graph).prepare()  # a `CycleError` names the circle
+
+
+def test_every_part_has_a_layer():
+    assert {name for name, *_ in MODULES} == set(RANK)
+
+
+@each_file
 def test_only_tree_knows_optree(path):
     imported = {
         name.name.split(".")[0]
@@ -61,7 +97,7 @@ def test_only_tree_knows_optree(path):
     assert "optree" not in imported or path == ROOT / "tree.py"
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+@each_file
 def test_a_file_is_one_idea(path):
     assert len(path.read_text().splitlines()) <= 450
 

@@ -1,8 +1,7 @@
 """Adafactor, whose memory is small."""
 
-from .. import _check
-from .._base import GradientTransformation
-from .._typing import Scalar
+from .._core import checks
+from .._core.tensor_rule import GradientTransformation
 from ..combinators import chain
 from ..transforms import (
     clip_by_block_rms,
@@ -11,6 +10,7 @@ from ..transforms import (
     scale_by_param_block_rms,
     scale_by_relative_step,
 )
+from ..typing import Scalar
 
 
 def adafactor(
@@ -34,7 +34,7 @@ def adafactor(
         Shazeer and Stern, "Adafactor: Adaptive Learning Rates with Sublinear Memory Cost", ICML
         2018. https://arxiv.org/abs/1804.04235
     """
-    _check.several("adafactor", "eps", eps)
+    checks.several("adafactor", "eps", eps)
     return chain(
         scale_by_factored_rms(beta2_decay, eps[0]),
         clip_by_block_rms(d),

@@ -1,7 +1,6 @@
 """The adaptive methods before Adam."""
 
-from .._base import GradientTransformation
-from .._typing import Scalar
+from .._core.tensor_rule import GradientTransformation
 from ..combinators import chain
 from ..transforms import (
     add_decayed_weights,
@@ -11,6 +10,7 @@ from ..transforms import (
     scale_by_rms,
     trace,
 )
+from ..typing import Scalar
 
 
 def rmsprop(

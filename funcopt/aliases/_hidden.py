@@ -6,8 +6,8 @@ from typing import Literal
 
 from torch import Tensor
 
-from .. import _check
-from .._record import Record
+from .._core import checks
+from .._core.record import Record
 
 _PART = r"(?<![^./])(?:{})(?![^./])"  # all that stands between dots
 _WORD = r"(?<![^./_])(?:{})(?![^./_])"  # all that stands between dots and underscores
@@ -63,7 +63,7 @@ class hidden_weights(Record):
     dims: Literal["batch", "flatten"] | None = None
 
     def __post_init__(self) -> None:
-        _check.choice(self, "dims", self.dims, (None, "batch", "flatten"))
+        checks.choice(self, "dims", self.dims, (None, "batch", "flatten"))
 
     def __call__(self, name: str | None, p: Tensor) -> str:
         if p.dim() < 2 or (p.dim() > 2 and self.dims is None):

@@ -1,7 +1,6 @@
 """Methods for large batches, whose steps are as long as their parameters are."""
 
-from .._base import GradientTransformation
-from .._typing import Scalar
+from .._core.tensor_rule import GradientTransformation
 from ..combinators import chain
 from ..transforms import (
     add_decayed_weights,
@@ -10,6 +9,7 @@ from ..transforms import (
     scale_by_trust_ratio,
     trace,
 )
+from ..typing import Scalar
 
 
 def lamb(

@@ -1,8 +1,7 @@
 """Methods that reduce the variance of gradients."""
 
-from .. import _check
-from .._base import GradientTransformation
-from .._typing import Scalar
+from .._core import checks
+from .._core.tensor_rule import GradientTransformation
 from ..combinators import chain
 from ..transforms import (
     add_decayed_weights,
@@ -10,6 +9,7 @@ from ..transforms import (
     scale_by_adam,
     scale_by_learning_rate,
 )
+from ..typing import Scalar
 
 
 def mars(
@@ -36,7 +36,7 @@ def mars(
         Yuan et al., "MARS: Unleashing the Power of Variance Reduction for Training Large Models",
         2024. https://arxiv.org/abs/2411.10438
     """
-    _check.betas("mars", "betas", betas)
+    checks.betas("mars", "betas", betas)
     return chain(
         add_mars_correction(betas[0], gamma=gamma),
         scale_by_adam(betas, eps=eps, amsgrad=amsgrad),

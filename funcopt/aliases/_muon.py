@@ -4,10 +4,10 @@ from typing import Literal
 
 import torch
 
-from .._base import GradientTransformation
-from .._typing import Scalar
+from .._core.tensor_rule import GradientTransformation
 from ..combinators import Labels, chain, partition
 from ..transforms import add_decayed_weights, scale_by_learning_rate, scale_by_muon
+from ..typing import Scalar
 from ._adam import adamw
 from ._hidden import hidden_weights
 

@@ -2,10 +2,10 @@
 
 import math
 
-from .._base import GradientTransformation
-from .._typing import Scalar
+from .._core.tensor_rule import GradientTransformation
 from ..combinators import chain
 from ..transforms import add_decayed_weights, scale, scale_by_dadapt_adam, scale_by_prodigy
+from ..typing import Scalar
 
 
 def prodigy(

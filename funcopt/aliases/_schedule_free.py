@@ -2,11 +2,11 @@
 
 import torch
 
-from .. import _check
-from .._base import GradientTransformation
-from .._typing import Scalar
+from .._core import checks
+from .._core.tensor_rule import GradientTransformation
 from ..combinators import chain, schedule_free
 from ..transforms import add_decayed_weights, scale, scale_by_rms
+from ..typing import Scalar
 
 
 def schedule_free_sgd(
@@ -71,7 +71,7 @@ def schedule_free_adamw(
     References:
         Defazio et al., "The Road Less Scheduled", NeurIPS 2024. https://arxiv.org/abs/2405.15682
     """
-    _check.several("schedule_free_adamw", "betas", betas)
+    checks.several("schedule_free_adamw", "betas", betas)
     momentum, beta2 = betas
     return schedule_free(
         chain(

@@ -1,7 +1,6 @@
 """Gradient descent, with momentum or with averaging."""
 
-from .._base import GradientTransformation
-from .._typing import Scalar
+from .._core.tensor_rule import GradientTransformation
 from ..combinators import chain
 from ..transforms import (
     add_decayed_weights,
@@ -13,6 +12,7 @@ from ..transforms import (
     scale_by_learning_rate,
     trace,
 )
+from ..typing import Scalar
 
 
 def dpsgd(

@@ -6,13 +6,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .. import _check
-from .._base import GradientTransformation
-from .._math import number, widen
-from .._pass import Bucket, Members, Node, Reduce
-from .._select import select
-from .._typing import Memory, Slots
+from .._core import checks
+from .._core.reduction import Reduce
+from .._core.select import select
+from .._core.stage import Bucket, Members, Node
+from .._core.tensor_rule import GradientTransformation
+from .._numerics.scalars import number, widen
 from ..errors import HyperparameterError
+from ..typing import Memory, Slots
 from ._inner import check_inner
 from ._wrapper import Wrapper
 
@@ -61,7 +62,7 @@ class accumulate(Wrapper):
 
     def __post_init__(self) -> None:
         check_inner(self, self.inner)
-        _check.whole(self, "steps", self.steps, least=1)
+        checks.whole(self, "steps", self.steps, least=1)
         if self.inner.needs_closure:
             raise HyperparameterError(
                 f"`accumulate`: {self.inner!r} evaluates the loss itself, and would see that of "

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from .._base import GradientTransformation, PerTensor
-from .._typing import Slots
+from .._core.tensor_rule import GradientTransformation, PerTensor
+from ..typing import Slots
 
 
 class Around(PerTensor):

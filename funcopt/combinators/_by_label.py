@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from .._base import GradientTransformation, Part, PerTensor, below
-from .._pass import Bucket, Members, Node, Reduce
-from .._typing import Memory, Slots
+from .._core.reduction import Reduce
+from .._core.stage import Bucket, Members, Node
+from .._core.tensor_rule import GradientTransformation, Part, PerTensor, below
+from ..typing import Memory, Slots
 from ._inner import check_inner
 from ._labels import Choice
 from ._order import changes_updates, comes_last

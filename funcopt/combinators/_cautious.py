@@ -5,12 +5,13 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from .. import _check
-from .._base import GradientTransformation, Part, PerTensor, TensorRule, below
-from .._math import count
-from .._pass import Bucket, Members, Node, Reduce, Scalars
-from .._typing import Memory, Scalar, Slots
+from .._core import checks
+from .._core.reduction import Reduce
+from .._core.stage import Bucket, Members, Node, Scalars
+from .._core.tensor_rule import GradientTransformation, Part, PerTensor, TensorRule, below
+from .._numerics.scalars import count
 from ..errors import HyperparameterError
+from ..typing import Memory, Scalar, Slots
 from ._around import Around
 from ._inner import check_inner
 from ._order import refuse_last
@@ -89,7 +90,7 @@ class cautious(Around):
                 f"{self.inner!r} it is not: multiply by a tensor or a schedule outside, or by "
                 "`scale_by_learning_rate`; put it inside of a partition that freezes."
             )
-        _check.positive(self, "floor", self.floor)
+        checks.positive(self, "floor", self.floor)
         refuse_last(self, self.inner)
 
     def with_children(self, children: Mapping[str, GradientTransformation]) -> "cautious":

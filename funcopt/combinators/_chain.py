@@ -5,11 +5,12 @@ from typing import Any
 
 from torch import Tensor
 
-from .._base import GradientTransformation, Part, PerTensor, below
-from .._pass import Bucket, Members, Node, Reduce
-from .._record import call_repr
-from .._typing import Memory, Params, Slots, State, Updates
+from .._core.record import call_repr
+from .._core.reduction import Reduce
+from .._core.stage import Bucket, Members, Node
+from .._core.tensor_rule import GradientTransformation, Part, PerTensor, below
 from ..errors import HyperparameterError, StructureError
+from ..typing import Memory, Params, Slots, State, Updates
 from ._order import changes_updates, comes_last, refuse_before_first, which_comes_last
 
 

@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .._base import Part, PerTensor
-from .._math import number
-from .._pass import Bucket, Members, Node, Reduce
-from .._typing import Memory, Slots
+from .._core.reduction import Reduce
+from .._core.stage import Bucket, Members, Node
+from .._core.tensor_rule import Part, PerTensor
+from .._numerics.scalars import number
+from ..typing import Memory, Slots
 from ._around import Around
 
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from torch import Tensor
 
-from .._base import GradientTransformation
-from .._typing import Scalar
+from .._core.tensor_rule import GradientTransformation
 from ..errors import HyperparameterError
+from ..typing import Scalar
 
 
 def hyperparams(

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from .._base import GradientTransformation
+from .._core.tensor_rule import GradientTransformation
 from ..errors import HyperparameterError
 from ._hyperparams import walk
 

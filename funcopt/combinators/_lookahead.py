@@ -6,12 +6,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .. import _check, _leaves
-from .._base import GradientTransformation
-from .._math import number
-from .._pass import Bucket, Members, Node, Reduce
-from .._select import select
-from .._typing import Memory, Scalar, Slots
+from .._core import checks, precision
+from .._core.reduction import Reduce
+from .._core.select import select
+from .._core.stage import Bucket, Members, Node
+from .._core.tensor_rule import GradientTransformation
+from .._numerics.scalars import number
+from ..typing import Memory, Scalar, Slots
 from ._inner import check_inner
 from ._order import refuse_last
 from ._wrapper import Wrapper
@@ -76,8 +77,8 @@ class lookahead(Wrapper):
 
     def __post_init__(self) -> None:
         check_inner(self, self.inner)
-        _check.whole(self, "sync_period", self.sync_period, least=1)
-        _check.fraction(self, "slow_step_size", self.slow_step_size)
+        checks.whole(self, "sync_period", self.sync_period, least=1)
+        checks.fraction(self, "slow_step_size", self.slow_step_size)
         refuse_last(self, self.inner)
 
     def params_needed_by(self) -> str | None:
@@ -123,12 +124,12 @@ class lookahead(Wrapper):
     def _anew(self, ps: list[Tensor], node: Node) -> tuple[list[Slots], list[Memory]]:
         """Slots and memory of `inner` as they begin at the parameters `ps`."""
         tx, members = self.clocked(), node.members
-        given = [_leaves.lower(p, x) for p, x in zip(ps, members.tensors, strict=True)]
+        given = [precision.lower(p, x) for p, x in zip(ps, members.tensors, strict=True)]
         slots = [
-            _leaves.lift_slots(tx.init_slots(name, x), x, p.dtype)
+            precision.lift_slots(tx.init_slots(name, x), x, p.dtype)
             for name, x, p in zip(members.names(), given, ps, strict=True)
         ]
-        return slots, [tx.init_memory(_leaves.like(given)) for _ in node.memory]
+        return slots, [tx.init_memory(precision.like(given)) for _ in node.memory]
 
     def eval_param(self, name: str | None, p: Tensor, slots: Any, memory: Any) -> Tensor:
         slow: Tensor = slots.slow

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from .._base import GradientTransformation
-from .._functions import identity
+from .._core.functions import identity
+from .._core.tensor_rule import GradientTransformation
 from ..transforms import set_to_zero
 from ._by_label import ByLabel
 from ._labels import Choice, Labels, choice_of_mask

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from .._base import GradientTransformation
+from .._core.tensor_rule import GradientTransformation
 from ..errors import LabelError
 from ._by_label import ByLabel
 from ._labels import Choice, Labels

@@ -6,12 +6,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .. import _check
-from .._base import GradientTransformation, TensorRule
-from .._math import sqrt
-from .._pass import Bucket, Members, Node, Reduce, Scalars
-from .._typing import Memory, Scalar, Slots
+from .._core import checks
+from .._core.reduction import Reduce
+from .._core.stage import Bucket, Members, Node, Scalars
+from .._core.tensor_rule import GradientTransformation, TensorRule
+from .._numerics.scalars import sqrt
 from ..errors import HyperparameterError
+from ..typing import Memory, Scalar, Slots
 from ._inner import check_inner
 from ._labels import Choice, Labels, choice_of_mask
 from ._wrapper import Wrapper
@@ -83,7 +84,7 @@ class sam(Wrapper):
                 f"another place, got {self.inner!r}."
             )
         for name in ("rho", "eta", "eps"):
-            _check.non_negative(self, name, getattr(self, name))
+            checks.non_negative(self, name, getattr(self, name))
 
     def extra_names(self) -> frozenset[str]:
         return (self.inner.extra_names() or frozenset()) | {"value", "value_fn"}

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from .._base import GradientTransformation
-from .._typing import Scalar
+from .._core.tensor_rule import GradientTransformation
 from ..transforms import interpolate_with_average
+from ..typing import Scalar
 from ._chain import chain
 
 

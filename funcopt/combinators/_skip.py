@@ -6,13 +6,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .. import _check, tree
-from .._base import GradientTransformation, Part, PerTensor, TensorRule, below
-from .._math import sqrt
-from .._pass import Bucket, Members, Node, Reduce, Scalars
-from .._select import select
-from .._typing import Memory, Scalar, Slots
+from .. import tree
+from .._core import checks
+from .._core.reduction import Reduce
+from .._core.select import select
+from .._core.stage import Bucket, Members, Node, Scalars
+from .._core.tensor_rule import GradientTransformation, Part, PerTensor, TensorRule, below
+from .._numerics.scalars import sqrt
 from ..errors import HyperparameterError
+from ..typing import Memory, Scalar, Slots
 from ._inner import check_inner
 from ._wrapper import Wrapper
 
@@ -68,9 +70,9 @@ class norm_outlier(TensorRule):
     memory_per = "tree"
 
     def __post_init__(self) -> None:
-        _check.positive(self, "zscore", self.zscore)
-        _check.in_unit_interval(self, "decay", self.decay)
-        _check.whole(self, "warmup", self.warmup, least=1)
+        checks.positive(self, "zscore", self.zscore)
+        checks.in_unit_interval(self, "decay", self.decay)
+        checks.whole(self, "warmup", self.warmup, least=1)
 
     def init_memory(self, like: Tensor) -> NormMemory:
         return NormMemory(torch.zeros((), dtype=torch.int64), like.clone(), like.clone())

@@ -6,11 +6,12 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from .. import tree
-from .._base import GradientTransformation, Part, PerTensor
-from .._loss import TreeLoss
-from .._pass import Bucket, Members, Node, Reduce
-from .._typing import Memory, Slots
+from .._core.loss import TreeLoss
+from .._core.reduction import Reduce
+from .._core.stage import Bucket, Members, Node
+from .._core.tensor_rule import GradientTransformation, Part, PerTensor
 from ..tree import ParamTree
+from ..typing import Memory, Slots
 
 
 class WholeSlots(NamedTuple):

@@ -5,9 +5,9 @@ from typing import Any, Self
 
 from torch import Tensor
 
-from .._base import GradientTransformation, Part, PerTensor, below
-from .._math import number
-from .._pass import Bucket, Members, Node
+from .._core.stage import Bucket, Members, Node
+from .._core.tensor_rule import GradientTransformation, Part, PerTensor, below
+from .._numerics.scalars import number
 from ._clocked import clocked
 from ._order import comes_last
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import _leaves
-from . import _look
+from .._core import precision
+from . import _identity
 
 CHUNK = 32768
 """Entries of a tensor that one task works on."""
@@ -56,7 +56,7 @@ class Block:
         found = array.array("q")
         for role in roles:
             if role not in self._places:
-                self._places[role] = _look.addresses(self.columns[role])
+                self._places[role] = _identity.addresses(self.columns[role])
             found.extend(self._places[role])
         return found
 
@@ -144,7 +144,7 @@ def flat(x: Tensor) -> Tensor:
 
 
 def compute_dtype(columns: Sequence[Tensor]) -> torch.dtype:
-    return _leaves.compute_dtype(columns[1], columns[0], tuple(columns[2:]))
+    return precision.compute_dtype(columns[1], columns[0], tuple(columns[2:]))
 
 
 def overlap(columns: Sequence[Sequence[Tensor]]) -> bool:

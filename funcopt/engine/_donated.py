@@ -5,17 +5,18 @@ from typing import Any, NamedTuple, Never
 import torch
 from torch import Tensor
 
-from .. import _leaves, tree
-from .._apply import apply_updates, apply_updates_
-from .._base import GradientTransformation, PerTensor
-from .._math import is_traced, number
-from .._pass import Bucket
-from .._pass import State as RuleState
-from .._typing import Params, State, Updates
+from .. import tree
+from .._core import precision
+from .._core.apply import apply_updates, apply_updates_
+from .._core.stage import Bucket
+from .._core.stage import State as RuleState
+from .._core.tensor_rule import GradientTransformation, PerTensor
+from .._numerics.scalars import is_traced, number
 from ..errors import DonatedError, HyperparameterError, StructureError
-from ._alike import Alike
+from ..typing import Params, State, Updates
 from ._engine import Engine, How
-from ._work import Work
+from ._step import Work
+from ._tensor_guard import Alike
 
 
 class Donated(Tensor):
@@ -153,8 +154,8 @@ class donated:
     ) -> "_Known":
         """Refuses what `update` would refuse."""
         who = type(tx).__name__
-        _leaves.checked_params(who, params)
-        _leaves.Leaves(who, tx.params_needed_by(), grads, state.slots, params)
+        precision.checked_params(who, params)
+        precision.Leaves(who, tx.params_needed_by(), grads, state.slots, params)
         names, specs = tree.names(params), (tree.flatten(params)[1], tree.flatten(state.slots)[1])
         return _Known(
             specs, active, Alike(tensors), [names[i] for i in active], tx.tensor_extra_names()

@@ -4,13 +4,13 @@ import logging
 import os
 from typing import Any, Literal, get_args
 
-from .._pass import Node
+from .._core.stage import Node
 from ..errors import HyperparameterError
 from ._fused import Fused
+from ._guards import Unsupported
 from ._kernels import has_compiler
-from ._numbers import Unsupported
+from ._step import Work, eagerly
 from ._torch_kernels import TorchKernel
-from ._work import Work, eagerly
 
 log = logging.getLogger("funcopt")
 

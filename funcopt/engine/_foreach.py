@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .._math import double
+from .._numerics.scalars import double
 from ._blocks import Block, Tasks, flat
+from ._graph import Call, Ref, name_of
 from ._program import Program
-from ._tape import Call, Ref, name_of
 
 UNARY = (
     "abs acos asin atan ceil cos cosh erf erfc exp expm1 floor frac lgamma log log10 log1p "

@@ -2,16 +2,16 @@
 
 import torch
 
-from .._pass import Node
+from .._core.stage import Node
 from ..combinators import walk
 from ..errors import FuncoptError
-from ._form import is_steady, same_form
+from ._guards import Unsupported
 from ._kernels import by_lists
 from ._layout import Layout
-from ._numbers import Unsupported
-from ._recorder import Recorder
-from ._recording import Changed, Recording, repeat
-from ._work import Chosen, Work
+from ._replay import Changed, Recording, repeat
+from ._step import Chosen, Work
+from ._structure import is_steady, same_form
+from ._tracer import Recorder
 
 
 class Fused:

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
-from .._math import double
+from .._numerics.scalars import double
 from . import _native
 from ._blocks import CHUNK, MEASURED, Block, Tasks, flat
 from ._foreach import Foreach
-from ._numbers import Unsupported
+from ._guards import Unsupported
 from ._program import Program
 
 log = logging.getLogger("funcopt")

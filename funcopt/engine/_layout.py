@@ -6,12 +6,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .. import _leaves, _shards, tree
-from .._base import TensorRule
+from .. import tree
+from .._core import precision
+from .._core.tensor_rule import TensorRule
+from .._numerics import shards
 from ..combinators import walk
 from ._blocks import Block, is_alike, overlap, real
-from ._numbers import Unsupported
-from ._work import Work
+from ._guards import Unsupported
+from ._step import Work
 
 
 class Cell(NamedTuple):
@@ -32,7 +34,7 @@ class Layout:
         self._in_order = list(range(len(work.ps)))
         self._last: tuple[Any, Any] = (None, None)
         self._where: Any = None
-        self._plain = not any(_shards.is_sharded(p) or p.is_complex() for p in work.ps)
+        self._plain = not any(shards.is_sharded(p) or p.is_complex() for p in work.ps)
         routes, raw = _routes(work), _raw(work)
         sorted_out: dict[Any, list[int]] = {}
         self.alone: list[int] = []
@@ -107,7 +109,7 @@ class Layout:
         """What autograd is told of: it may have saved them, and their parts on this rank."""
         return [
             *(x for b in self.blocks for x in b.columns[0]),
-            *filter(_shards.is_sharded, work.ps),
+            *filter(shards.is_sharded, work.ps),
         ]
 
     def _columns(self, work: Work, members: Sequence[int]) -> list[list[Tensor]]:
@@ -121,8 +123,8 @@ class Layout:
         columns = [ps, gs, *(slots[k::count] for k in range(count))]
         if self._plain:
             return columns
-        columns[1] = list(map(_shards.placed_as, gs, ps))
-        return [[real(_shards.part(x)) for x in column] for column in columns]
+        columns[1] = list(map(shards.placed_as, gs, ps))
+        return [[real(shards.part(x)) for x in column] for column in columns]
 
 
 PLAIN = (Tensor, torch.nn.Parameter)
@@ -169,7 +171,7 @@ def _route(found: Sequence[Any]) -> _Route:
 def _raw(work: Work) -> list[list[Tensor]]:
     """Parameter, gradient and slots of every tensor, as they lie on this rank."""
     return [
-        list(map(_shards.part, (p, _shards.placed_as(g, p), *_leaves.entries(own))))
+        list(map(shards.part, (p, shards.placed_as(g, p), *precision.entries(own))))
         for p, g, own in zip(work.ps, work.gs, work.slots, strict=True)
     ]
 

@@ -20,8 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import _look
-from ._numbers import Unsupported
+from . import _identity
+from ._guards import Unsupported
 from ._program import Program
 
 VERSION = 4
@@ -73,7 +73,7 @@ def compiled(program: Program) -> Any:
         ctypes.c_void_p,
         ctypes.c_int64,
     ]
-    _look.use(path)
+    _identity.use(path)
     return drive
 
 
@@ -119,7 +119,7 @@ def _source(program: Program) -> str:
         raise Unsupported("a sum that is found in another way")
     return (
         body
-        + _look.SOURCE
+        + _identity.SOURCE
         + DRIVER.format(
             row_type=C_TYPES[program.wide],
             entries=program.entries,
@@ -179,7 +179,7 @@ def _build(source: str, path: pathlib.Path) -> None:
 
 
 def _key(program: Program) -> str:
-    written = (VERSION, _look.SOURCE, DRIVER, program.text())
+    written = (VERSION, _identity.SOURCE, DRIVER, program.text())
     parts = (*written, torch.__version__, torch.version.git_version, _machine())
     return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()[:32]
 

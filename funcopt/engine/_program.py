@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ._tape import Call, Entry, Input, Ref, Symbol, Tape, name_of
+from ._graph import Call, Entry, Input, Ref, Symbol, Tape, name_of
 
 
 class Program(NamedTuple):

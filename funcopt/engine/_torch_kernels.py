@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .. import _leaves
-from .._math import number
-from .._pass import Node
+from .._core import precision
+from .._core.stage import Node
+from .._numerics.scalars import number
 from ..combinators import chain
 from ..transforms import (
     add_decayed_weights,
@@ -23,8 +23,8 @@ from ..transforms import (
     trace,
 )
 from ._blocks import is_alike, real
-from ._numbers import Unsupported
-from ._work import Chosen, Work, eagerly
+from ._guards import Unsupported
+from ._step import Chosen, Work, eagerly
 
 Launch = Callable[[], object]
 """A kernel with its arguments, all of which have been found."""
@@ -216,7 +216,7 @@ class TorchKernel:
 
 def _columns(work: Work, i: int) -> list[Tensor]:
     """Parameter, gradient and slots of one tensor, complex ones as two reals."""
-    return [real(x) for x in (work.ps[i], work.gs[i], *_leaves.entries(work.slots[i]))]
+    return [real(x) for x in (work.ps[i], work.gs[i], *precision.entries(work.slots[i]))]
 
 
 def _can_be_taken(columns: Sequence[Tensor]) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._shards import is_sharded
+from .._numerics.shards import is_sharded
 from ..errors import StructureError
 from ._groups import named
 from ._layout import STEP, UPDATES

@@ -8,14 +8,14 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 import torch
 
-from .._base import GradientTransformation
+from .._core.tensor_rule import GradientTransformation
 from ..combinators import Place, changed, places
 from ..errors import HyperparameterError
+from ._default_lr import with_lr
 from ._groups import per_tensor
 from ._layout import TRAIN_MODE
 from ._optimizer import Optimizer
 from ._values import Values, as_scalar
-from ._with_lr import with_lr
 
 HINTS: Values = {
     "maximize": False,

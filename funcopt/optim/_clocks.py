@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._math import number
+from .._numerics.scalars import number
 from ..engine import addresses
 
 LETTERS = {torch.float32: "f", torch.float64: "d", torch.int64: "q"}

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import _leaves, _shards
-from .._loss import Loss
+from .._core import precision
+from .._core.loss import Loss
+from .._numerics import shards
 from ..combinators import chain, walk
 from ..engine import Work
 from ..errors import ExtraArgumentError, HyperparameterError, SparseGradientError
@@ -68,8 +69,8 @@ class ClosureLoss(Loss):
                 f"`{self._who}` does not support sparse gradients, and that of a parameter of "
                 f"shape {tuple(p.shape)} is: build the embedding with `sparse=False`."
             )
-        g = _shards.placed_as(-g.detach() if flip else g.detach(), p)
-        return _leaves.lift(g, like.dtype).clone()
+        g = shards.placed_as(-g.detach() if flip else g.detach(), p)
+        return precision.lift(g, like.dtype).clone()
 
     def hessian(self) -> Callable[[Sequence[Tensor]], list[Tensor]]:
         of: dict[int, Any] = {id(p): g for p, g in zip(self._all, self._grads, strict=True)}
@@ -82,13 +83,15 @@ class ClosureLoss(Loss):
 
         def times(vs: Sequence[Tensor]) -> list[Tensor]:
             with torch.enable_grad():  # a gradient without a graph is constant
-                along = [(g, _leaves.lower(v, g)) for g, v in zip(gs, vs, strict=True)]
+                along = [(g, precision.lower(v, g)) for g, v in zip(gs, vs, strict=True)]
                 inside, outside = zip(*[x for x in along if x[0].requires_grad], strict=True)
                 found = torch.autograd.grad(
                     inside, ps, outside, retain_graph=True, allow_unused=True
                 )
             return [
-                torch.zeros_like(v) if x is None else self._sign * _leaves.lift(x, v.dtype).detach()
+                torch.zeros_like(v)
+                if x is None
+                else self._sign * precision.lift(x, v.dtype).detach()
                 for v, x in zip(vs, found, strict=True)
             ]
 
@@ -97,8 +100,8 @@ class ClosureLoss(Loss):
     def _write(self, ps: Sequence[Tensor]) -> None:
         with torch.no_grad():
             for p, now in zip(self._params, ps, strict=True):
-                here = _shards.local(p)
-                here.copy_(_leaves.lower(now, here))
+                here = shards.local(p)
+                here.copy_(precision.lower(now, here))
 
     def _number(self, value: Any) -> Tensor:
         """The loss as the transformation sees it: of all ranks, the same on each of them."""
@@ -109,8 +112,8 @@ class ClosureLoss(Loss):
         if not isinstance(value, Tensor):
             value = torch.tensor(value, dtype=torch.float64)
         loss = value.detach().reshape(()) * self._sign
-        like = next(filter(_shards.is_sharded, self._params), None)
-        return loss if like is None else _shards.mean(_shards.local(loss), like)
+        like = next(filter(shards.is_sharded, self._params), None)
+        return loss if like is None else shards.mean(shards.local(loss), like)
 
 
 def evaluator(

@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .._base import GradientTransformation, PerTensor, TensorRule
-from .._math import has_schedule
+from .._core.tensor_rule import GradientTransformation, PerTensor, TensorRule
+from .._numerics.scalars import has_schedule
 from ..combinators import Place, chain, changed, hyperparams, partition, places, walk, whole
 from ..engine import same_form
 from ..errors import HyperparameterError, StructureError
+from ._hooks import Watched
 from ._layout import TRAIN_MODE, UPDATES, clock_dtype
 from ._values import Values, as_scalar, evaluated, is_fixed, kind, same
-from ._watched import Watched
 
 Named = tuple[str | None, Tensor]
 """A parameter, and its name if it is known."""

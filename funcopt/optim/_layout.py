@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .._base import PerTensor
-from .._leaves import entries, like, map_slots
-from .._typing import Memory, Slots
+from .._core.precision import entries, like, map_slots
+from .._core.tensor_rule import PerTensor
 from ..combinators import labels, unique_keys
+from ..typing import Memory, Slots
 
 STEP = "step"  # torch's name for the number of updates of a parameter
 UPDATES = "updates"  # the number of steps of the optimizer, which schedules see

@@ -1,8 +1,8 @@
 """`torch.optim.LBFGS`, whose line search has a name."""
 
-from .._typing import Scalar
 from ..errors import HyperparameterError
 from ..transforms import LineSearch, lbfgs, strong_wolfe
+from ..typing import Scalar
 
 
 def of_torch(

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import _pass
-from .._base import GradientTransformation, PerTensor
-from .._math import number
+from .._core.stage import Node
+from .._core.tensor_rule import GradientTransformation, PerTensor
+from .._numerics.scalars import number
 from ..combinators import labels, unique_keys
 from ..engine import Engine, How
 from ..errors import (
@@ -22,11 +22,11 @@ from ..errors import (
 from ._averages import Averaging
 from ._checkpoint import FORMAT, as_created, fitted
 from ._closure import check_closure, evaluator
+from ._default_lr import with_lr
 from ._groups import named
 from ._layout import clock_dtype
-from ._plan import Active, Plan
+from ._step_plan import Active, Plan
 from ._values import same
-from ._with_lr import with_lr
 
 
 class Optimizer(Averaging):
@@ -111,7 +111,7 @@ class Optimizer(Averaging):
 
     def _forget(self) -> None:
         super()._forget()
-        self._last: _pass.Node | None = None  # of the last step, for metrics
+        self._last: Node | None = None  # of the last step, for metrics
         self._last_groups: list[int] = []
         self._plan: Plan | None = None
         self._engine = Engine(self._how)
@@ -177,7 +177,7 @@ class Optimizer(Averaging):
 
     def _transformed(
         self, plan: Plan, updates: Tensor | None, extra: Mapping[str, Any], closure: Any, value: Any
-    ) -> tuple[PerTensor, _pass.Node]:
+    ) -> tuple[PerTensor, Node]:
         """Makes the step of the parameters and their slots, if all that is given fits."""
         rows = plan.rows(self, updates)
         tx: PerTensor = rows[0].tx

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .. import _check
+from .._core import checks
 from ..errors import LabelError
 
 Which = str | type[nn.Module] | tuple[type[nn.Module], ...] | Callable[[str, Tensor], bool]
@@ -92,8 +92,8 @@ def layerwise_lr(
     References:
         Clark et al., "ELECTRA", ICLR 2020, https://arxiv.org/abs/2003.10555, for fine-tuning.
     """
-    _check.non_negative("layerwise_lr", "lr", lr)
-    _check.positive_fraction("layerwise_lr", "decay", decay)
+    checks.non_negative("layerwise_lr", "lr", lr)
+    checks.positive_fraction("layerwise_lr", "decay", decay)
     params = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     last = max((layer_of(name) for name, _ in params), default=0)
     groups: dict[int, Group] = {}

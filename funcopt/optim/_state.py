@@ -7,12 +7,15 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from .. import _leaves, _pass, _shards
+from .._core import precision
+from .._core.reduction import reduce
+from .._core.stage import Bucket, Node
+from .._numerics import shards
 from ..combinators import paths
 from ._clocks import packed
 from ._groups import Grouped, Made, named
 from ._layout import STEP, UPDATES, Layout, begin, clock_dtype
-from ._plan import Active, Plan
+from ._step_plan import Active, Plan
 from ._values import Values
 
 
@@ -78,14 +81,14 @@ class Stored(Grouped):
         tx, first = self._group(index).tx, next(named(self.param_groups[index]), None)
         if first is None:
             return {}
-        memory = tx.init_memory(_leaves.like([first[1]]))
-        tensors = _leaves.entries(memory)
+        memory = tx.init_memory(precision.like([first[1]]))
+        tensors = precision.entries(memory)
         if not tensors:  # no stage has a clock of its own
             return {}
         for place, copies in self._common().items():
             tensors[place] = copies[0]
         each = iter(tensors)
-        counts = tx.counts(updates, _leaves.map_slots(lambda _: next(each), memory))
+        counts = tx.counts(updates, precision.map_slots(lambda _: next(each), memory))
         by_path = {"/".join(path): count for path, count in counts.items()}
         found = {key: path.rpartition("/")[0] for key, path in paths(tx, first).items()}
         return {key: by_path[path] for key, path in found.items() if path in by_path}
@@ -104,17 +107,15 @@ class Stored(Grouped):
                     found.setdefault(where.memory_at[key], []).append(state[key])
         return found
 
-    def _followed(
-        self, plan: Plan, rows: list[_pass.Bucket], extra: Mapping[str, Any]
-    ) -> _pass.Node:
+    def _followed(self, plan: Plan, rows: list[Bucket], extra: Mapping[str, Any]) -> Node:
         """A step that autograd follows: what is stored is replaced, not written over."""
         work = plan.work(self, rows, extra)
         node = work.tx.open(rows, work.members())
         gs, own, ps = (list(x) for x in zip(*map(work.lifted, range(len(plan.ps))), strict=True))
-        us, new = work.tx.run(gs, own, ps, node, _pass.reduce)
+        us, new = work.tx.run(gs, own, ps, node, reduce)
         for i, (one, u, slots) in enumerate(zip(plan.active, us, new, strict=True)):
-            slots = _leaves.apart(_leaves.lower_slots(slots, one.slots), [one.p])
-            p = _shards.local(one.p)
+            slots = precision.apart(precision.lower_slots(slots, one.slots), [one.p])
+            p = shards.local(one.p)
             (torch.view_as_real(p) if p.is_complex() else p).add_(
                 u if p.is_complex() else u.view_as(p)
             )
@@ -155,7 +156,7 @@ class Stored(Grouped):
         for one, memory in zip(active, memories, strict=True):
             for key in one.layout.shared:
                 at = one.layout.memory_at[key]
-                after[at] = _leaves.entries(memory)[at]
+                after[at] = precision.entries(memory)[at]
         for at, copies in self._common().items():
             for copy in copies if at in after else ():
                 copy.copy_(after[at])
@@ -166,7 +167,7 @@ class Stored(Grouped):
         for key, value in new.items():
             if key in state and not self.defaults["differentiable"]:
                 if state[key] is not value:
-                    _shards.local(state[key]).copy_(_shards.local(value))
+                    shards.local(state[key]).copy_(shards.local(value))
             else:
                 # A tensor of all parameters becomes one of this one alone.
                 shared = self.defaults["differentiable"] and value.dim() == 0

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .._math import at, has_schedule, is_zero, number
+from .._numerics.scalars import at, has_schedule, is_zero, number
 from ..errors import HyperparameterError
 
 Values = dict[str, Any]

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from .. import _check
-from .._record import Record
-from .._typing import Scalar
+from .._core import checks
+from .._core.record import Record
+from ..typing import Scalar
 from ._shape import evaluated
 
 
@@ -23,7 +23,7 @@ class constant(Record):
     value: Scalar
 
     def __post_init__(self) -> None:
-        _check.number(self, "value", self.value)
+        checks.number(self, "value", self.value)
 
     def __call__(self, step: Any) -> Any:
         step, value = evaluated(step, self.value)

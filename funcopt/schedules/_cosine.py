@@ -3,10 +3,10 @@
 import math
 from typing import Any
 
-from .. import _check
-from .._math import clamp, floor, log, where
-from .._record import Record
-from .._typing import Scalar
+from .._core import checks
+from .._core.record import Record
+from .._numerics.scalars import clamp, floor, log, where
+from ..typing import Scalar
 from ._shape import between, evaluated, half_cosine, progress
 
 
@@ -38,9 +38,9 @@ class cosine_decay(Record):
     end_value: Scalar = 0.0
 
     def __post_init__(self) -> None:
-        _check.number(self, "init_value", self.init_value)
-        _check.steps(self, "decay_steps", self.decay_steps)
-        _check.number(self, "end_value", self.end_value)
+        checks.number(self, "init_value", self.init_value)
+        checks.steps(self, "decay_steps", self.decay_steps)
+        checks.number(self, "end_value", self.end_value)
 
     def __call__(self, step: Any) -> Any:
         step, start, end = evaluated(step, self.init_value, self.end_value)
@@ -78,10 +78,10 @@ class cosine_restarts(Record):
     end_value: Scalar = 0.0
 
     def __post_init__(self) -> None:
-        _check.number(self, "init_value", self.init_value)
-        _check.steps(self, "first_decay_steps", self.first_decay_steps)
-        _check.whole(self, "t_mult", self.t_mult, least=1)
-        _check.number(self, "end_value", self.end_value)
+        checks.number(self, "init_value", self.init_value)
+        checks.steps(self, "first_decay_steps", self.first_decay_steps)
+        checks.whole(self, "t_mult", self.t_mult, least=1)
+        checks.number(self, "end_value", self.end_value)
 
     def __call__(self, step: Any) -> Any:
         step, start, end = evaluated(step, self.init_value, self.end_value)

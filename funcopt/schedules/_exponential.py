@@ -3,10 +3,10 @@
 import math
 from typing import Any
 
-from .. import _check
-from .._math import clamp, floor, power, where
-from .._record import Record
-from .._typing import Scalar
+from .._core import checks
+from .._core.record import Record
+from .._numerics.scalars import clamp, floor, power, where
+from ..typing import Scalar
 from ._shape import evaluated
 
 
@@ -42,12 +42,12 @@ class exponential_decay(Record):
     end_value: Scalar | None = None
 
     def __post_init__(self) -> None:
-        _check.number(self, "init_value", self.init_value)
-        _check.steps(self, "transition_steps", self.transition_steps)
-        _check.positive(self, "decay_rate", self.decay_rate)
-        _check.whole(self, "transition_begin", self.transition_begin)
+        checks.number(self, "init_value", self.init_value)
+        checks.steps(self, "transition_steps", self.transition_steps)
+        checks.positive(self, "decay_rate", self.decay_rate)
+        checks.whole(self, "transition_begin", self.transition_begin)
         if self.end_value is not None:
-            _check.number(self, "end_value", self.end_value)
+            checks.number(self, "end_value", self.end_value)
 
     def __call__(self, step: Any) -> Any:
         step, start, rate = evaluated(step, self.init_value, self.decay_rate)
@@ -83,9 +83,9 @@ class step_decay(Record):
     gamma: Scalar = 0.1
 
     def __post_init__(self) -> None:
-        _check.number(self, "init_value", self.init_value)
-        _check.steps(self, "step_size", self.step_size)
-        _check.positive(self, "gamma", self.gamma)
+        checks.number(self, "init_value", self.init_value)
+        checks.steps(self, "step_size", self.step_size)
+        checks.positive(self, "gamma", self.gamma)
 
     def __call__(self, step: Any) -> Any:
         return exponential_decay(self.init_value, self.step_size, self.gamma, staircase=True)(step)
@@ -114,9 +114,9 @@ class multi_step_decay(Record):
     gamma: Scalar = 0.1
 
     def __post_init__(self) -> None:
-        _check.number(self, "init_value", self.init_value)
-        _check.boundaries(self, "milestones", self.milestones)
-        _check.positive(self, "gamma", self.gamma)
+        checks.number(self, "init_value", self.init_value)
+        checks.boundaries(self, "milestones", self.milestones)
+        checks.positive(self, "gamma", self.gamma)
 
     def __call__(self, step: Any) -> Any:
         step, start, gamma = evaluated(step, self.init_value, self.gamma)

@@ -3,11 +3,11 @@
 import math
 from typing import Any
 
-from .. import _check
-from .._math import clamp, where
-from .._record import Record
-from .._typing import Scalar
+from .._core import checks
+from .._core.record import Record
+from .._numerics.scalars import clamp, where
 from ..errors import HyperparameterError
+from ..typing import Scalar
 from ._shape import evaluated, like
 
 
@@ -39,8 +39,8 @@ class join(Record):
                 f"`join`: `schedules` must be a tuple of schedules, got {self.schedules!r}."
             )
         for i, part in enumerate(self.schedules):
-            _check.number(self, f"schedules[{i}]", part)
-        _check.boundaries(self, "boundaries", self.boundaries)
+            checks.number(self, f"schedules[{i}]", part)
+        checks.boundaries(self, "boundaries", self.boundaries)
         if len(self.boundaries) != len(self.schedules) - 1:
             raise HyperparameterError(
                 f"`join`: between {len(self.schedules)} `schedules` there must be "

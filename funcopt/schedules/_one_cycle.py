@@ -2,10 +2,10 @@
 
 from typing import Any, Literal
 
-from .. import _check
-from .._math import clamp, where
-from .._record import Record
-from .._typing import Scalar
+from .._core import checks
+from .._core.record import Record
+from .._numerics.scalars import clamp, where
+from ..typing import Scalar
 from ._shape import between, evaluated, half_cosine, straight
 
 _FALLS = {"cos": half_cosine, "linear": straight}
@@ -51,12 +51,12 @@ class one_cycle(Record):
     three_phase: bool = False
 
     def __post_init__(self) -> None:
-        _check.number(self, "peak_value", self.peak_value)
-        _check.steps(self, "total_steps", self.total_steps)
-        _check.fraction(self, "pct_start", self.pct_start)
-        _check.positive(self, "div_factor", self.div_factor)
-        _check.positive(self, "final_div_factor", self.final_div_factor)
-        _check.choice(self, "anneal", self.anneal, _FALLS)
+        checks.number(self, "peak_value", self.peak_value)
+        checks.steps(self, "total_steps", self.total_steps)
+        checks.fraction(self, "pct_start", self.pct_start)
+        checks.positive(self, "div_factor", self.div_factor)
+        checks.positive(self, "final_div_factor", self.final_div_factor)
+        checks.choice(self, "anneal", self.anneal, _FALLS)
 
     def __call__(self, step: Any) -> Any:
         step, peak, share, div, final_div = evaluated(

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from .. import _check
-from .._record import Record
-from .._typing import Scalar
+from .._core import checks
+from .._core.record import Record
+from ..typing import Scalar
 from ._shape import between, evaluated, progress, straight
 
 
@@ -34,10 +34,10 @@ class linear(Record):
     transition_begin: int = 0
 
     def __post_init__(self) -> None:
-        _check.number(self, "init_value", self.init_value)
-        _check.number(self, "end_value", self.end_value)
-        _check.steps(self, "transition_steps", self.transition_steps)
-        _check.whole(self, "transition_begin", self.transition_begin)
+        checks.number(self, "init_value", self.init_value)
+        checks.number(self, "end_value", self.end_value)
+        checks.steps(self, "transition_steps", self.transition_steps)
+        checks.whole(self, "transition_begin", self.transition_begin)
 
     def __call__(self, step: Any) -> Any:
         step, start, end = evaluated(step, self.init_value, self.end_value)
@@ -73,11 +73,11 @@ class polynomial(Record):
     transition_begin: int = 0
 
     def __post_init__(self) -> None:
-        _check.number(self, "init_value", self.init_value)
-        _check.number(self, "end_value", self.end_value)
-        _check.positive(self, "power", self.power)
-        _check.steps(self, "transition_steps", self.transition_steps)
-        _check.whole(self, "transition_begin", self.transition_begin)
+        checks.number(self, "init_value", self.init_value)
+        checks.number(self, "end_value", self.end_value)
+        checks.positive(self, "power", self.power)
+        checks.steps(self, "transition_steps", self.transition_steps)
+        checks.whole(self, "transition_begin", self.transition_begin)
 
     def __call__(self, step: Any) -> Any:
         step, start, end, power = evaluated(step, self.init_value, self.end_value, self.power)

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._math import clamp, cos, double, where
+from .._numerics.scalars import clamp, cos, double, where
 
 
 def evaluated(step: Any, *values: Any) -> tuple[Any, ...]:

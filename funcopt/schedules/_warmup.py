@@ -2,11 +2,11 @@
 
 from typing import Any, Literal
 
-from .. import _check
-from .._math import where
-from .._record import Record
-from .._typing import Scalar
+from .._core import checks
+from .._core.record import Record
+from .._numerics.scalars import where
 from ..errors import HyperparameterError
+from ..typing import Scalar
 from ._cosine import cosine_decay
 from ._polynomial import linear
 from ._shape import between, evaluated, half_cosine, one_minus_root, progress, straight
@@ -45,11 +45,11 @@ class warmup_cosine_decay(Record):
     end_value: Scalar = 0.0
 
     def __post_init__(self) -> None:
-        _check.number(self, "init_value", self.init_value)
-        _check.number(self, "peak_value", self.peak_value)
-        _check.whole(self, "warmup_steps", self.warmup_steps)
-        _check.steps(self, "decay_steps", self.decay_steps)
-        _check.number(self, "end_value", self.end_value)
+        checks.number(self, "init_value", self.init_value)
+        checks.number(self, "peak_value", self.peak_value)
+        checks.whole(self, "warmup_steps", self.warmup_steps)
+        checks.steps(self, "decay_steps", self.decay_steps)
+        checks.number(self, "end_value", self.end_value)
         if self.decay_steps <= self.warmup_steps:
             raise HyperparameterError(
                 "`warmup_cosine_decay`: `decay_steps` must be more than `warmup_steps`, which it "
@@ -106,13 +106,13 @@ class warmup_stable_decay(Record):
     shape: Literal["linear", "cosine", "1-sqrt"] = "linear"
 
     def __post_init__(self) -> None:
-        _check.number(self, "peak_value", self.peak_value)
-        _check.whole(self, "warmup_steps", self.warmup_steps)
-        _check.whole(self, "stable_steps", self.stable_steps)
-        _check.steps(self, "decay_steps", self.decay_steps)
-        _check.number(self, "init_value", self.init_value)
-        _check.number(self, "end_value", self.end_value)
-        _check.choice(self, "shape", self.shape, _FALLS)
+        checks.number(self, "peak_value", self.peak_value)
+        checks.whole(self, "warmup_steps", self.warmup_steps)
+        checks.whole(self, "stable_steps", self.stable_steps)
+        checks.steps(self, "decay_steps", self.decay_steps)
+        checks.number(self, "init_value", self.init_value)
+        checks.number(self, "end_value", self.end_value)
+        checks.choice(self, "shape", self.shape, _FALLS)
 
     def __call__(self, step: Any) -> Any:
         step, start, peak, end = evaluated(step, self.init_value, self.peak_value, self.end_value)

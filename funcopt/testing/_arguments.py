@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from .._base import GradientTransformation, PerTensor
-from .._typing import Params
+from .._core.tensor_rule import GradientTransformation, PerTensor
 from ..errors import ExtraArgumentError, MissingParamsError
+from ..typing import Params
 from ._assert import close
 from ._facts import chooses
 from ._poison import Poisoned, Read

@@ -5,8 +5,8 @@ from typing import Any
 import torch
 
 from .. import tree
-from .._base import GradientTransformation
-from .._typing import State
+from .._core.tensor_rule import GradientTransformation
+from ..typing import State
 
 __tracebackhide__ = True  # pytest shows the caller's line
 

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from .. import tree
-from .._base import GradientTransformation
-from .._typing import Params
+from .._core.tensor_rule import GradientTransformation
 from ..combinators import with_hyperparams
+from ..typing import Params
 from ._assert import require
 from ._facts import numbers_of
 from ._trial import gradients, train

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from .. import tree
-from .._apply import apply_updates
-from .._base import GradientTransformation
-from .._typing import Params, Updates
+from .._core.apply import apply_updates
+from .._core.tensor_rule import GradientTransformation
 from ..combinators import with_hyperparams
 from ..engine import donated, in_pieces
+from ..typing import Params, Updates
 from ._assert import close, require
 from ._facts import numbers_of, scaled
 from ._trial import gradients, train

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from .._base import GradientTransformation, PerTensor, TensorRule
-from .._vector_rule import VectorRule
+from .._core.tensor_rule import GradientTransformation, PerTensor, TensorRule
+from .._core.vector_rule import VectorRule
 from ..combinators import hyperparams, walk
 
 

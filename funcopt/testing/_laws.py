@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .._base import GradientTransformation
-from .._typing import Params
+from .._core.tensor_rule import GradientTransformation
+from ..typing import Params
 from ._arguments import (
     asks_for_params,
     asks_for_the_loss,

@@ -5,10 +5,11 @@ from typing import Any
 
 from torch import Tensor
 
-from .._base import PerTensor
-from .._pass import Bucket, Members, Node, Reduce
-from .._record import unchecked
-from .._typing import Memory, Slots
+from .._core.record import unchecked
+from .._core.reduction import Reduce
+from .._core.stage import Bucket, Members, Node
+from .._core.tensor_rule import PerTensor
+from ..typing import Memory, Slots
 
 
 class Read(Exception):

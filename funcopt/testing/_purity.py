@@ -5,8 +5,8 @@ from typing import Any
 import torch
 
 from .. import tree
-from .._base import GradientTransformation
-from .._typing import Params
+from .._core.tensor_rule import GradientTransformation
+from ..typing import Params
 from ._assert import apart, describe, distinct, require, same_form
 from ._trial import gradients
 

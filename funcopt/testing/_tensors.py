@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from .. import tree
-from .._base import GradientTransformation
-from .._typing import Params
+from .._core.tensor_rule import GradientTransformation
 from ..combinators import walk
 from ..errors import LeafError
+from ..typing import Params
 from ._assert import close, require
 from ._facts import chooses, couples, measures_tensors, rules_of
 from ._trial import gradients, train

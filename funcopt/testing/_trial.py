@@ -5,9 +5,9 @@ from typing import Any
 import torch
 
 from .. import tree
-from .._base import GradientTransformation
-from .._loss import value_and_grad
-from .._typing import Params, Updates
+from .._core.loss import value_and_grad
+from .._core.tensor_rule import GradientTransformation
+from ..typing import Params, Updates
 
 
 def gradients(

@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
-from .._apply import load_state_dict, state_dict
-from .._base import GradientTransformation
-from .._typing import Params
+from .._core.apply import load_state_dict, state_dict
+from .._core.tensor_rule import GradientTransformation
 from ..combinators import walk
+from ..typing import Params
 from ._assert import close, require
 from ._trial import gradients
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from .. import tree
-from .._apply import state_dict
+from .._core.apply import state_dict
 
 
 def export_step(

@@ -7,12 +7,12 @@ from torch import Tensor
 from torch.func import grad_and_value, vmap
 
 from .. import tree
-from .._apply import apply_updates
-from .._base import GradientTransformation
-from .._record import Record
-from .._typing import Params, State
+from .._core.apply import apply_updates
+from .._core.record import Record
+from .._core.tensor_rule import GradientTransformation
 from ..errors import StructureError
-from ._slopes import live_slopes
+from ..typing import Params, State
+from ._grad import live_slopes
 
 
 class Training(NamedTuple):

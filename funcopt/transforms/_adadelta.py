@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .. import _check
-from .._base import TensorRule
-from .._math import mix, sqrt
-from .._pass import Scalars
-from .._typing import Memory, Scalar, Slots
+from .._core import checks
+from .._core.stage import Scalars
+from .._core.tensor_rule import TensorRule
+from .._numerics.scalars import mix, sqrt
+from ..typing import Memory, Scalar, Slots
 
 
 class AdadeltaSlots(NamedTuple):
@@ -51,8 +51,8 @@ class scale_by_adadelta(TensorRule):
     elementwise = True
 
     def __post_init__(self) -> None:
-        _check.in_unit_interval(self, "rho", self.rho)
-        _check.non_negative(self, "eps", self.eps)
+        checks.in_unit_interval(self, "rho", self.rho)
+        checks.non_negative(self, "eps", self.eps)
 
     def init_tensor(self, p: Tensor) -> AdadeltaSlots:
         zeros = torch.zeros_like(p, dtype=self.slot_dtype)

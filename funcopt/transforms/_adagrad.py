@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .. import _check
-from .._base import TensorRule
-from .._math import sqrt
-from .._pass import Scalars
-from .._typing import Memory, Scalar, Slots
+from .._core import checks
+from .._core.stage import Scalars
+from .._core.tensor_rule import TensorRule
+from .._numerics.scalars import sqrt
+from ..typing import Memory, Scalar, Slots
 
 
 class AdagradSlots(NamedTuple):
@@ -55,9 +55,9 @@ class scale_by_adagrad(TensorRule):
     elementwise = True
 
     def __post_init__(self) -> None:
-        _check.non_negative(self, "lr_decay", self.lr_decay)
-        _check.fixed(self, "initial_accumulator_value", self.initial_accumulator_value)
-        _check.non_negative(self, "eps", self.eps)
+        checks.non_negative(self, "lr_decay", self.lr_decay)
+        checks.fixed(self, "initial_accumulator_value", self.initial_accumulator_value)
+        checks.non_negative(self, "eps", self.eps)
 
     def init_tensor(self, p: Tensor) -> AdagradSlots:
         zeros = torch.zeros_like(p, dtype=self.slot_dtype)

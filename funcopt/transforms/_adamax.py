@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .. import _check
-from .._base import TensorRule
-from .._math import bias_correction, mix
-from .._pass import Scalars
-from .._typing import Memory, Scalar, Slots
+from .._core import checks
+from .._core.stage import Scalars
+from .._core.tensor_rule import TensorRule
+from .._numerics.scalars import bias_correction, mix
+from ..typing import Memory, Scalar, Slots
 
 
 class AdamaxSlots(NamedTuple):
@@ -50,8 +50,8 @@ class scale_by_adamax(TensorRule):
     elementwise = True
 
     def __post_init__(self) -> None:
-        _check.betas(self, "betas", self.betas)
-        _check.non_negative(self, "eps", self.eps)
+        checks.betas(self, "betas", self.betas)
+        checks.non_negative(self, "eps", self.eps)
 
     def init_tensor(self, p: Tensor) -> AdamaxSlots:
         zeros = torch.zeros_like(p, dtype=self.slot_dtype)

@@ -2,11 +2,11 @@
 
 from torch import Tensor
 
-from .. import _check
-from .._base import TensorRule
-from .._math import sqrt
-from .._pass import Scalars
-from .._typing import Scalar, Slots
+from .._core import checks
+from .._core.stage import Scalars
+from .._core.tensor_rule import TensorRule
+from .._numerics.scalars import sqrt
+from ..typing import Scalar, Slots
 
 
 class adaptive_grad_clip(TensorRule):
@@ -47,9 +47,9 @@ class adaptive_grad_clip(TensorRule):
     needs_params = True
 
     def __post_init__(self) -> None:
-        _check.positive(self, "clipping", self.clipping)
-        _check.non_negative(self, "eps", self.eps)
-        _check.dimensions(self, "dims", self.dims)
+        checks.positive(self, "clipping", self.clipping)
+        checks.non_negative(self, "eps", self.eps)
+        checks.dimensions(self, "dims", self.dims)
 
     def unfit(self, p: Tensor) -> str | None:
         if all(-p.dim() <= dim < p.dim() for dim in self.dims or ()):

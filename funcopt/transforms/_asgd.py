@@ -4,11 +4,11 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from .. import _check
-from .._base import TensorRule
-from .._math import at, double, is_zero, power, where
-from .._pass import Scalars
-from .._typing import Memory, Scalar, Slots
+from .._core import checks
+from .._core.stage import Scalars
+from .._core.tensor_rule import TensorRule
+from .._numerics.scalars import at, double, is_zero, power, where
+from ..typing import Memory, Scalar, Slots
 
 
 class AsgdMemory(NamedTuple):
@@ -50,9 +50,9 @@ class scale_by_asgd(TensorRule):
     metrics = ("eta",)
 
     def __post_init__(self) -> None:
-        _check.non_negative(self, "lr", self.lr)
-        _check.non_negative(self, "lambd", self.lambd)
-        _check.number(self, "alpha", self.alpha)
+        checks.non_negative(self, "lr", self.lr)
+        checks.non_negative(self, "lambd", self.lambd)
+        checks.number(self, "alpha", self.alpha)
 
     @property
     def needs_params(self) -> bool:  # type: ignore[override]

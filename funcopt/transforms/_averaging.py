@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .. import _check
-from .._base import TensorRule
-from .._math import mix, where
-from .._pass import Scalars
-from .._typing import Memory, Scalar, Slots
+from .._core import checks
+from .._core.stage import Scalars
+from .._core.tensor_rule import TensorRule
+from .._numerics.scalars import mix, where
+from ..typing import Memory, Scalar, Slots
 
 
 class EmaOfParamsSlots(NamedTuple):
@@ -50,7 +50,7 @@ class ema_of_params(TensorRule):
     comes_last = True
 
     def __post_init__(self) -> None:
-        _check.in_unit_interval(self, "decay", self.decay)
+        checks.in_unit_interval(self, "decay", self.decay)
 
     def init_tensor(self, p: Tensor) -> EmaOfParamsSlots:
         return EmaOfParamsSlots(p.to(self.slot_dtype or p.dtype, copy=True))

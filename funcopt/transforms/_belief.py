@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .. import _check
-from .._base import TensorRule
-from .._math import bias_correction, mix, sqrt
-from .._pass import Scalars
-from .._typing import Memory, Scalar, Slots
+from .._core import checks
+from .._core.stage import Scalars
+from .._core.tensor_rule import TensorRule
+from .._numerics.scalars import bias_correction, mix, sqrt
+from ..typing import Memory, Scalar, Slots
 
 
 class BeliefSlots(NamedTuple):
@@ -54,9 +54,9 @@ class scale_by_belief(TensorRule):
     elementwise = True
 
     def __post_init__(self) -> None:
-        _check.betas(self, "betas", self.betas)
-        _check.non_negative(self, "eps", self.eps)
-        _check.non_negative(self, "eps_root", self.eps_root)
+        checks.betas(self, "betas", self.betas)
+        checks.non_negative(self, "eps", self.eps)
+        checks.non_negative(self, "eps_root", self.eps_root)
 
     def init_tensor(self, p: Tensor) -> BeliefSlots:
         zeros = torch.zeros_like(p, dtype=self.slot_dtype)

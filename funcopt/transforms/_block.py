@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .. import _check
-from .._base import TensorRule
-from .._math import count, sqrt
-from .._pass import Scalars
-from .._typing import Memory, Scalar, Slots
+from .._core import checks
+from .._core.stage import Scalars
+from .._core.tensor_rule import TensorRule
+from .._numerics.scalars import count, sqrt
+from ..typing import Memory, Scalar, Slots
 
 
 class Squares(NamedTuple):
@@ -51,7 +51,7 @@ class clip_by_block_rms(TensorRule):
     measure_per = "tensor"
 
     def __post_init__(self) -> None:
-        _check.positive(self, "threshold", self.threshold)
+        checks.positive(self, "threshold", self.threshold)
 
     def measure_tensor(self, g: Tensor, slots: Slots, p: Tensor, s: Scalars) -> Squares:
         return Squares.of(g)
@@ -72,7 +72,7 @@ class _scale_by_param_block(TensorRule):
     measure_per = "tensor"
 
     def __post_init__(self) -> None:
-        _check.non_negative(self, "min_scale", self.min_scale)
+        checks.non_negative(self, "min_scale", self.min_scale)
 
     def measure_tensor(self, g: Tensor, slots: Slots, p: Tensor, s: Scalars) -> Squares:
         return Squares.of(p)

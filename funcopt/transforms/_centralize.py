@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
-from .._base import TensorRule
-from .._pass import Scalars
-from .._typing import Slots
+from .._core.stage import Scalars
+from .._core.tensor_rule import TensorRule
+from ..typing import Slots
 
 
 class centralize(TensorRule):

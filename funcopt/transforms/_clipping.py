@@ -4,11 +4,11 @@ from typing import Any
 
 from torch import Tensor
 
-from .. import _check
-from .._base import TensorRule
-from .._math import shortening, sqrt
-from .._pass import Scalars
-from .._typing import Memory, Scalar, Slots
+from .._core import checks
+from .._core.stage import Scalars
+from .._core.tensor_rule import TensorRule
+from .._numerics.scalars import shortening, sqrt
+from ..typing import Memory, Scalar, Slots
 
 
 class clip(TensorRule):
@@ -30,7 +30,7 @@ class clip(TensorRule):
     elementwise = True
 
     def __post_init__(self) -> None:
-        _check.positive(self, "clip_value", self.clip_value)
+        checks.positive(self, "clip_value", self.clip_value)
 
     def update_tensor(self, g: Tensor, slots: Slots, p: Tensor, s: Scalars) -> tuple[Tensor, Slots]:
         return g.clamp(-s.clip_value, s.clip_value), slots
@@ -65,8 +65,8 @@ class clip_by_global_norm(TensorRule):
     metrics = ("norm", "factor")
 
     def __post_init__(self) -> None:
-        _check.positive(self, "max_norm", self.max_norm)
-        _check.non_negative(self, "eps", self.eps)
+        checks.positive(self, "max_norm", self.max_norm)
+        checks.non_negative(self, "eps", self.eps)
 
     def measure_tensor(self, g: Tensor, slots: Slots, p: Tensor, s: Scalars) -> Tensor:
         return g.square().sum()

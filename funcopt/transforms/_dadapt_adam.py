@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .. import _check
-from .._base import TensorRule
-from .._math import mix, sqrt
-from .._pass import Scalars
-from .._typing import Memory, Scalar, Slots
+from .._core import checks
+from .._core.stage import Scalars
+from .._core.tensor_rule import TensorRule
+from .._numerics.scalars import mix, sqrt
+from ..typing import Memory, Scalar, Slots
 from ._distance import at_most, begun, corrected, quotient
 
 
@@ -96,15 +96,15 @@ class scale_by_dadapt_adam(TensorRule):
     metrics = ("d",)
 
     def __post_init__(self) -> None:
-        _check.non_negative(self, "lr", self.lr)
-        _check.betas(self, "betas", self.betas)
-        _check.open_interval(self, "betas[1]", self.betas[1], 0, 1)
-        _check.positive(self, "eps", self.eps)
-        _check.non_negative(self, "weight_decay", self.weight_decay)
-        _check.fixed(self, "d0", self.d0)
-        _check.positive(self, "d0", self.d0)
-        _check.at_least(self, "growth_rate", self.growth_rate, 1)
-        _check.non_negative(self, "layer_scale", self.layer_scale)
+        checks.non_negative(self, "lr", self.lr)
+        checks.betas(self, "betas", self.betas)
+        checks.open_interval(self, "betas[1]", self.betas[1], 0, 1)
+        checks.positive(self, "eps", self.eps)
+        checks.non_negative(self, "weight_decay", self.weight_decay)
+        checks.fixed(self, "d0", self.d0)
+        checks.positive(self, "d0", self.d0)
+        checks.at_least(self, "growth_rate", self.growth_rate, 1)
+        checks.non_negative(self, "layer_scale", self.layer_scale)
 
     def init_tensor(self, p: Tensor) -> DAdaptAdamSlots:
         zeros = torch.zeros_like(p, dtype=self.slot_dtype)

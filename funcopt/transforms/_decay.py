@@ -2,11 +2,11 @@
 
 from torch import Tensor
 
-from .. import _check
-from .._base import TensorRule
-from .._math import is_zero
-from .._pass import Scalars
-from .._typing import Scalar, Slots
+from .._core import checks
+from .._core.stage import Scalars
+from .._core.tensor_rule import TensorRule
+from .._numerics.scalars import is_zero
+from ..typing import Scalar, Slots
 
 
 class add_decayed_weights(TensorRule):
@@ -34,7 +34,7 @@ class add_decayed_weights(TensorRule):
     elementwise = True
 
     def __post_init__(self) -> None:
-        _check.non_negative(self, "weight_decay", self.weight_decay)
+        checks.non_negative(self, "weight_decay", self.weight_decay)
 
     @property
     def needs_params(self) -> bool:  # type: ignore[override]

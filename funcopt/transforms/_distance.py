@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._math import bias_correction, double
+from .._numerics.scalars import bias_correction, double
 
 
 def begun(like: Tensor, value: Any) -> Tensor:

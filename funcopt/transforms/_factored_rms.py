@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .. import _check
-from .._base import TensorRule
-from .._math import mix
-from .._pass import Scalars
-from .._typing import Memory, Scalar, Slots
+from .._core import checks
+from .._core.stage import Scalars
+from .._core.tensor_rule import TensorRule
+from .._numerics.scalars import mix
+from ..typing import Memory, Scalar, Slots
 
 
 class FactoredRmsSlots(NamedTuple):
@@ -64,11 +64,11 @@ class scale_by_factored_rms(TensorRule):
     elementwise = False
 
     def __post_init__(self) -> None:
-        _check.not_positive(self, "beta2_decay", self.beta2_decay)
+        checks.not_positive(self, "beta2_decay", self.beta2_decay)
         if self.eps is not None:
-            _check.non_negative(self, "eps", self.eps)
+            checks.non_negative(self, "eps", self.eps)
         if self.min_dim_size_to_factor is not None:
-            _check.whole(self, "min_dim_size_to_factor", self.min_dim_size_to_factor)
+            checks.whole(self, "min_dim_size_to_factor", self.min_dim_size_to_factor)
 
     def init_tensor(self, p: Tensor) -> FactoredRmsSlots:
         dims = self._dims(p)

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._math import mix, widen
+from .._numerics.scalars import mix, widen
 
 Factors = tuple[Any, ...]
 """For every dimension of size n a matrix of shape (n, n), or ``()`` where it has none."""

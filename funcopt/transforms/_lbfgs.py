@@ -5,15 +5,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .. import _check
-from .._loss import Loss
-from .._math import is_concrete, widen
-from .._pass import Scalars
-from .._select import select
-from .._typing import Scalar
-from .._vector import Space, Vector
-from .._vector_rule import VectorRule
+from .._core import checks
+from .._core.loss import Loss
+from .._core.select import select
+from .._core.stage import Scalars
+from .._core.vector import Space, Vector
+from .._core.vector_rule import VectorRule
+from .._numerics.scalars import is_concrete, widen
 from ..errors import HyperparameterError
+from ..typing import Scalar
 from ._line_search import LineSearch, Point, Search, fixed_step
 
 
@@ -109,11 +109,11 @@ class lbfgs(VectorRule):
 
     def __post_init__(self) -> None:
         for name in ("lr", "tolerance_grad", "tolerance_change"):
-            _check.non_negative(self, name, getattr(self, name))
+            checks.non_negative(self, name, getattr(self, name))
         for name in ("max_iter", "history_size"):
-            _check.whole(self, name, getattr(self, name), least=1)
+            checks.whole(self, name, getattr(self, name), least=1)
         if self.max_eval is not None:
-            _check.whole(self, "max_eval", self.max_eval, least=1)
+            checks.whole(self, "max_eval", self.max_eval, least=1)
         if not isinstance(self.line_search, (LineSearch, type(None))):
             raise HyperparameterError(
                 "`lbfgs`: `line_search` must be `strong_wolfe()`, `backtracking()` or None, got "

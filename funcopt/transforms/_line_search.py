@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .. import _check
-from .._loss import Loss
-from .._math import is_concrete, sqrt
-from .._record import Record
-from .._select import select
-from .._vector import Space, Vector
+from .._core import checks
+from .._core.loss import Loss
+from .._core.record import Record
+from .._core.select import select
+from .._core.vector import Space, Vector
+from .._numerics.scalars import is_concrete, sqrt
 
 
 class Point(NamedTuple):
@@ -116,9 +116,9 @@ class backtracking(LineSearch):
     max_steps: int = 25
 
     def __post_init__(self) -> None:
-        _check.in_open_unit_interval(self, "c1", self.c1)
-        _check.in_open_unit_interval(self, "decay", self.decay)
-        _check.whole(self, "max_steps", self.max_steps, least=0)
+        checks.in_open_unit_interval(self, "c1", self.c1)
+        checks.in_open_unit_interval(self, "decay", self.decay)
+        checks.whole(self, "max_steps", self.max_steps, least=0)
 
     @property
     def most(self) -> int:
@@ -177,10 +177,10 @@ class strong_wolfe(LineSearch):
     max_steps: int = 25
 
     def __post_init__(self) -> None:
-        _check.in_open_unit_interval(self, "c1", self.c1)
-        _check.in_open_unit_interval(self, "c2", self.c2)
-        _check.non_negative(self, "tolerance_change", self.tolerance_change)
-        _check.whole(self, "max_steps", self.max_steps, least=0)
+        checks.in_open_unit_interval(self, "c1", self.c1)
+        checks.in_open_unit_interval(self, "c2", self.c2)
+        checks.non_negative(self, "tolerance_change", self.tolerance_change)
+        checks.whole(self, "max_steps", self.max_steps, least=0)
 
     @property
     def most(self) -> int:

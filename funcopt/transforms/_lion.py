@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .. import _check
-from .._base import TensorRule
-from .._math import mix
-from .._pass import Scalars
-from .._typing import Memory, Scalar, Slots
+from .._core import checks
+from .._core.stage import Scalars
+from .._core.tensor_rule import TensorRule
+from .._numerics.scalars import mix
+from ..typing import Memory, Scalar, Slots
 
 
 class LionSlots(NamedTuple):
@@ -47,7 +47,7 @@ class scale_by_lion(TensorRule):
     elementwise = True
 
     def __post_init__(self) -> None:
-        _check.betas(self, "betas", self.betas)
+        checks.betas(self, "betas", self.betas)
 
     def init_tensor(self, p: Tensor) -> LionSlots:
         return LionSlots(torch.zeros_like(p, dtype=self.slot_dtype))

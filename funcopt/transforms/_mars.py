@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .. import _check
-from .._base import TensorRule
-from .._math import shortening, sqrt
-from .._pass import Scalars
-from .._typing import Memory, Scalar, Slots
+from .._core import checks
+from .._core.stage import Scalars
+from .._core.tensor_rule import TensorRule
+from .._numerics.scalars import shortening, sqrt
+from ..typing import Memory, Scalar, Slots
 
 
 class MarsSlots(NamedTuple):
@@ -54,9 +54,9 @@ class add_mars_correction(TensorRule):
     measure_per = "tensor"
 
     def __post_init__(self) -> None:
-        _check.in_unit_interval(self, "momentum", self.momentum)
-        _check.non_negative(self, "gamma", self.gamma)
-        _check.positive(self, "max_norm", self.max_norm)
+        checks.in_unit_interval(self, "momentum", self.momentum)
+        checks.non_negative(self, "gamma", self.gamma)
+        checks.positive(self, "max_norm", self.max_norm)
 
     def init_tensor(self, p: Tensor) -> MarsSlots:
         return MarsSlots(torch.zeros_like(p, dtype=self.slot_dtype))

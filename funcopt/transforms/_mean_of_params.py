@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .. import _check
-from .._base import TensorRule
-from .._math import double, mix, where
-from .._pass import Scalars
-from .._typing import Memory, Scalar, Slots
+from .._core import checks
+from .._core.stage import Scalars
+from .._core.tensor_rule import TensorRule
+from .._numerics.scalars import double, mix, where
+from ..typing import Memory, Scalar, Slots
 
 
 class MeanOfParamsSlots(NamedTuple):
@@ -58,7 +58,7 @@ class mean_of_params(TensorRule):
     comes_last = True
 
     def __post_init__(self) -> None:
-        _check.non_negative(self, "t0", self.t0)
+        checks.non_negative(self, "t0", self.t0)
 
     def init_tensor(self, p: Tensor) -> MeanOfParamsSlots:
         return MeanOfParamsSlots(p.to(self.slot_dtype or p.dtype, copy=True))

@@ -5,12 +5,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .. import _check
-from .._base import TensorRule
-from .._math import bias_correction, is_zero, mix, where
-from .._pass import Scalars
-from .._typing import Memory, Scalar, Slots
+from .._core import checks
+from .._core.stage import Scalars
+from .._core.tensor_rule import TensorRule
+from .._numerics.scalars import bias_correction, is_zero, mix, where
 from ..errors import StructureError
+from ..typing import Memory, Scalar, Slots
 
 
 class TraceSlots(NamedTuple):
@@ -54,8 +54,8 @@ class trace(TensorRule):
     elementwise = True
 
     def __post_init__(self) -> None:
-        _check.non_negative(self, "momentum", self.momentum)
-        _check.number(self, "dampening", self.dampening)
+        checks.non_negative(self, "momentum", self.momentum)
+        checks.number(self, "dampening", self.dampening)
 
     def init_tensor(self, p: Tensor) -> TraceSlots:
         if is_zero(self.momentum):
@@ -108,7 +108,7 @@ class ema(TensorRule):
     elementwise = True
 
     def __post_init__(self) -> None:
-        _check.in_unit_interval(self, "decay", self.decay)
+        checks.in_unit_interval(self, "decay", self.decay)
 
     def init_tensor(self, p: Tensor) -> EmaSlots:
         return EmaSlots(torch.zeros_like(p, dtype=self.slot_dtype))

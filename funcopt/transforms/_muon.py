@@ -7,12 +7,12 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from .. import _check
-from .._base import TensorRule
-from .._linalg import newton_schulz
-from .._math import mix
-from .._pass import Scalars
-from .._typing import Memory, Scalar, Slots
+from .._core import checks
+from .._core.stage import Scalars
+from .._core.tensor_rule import TensorRule
+from .._numerics.linalg import newton_schulz
+from .._numerics.scalars import mix
+from ..typing import Memory, Scalar, Slots
 
 
 class MuonSlots(NamedTuple):
@@ -84,14 +84,14 @@ class scale_by_muon(TensorRule):
     slot_dtype: torch.dtype | None = None
 
     def __post_init__(self) -> None:
-        _check.in_unit_interval(self, "momentum", self.momentum)
-        _check.coefficients(self, "ns_coefficients", self.ns_coefficients, count=3)
-        _check.non_negative(self, "eps", self.eps)
-        _check.whole(self, "ns_steps", self.ns_steps, most=99)
-        _check.choice(
+        checks.in_unit_interval(self, "momentum", self.momentum)
+        checks.coefficients(self, "ns_coefficients", self.ns_coefficients, count=3)
+        checks.non_negative(self, "eps", self.eps)
+        checks.whole(self, "ns_steps", self.ns_steps, most=99)
+        checks.choice(
             self, "adjust_lr_fn", self.adjust_lr_fn, (None, "original", "match_rms_adamw")
         )
-        _check.choice(self, "dims", self.dims, (None, "batch", "flatten"))
+        checks.choice(self, "dims", self.dims, (None, "batch", "flatten"))
 
     def unfit(self, p: Tensor) -> str | None:
         if p.dim() < 2:

@@ -5,15 +5,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .. import _check
-from .._loss import Loss
-from .._math import is_concrete, sqrt
-from .._pass import Scalars
-from .._select import select
-from .._typing import Scalar
-from .._vector import Space, Vector
-from .._vector_rule import VectorRule
+from .._core import checks
+from .._core.loss import Loss
+from .._core.select import select
+from .._core.stage import Scalars
+from .._core.vector import Space, Vector
+from .._core.vector_rule import VectorRule
+from .._numerics.scalars import is_concrete, sqrt
 from ..errors import HyperparameterError
+from ..typing import Scalar
 from ._line_search import LineSearch, Point, backtracking, search_along
 
 
@@ -71,9 +71,9 @@ class newton_cg(VectorRule):
     line_search: LineSearch | None = backtracking()
 
     def __post_init__(self) -> None:
-        _check.non_negative(self, "lr", self.lr)
-        _check.non_negative(self, "tolerance", self.tolerance)
-        _check.whole(self, "max_cg_iter", self.max_cg_iter, least=1)
+        checks.non_negative(self, "lr", self.lr)
+        checks.non_negative(self, "tolerance", self.tolerance)
+        checks.whole(self, "max_cg_iter", self.max_cg_iter, least=1)
         if not isinstance(self.line_search, (LineSearch, type(None))):
             raise HyperparameterError(
                 "`newton_cg`: `line_search` must be `backtracking()`, `strong_wolfe()` or None, "

@@ -4,11 +4,11 @@ from typing import Any
 
 from torch import Tensor
 
-from .. import _check
-from .._base import TensorRule
-from .._math import integer, power, root
-from .._pass import Scalars
-from .._typing import Memory, Scalar, Slots
+from .._core import checks
+from .._core.stage import Scalars
+from .._core.tensor_rule import TensorRule
+from .._numerics.scalars import integer, power, root
+from ..typing import Memory, Scalar, Slots
 
 
 class add_noise(TensorRule):
@@ -42,9 +42,9 @@ class add_noise(TensorRule):
     random = True
 
     def __post_init__(self) -> None:
-        _check.non_negative(self, "eta", self.eta)
-        _check.non_negative(self, "gamma", self.gamma)
-        _check.seed(self, "seed", self.seed)
+        checks.non_negative(self, "eta", self.eta)
+        checks.non_negative(self, "gamma", self.gamma)
+        checks.seed(self, "seed", self.seed)
 
     def prepare(self, step: Any, memory: Memory) -> dict[str, Any]:
         return {

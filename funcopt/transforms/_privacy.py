@@ -4,12 +4,12 @@ from typing import Any
 
 from torch import Tensor
 
-from .. import _check
-from .._base import TensorRule
-from .._math import integer, shortening, sqrt
-from .._pass import Scalars
-from .._typing import Memory, Scalar, Slots
+from .._core import checks
+from .._core.stage import Scalars
+from .._core.tensor_rule import TensorRule
+from .._numerics.scalars import integer, shortening, sqrt
 from ..errors import StructureError
+from ..typing import Memory, Scalar, Slots
 
 
 class dp_aggregate(TensorRule):
@@ -62,11 +62,11 @@ class dp_aggregate(TensorRule):
     random = True
 
     def __post_init__(self) -> None:
-        _check.positive(self, "max_norm", self.max_norm)
-        _check.non_negative(self, "noise_multiplier", self.noise_multiplier)
-        _check.seed(self, "seed", self.seed)
+        checks.positive(self, "max_norm", self.max_norm)
+        checks.non_negative(self, "noise_multiplier", self.noise_multiplier)
+        checks.seed(self, "seed", self.seed)
         if self.batch_size is not None:
-            _check.positive(self, "batch_size", self.batch_size)
+            checks.positive(self, "batch_size", self.batch_size)
 
     def prepare(self, step: Any, memory: Memory) -> dict[str, Any]:
         return {

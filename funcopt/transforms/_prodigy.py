@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .. import _check
-from .._base import TensorRule
-from .._math import mix, sqrt
-from .._pass import Scalars
-from .._typing import Memory, Scalar, Slots
+from .._core import checks
+from .._core.stage import Scalars
+from .._core.tensor_rule import TensorRule
+from .._numerics.scalars import mix, sqrt
+from ..typing import Memory, Scalar, Slots
 from ._distance import at_most, begun, corrected, quotient
 
 
@@ -105,16 +105,16 @@ class scale_by_prodigy(TensorRule):
     metrics = ("d",)
 
     def __post_init__(self) -> None:
-        _check.non_negative(self, "lr", self.lr)
-        _check.betas(self, "betas", self.betas)
+        checks.non_negative(self, "lr", self.lr)
+        checks.betas(self, "betas", self.betas)
         if self.beta3 is not None:
-            _check.in_unit_interval(self, "beta3", self.beta3)
-        _check.positive(self, "eps", self.eps)
-        _check.non_negative(self, "weight_decay", self.weight_decay)
-        _check.fixed(self, "d0", self.d0)
-        _check.positive(self, "d0", self.d0)
-        _check.positive(self, "d_coef", self.d_coef)
-        _check.at_least(self, "growth_rate", self.growth_rate, 1)
+            checks.in_unit_interval(self, "beta3", self.beta3)
+        checks.positive(self, "eps", self.eps)
+        checks.non_negative(self, "weight_decay", self.weight_decay)
+        checks.fixed(self, "d0", self.d0)
+        checks.positive(self, "d0", self.d0)
+        checks.positive(self, "d_coef", self.d_coef)
+        checks.at_least(self, "growth_rate", self.growth_rate, 1)
 
     def init_tensor(self, p: Tensor) -> ProdigySlots:
         zeros = torch.zeros_like(p, dtype=self.slot_dtype)

@@ -4,11 +4,11 @@ from typing import Any
 
 from torch import Tensor
 
-from .. import _check
-from .._base import TensorRule
-from .._math import is_zero, where
-from .._pass import Scalars
-from .._typing import Memory, Scalar, Slots
+from .._core import checks
+from .._core.stage import Scalars
+from .._core.tensor_rule import TensorRule
+from .._numerics.scalars import is_zero, where
+from ..typing import Memory, Scalar, Slots
 
 
 class scale_by_relative_step(TensorRule):
@@ -41,8 +41,8 @@ class scale_by_relative_step(TensorRule):
     metrics = ("rho",)
 
     def __post_init__(self) -> None:
-        _check.non_negative(self, "lr", self.lr)
-        _check.non_negative(self, "weight_decay", self.weight_decay)
+        checks.non_negative(self, "lr", self.lr)
+        checks.non_negative(self, "weight_decay", self.weight_decay)
 
     @property
     def needs_params(self) -> bool:  # type: ignore[override]

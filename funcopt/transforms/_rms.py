@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .. import _check
-from .._base import TensorRule
-from .._math import mix, sqrt
-from .._pass import Scalars
-from .._typing import Memory, Scalar, Slots
+from .._core import checks
+from .._core.stage import Scalars
+from .._core.tensor_rule import TensorRule
+from .._numerics.scalars import mix, sqrt
+from ..typing import Memory, Scalar, Slots
 
 
 class RmsSlots(NamedTuple):
@@ -55,8 +55,8 @@ class scale_by_rms(TensorRule):
     elementwise = True
 
     def __post_init__(self) -> None:
-        _check.in_unit_interval(self, "alpha", self.alpha)
-        _check.non_negative(self, "eps", self.eps)
+        checks.in_unit_interval(self, "alpha", self.alpha)
+        checks.non_negative(self, "eps", self.eps)
 
     def init_tensor(self, p: Tensor) -> RmsSlots:
         zeros = torch.zeros_like(p, dtype=self.slot_dtype)

@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .. import _check
-from .._base import TensorRule
-from .._math import at, where
-from .._pass import Scalars
-from .._typing import Memory, Scalar, Slots
+from .._core import checks
+from .._core.stage import Scalars
+from .._core.tensor_rule import TensorRule
+from .._numerics.scalars import at, where
+from ..typing import Memory, Scalar, Slots
 
 
 class RpropSlots(NamedTuple):
@@ -57,14 +57,14 @@ class scale_by_rprop(TensorRule):
     elementwise = True
 
     def __post_init__(self) -> None:
-        _check.non_negative(self, "lr", self.lr)
-        _check.several(self, "etas", self.etas)
-        _check.open_interval(self, "etas[0]", self.etas[0], 0, 1)
-        _check.open_interval(self, "etas[1]", self.etas[1], 1)
-        _check.several(self, "step_sizes", self.step_sizes)
+        checks.non_negative(self, "lr", self.lr)
+        checks.several(self, "etas", self.etas)
+        checks.open_interval(self, "etas[0]", self.etas[0], 0, 1)
+        checks.open_interval(self, "etas[1]", self.etas[1], 1)
+        checks.several(self, "step_sizes", self.step_sizes)
         for i, size in enumerate(self.step_sizes):
-            _check.non_negative(self, f"step_sizes[{i}]", size)
-        _check.ascending(self, "step_sizes", self.step_sizes)
+            checks.non_negative(self, f"step_sizes[{i}]", size)
+        checks.ascending(self, "step_sizes", self.step_sizes)
 
     def init_tensor(self, p: Tensor) -> RpropSlots:
         zeros = torch.zeros_like(p, dtype=self.slot_dtype)

@@ -5,10 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import _check
-from .._base import TensorRule
-from .._pass import Scalars
-from .._typing import Scalar, Slots
+from .._core import checks
+from .._core.stage import Scalars
+from .._core.tensor_rule import TensorRule
+from ..typing import Scalar, Slots
 
 
 class scale(TensorRule):
@@ -27,7 +27,7 @@ class scale(TensorRule):
     elementwise = True
 
     def __post_init__(self) -> None:
-        _check.number(self, "factor", self.factor)
+        checks.number(self, "factor", self.factor)
 
     def update_tensor(self, g: Tensor, slots: Slots, p: Tensor, s: Scalars) -> tuple[Tensor, Slots]:
         return g * s.factor, slots
@@ -62,7 +62,7 @@ class scale_by_learning_rate(TensorRule):
     metrics = ("lr",)
 
     def __post_init__(self) -> None:
-        _check.non_negative(self, "lr", self.lr)
+        checks.non_negative(self, "lr", self.lr)
 
     def prepare(self, step: Any, memory: Any) -> dict[str, Any]:
         return {"factor": -self.lr if self.flip_sign else self.lr}

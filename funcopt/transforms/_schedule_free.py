@@ -5,12 +5,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .. import _check
-from .._base import TensorRule
-from .._math import bias_correction, double, mix, power, where
-from .._pass import Scalars
-from .._typing import Memory, Scalar, Slots
+from .._core import checks
+from .._core.stage import Scalars
+from .._core.tensor_rule import TensorRule
+from .._numerics.scalars import bias_correction, double, mix, power, where
 from ..errors import HyperparameterError
+from ..typing import Memory, Scalar, Slots
 
 
 class ScheduleFreeSlots(NamedTuple):
@@ -83,13 +83,13 @@ class interpolate_with_average(TensorRule):
     comes_last = True
 
     def __post_init__(self) -> None:
-        _check.non_negative(self, "lr", self.lr)
-        _check.fraction(self, "momentum", self.momentum)
-        _check.whole(self, "warmup_steps", self.warmup_steps)
-        _check.non_negative(self, "r", self.r)
-        _check.non_negative(self, "weight_lr_power", self.weight_lr_power)
+        checks.non_negative(self, "lr", self.lr)
+        checks.fraction(self, "momentum", self.momentum)
+        checks.whole(self, "warmup_steps", self.warmup_steps)
+        checks.non_negative(self, "r", self.r)
+        checks.non_negative(self, "weight_lr_power", self.weight_lr_power)
         if self.beta2 is not None:
-            _check.in_unit_interval(self, "beta2", self.beta2)
+            checks.in_unit_interval(self, "beta2", self.beta2)
         if isinstance(self.momentum, (int, float)) and not (self.momentum or self.store_average):
             raise HyperparameterError(
                 f"`{type(self).__name__}`: at `momentum` 0 the average cannot be computed from the "

@@ -5,13 +5,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .. import _check
-from .._base import TensorRule
-from .._linalg import inverse_root
-from .._math import bias_correction
-from .._pass import Scalars
-from .._select import select
-from .._typing import Memory, Scalar, Slots
+from .._core import checks
+from .._core.select import select
+from .._core.stage import Scalars
+from .._core.tensor_rule import TensorRule
+from .._numerics.linalg import inverse_root
+from .._numerics.scalars import bias_correction
+from ..typing import Memory, Scalar, Slots
 from ._factors import Factors, along, grown, squares, viewed
 
 
@@ -74,10 +74,10 @@ class scale_by_shampoo(TensorRule):
 
     def __post_init__(self) -> None:
         if self.beta2 is not None:
-            _check.in_unit_interval(self, "beta2", self.beta2)
-        _check.positive(self, "eps", self.eps)
-        _check.whole(self, "precondition_frequency", self.precondition_frequency, least=1)
-        _check.whole(self, "max_precond_dim", self.max_precond_dim, least=1)
+            checks.in_unit_interval(self, "beta2", self.beta2)
+        checks.positive(self, "eps", self.eps)
+        checks.whole(self, "precondition_frequency", self.precondition_frequency, least=1)
+        checks.whole(self, "max_precond_dim", self.max_precond_dim, least=1)
 
     def init_tensor(self, p: Tensor) -> ShampooSlots:
         shape = viewed(p.shape, self.merge_dims, self.max_precond_dim)

@@ -5,13 +5,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .. import _check
-from .._base import TensorRule
-from .._linalg import eigenvectors, orthonormal
-from .._math import bias_correction, mix, power, sqrt, where
-from .._pass import Scalars
-from .._select import select
-from .._typing import Memory, Scalar, Slots
+from .._core import checks
+from .._core.select import select
+from .._core.stage import Scalars
+from .._core.tensor_rule import TensorRule
+from .._numerics.linalg import eigenvectors, orthonormal
+from .._numerics.scalars import bias_correction, mix, power, sqrt, where
+from ..typing import Memory, Scalar, Slots
 from ._factors import Factors, along, grown, squares, viewed
 
 
@@ -89,12 +89,12 @@ class scale_by_soap(TensorRule):
     slot_dtype: torch.dtype | None = None
 
     def __post_init__(self) -> None:
-        _check.betas(self, "betas", self.betas)
+        checks.betas(self, "betas", self.betas)
         if self.shampoo_beta is not None:
-            _check.in_unit_interval(self, "shampoo_beta", self.shampoo_beta)
-        _check.non_negative(self, "eps", self.eps)
-        _check.whole(self, "precondition_frequency", self.precondition_frequency, least=1)
-        _check.whole(self, "max_precond_dim", self.max_precond_dim, least=1)
+            checks.in_unit_interval(self, "shampoo_beta", self.shampoo_beta)
+        checks.non_negative(self, "eps", self.eps)
+        checks.whole(self, "precondition_frequency", self.precondition_frequency, least=1)
+        checks.whole(self, "max_precond_dim", self.max_precond_dim, least=1)
 
     def init_tensor(self, p: Tensor) -> SoapSlots:
         zeros = torch.zeros_like(p, dtype=self.slot_dtype)

@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .. import _check
-from .._base import TensorRule
-from .._math import sqrt
-from .._pass import Scalars
-from .._typing import Memory, Scalar, Slots
+from .._core import checks
+from .._core.stage import Scalars
+from .._core.tensor_rule import TensorRule
+from .._numerics.scalars import sqrt
+from ..typing import Memory, Scalar, Slots
 
 
 class Lengths(NamedTuple):
@@ -53,9 +53,9 @@ class scale_by_trust_ratio(TensorRule):
     measure_per = "tensor"
 
     def __post_init__(self) -> None:
-        _check.non_negative(self, "min_norm", self.min_norm)
-        _check.non_negative(self, "trust_coefficient", self.trust_coefficient)
-        _check.non_negative(self, "eps", self.eps)
+        checks.non_negative(self, "min_norm", self.min_norm)
+        checks.non_negative(self, "trust_coefficient", self.trust_coefficient)
+        checks.non_negative(self, "eps", self.eps)
 
     def measure_tensor(self, g: Tensor, slots: Slots, p: Tensor, s: Scalars) -> Lengths:
         return Lengths(p.square().sum(), g.square().sum())

@@ -4,10 +4,10 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from .._base import TensorRule
-from .._math import count, sqrt
-from .._pass import Scalars
-from .._typing import Memory, Slots
+from .._core.stage import Scalars
+from .._core.tensor_rule import TensorRule
+from .._numerics.scalars import count, sqrt
+from ..typing import Memory, Slots
 
 
 class WatchTotals(NamedTuple):

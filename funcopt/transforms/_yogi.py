@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .. import _check
-from .._base import TensorRule
-from .._math import bias_correction, mix, sqrt
-from .._pass import Scalars
-from .._typing import Memory, Scalar, Slots
+from .._core import checks
+from .._core.stage import Scalars
+from .._core.tensor_rule import TensorRule
+from .._numerics.scalars import bias_correction, mix, sqrt
+from ..typing import Memory, Scalar, Slots
 
 
 class YogiSlots(NamedTuple):
@@ -54,10 +54,10 @@ class scale_by_yogi(TensorRule):
     elementwise = True
 
     def __post_init__(self) -> None:
-        _check.betas(self, "betas", self.betas)
-        _check.non_negative(self, "eps", self.eps)
-        _check.non_negative(self, "eps_root", self.eps_root)
-        _check.fixed(self, "initial_accumulator_value", self.initial_accumulator_value)
+        checks.betas(self, "betas", self.betas)
+        checks.non_negative(self, "eps", self.eps)
+        checks.non_negative(self, "eps_root", self.eps_root)
+        checks.fixed(self, "initial_accumulator_value", self.initial_accumulator_value)
 
     def init_tensor(self, p: Tensor) -> YogiSlots:
         begin = torch.zeros_like(p, dtype=self.slot_dtype) + self.initial_accumulator_value

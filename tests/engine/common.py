@@ -3,7 +3,7 @@
 import torch
 
 from funcopt import tree
-from funcopt._pass import Bucket
+from funcopt._core.stage import Bucket
 from funcopt.engine import Engine, Work
 
 SHAPES = {"a": (3, 4), "b": (), "c": (7,), "d": (0, 3), "e": (5, 2), "f": (1,)}

@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import funcopt as fo
 from funcopt.engine import _kernels, _native
-from funcopt.engine._numbers import Unsupported
+from funcopt.engine._guards import Unsupported
 
 from .common import Run, gap, parameters
 
@@ -35,7 +35,7 @@ def programs(monkeypatch, tx, dtype=torch.float32):
         found.append(program)
         return known(program, *where)
 
-    monkeypatch.setattr("funcopt.engine._recorder.kernel", kept)
+    monkeypatch.setattr("funcopt.engine._tracer.kernel", kept)
     run = Run(tx, "fused", parameters(dtype))
     run.step()
     return found

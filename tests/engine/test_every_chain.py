@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from funcopt import adamw, chain, clip_by_global_norm
-from funcopt._vector_rule import VectorRule
+from funcopt._core.vector_rule import VectorRule
 from funcopt.combinators import walk
 
 from ..cases import CASES

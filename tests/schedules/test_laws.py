@@ -9,7 +9,7 @@ import torch
 
 import funcopt.schedules
 from funcopt import Record
-from funcopt._typing import is_hyperparameter
+from funcopt.typing import is_hyperparameter
 
 from .cases import SCHEDULES, name
 

@@ -5,7 +5,7 @@ import torch
 from torch.optim.lbfgs import _strong_wolfe
 
 import funcopt as fo
-from funcopt._vector import Vector
+from funcopt._core.vector import Vector
 from funcopt.transforms._line_search import Point
 
 

@@ -1,0 +1,1 @@
+"""What a transformation is, and how one rule for one tensor works on whole trees."""

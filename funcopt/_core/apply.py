@@ -1,0 +1,131 @@
+"""What is done with updates and with state, once a transformation has made them."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import tree
+from ..errors import LeafError, StructureError
+from ..typing import Params, State, Updates
+from .stage import State as RuleState
+from .tensor_rule import PerTensor
+
+
+def apply_updates(params: Params, updates: Updates) -> Params:
+    """Returns ``params + updates``: computed wide, rounded once, in the dtypes of `params`.
+
+    The minus sign is already in the updates. Where the update is `None`, the parameter is kept.
+
+    Raises:
+        StructureError: If the trees, or the shapes of two leaves, do not match.
+        LeafError: If a leaf cannot hold the sum: integers, or a real parameter a complex update.
+    """
+    ps, spec = tree.flatten(params)
+    us = spec.flatten_up_to(updates)
+    pairs = list(zip(ps, us, strict=True))
+    for i, (p, u) in enumerate(pairs):
+        if p is not None and u is not None:
+            _check(params, i, p, u)
+    return spec.unflatten([p if p is None or u is None else _sum(p, u) for p, u in pairs])
+
+
+def _sum(p: Tensor, u: Tensor) -> Tensor:
+    wide = p + u
+    return wide if wide.dtype == p.dtype else wide.to(p.dtype)
+
+
+@torch.no_grad()
+def apply_updates_(params: Params, updates: Updates) -> None:
+    """Adds `updates` to `params` in place, with the same rounding as `apply_updates`.
+
+    Raises:
+        StructureError: If the trees, or the shapes of two leaves, do not match; nothing is changed.
+    """
+    new = apply_updates(params, updates)  # all of it before the first write
+    tree.map(lambda p, q: p if p is q else p.copy_(q), params, new)
+
+
+def detach_state(state: State) -> State:
+    """`state` without its history: what follows is not differentiated through what came before."""
+    return tree.map(lambda x: x.detach() if isinstance(x, Tensor) else x, state)
+
+
+def eval_params(tx: PerTensor, state: RuleState, params: Params) -> Params:
+    """The parameters to evaluate the model with: an average where `tx` keeps one, else `params`.
+
+    A pure function: training goes on with `params` and `state` as they are.
+
+    Raises:
+        StructureError: If the state belongs to other parameters.
+    """
+    if not isinstance(state, RuleState):
+        raise StructureError(
+            f"`eval_params`: the state must be one that works tensor by tensor, got "
+            f"{type(state).__name__}. The order is `eval_params(tx, state, params)`."
+        )
+    ps, spec = tree.flatten(params)
+    each = zip(tree.names(params), ps, spec.flatten_up_to(state.slots), strict=True)
+    return spec.unflatten(
+        [p if p is None else tx.eval_param(name, p, own, state.memory) for name, p, own in each]
+    )
+
+
+def state_dict(state: State) -> dict[str, Tensor]:
+    """`state` as one flat dict of tensors, by path, e.g. ``slots/weight/exp_avg``.
+
+    It loads under ``torch.load(weights_only=True)``. The tensors are those of the state, not
+    copies.
+    """
+    return dict(zip(tree.names(state), tree.flatten(state)[0], strict=True))
+
+
+def load_state_dict(state: State, loaded: dict[str, Tensor]) -> State:
+    """A state in the structure of `state`, with its dtypes and devices, and the values of `loaded`.
+
+    Args:
+        state: A state of the same transformation and parameters, e.g. what `init` returns.
+        loaded: What `state_dict` returned.
+
+    Raises:
+        StructureError: If the paths or shapes differ; it lists them all.
+    """
+    if not isinstance(loaded, dict):
+        raise StructureError(
+            f"`load_state_dict`: expected what `state_dict` returned, got {type(loaded).__name__}. "
+            "The order is `load_state_dict(state, loaded)`."
+        )
+    names, (mine, spec) = tree.names(state), tree.flatten(state)
+    reshaped = [
+        f"{name}: {_form(loaded[name])} instead of {_form(x)}"
+        for name, x in zip(names, mine, strict=True)
+        if name in loaded and _form(loaded[name]) != _form(x)
+    ]
+    missing, unknown = sorted(set(names) - set(loaded)), sorted(set(loaded) - set(names))
+    if missing or unknown or reshaped:
+        raise StructureError(
+            f"`load_state_dict`: this state belongs to another transformation or to other "
+            f"parameters. Missing: {missing}. Unknown: {unknown}. Of another shape: {reshaped}."
+        )
+    return spec.unflatten(
+        [loaded[name].to(x.device, x.dtype, copy=True) for name, x in zip(names, mine, strict=True)]
+    )
+
+
+def _form(x: Any) -> Any:
+    return tuple(x.shape) if isinstance(x, Tensor) else f"no tensor but {x!r}"
+
+
+def _check(params: Params, i: int, p: Any, u: Any) -> None:
+    """Refuses an update that the parameter cannot take."""
+    if not isinstance(u, Tensor) or not isinstance(p, Tensor) or p.shape != u.shape:
+        got = f"of shape {tuple(u.shape)}" if isinstance(u, Tensor) else repr(u)
+        raise StructureError(
+            f"`apply_updates`: the update of `{tree.names(params)[i]}` must have the parameter's "
+            f"shape {tuple(p.shape) if isinstance(p, Tensor) else p!r}, got one {got}."
+        )
+    if not p.is_complex() and (u.is_complex() or not p.is_floating_point()):
+        raise LeafError(
+            f"`apply_updates`: parameter `{tree.names(params)[i]}` of {p.dtype} cannot take an "
+            f"update of {u.dtype}: give it the update's dtype, or leave it out."
+        )

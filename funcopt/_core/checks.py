@@ -1,0 +1,209 @@
+"""Range checks that name the argument.
+
+They look at Python numbers only. A tensor passes: to look at its value would synchronise a device
+and break `torch.func.vmap` and `torch.compile`. So does a schedule, whose values come later.
+"""
+
+import inspect
+import math
+import numbers
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from ..errors import HyperparameterError
+
+
+def _check(
+    owner: object, name: str, value: Any, holds: Callable[[Any], bool], expected: str
+) -> None:
+    if type(value) is float and holds(value):  # nearly always, and in every step of a scheduler
+        return
+    who = _who(owner)
+    if isinstance(value, Tensor):
+        if value.dim() or value.is_complex():
+            raise HyperparameterError(
+                f"`{who}`: `{name}` must be a single number, got a tensor of shape "
+                f"{tuple(value.shape)}. Inside `torch.func.vmap` each run sees its own 0-d tensor."
+            )
+        return
+    if isinstance(value, type):
+        raise HyperparameterError(
+            f"`{who}`: `{name}` is the class `{value.__name__}`: call it, to make a schedule."
+        )
+    if callable(value):
+        return
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise HyperparameterError(
+            f"`{who}`: `{name}` must be a number, a 0-d tensor or a schedule, got {value!r}."
+        )
+    if not holds(value):
+        raise HyperparameterError(f"`{who}`: `{name}` must {expected}, got {value!r}.")
+
+
+def _who(owner: object) -> str:
+    """A record by its type; a function by the name that it gives."""
+    return owner if isinstance(owner, str) else type(owner).__name__
+
+
+def number(owner: object, name: str, value: Any) -> None:
+    """Any number but NaN."""
+    _check(owner, name, value, lambda x: x == x, "be a number")
+
+
+def fixed(owner: object, name: str, value: Any) -> None:
+    """What `init` uses once cannot follow a schedule."""
+    if callable(value):
+        raise HyperparameterError(
+            f"`{_who(owner)}`: `{name}` is used once, by `init`: it must be a number, got "
+            f"{value!r}."
+        )
+    non_negative(owner, name, value)
+
+
+def non_negative(owner: object, name: str, value: Any) -> None:
+    _check(owner, name, value, lambda x: x >= 0, "not be negative")
+
+
+def not_positive(owner: object, name: str, value: Any) -> None:
+    _check(owner, name, value, lambda x: x <= 0, "not be positive")
+
+
+def positive(owner: object, name: str, value: Any) -> None:
+    _check(owner, name, value, lambda x: x > 0, "be positive")
+
+
+def seed(owner: object, name: str, value: Any) -> None:
+    """A whole number, of 63 bits."""
+    expected = "be a whole number, not negative and below 2**63"
+    _check(owner, name, value, lambda x: 0 <= x < 2**63 and x == int(x), expected)
+
+
+def at_least(owner: object, name: str, value: Any, least: float) -> None:
+    _check(owner, name, value, lambda x: x >= least, f"be at least {least}")
+
+
+def in_unit_interval(owner: object, name: str, value: Any) -> None:
+    """A decay rate: in [0, 1)."""
+    _check(owner, name, value, lambda x: 0 <= x < 1, "lie in [0, 1)")
+
+
+def in_open_unit_interval(owner: object, name: str, value: Any) -> None:
+    """A share that is neither nothing nor all: in (0, 1)."""
+    _check(owner, name, value, lambda x: 0 < x < 1, "lie in (0, 1)")
+
+
+def fraction(owner: object, name: str, value: Any) -> None:
+    """A share: in [0, 1]."""
+    _check(owner, name, value, lambda x: 0 <= x <= 1, "lie in [0, 1]")
+
+
+def positive_fraction(owner: object, name: str, value: Any) -> None:
+    """A share that is not nothing: in (0, 1]."""
+    _check(owner, name, value, lambda x: 0 < x <= 1, "lie in (0, 1]")
+
+
+def open_interval(owner: object, name: str, value: Any, low: float, high: float = math.inf) -> None:
+    """A number strictly between two others."""
+    expected = f"lie between {low} and {high}" if high < math.inf else f"be greater than {low}"
+    _check(owner, name, value, lambda x: low < x < high, expected)
+
+
+def several(owner: object, name: str, value: Any, *, count: int = 2) -> None:
+    """So many of something, to be looked at one by one."""
+    if not isinstance(value, (tuple, list)) or len(value) != count:
+        raise HyperparameterError(
+            f"`{_who(owner)}`: `{name}` must be a tuple of {count} numbers, got {value!r}."
+        )
+
+
+def ascending(owner: object, name: str, value: Any) -> None:
+    """A pair of which the first is not above the second, as far as Python can tell."""
+    if all(isinstance(x, numbers.Real) for x in value) and value[0] > value[1]:
+        raise HyperparameterError(
+            f"`{_who(owner)}`: `{name}` must be the least and the greatest, got {value!r}."
+        )
+
+
+def dimensions(owner: object, name: str, value: Any) -> None:
+    """A tuple of places in a shape, or `None`."""
+    if value is None or (isinstance(value, (tuple, list)) and all(type(x) is int for x in value)):
+        return
+    raise HyperparameterError(
+        f"`{_who(owner)}`: `{name}` must be a tuple of whole numbers such as (0, 1), got {value!r}."
+    )
+
+
+def betas(owner: object, name: str, value: Any, *, count: int = 2) -> None:
+    """A tuple of decay rates, each in [0, 1)."""
+    several(owner, name, value, count=count)
+    for i, beta in enumerate(value):
+        in_unit_interval(owner, f"{name}[{i}]", beta)
+
+
+def takes(owner: object, name: str, value: Any, arguments: Sequence[str]) -> None:
+    """A function that can be called with these arguments, by position."""
+    call = f"{name}({', '.join(arguments)})"
+    if not callable(value):
+        raise HyperparameterError(
+            f"`{_who(owner)}`: `{name}` must be a function, `{call}`, got {value!r}."
+        )
+    try:
+        signature = inspect.signature(value)
+    except ValueError:  # some that are built in have none
+        return
+    try:
+        signature.bind_partial(*arguments)
+    except TypeError:
+        raise HyperparameterError(
+            f"`{_who(owner)}`: `{name}` is called as `{call}`, and takes only {signature}: add "
+            "what is missing, even if it is not used."
+        ) from None
+
+
+def steps(owner: object, name: str, value: Any) -> None:
+    """A length of a schedule: a positive whole number."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise HyperparameterError(
+            f"`{_who(owner)}`: `{name}` must be a positive whole number of updates, got "
+            f"{value!r}. A schedule without steps is a `constant`."
+        )
+
+
+def whole(owner: object, name: str, value: Any, *, least: int = 0, most: float = math.inf) -> None:
+    """A whole number that counts something."""
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        limit = f", at least {least}" if math.isinf(most) else f" from {least} to {most}"
+        raise HyperparameterError(
+            f"`{_who(owner)}`: `{name}` must be a whole number{limit}, got {value!r}."
+        )
+
+
+def boundaries(owner: object, name: str, value: Any) -> None:
+    """Counts of updates in ascending order; the same one may come more than once."""
+    if (
+        not isinstance(value, (tuple, list))
+        or any(isinstance(b, bool) or not isinstance(b, int) or b < 0 for b in value)
+        or list(value) != sorted(value)
+    ):
+        raise HyperparameterError(
+            f"`{_who(owner)}`: `{name}` must be a tuple of whole numbers of updates in "
+            f"ascending order, got {value!r}."
+        )
+
+
+def choice(owner: object, name: str, value: Any, choices: Iterable[Any]) -> None:
+    """One of a few words."""
+    if value not in tuple(choices):
+        raise HyperparameterError(
+            f"`{_who(owner)}`: `{name}` must be one of {', '.join(map(repr, choices))}, "
+            f"got {value!r}."
+        )
+
+
+def coefficients(owner: object, name: str, value: Any, *, count: int) -> None:
+    """A tuple of so many numbers."""
+    several(owner, name, value, count=count)
+    for i, part in enumerate(value):
+        number(owner, f"{name}[{i}]", part)

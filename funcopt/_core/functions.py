@@ -1,0 +1,61 @@
+"""The two plainest transformations: the one that does nothing, and the one made of functions."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from ..typing import Params, Slots, State, Updates
+from . import checks, precision
+from .stage import Scalars
+from .tensor_rule import GradientTransformation, TensorRule
+
+
+class identity(TensorRule):
+    """Leaves the updates as they are."""
+
+    elementwise = True
+    changes_updates = False
+
+    def update_tensor(self, g: Tensor, slots: Slots, p: Tensor, s: Scalars) -> tuple[Tensor, Slots]:
+        return g, slots
+
+
+class from_functions(GradientTransformation):
+    """Makes a transformation of a pair of pure functions, as Optax would write it.
+
+    It sees whole trees, so it takes no part in fused passes. It pickles if the functions do, that
+    is, if they were defined at the top of a module.
+
+    Args:
+        init_fn: ``init_fn(params) -> state``.
+        update_fn: ``update_fn(updates, state, params, **extra) -> (updates, state)``; extra
+            arguments are passed if it names them or takes ``**extra``.
+
+    Raises:
+        HyperparameterError: If a function does not take these arguments.
+    """
+
+    init_fn: Callable[..., State]
+    update_fn: Callable[..., tuple[Updates, State]]
+
+    def __post_init__(self) -> None:
+        checks.takes(self, "init_fn", self.init_fn, ("params",))
+        checks.takes(self, "update_fn", self.update_fn, ("updates", "state", "params"))
+
+    def init(self, params: Params, *, capturable: bool = False) -> State:
+        precision.checked_params(type(self).__name__, params)
+        return self.init_fn(params)
+
+    def update(
+        self, updates: Updates, state: State, params: Params | None = None, **extra: Any
+    ) -> tuple[Updates, State]:
+        self.check_extra(extra)
+        return self.update_fn(updates, state, params, **extra)
+
+    def extra_names(self) -> frozenset[str] | None:
+        arguments = list(inspect.signature(self.update_fn).parameters.values())
+        if any(a.kind is a.VAR_KEYWORD for a in arguments):
+            return None
+        return frozenset(a.name for a in arguments[3:])

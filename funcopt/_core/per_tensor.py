@@ -1,0 +1,219 @@
+"""Transformations that work tensor by tensor: their pure form, for rules and combinators alike."""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+from torch import Tensor
+
+from .. import tree
+from .._numerics.scalars import at, has_schedule, number
+from ..errors import FuncoptError, StructureError
+from ..typing import Memory, Params, Slots, State, Updates
+from . import precision
+from .loss import PureLoss
+from .record import unchecked
+from .reduction import Reduce, reduce
+from .stage import Bucket, Members, Node
+from .stage import State as RuleState
+from .transformation import GradientTransformation
+
+
+class PerTensor(GradientTransformation):
+    """A transformation that works tensor by tensor; any number of them share one pass over memory.
+
+    Rules are, and combinators of rules. A subclass says what it keeps for one tensor (`init_slots`)
+    and besides (`init_memory`), which numbers it needs in this step (`open`), and how it transforms
+    a list of tensors with them (`run`). The pure form follows from these here; so do the torch
+    optimizer and the fused engine, elsewhere.
+    """
+
+    def init(self, params: Params, *, capturable: bool = False) -> RuleState:
+        leaves, spec = precision.checked_params(type(self).__name__, params)
+        names = tree.names(params)
+        self.check_names([(n, p) for n, p in zip(names, leaves, strict=True) if p is not None])
+        slots = [
+            () if p is None else self.init_slots(name, p)
+            for name, p in zip(names, leaves, strict=True)
+        ]
+        like = precision.like(leaves)
+        clock = (torch.zeros((), dtype=torch.int64), self.init_memory(like))
+        if capturable:
+            clock = tree.map(lambda x: x.to(like.device), clock)
+        return RuleState(*clock, spec.unflatten(slots))
+
+    def update(
+        self, updates: Updates, state: State, params: Params | None = None, **extra: Any
+    ) -> tuple[Updates, RuleState]:
+        if torch.compiler.is_compiling():
+            return self._update(updates, state, params, extra)
+        try:
+            return self._update(updates, state, params, extra)
+        except FuncoptError:
+            raise
+        except Exception as error:
+            # Only then it is worth the time to find out whether the state is to blame.
+            if self._fits(state, updates if params is None else params):
+                raise
+            raise self._foreign(state) from error
+
+    def _update(
+        self, updates: Updates, state: State, params: Params | None, extra: Mapping[str, Any]
+    ) -> tuple[Updates, RuleState]:
+        if not isinstance(state, RuleState):
+            raise self._foreign(state)
+        who, needs_params = type(self).__name__, self.params_needed_by()
+        leaves = precision.Leaves(
+            who, needs_params, updates, state.slots, params, self.takes_examples()
+        )
+        step = state.step + 1
+        now = number(step)
+        node = self.open([Bucket(self, now, now - 1, state.memory)], self._members(leaves, extra))
+        us, slots = self.run(leaves.gs, leaves.slots, leaves.ps, node, reduce)
+        new_updates, new_slots = leaves.lower(us, slots)
+        return new_updates, RuleState(step, self.memory_after(node)[0], new_slots)
+
+    def _foreign(self, state: State) -> StructureError:
+        return StructureError(
+            f"`{type(self).__name__}`: the state, of type `{type(state).__name__}`, was made by "
+            "another transformation or for other parameters: call `init(params)` on this one. The "
+            "order is `update(updates, state, params)`."
+        )
+
+    def _fits(self, state: RuleState, params: Params) -> bool:
+        """Whether `state` has the form of one that was made for `params`."""
+        forms = [
+            list(zip(tree.names(x), (y.shape for y in tree.leaves(x)), strict=False))
+            for x in (state, self.init(params))
+        ]
+        return forms[0] == forms[1]
+
+    def _members(self, leaves: precision.Leaves, extra: Mapping[str, Any]) -> Members:
+        self.check_extra(extra)
+        trees = {k: v for k, v in extra.items() if k in self.tensor_extra_names()}
+        loss = None
+        if leaves.has_params and "value_fn" in extra:
+            loss = PureLoss(extra["value_fn"], extra.get("value"), leaves)
+        return Members(
+            which=[0] * len(leaves.gs),
+            extra={k: v for k, v in extra.items() if k not in trees and k != "value_fn"},
+            loss=loss,
+            tensor_extra={k: leaves.lift(k, v) for k, v in trees.items()},
+            names=leaves.names,
+            keys=leaves.names,
+            tensors=leaves.tensors,
+        )
+
+    def is_per_tensor(self) -> bool:
+        return True
+
+    def numbers(self) -> dict[str, Any]:
+        """The hyperparameters of this stage itself."""
+        return {name: getattr(self, name) for name in self.hyperparameters}
+
+    def evaluated(self, count: Any) -> Self:
+        """A copy whose schedules have their values after `count` updates."""
+        for name in self.hyperparameters:  # of which nearly always none is a schedule
+            if has_schedule(getattr(self, name)):
+                break
+        else:
+            return self
+        values = {k: at(v, count) for k, v in self.numbers().items() if has_schedule(v)}
+        made: Self = unchecked(self, values)
+        return made
+
+    metrics: ClassVar[tuple[str, ...]] = ()
+    """The scalars of a step that an optimizer shows, such as a norm."""
+
+    comes_last: ClassVar[bool] = False
+    """It looks at the step about to be made, so nothing may change the update after it."""
+
+    changes_updates: ClassVar[bool] = True
+    """Whether updates come out otherwise than they went in."""
+
+    memory_per: ClassVar[Literal["clock", "tree"]] = "clock"
+    """Whether a parameter that joins late has a memory of its own, or shares that of the others."""
+
+    measures_tensors: ClassVar[bool] = False
+    """It measures each tensor by itself, although what it is made of may be elementwise."""
+
+    steady: ClassVar[bool] = False
+    """`run` transforms tensors and does nothing besides: it chooses nothing, remembers nothing.
+
+    What it does in one step, it does in the next, with other numbers. Not so where a condition
+    decides.
+    """
+
+    def params_needed_by(self) -> str | None:
+        """The name of the stage that cannot do without the parameters, if there is one."""
+        return None
+
+    def tensor_extra_names(self) -> frozenset[str]:
+        """The extra arguments that are trees like the parameters."""
+        return frozenset()
+
+    def check_names(self, params: Sequence[tuple[str | None, Tensor]]) -> None:
+        """Sees all parameters before the first is initialised; refuses what fits none of them."""
+
+    @abstractmethod
+    def init_slots(self, name: str | None, p: Tensor) -> Slots:
+        """What is remembered of the parameter `p`, whose name may not be known."""
+
+    def init_memory(self, like: Tensor) -> Memory:
+        """Scalars remembered from step to step, like the 0-d tensor `like`; none by default."""
+        del like
+        return ()
+
+    @abstractmethod
+    def open(self, buckets: Sequence[Bucket], members: Members) -> Node:
+        """The numbers of this step."""
+
+    @abstractmethod
+    def run(
+        self,
+        gs: list[Tensor],
+        slots: list[Slots],
+        ps: list[Tensor],
+        node: Node,
+        reduce: Reduce,
+    ) -> tuple[list[Tensor], list[Slots]]:
+        """Transforms a list of tensors. `reduce` is called where something is summed over all."""
+
+    def memory_after(self, node: Node) -> list[Memory]:
+        """The memory of every bucket after `run`."""
+        return node.memory
+
+    averages: ClassVar[bool] = False
+    """Whether it keeps parameters to evaluate the model with, besides those that are trained."""
+
+    def eval_param(self, name: str | None, p: Tensor, slots: Slots, memory: Memory) -> Tensor:
+        """The value of the parameter to evaluate the model with: itself, or an average."""
+        del name, slots, memory
+        return p
+
+    def nodes(self, node: Node) -> list[tuple["PerTensor", Node]]:
+        """The stages that have run, each with its node, in order."""
+        return [(self, node)]
+
+    def counts(self, count: Any, memory: Memory) -> dict[tuple[str, ...], Any]:
+        """The updates that each stage has made, which its schedules see, by its path."""
+        del memory
+        return {(): count}
+
+    def slot_parts(self, slots: Slots, name: str | None, p: Tensor) -> list["Part"]:
+        """The slots of `p`, split by the stage that each part belongs to, in order."""
+        return [(self, slots)]
+
+    def memory_parts(self, memory: Memory, name: str | None, p: Tensor) -> list["Part"]:
+        """The memory that `p` depends on, split by the same stages in the same order."""
+        return [(self, memory)]
+
+
+def below(key: str, counts: Mapping[tuple[str, ...], Any]) -> dict[tuple[str, ...], Any]:
+    """The counts of a child, by their paths from the parent."""
+    return {(key, *path): count for path, count in counts.items()}
+
+
+Part = tuple[PerTensor, Any]
+"""A stage, and the named tuple that is its own; ``()`` if it has none."""

@@ -1,0 +1,371 @@
+"""What happens to tensors on their way into a pass and out of it.
+
+In: checked, widened to at least float32, complex seen as two reals, 0-d as length 1 (a 0-d bfloat16
+tensor would promote otherwise than a vector). Out: narrowed once. Rules contain none of this.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import tree
+from .._numerics import shards
+from .._numerics.scalars import is_traced, widen
+from ..errors import (
+    LeafError,
+    MissingParamsError,
+    SparseGradientError,
+    StructureError,
+    TiedParametersError,
+)
+from ..typing import Params, Slots, Updates
+
+
+def checked_params(who: str, params: Params) -> tuple[list[Any], tree.Spec]:
+    """The leaves of `params` and their structure.
+
+    Raises:
+        LeafError: If a leaf is not a floating-point or complex tensor, dense.
+        TiedParametersError: If the same memory stands at two places.
+    """
+    leaves, spec = tree.flatten(params)
+    seen: dict[Any, int] = {}
+    for i, p in enumerate(leaves):
+        if p is None:
+            continue
+        if not isinstance(p, Tensor) or p.layout is not torch.strided:
+            name = tree.names(params)[i]
+            what = f"parameter `{name}` must be a dense tensor" if name else "expected tensors"
+            got = p.layout if isinstance(p, Tensor) else f"{type(p).__name__}"
+            raise LeafError(
+                f"`{who}`: {what}, got {got}. A tree of tensors is wanted, without what is not "
+                "trained: `dict(model.named_parameters())`."
+            )
+        if not (p.is_floating_point() or p.is_complex()):
+            raise LeafError(
+                f"`{who}`: parameter `{tree.names(params)[i]}` must be floating-point or complex, "
+                f"got {p.dtype}. A `state_dict()` holds integer buffers; use "
+                "`dict(model.named_parameters())`."
+            )
+        for key in _identities(p):
+            if (first := seen.setdefault(key, i)) != i:
+                names = tree.names(params)
+                raise TiedParametersError(
+                    f"`{who}`: parameters `{names[first]}` and `{names[i]}` are the same memory, "
+                    "and would be updated twice. Keep one: `dict(model.named_parameters())` does."
+                )
+    return leaves, spec
+
+
+class Leaves:
+    """The tensors of one pure update that have a gradient, ready for a pass."""
+
+    def __init__(
+        self,
+        who: str,
+        needs_params: str | None,
+        updates: Updates,
+        slots: Slots,
+        params: Params | None,
+        examples: bool = False,
+    ) -> None:
+        self._who, self._updates, self.has_params = who, updates, params is not None
+        leaves, self._spec = tree.flatten(updates)
+        self._old_slots = self._like_updates("state", slots)
+        if params is None and needs_params is not None:
+            raise MissingParamsError(
+                f"`{needs_params}` needs the parameters: call `update(updates, state, params)`."
+            )
+        all_ps = [None] * len(leaves) if params is None else self._like_updates("params", params)
+        self._old, self._all_ps, self._examples = leaves, all_ps, examples
+        self.active = [i for i, g in enumerate(leaves) if g is not None]
+        self._wide: list[torch.dtype] = []
+        self.tensors: list[Tensor] = []  # as they were given
+        self.gs: list[Tensor] = []
+        self.ps: list[Any] = []
+        self.slots: list[Slots] = []
+        for i in self.active:
+            g, p, mine = leaves[i], all_ps[i], self._old_slots[i]
+            self._check(i, g, p)
+            wide = compute_dtype(g, p, mine)
+            self._wide.append(wide)
+            self.tensors.append(g if p is None else p)
+            if examples:
+                self.gs.append(lift_examples(g, wide))
+            else:
+                self.gs.append(lift(g if p is None else shards.placed_as(g, p), wide))
+            self.ps.append(None if p is None else lift(p, wide))
+            self.slots.append(lift_slots(mine, g if p is None else p, wide))
+
+    def names(self) -> list[str]:
+        """The paths of the tensors of this pass."""
+        names = tree.names(self._updates)
+        return [names[i] for i in self.active]
+
+    def lift(self, name: str, values: Any) -> list[Tensor]:
+        """An extra argument that is a tree like the parameters, for the tensors of this pass."""
+        flat = self._like_updates(name, values)
+        return [lift(flat[i], wide) for i, wide in zip(self.active, self._wide, strict=True)]
+
+    def put(self, ps: Sequence[Tensor]) -> Params:
+        """The tree of the parameters, with `ps` in the place of those of this pass."""
+        now = list(self._all_ps)
+        for i, p in zip(self.active, ps, strict=True):
+            now[i] = lower(p, now[i])
+        return self._spec.unflatten(now)
+
+    def lower(self, us: list[Tensor], slots: list[Slots]) -> tuple[Updates, Slots]:
+        """The trees of the updates, in the gradients' dtype, and of the slots, each in its own."""
+        new_us, new_slots = list(self._old), list(self._old_slots)
+        for i, u, new in zip(self.active, us, slots, strict=True):
+            old = self._like(i)
+            if u.numel() != old.numel() * (2 if old.is_complex() else 1) and not (
+                shards.is_sharded(old)
+            ):
+                raise StructureError(
+                    f"`{self._who}`: the update of `{self._name(i)}` must have the gradient's "
+                    f"shape {tuple(old.shape)}, got {tuple(u.shape)}."
+                )
+            if any(u is entry for entry in entries(new)):
+                u = u.clone()  # else who changes the update in place changes the state
+            new_us[i] = lower(u, old)
+            new_slots[i] = lower_slots(new, self._old_slots[i])
+        return self._spec.unflatten(new_us), self._spec.unflatten(new_slots)
+
+    def _like(self, i: int) -> Tensor:
+        """What the update of a tensor looks like: its gradient, or that of one example."""
+        g: Tensor = self._old[i]
+        if not self._examples:
+            return g
+        p = self.tensors[self.active.index(i)]
+        return p if shards.is_sharded(p) else torch.empty(p.shape, dtype=g.dtype, device="meta")
+
+    def _like_updates(self, what: str, other: Any) -> list[Any]:
+        try:
+            return self._spec.flatten_up_to(other)
+        except StructureError as error:
+            detail = str(error)
+        ours = tree.names(self._updates)
+        theirs = tree.names(other)
+        if what == "state":
+            raise StructureError(
+                f"`{self._who}`: the state belongs to other parameters than the updates {ours}; "
+                f"call `init(params)` again. In detail, {detail}"
+            )
+        raise StructureError(
+            f"`{self._who}`: `{what}` must have the structure of the updates; only the updates "
+            f"have {sorted(set(ours) - set(theirs))}, only `{what}` has "
+            f"{sorted(set(theirs) - set(ours))}. In detail, {detail}"
+        )
+
+    def _check(self, i: int, g: Any, p: Any) -> None:
+        if not isinstance(g, Tensor):
+            raise LeafError(
+                f"`{self._who}`: the gradient of `{self._name(i)}` must be a tensor or None, got "
+                f"{g!r}."
+            )
+        if not (g.is_floating_point() or g.is_complex()):
+            raise LeafError(
+                f"`{self._who}`: the gradient of `{self._name(i)}` must be floating-point or "
+                f"complex, got {g.dtype}."
+            )
+        if g.layout is not torch.strided:
+            raise SparseGradientError(
+                f"`{self._who}` does not support sparse gradients, and that of `{self._name(i)}` "
+                "is: make it dense with `grad.to_dense()`, or build the embedding with "
+                "`sparse=False`."
+            )
+        if p is None and self.has_params:
+            raise StructureError(
+                f"`{self._who}`: there is a gradient for `{self._name(i)}`, but `params` has None."
+            )
+        if p is not None and p.shape != (g.shape[1:] if self._examples else g.shape):
+            if self._examples:
+                raise StructureError(
+                    f"`{self._who}` takes one gradient for each example: that of `{self._name(i)}` "
+                    f"must have the shape (examples, {', '.join(map(str, p.shape))}), got "
+                    f"{tuple(g.shape)}. `vmap(grad(loss), in_dims=(None, 0))` makes such."
+                )
+            raise StructureError(
+                f"`{self._who}`: the gradient of `{self._name(i)}` must have the parameter's shape "
+                f"{tuple(p.shape)}, got {tuple(g.shape)}."
+            )
+
+    def _name(self, i: int) -> str:
+        return tree.names(self._updates)[i]
+
+
+def compute_dtype(g: Tensor, p: Any, slots: Slots) -> torch.dtype:
+    """The dtype in which one tensor is computed: the widest of its parts, at least float32."""
+    wide = widen(real_dtype(g))
+    for x in (p, *entries(slots)):
+        if x is None or x.dtype == wide:
+            continue
+        if x.is_floating_point() or x.is_complex():
+            wide = torch.promote_types(wide, real_dtype(x))
+    return wide
+
+
+def real_dtype(x: Tensor) -> torch.dtype:
+    """The dtype of `x`, or of its real part."""
+    return x.dtype.to_real() if x.is_complex() else x.dtype
+
+
+def lift(x: Tensor, wide: torch.dtype) -> Tensor:
+    """A parameter or gradient as rules see it."""
+    if _is_lifted(x, wide):
+        return x
+    x = shards.local(x)
+    if x.is_complex():
+        x = torch.view_as_real(x)
+    elif x.dim() == 0:
+        x = x.reshape(1)
+    return x.to(wide)
+
+
+def _is_lifted(x: Tensor, wide: torch.dtype) -> bool:
+    """Whether rules see `x` as it is: nearly always, and then it costs no call of torch."""
+    return x.dtype == wide and x.dim() > 0 and not shards.is_sharded(x)
+
+
+def lift_examples(x: Tensor, wide: torch.dtype) -> Tensor:
+    """Gradients of all examples, as rules see them."""
+    x = shards.local(x)
+    if x.is_complex():
+        x = torch.view_as_real(x)
+    elif x.dim() == 1:
+        x = x.unsqueeze(1)
+    return x.to(wide)
+
+
+def lower(x: Tensor, like: Tensor) -> Tensor:
+    """The inverse of `lift`, in shape and dtype of `like`."""
+    if _is_lowered(x, like):
+        return x
+    if shards.is_sharded(like):
+        return shards.sharded_as(lower(x, shards.local(like)), like)
+    if like.is_complex():
+        return torch.view_as_complex(x.to(real_dtype(like)))
+    return x.to(like.dtype).reshape(like.shape)
+
+
+def _is_lowered(x: Tensor, like: Tensor) -> bool:
+    return x.dtype == like.dtype and x.shape == like.shape and not shards.is_sharded(like)
+
+
+def lift_slots(slots: Slots, g: Tensor, wide: torch.dtype) -> Slots:
+    """Slots as rules see them; a 0-d slot of a larger tensor stays 0-d, integers stay integers."""
+    if all(_is_lifted(x, wide) for x in entries(slots)):
+        return slots
+
+    def one(x: Tensor) -> Tensor:
+        x = shards.local(x)
+        if x.is_complex():
+            x = torch.view_as_real(x)
+        elif x.dim() == 0 and g.dim() == 0:
+            x = x.reshape(1)
+        return x.to(wide) if x.is_floating_point() else x
+
+    return map_slots(one, slots)
+
+
+def lower_slots(slots: Slots, like: Slots) -> Slots:
+    """The inverse of `lift_slots`."""
+    mine, theirs = entries(slots), entries(like)
+    if len(mine) == len(theirs) and all(map(_is_lowered, mine, theirs)):
+        return slots
+    return map_slots(lower, slots, like)
+
+
+def apart(slots: Slots, others: Iterable[Tensor]) -> Slots:
+    """Slots that share no memory with tensors that are about to be written to."""
+    mine = {_memory(x) for x in others}
+    return map_slots(lambda x: x.clone() if _memory(x) in mine else x, slots)
+
+
+def _memory(x: Tensor) -> int:
+    return int(shards.part(x).untyped_storage()._cdata)
+
+
+def gathered(
+    gs: list[Tensor],
+    slots: list[Slots],
+    ps: list[Any],
+    whole: Sequence[Tensor],
+    like_p: Sequence[Slots],
+) -> tuple[list[Tensor], list[Slots], list[Any]]:
+    """The whole of every tensor that lies on several ranks, and of its slots that are cut alike."""
+    each = list(zip(gs, slots, ps, whole, like_p, strict=True))
+    return (
+        [shards.whole(g, like) for g, _, _, like, _ in each],
+        [_where(shards.whole, own, like, kind) for _, own, _, like, kind in each],
+        [p if p is None else shards.whole(p, like) for _, _, p, like, _ in each],
+    )
+
+
+def scattered(
+    us: list[Tensor], slots: list[Slots], whole: Sequence[Tensor], like_p: Sequence[Slots]
+) -> tuple[list[Tensor], list[Slots]]:
+    """The inverse of `gathered`, for what a rule has made of it."""
+    each = list(zip(us, slots, whole, like_p, strict=True))
+    return (
+        [shards.cut(u, like) for u, _, like, _ in each],
+        [_where(shards.cut, own, like, kind) for _, own, like, kind in each],
+    )
+
+
+def _where(fn: Callable[..., Tensor], slots: Slots, like: Tensor, kind: Slots) -> Slots:
+    """`fn` of the slots that are of the kind; the others are whole on every rank."""
+    return map_slots(lambda x, chosen: fn(x, like) if chosen else x, slots, kind)
+
+
+def init_complex(init: Callable[[Tensor], Slots], p: Tensor) -> Slots:
+    """Slots of a complex parameter: made for its two reals, kept complex, as torch keeps them."""
+    reals = torch.view_as_real(p)
+
+    def one(x: Tensor) -> Tensor:
+        pairs = x.shape == reals.shape and x.dtype in (torch.float32, torch.float64)
+        return torch.view_as_complex(x) if pairs else x
+
+    return map_slots(one, init(reals))
+
+
+def map_slots(fn: Callable[..., Any], slots: Slots, *rest: Slots) -> Slots:
+    """`fn` of every tensor in (nested) slots. Plain Python: cheaper than a tree, and traceable."""
+    if isinstance(slots, Tensor):
+        return fn(slots, *rest)
+    if slots is None or slots == ():
+        return slots
+    made = [map_slots(fn, *column) for column in zip(slots, *rest, strict=True)]
+    return type(slots)(*made) if hasattr(slots, "_fields") else tuple(made)
+
+
+def entries(slots: Slots) -> list[Tensor]:
+    """The tensors in (nested) slots."""
+    if isinstance(slots, Tensor):
+        return [slots]
+    found: list[Tensor] = []
+    for part in slots or ():
+        if isinstance(part, Tensor):
+            found.append(part)
+        elif part:
+            found += entries(part)
+    return found
+
+
+def like(leaves: list[Any]) -> Tensor:
+    """A 0-d zero on the device of the first parameter, in at least float32."""
+    first = next((p for p in leaves if p is not None), torch.zeros(()))
+    return torch.zeros((), dtype=widen(real_dtype(first)), device=first.device)
+
+
+def _identities(p: Tensor) -> list[Any]:
+    """What two places that hold the same tensor have in common; nothing more while tracing."""
+    if torch.compiler.is_compiling():
+        return []
+    plain = type(p) in (Tensor, torch.nn.Parameter) and p.layout is torch.strided
+    if not plain or is_traced(p) or p.is_meta or not p.numel():
+        return [id(p)]
+    return [id(p), (p.device, p.data_ptr(), p.shape, p.stride())]

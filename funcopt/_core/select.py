@@ -1,0 +1,21 @@
+"""A choice that is a branch where Python may look, and a `torch.where` where it may not."""
+
+from typing import Any
+
+import torch
+
+from .. import tree
+from .._numerics.scalars import is_concrete
+
+
+def select(flag: Any, yes: Any, no: Any) -> Any:
+    """`yes` where `flag` holds, else `no`; each is a tree, or a function of nothing that makes one.
+
+    Where the flag can be looked at, only the chosen one is made, so rare work is skipped. Else both
+    are made and `torch.where` chooses, so nothing synchronises and all of it can be traced.
+    """
+    if is_concrete(flag):
+        chosen = yes if flag else no
+        return chosen() if callable(chosen) else chosen
+    yes, no = (branch() if callable(branch) else branch for branch in (yes, no))
+    return tree.map(lambda a, b: a if a is b else torch.where(flag, a, b), yes, no)

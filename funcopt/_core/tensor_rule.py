@@ -1,0 +1,231 @@
+"""The interface for authors: a rule for one tensor, which becomes a transformation of trees."""
+
+import inspect
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor
+
+from .._numerics import shards
+from .._numerics.scalars import exact
+from ..errors import LeafError, StructureError
+from ..typing import Memory, Slots
+from . import precision
+from .per_tensor import Part as Part
+from .per_tensor import PerTensor as PerTensor
+from .per_tensor import below as below
+from .reduction import Reduce
+from .stage import Bucket, Members, Node, Scalars
+from .transformation import GradientTransformation as GradientTransformation
+
+
+class TensorRule(PerTensor):
+    """The mathematics of one tensor, written once; this class lifts it to trees.
+
+    Most rules write `update_tensor`, and `init_tensor` if they remember something:
+
+        >>> class Momentum(NamedTuple):
+        ...     momentum_buffer: torch.Tensor
+        >>> class signum(TensorRule):
+        ...     '''The sign of the mean gradient. Bernstein et al., 2018.'''
+        ...     momentum: Scalar = 0.9
+        ...     elementwise = True
+        ...     def init_tensor(self, p):
+        ...         return Momentum(torch.zeros_like(p))
+        ...     def update_tensor(self, g, slots, p, s):
+        ...         mean = torch.lerp(g, slots.momentum_buffer, s.momentum)
+        ...         return mean.sign(), Momentum(mean)
+        >>> chain(signum(), scale_by_learning_rate(1e-4))
+        chain(signum(), scale_by_learning_rate(0.0001))
+
+    What a rule sees: `g`, `p` and the slots of one tensor in one dtype, at least float32; 0-d
+    tensors as length 1; complex ones as two reals. `s` has the fields annotated `Scalar`, with
+    schedules evaluated, and whatever `prepare` and `conclude` return. `update_tensor` and
+    `measure_tensor` read numbers from `s` only; from `self` they read structure, that is fields of
+    other types.
+    """
+
+    elementwise: ClassVar[bool] = False
+    """Entries of the update do not see one another, except through a measure."""
+
+    needs_params: ClassVar[bool] = False
+    """`p` is used; without it, it may be `None`."""
+
+    combine: ClassVar[Literal["sum", "max", "min"]] = "sum"
+    """How the measures of several tensors become one."""
+
+    measure_per: ClassVar[Literal["tree", "tensor"]] = "tree"
+    """Whether `conclude` gets one total for all tensors, or each tensor's own."""
+
+    tensor_extra: ClassVar[tuple[str, ...]] = ()
+    """Extra arguments of `update` that are trees like the parameters; `s` has this tensor's."""
+
+    per_example: ClassVar[bool] = False
+    """`g` has one axis more than `p`, in front: the gradients of all examples."""
+
+    random: ClassVar[bool] = False
+    """`s.draw` has random numbers for this tensor, by its name, the same on one rank or many."""
+
+    extra: ClassVar[frozenset[str]] = frozenset()
+    required_extra: ClassVar[frozenset[str]] = frozenset()
+    measures: ClassVar[bool] = False
+    concludes: ClassVar[bool] = False
+
+    steady = True
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        arguments = inspect.signature(cls.conclude).parameters.values()
+        asked = [a for a in arguments if a.kind is a.KEYWORD_ONLY]
+        cls.extra = frozenset(a.name for a in asked).union(cls.tensor_extra)
+        cls.required_extra = frozenset(a.name for a in asked if a.default is a.empty).union(
+            cls.tensor_extra
+        )
+        cls.measures = cls.measure_tensor is not TensorRule.measure_tensor
+        cls.concludes = cls.conclude is not TensorRule.conclude
+        cls.averages = cls.eval_tensor is not TensorRule.eval_tensor
+
+    def init_tensor(self, p: Tensor) -> Slots:
+        """What is remembered of one tensor: a named tuple of tensors, ``()`` for none."""
+        del p
+        return ()
+
+    def unfit(self, p: Tensor) -> str | None:
+        """What keeps the rule from taking `p`, such as "must be a matrix"; `None` if it can.
+
+        An error names the parameter then, before any is initialised.
+        """
+        del p
+        return None
+
+    def prepare(self, step: Any, memory: Memory) -> Mapping[str, Any]:
+        """Scalars of this step, such as bias corrections; `step` is 1 at the first update.
+
+        `self` has its schedules evaluated. Numbers are Python's, in float64, or 0-d tensors.
+        """
+        del step, memory
+        return {}
+
+    def measure_tensor(self, g: Tensor, slots: Slots, p: Tensor, s: Scalars) -> Any:
+        """What to add up over tensors: a 0-d tensor, or a named tuple of them.
+
+        With `per_example`, it may be one number for each example instead.
+        """
+        raise NotImplementedError
+
+    def conclude(self, s: Scalars, memory: Memory, total: Any) -> tuple[Mapping[str, Any], Memory]:
+        """Further scalars, such as a clip factor, and the new memory.
+
+        `total` is what was measured, or `None`. Keyword-only arguments declare what is taken from
+        the extra arguments of `update`. Where each tensor is measured by itself, it may be called
+        for many of them at once, under `torch.func.vmap`: it should do nothing besides.
+        """
+        del s, total
+        return {}, memory
+
+    @abstractmethod
+    def update_tensor(self, g: Tensor, slots: Slots, p: Tensor, s: Scalars) -> tuple[Tensor, Slots]:
+        """The update of one tensor and its new slots, none of them a tensor that was passed in."""
+
+    def eval_tensor(self, p: Tensor, slots: Slots, memory: Memory) -> Tensor:
+        """The value of `p` to evaluate the model with, where it is not `p` itself."""
+        del slots, memory
+        return p
+
+    # The lift: authors need not read on.
+
+    def extra_names(self) -> frozenset[str] | None:
+        return self.extra
+
+    def tensor_extra_names(self) -> frozenset[str]:
+        return frozenset(self.tensor_extra)
+
+    def takes_examples(self) -> bool:
+        return self.per_example
+
+    def sign(self) -> int | None:
+        return 1
+
+    def eval_param(self, name: str | None, p: Tensor, slots: Slots, memory: Memory) -> Tensor:
+        if not self.averages:
+            return p
+        wide = precision.compute_dtype(p, p, slots)
+        lifted = precision.lift(p, wide), precision.lift_slots(slots, p, wide)
+        return precision.lower(self.eval_tensor(*lifted, memory), p)
+
+    def params_needed_by(self) -> str | None:
+        return type(self).__name__ if self.needs_params else None
+
+    def check_names(self, params: Sequence[tuple[str | None, Tensor]]) -> None:
+        for name, p in params:
+            if (why := self._unfit(p)) is not None:
+                which = "a parameter" if name is None else f"parameter `{name}`"
+                raise LeafError(f"`{type(self).__name__}`: {which} of shape {tuple(p.shape)} {why}")
+
+    def _unfit(self, p: Tensor) -> str | None:
+        if p.is_complex() and not self.elementwise:
+            return (
+                "must not be complex, since its entries see one another. Split it with "
+                "`torch.view_as_real`."
+            )
+        return self.unfit(p)
+
+    def init_slots(self, name: str | None, p: Tensor) -> Slots:
+        if p.is_complex():
+            return precision.init_complex(self.init_tensor, p)
+        return self._checked(self.init_tensor(p))
+
+    def _checked(self, slots: Slots) -> Slots:
+        if slots != () and not hasattr(slots, "_fields"):
+            raise StructureError(
+                f"`{type(self).__name__}.init_tensor` must return a named tuple of tensors, or (), "
+                f"got {type(slots).__name__}."
+            )
+        return slots
+
+    def open(self, buckets: Sequence[Bucket], members: Members) -> Node:
+        rules, rows, memory = [], [], []
+        for tx, step, count, own in buckets:
+            rule = tx.evaluated(count)
+            rules.append(rule)
+            rows.append({**rule.numbers(), **rule.prepare(exact(step), own)})
+            memory.append(own)
+        node = Node(rules, rows, memory, members)
+        if (self.concludes or self.required_extra) and not self.measures:
+            node.conclude(None)
+        return node
+
+    def run(
+        self,
+        gs: list[Tensor],
+        slots: list[Slots],
+        ps: list[Tensor],
+        node: Node,
+        reduce: Reduce,
+    ) -> tuple[list[Tensor], list[Slots]]:
+        if self.measures:
+            each = zip(gs, slots, ps, node.scalars(gs), strict=True)
+            reduce(node, [self.measure_tensor(*one) for one in each])
+        tensors = node.members.tensors
+        cut = not self.elementwise and any(map(shards.is_sharded, tensors))
+        like_p = [self._like_p(x) for x in tensors] if cut else []
+        if cut:
+            gs, slots, ps = precision.gathered(gs, slots, ps, tensors, like_p)
+        each = zip(gs, slots, ps, node.scalars(gs), strict=True)
+        out = [self.update_tensor(*one) for one in each]
+        if out and not (isinstance(out[0], tuple) and len(out[0]) == 2):
+            raise StructureError(
+                f"`{type(self).__name__}.update_tensor` must return the update and the slots, got "
+                f"{type(out[0]).__name__}."
+            )
+        us, new = [u for u, _ in out], [own for _, own in out]
+        return precision.scattered(us, new, tensors, like_p) if cut else (us, new)
+
+    def _like_p(self, p: Tensor) -> Slots:
+        """Which of the slots of `p` are shaped like it, and so cut as it is; the others are not.
+
+        Shapes alone do not tell: a square slot may have that of the part on this rank.
+        """
+        made = self.init_tensor(shards.hollow(p))
+        return precision.map_slots(lambda x: shards.is_sharded(x) and x.shape == p.shape, made)

@@ -1,0 +1,118 @@
+"""What a transformation of gradients is."""
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+from torch import Tensor
+
+from ..errors import ExtraArgumentError
+from ..typing import Params, State, Updates, is_hyperparameter
+from .record import Record
+
+
+class GradientTransformation(Record, ABC):
+    """Turns gradients into better updates; pure, immutable, composable.
+
+    What is said of one tensor is better written as a `TensorRule`. Subclass this for what has to
+    see a whole tree: declare the hyperparameters as fields, write `update`, and `init` if there is
+    something to remember.
+    """
+
+    hyperparameters: ClassVar[tuple[str, ...]] = ()
+    """The fields annotated `Scalar`, or a tuple of it; found when the class is made."""
+
+    chooses: ClassVar[bool] = False
+    """It looks at names or kinds of parameters, so what becomes of one depends on them."""
+
+    comes_first: ClassVar[bool] = False
+    """It evaluates the loss itself, so nothing may change the gradient before it."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.hyperparameters = tuple(
+            field.name for field in dataclasses.fields(cls) if is_hyperparameter(field.type)
+        )
+
+    def init(self, params: Params, *, capturable: bool = False) -> State:
+        """Returns the state before the first step. Stateless unless overridden.
+
+        Args:
+            params: The parameters: a tree of floating-point or complex tensors.
+            capturable: Keep the clock on the device of the parameters, for CUDA graphs.
+
+        Raises:
+            LeafError: If a leaf is no such tensor.
+            TiedParametersError: If two leaves are the same memory.
+        """
+        del params, capturable
+        return ()
+
+    @abstractmethod
+    def update(
+        self, updates: Updates, state: State, params: Params | None = None, **extra: Any
+    ) -> tuple[Updates, State]:
+        """Transforms `updates`; nothing that is passed in is changed.
+
+        Args:
+            updates: Gradients, or the output of the previous stage, in the structure of the
+                parameters. Where it is `None`, nothing happens to the parameter and its slots.
+            state: What `init` or the previous call returned.
+            params: The current parameters. Some transformations need them, e.g. weight decay.
+            **extra: What a stage asks for by name, e.g. ``value=loss``.
+
+        Returns:
+            The new updates, with the structure, shapes and dtypes of `updates`, and the new state,
+            with those of `state`.
+
+        Raises:
+            StructureError: If the trees do not match.
+            MissingParamsError: If a stage needs `params`.
+            ExtraArgumentError: If no stage knows an extra argument, or one is missing.
+            SparseGradientError: If a gradient is sparse.
+        """
+
+    def extra_names(self) -> frozenset[str] | None:
+        """The extra arguments that `update` knows; `None` if it takes any."""
+        return None
+
+    @property
+    def needs_closure(self) -> bool:
+        """Whether it evaluates the loss itself: it is told how by ``value_fn``, or a closure."""
+        return "value_fn" in (self.extra_names() or ())
+
+    def check_extra(self, extra: Mapping[str, Any]) -> None:
+        """Refuses extra arguments of `update` that nobody would read."""
+        known = self.extra_names() if extra else None
+        if known is not None and not known.issuperset(extra):
+            raise ExtraArgumentError(
+                f"`{type(self).__name__}`: no stage knows the extra arguments "
+                f"{sorted(set(extra) - known)}; known here are {sorted(known)}."
+            )
+
+    def is_per_tensor(self) -> bool:
+        """Whether it works tensor by tensor, and so can share a pass with others that do."""
+        return False
+
+    def takes_examples(self) -> bool:
+        """Whether gradients have one axis more than parameters, in front: one for each example."""
+        return False
+
+    def sign(self) -> int | None:
+        """Whether updates point uphill (1), as gradients do, or downhill (-1), if that is known."""
+        return None
+
+    def children(self) -> dict[str, "GradientTransformation"]:
+        """The transformations that this one is made of, by their place in it."""
+        return {}
+
+    def with_children(self, children: Mapping[str, "GradientTransformation"]) -> Self:
+        """A copy that is made of `children` instead."""
+        del children
+        return self
+
+    def children_of(self, name: str | None, p: Tensor) -> dict[str, "GradientTransformation"]:
+        """Those of the children that may have to do with the parameter `p`."""
+        del name, p
+        return self.children()

@@ -1,0 +1,105 @@
+"""The interface for mathematics of all tensors together."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..typing import Memory, Slots
+from . import precision
+from .per_tensor import PerTensor
+from .reduction import Reduce
+from .stage import Bucket, Members, Node, Scalars, cast, common
+from .vector import Space, Vector
+
+
+class VectorRule(PerTensor):
+    """The mathematics of all tensors as one long vector, such as a quasi-Newton method.
+
+    A subclass says what it keeps for one tensor, `init_tensor`: a named tuple of tensors like it,
+    or of stacks of such; what it remembers besides, `init_memory`; and `update_vector`. The `Space`
+    that it is given makes vectors of tensors, and sums over all groups and ranks. Numbers come from
+    `s`; they must be the same in all groups.
+    """
+
+    memory_per = "tree"
+    comes_first = True
+    comes_last = True  # it remembers the step, so nothing may change that
+
+    def init_tensor(self, p: Tensor) -> Slots:
+        """What is remembered of one tensor: a named tuple of tensors, ``()`` for none."""
+        del p
+        return ()
+
+    @abstractmethod
+    def update_vector(
+        self, x: Vector, g: Vector, slots: Any, memory: Any, s: Scalars, space: Space, loss: Any
+    ) -> tuple[Vector, Slots, Memory]:
+        """The update, the new slots in the same form, and the new memory.
+
+        Args:
+            x: The parameters.
+            g: The gradient.
+            slots: The named tuple of `init_tensor`; each entry a list, with that of every tensor.
+            memory: What `init_memory` or the last update returned.
+            s: The fields annotated `Scalar`, as numbers.
+            space: What makes vectors of tensors, and sums over all of them.
+            loss: The `Loss`, if `needs_closure` holds.
+        """
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether the loss is evaluated in an update."""
+        return True
+
+    def extra_names(self) -> frozenset[str]:
+        return frozenset({"value", "value_fn"} if self.evaluates else ())
+
+    def init_slots(self, name: str | None, p: Tensor) -> Slots:
+        return (
+            precision.init_complex(self.init_tensor, p) if p.is_complex() else self.init_tensor(p)
+        )
+
+    def params_needed_by(self) -> str:
+        return type(self).__name__
+
+    def sign(self) -> int | None:
+        return -1
+
+    def open(self, buckets: Sequence[Bucket], members: Members) -> Node:
+        rules = [bucket.tx.evaluated(bucket.count) for bucket in buckets]
+        rows = [rule.numbers() for rule in rules]
+        return Node(rules, rows, [bucket.memory for bucket in buckets], members)
+
+    def run(
+        self,
+        gs: list[Tensor],
+        slots: list[Slots],
+        ps: list[Tensor],
+        node: Node,
+        reduce: Reduce,
+    ) -> tuple[list[Tensor], list[Slots]]:
+        if not gs:
+            return gs, slots
+        who, old = type(self).__name__, node.memory[0]
+        kept = precision.entries(old)
+        space = Space(gs, node.members, kept[0].device if kept else torch.device("cpu"))
+        _, row = common(node.rules, node.rows)
+        numbers = Scalars(who, {k: cast(v, space.dtype) for k, v in row.items()})
+        loss = node.members.loss_for(who) if self.evaluates else None
+        kind = type(slots[0])
+        columns = [list(column) for column in zip(*slots, strict=True)]
+        u, new, memory = self.update_vector(
+            space.vector(ps),
+            space.vector(gs),
+            kind(*columns) if columns else (),
+            old,
+            numbers,
+            space,
+            loss,
+        )
+        memory = precision.map_slots(lambda x, like: x.to(like.dtype), memory, old)
+        node.memory = [memory] * len(node.memory)
+        return space.tensors(u), [kind(*own) for own in zip(*new, strict=True)] if new else slots

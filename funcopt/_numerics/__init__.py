@@ -1,0 +1,1 @@
+"""Functions of numbers and of tensors, without a word of optimizers."""

@@ -1,0 +1,96 @@
+"""How the result of a training depends on the numbers it was done with."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .. import tree
+from .._core import checks
+from ..training import MakesTx, Training, places, slopes
+from ..typing import Params
+from ._unroll import unroll
+
+
+class Hypergradient(NamedTuple):
+    """A training, and the derivatives of what came of it."""
+
+    value: Tensor  # (): what `outer` returned
+    values: dict[str, Any]  # its derivative by every number, by name
+    params: Params  # its derivative by the first parameters; `None` if truncated
+    now: Training  # after the last step
+    losses: Tensor  # (steps,): the loss before each
+
+
+def hypergrad(
+    loss: Callable[..., Any],
+    tx: MakesTx,
+    values: Mapping[str, Any],
+    params: Params,
+    batches: Iterable[Any],
+    outer: Callable[..., Tensor],
+    *,
+    buffers: Any = (),
+    truncate: int | None = None,
+    checkpoint: int | None = None,
+) -> Hypergradient:
+    """Trains, and differentiates ``outer(params)`` of the result by `values` and first `params`.
+
+        found = hypergrad(loss, adam(), {"lr": 1e-3}, params, batches, validation_loss)
+        found.values["lr"]
+
+    The words are those of `sweep`, with one setting instead of many: where `sweep` tries, this goes
+    downhill. All derivatives come from one backward pass through the training.
+
+    Args:
+        loss: ``loss(params, batch)``, or with `buffers` ``loss(params, buffers, batch)``.
+        tx: A transformation, or a function that makes one of `values`, passed by keyword.
+        values: Numbers, tuples of numbers, or tensors of any shape, by name: hyperparameters of
+            `tx`, as in `hyperparams`, or keyword-only arguments of `loss`, e.g. weights of the
+            examples. Numbers become float64.
+        params: Where training starts.
+        batches: One for each step.
+        outer: ``outer(params)``, or with buffers ``outer(params, buffers)``: a 0-d tensor.
+        buffers: What the loss changes besides the parameters.
+        truncate: Differentiate through so many of the last steps only; those before are made
+            without history.
+        checkpoint: As in `unroll`: less memory, more time.
+
+    Raises:
+        HyperparameterError: If nothing takes a name of `values`, or `truncate` is not a positive
+            whole number.
+    """
+    if truncate is not None:
+        checks.whole("hypergrad", "truncate", truncate, least=1)
+    where = places("hypergrad", loss, tx, values)
+    device = next((x.device for x in tree.leaves(params)), None)
+    live = {name: _tensors(value, device) for name, value in values.items()}
+    batches = list(batches)
+    cut = 0 if truncate is None else max(len(batches) - truncate, 0)
+
+    def step(now: Training, batch: Any, values: Mapping[str, Any]) -> tuple[Training, Tensor]:
+        return where.step(values)(now, batch)
+
+    def total(values: Mapping[str, Any], begin: Any) -> tuple[Tensor, tuple[Training, Tensor]]:
+        now = begin if cut else Training.start(where.step(values).tx, begin, buffers)
+        now, losses = unroll(step, now, batches[cut:], args=(values,), checkpoint=checkpoint)
+        given = (now.params,) if now.buffers == () else (now.params, now.buffers)
+        return outer(*given), (now, losses)
+
+    if not cut:
+        by, (value, (now, losses)) = slopes(total, (live, params))
+        return Hypergradient(value, by[0], by[1], now, losses)
+    with torch.no_grad():
+        start = Training.start(where.step(live).tx, params, buffers)
+        middle, before = unroll(step, start, batches[:cut], args=(live,))
+    (by_values,), (value, (now, losses)) = slopes(lambda v: total(v, middle), (live,))
+    return Hypergradient(value, by_values, None, now, torch.cat([before, losses]))
+
+
+def _tensors(value: Any, device: Any) -> Any:
+    if isinstance(value, (tuple, list)):
+        return tuple(_tensors(part, device) for part in value)
+    if isinstance(value, Tensor):
+        return value
+    return torch.tensor(value, dtype=torch.float64, device=device)

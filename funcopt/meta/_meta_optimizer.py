@@ -1,0 +1,83 @@
+"""Differentiable steps on a module as it stands."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .._core.apply import apply_updates, detach_state
+from .._core.tensor_rule import GradientTransformation
+from ..training import Training
+
+
+class MetaOptimizer:
+    """Steps on the parameters of a module through which autograd can differentiate.
+
+        inner = MetaOptimizer(net, fo.sgd(0.1))
+        with inner.adapting():
+            for _ in range(5):
+                inner.step(loss(net(x), y))
+            outer = loss(net(x_test), y_test)
+        outer.backward()  # reaches the parameters of `net` as they were
+
+    After a step, the parameters of the module are tensors with a history. This is for code that is
+    written around a module, and the counterpart of TorchOpt's `MetaOptimizer`. What is written
+    around functions is better off with `train_step` and `unroll`: they can be mapped by `vmap`, and
+    compiled.
+
+    Args:
+        module: Any module; of a tied parameter all names follow.
+        tx: A transformation. Its hyperparameters may be tensors that require grad.
+    """
+
+    def __init__(self, module: nn.Module, tx: GradientTransformation) -> None:
+        self.module, self.tx = module, tx
+        self._places: dict[str, list[tuple[dict[str, Any], str]]] = {}
+        names = {p: name for name, p in module.named_parameters()}
+        for owner in module.modules():
+            for key, p in owner._parameters.items():
+                if p is not None and p.requires_grad:
+                    self._places.setdefault(names[p], []).append((owner._parameters, key))
+        params = {name: places[0][0][places[0][1]] for name, places in self._places.items()}
+        self._now = Training.start(tx, params)
+
+    @property
+    def now(self) -> Training:
+        """Parameters and state, to look at or to come back to: nothing changes it afterwards."""
+        return self._now
+
+    @now.setter
+    def now(self, now: Training) -> None:
+        for name, places in self._places.items():
+            for owner, key in places:
+                owner[key] = now.params[name]
+        self._now = now
+
+    def step(self, loss: Tensor) -> None:
+        """One update, along the derivative of `loss` by the parameters as they are now.
+
+        A parameter that the loss does not depend on has no gradient: it stands still.
+        """
+        params = self._now.params
+        found = torch.autograd.grad(
+            loss, list(params.values()), create_graph=True, allow_unused=True
+        )
+        grads = dict(zip(params, found, strict=True))
+        updates, state = self.tx.update(grads, self._now.state, params)
+        self.now = Training(apply_updates(params, updates), state)
+
+    def detach(self) -> None:
+        """Forgets the history: later derivatives stop here."""
+        params = {name: p.detach().requires_grad_() for name, p in self._now.params.items()}
+        self.now = Training(params, detach_state(self._now.state))
+
+    @contextmanager
+    def adapting(self) -> Iterator["MetaOptimizer"]:
+        """Puts the parameters and the state back at the end, whatever happens."""
+        before = self._now
+        try:
+            yield self
+        finally:
+            self.now = before

@@ -1,0 +1,91 @@
+"""Many steps as one function, whose derivative goes through all of them, or some."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+
+from .. import tree
+from .._core.apply import detach_state
+from ..errors import HyperparameterError
+from ._checkpoint import remat
+
+
+def unroll(
+    step: Callable[..., tuple[Any, Any]],
+    now: Any,
+    batches: Iterable[Any],
+    *,
+    args: tuple[Any, ...] = (),
+    truncate: int | None = None,
+    checkpoint: int | None = None,
+) -> tuple[Any, Any]:
+    """One step for each batch: ``now, out = step(now, batch, *args)``.
+
+        def after(lr, params):
+            step = train_step(loss, adam(lr))
+            now, losses = unroll(step, Training.start(step.tx, params), batches)
+            return validation_loss(now.params)
+
+        slope = torch.func.grad(after)(torch.tensor(1e-3), params)
+
+    Where nothing is differentiated by, it is a loop, and its memory does not grow.
+
+    Args:
+        step: A pure function such as `train_step`.
+        now: What a step changes, a tree of tensors such as a `Training`.
+        batches: What the steps get, one by one; ``range(k)`` for k steps that need nothing.
+        args: Further arguments of `step`.
+        truncate: Derivatives go back through so many steps at most: before every group of so many,
+            `now` is detached.
+        checkpoint: Keep of every so many steps only where they start, and compute them again for
+            the derivative: memory for ``k / checkpoint + checkpoint`` steps instead of k, at the
+            cost of one more forward pass. What is differentiated by has to come in through `now`,
+            `batches` or `args`, not by a closure.
+
+    Returns:
+        `now` after the last step, and the outputs, stacked along a new first dimension.
+
+    Raises:
+        HyperparameterError: If a length is not a positive whole number, or there is no batch.
+        StructureError: If `step` closes over what is differentiated by, with `checkpoint`.
+    """
+    for name, length in (("truncate", truncate), ("checkpoint", checkpoint)):
+        if length is not None and (not isinstance(length, int) or length < 1):
+            raise HyperparameterError(
+                f"`unroll`: `{name}` must be a positive whole number of steps, got {length!r}."
+            )
+
+    def run(now: Any, group: list[Any], args: tuple[Any, ...]) -> tuple[Any, list[Any]]:
+        outs = []
+        for batch in group:
+            now, out = step(now, batch, *args)
+            outs.append(out)
+        return now, outs
+
+    outs: list[Any] = []
+    for first, group in _groups(batches, truncate, checkpoint or 1):
+        now = detach_state(now) if first else now
+        again = remat("unroll", run) if checkpoint else run
+        now, found = again(now, group, args)
+        outs += found
+    if not outs:
+        raise HyperparameterError("`unroll`: there are no batches, so there is no step to make.")
+    return now, tree.map(lambda *each: torch.stack(each), *outs)
+
+
+def _groups(
+    batches: Iterable[Any], truncate: int | None, size: int
+) -> Iterator[tuple[bool, list[Any]]]:
+    """The batches in groups, and whether derivatives stop before each."""
+    group: list[Any] = []
+    begins = False
+    for i, batch in enumerate(batches):
+        cut = truncate is not None and i > 0 and i % truncate == 0
+        if group and (cut or len(group) == size):
+            yield begins, group
+            group, begins = [], False
+        begins = begins or cut
+        group.append(batch)
+    if group:
+        yield begins, group

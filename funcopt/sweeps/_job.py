@@ -1,0 +1,125 @@
+"""What the chunks of a sweep share: one step, mapped over models."""
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import vmap
+
+from .. import tree
+from .._core.apply import eval_params
+from .._core.stack import stack
+from .._core.tensor_rule import PerTensor
+from ..errors import HyperparameterError
+from ..training import Places, Training
+from ._memory import peak_bytes
+from ._progress import Silent
+from ._settings import Setting, columns_of
+
+Chunk = tuple[dict[str, Any], Training, Iterator[Any], int | None]
+"""Numbers and start of every run, the batches, and their dimension to map over, if there is one."""
+
+
+class Job:
+    """What the chunks of a sweep share: their step, mapped and perhaps compiled once."""
+
+    def __init__(
+        self, where: Places, evaluate: Callable[..., Any] | None, randomness: str, compile: bool
+    ) -> None:
+        self.where, self.evaluate, self.randomness = where, evaluate, randomness
+        self.steps: dict[int | None, Callable[..., Any]] = {}
+        for dim in (None, 0):
+            step = vmap(self._step, in_dims=(0, 0, dim), randomness=randomness)
+            self.steps[dim] = torch.compile(step, fullgraph=True) if compile else step
+
+    def _step(self, values: Mapping[str, Any], now: Training, batch: Any) -> Any:
+        return self.where.step(values)(now, batch)
+
+    def chunk(self, runs: Sequence[Setting], params: Any, buffers: Any, batches: Any) -> Chunk:
+        seeds = [run.get("seed", 0) for run in runs]
+        params, buffers = (_starts(start, seeds) for start in (params, buffers))
+        device = next((x.device for x in tree.leaves(params)), torch.device("cpu"))
+        table = columns_of([{k: run[k] for k in run if k in self._names} for run in runs], device)
+
+        def start(values: Mapping[str, Any], params: Any, buffers: Any) -> Training:
+            tx = self.where.step(values).tx
+            return Training(params, tx.init(params, capturable=True), buffers)
+
+        with torch.no_grad():
+            now = vmap(start, randomness=self.randomness)(table, params, buffers)
+        # Of its own in every run, and laid out as after a step, so that one graph is enough.
+        now = tree.map(lambda x: x.clone(memory_format=torch.contiguous_format), now)
+        if callable(batches):
+            each = [batches(seed) for seed in seeds]
+            return table, now, map(stack, zip(*each, strict=True)), 0
+        return table, now, iter(batches), None
+
+    @property
+    def _names(self) -> frozenset[str]:
+        return frozenset(self.where.of_tx + self.where.of_loss)
+
+    @torch.no_grad()
+    def train(self, chunk: Chunk, bar: Any) -> tuple[Tensor, Training, dict[str, Tensor]]:
+        """Losses (runs, steps), the end of training, and its scores, for every run."""
+        table, now, batches, dim = chunk
+        losses, step = [], self.steps[dim]
+        for batch in batches:
+            now, value = step(table, now, batch)
+            losses.append(value)
+            bar.update()
+        if not losses:
+            raise HyperparameterError("`sweep`: there are no batches to train on.")
+        return torch.stack(losses, dim=1), now, self._scores(table, now)
+
+    def _scores(self, table: Mapping[str, Any], now: Training) -> dict[str, Tensor]:
+        if self.evaluate is None:
+            return {}
+
+        def score(values: Mapping[str, Any], now: Training) -> dict[str, Tensor]:
+            tx, params = self.where.step(values).tx, now.params
+            if isinstance(tx, PerTensor) and tx.is_per_tensor():
+                params = eval_params(tx, now.state, params)
+            given = (params,) if now.buffers == () else (params, now.buffers)
+            found = self.evaluate(*given)  # type: ignore[misc]  # as looked at above
+            return found if isinstance(found, dict) else {"score": found}
+
+        return vmap(score, randomness=self.randomness)(table, now)
+
+
+def first(count: int, values: Any) -> Any:
+    return tree.map(lambda x: x[:count], values)
+
+
+def _starts(start: Any, seeds: Sequence[int]) -> Any:
+    """`start` for every run, stacked: the same for all, or what a function makes of their seeds."""
+    if not callable(start):
+        return tree.map(lambda x: x.detach().expand(len(seeds), *x.shape), start)
+    made: dict[int, Any] = {}
+    with torch.random.fork_rng(devices=[]):
+        for seed in seeds:
+            if seed not in made:
+                torch.manual_seed(seed)
+                made[seed] = tree.map(Tensor.detach, start(seed))
+    return stack([made[seed] for seed in seeds])
+
+
+def fitting(limit: int, job: Job, runs: Sequence[Setting], trial: Callable[..., Chunk]) -> int:
+    """How many models can be trained at once in so many bytes."""
+    eager = Job(job.where, job.evaluate, job.randomness, compile=False)
+
+    def bytes_of(models: int) -> int:
+        def run() -> Any:
+            table, now, batches, dim = trial(runs[:models])
+            return eager.train((table, now, itertools.islice(batches, 2), dim), Silent())
+
+        return peak_bytes(run)
+
+    one, two = bytes_of(1), bytes_of(2)
+    each = max(two - one, 1)
+    if limit < one:
+        raise HyperparameterError(
+            f"`sweep`: `memory_limit` is {limit} bytes, but one model takes {one}."
+        )
+    return 1 + (limit - one) // each

@@ -1,0 +1,102 @@
+"""Many trainings at once, each with numbers of its own."""
+
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+
+from .. import tree
+from ..errors import HyperparameterError
+from ..training import MakesTx, places
+from ._job import Job, first, fitting
+from ._progress import Bar
+from ._settings import Setting, settings_of
+from ._sweep_result import Sweep
+
+
+def sweep(
+    loss: Callable[..., Any],
+    tx: MakesTx,
+    values: Mapping[str, Iterable[Any]] | Sequence[Setting],
+    params: Any,
+    batches: Any,
+    *,
+    buffers: Any = (),
+    seeds: Iterable[int] | None = None,
+    evaluate: Callable[..., Any] | None = None,
+    chunk_size: int | None = None,
+    memory_limit: int | None = None,
+    compile: bool = False,
+    randomness: str = "different",
+    progress: bool = True,
+) -> Sweep:
+    """Trains one model for each setting, all of them at once by `torch.func.vmap`.
+
+        result = sweep(loss, adam(), {"lr": torch.logspace(-4, 0, 64)}, params, batches)
+        result.plot("lr.png")
+        result.best()
+
+    Every run gives what it would give alone, up to rounding. It is fast where one model alone
+    leaves the machine idle, as small ones do; see `docs/sweeps.md` for what limits it.
+
+    Args:
+        loss: ``loss(params, batch)``, or with `buffers` ``loss(params, buffers, batch)``, as in
+            `train_step`.
+        tx: A transformation; or a function that makes one of the values, passed by keyword, such as
+            ``lambda peak: adamw(cosine_decay(peak, 100))``.
+        values: Lists of values by name, of which every combination is tried (`grid`), or a list of
+            settings, such as `draw` returns. A name is that of a hyperparameter of `tx`, as in
+            `hyperparams`, or of a keyword-only argument of `loss`.
+        params: Where all runs start; or a function of the seed.
+        batches: What all runs see, in the same order; or a function of the seed that returns an
+            iterable of batches, as long for each.
+        buffers: As `params`, for what the loss changes besides.
+        seeds: Every setting is run once for each seed. In the function of `params`, torch's
+            generator is seeded with it.
+        evaluate: ``evaluate(params)``, or with buffers ``evaluate(params, buffers)``, of each
+            trained model: a 0-d tensor, or a dict of them. Averaged parameters are used where `tx`
+            keeps an average.
+        chunk_size: How many models are trained at once; by default, all.
+        memory_limit: How many bytes the tensors of a chunk may take while it trains; trial steps
+            with one and with two models find out how many models that is. What the chunks before
+            have left comes on top. Of `compile`, nothing is known: it takes less.
+        compile: Compile the step, as one graph, for all chunks. It pays after some hundred steps.
+        randomness: What random functions such as dropout do in the runs: "different", "same", or
+            "error".
+        progress: Show a bar, if tqdm is installed and someone looks.
+
+    Raises:
+        HyperparameterError: If nothing takes a name, or a value does not fit; a `memory_limit` that
+            does not even hold one model.
+    """
+    runs = [
+        row if seed is None else {**row, "seed": seed}
+        for row, seed in itertools.product(
+            settings_of(values), [None] if seeds is None else list(seeds)
+        )
+    ]
+    names = [name for name in runs[0] if name != "seed" or seeds is None]
+    job = Job(places("sweep", loss, tx, names), evaluate, randomness, compile)
+    if chunk_size is None:
+        chunk_size = len(runs)
+    if memory_limit is not None:
+        batches = batches if callable(batches) else list(batches)
+        two = (runs * 2)[:2]
+        trial = partial(job.chunk, params=params, buffers=buffers, batches=batches)
+        chunk_size = min(chunk_size, fitting(memory_limit, job, two, trial))
+    if chunk_size < 1:
+        raise HyperparameterError(f"`sweep`: `chunk_size` must be positive, got {chunk_size}.")
+    chunks = [runs[i : i + chunk_size] for i in range(0, len(runs), chunk_size)]
+    if len(chunks) > 1 and not callable(batches):
+        batches = list(batches)  # all chunks see the same
+    parts = []
+    with Bar(progress, batches, len(chunks)) as bar:
+        for chunk in chunks:
+            filled = chunk + chunk[-1:] * (chunk_size - len(chunk))  # one shape, one graph
+            part = job.train(job.chunk(filled, params, buffers, batches), bar)
+            parts.append(first(len(chunk), part))
+    whole = parts[0] if len(parts) == 1 else tree.map(lambda *xs: torch.cat(xs), *parts)
+    losses, now, scores = whole
+    return Sweep(tuple(runs), losses, now, scores)

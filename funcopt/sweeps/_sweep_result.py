@@ -1,0 +1,93 @@
+"""What a sweep has found."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .. import tree
+from ..errors import HyperparameterError
+from ..training import Training
+from ._settings import Setting
+
+
+class Sweep(NamedTuple):
+    """The runs of a sweep: `settings`, and in the same order, stacked, what came of them."""
+
+    settings: tuple[Setting, ...]
+    losses: Tensor  # (runs, steps): the loss before each step
+    now: Training  # parameters, state and buffers after the last step, (runs, ...)
+    scores: dict[str, Tensor]  # (runs,): what `evaluate` returned
+
+    @property
+    def params(self) -> Any:
+        """The trained parameters, stacked."""
+        return self.now.params
+
+    def __repr__(self) -> str:
+        runs, steps = self.losses.shape
+        best = ", ".join(f"{k}={_shown(v)}" for k, v in self.settings[self.best()].items())
+        return f"Sweep({runs} runs of {steps} steps; best: {best})"
+
+    def run(self, i: int) -> Training:
+        """The training of one run, as if it had been alone."""
+        one: Training = tree.map(lambda x: x[i], self.now)
+        return one
+
+    def score(self, of: str = "loss") -> Tensor:
+        """A number for each run: what `evaluate` returned under that name, or ``"loss"``.
+
+        The loss is the mean over the last tenth of the steps; infinite where it is not finite.
+
+        Raises:
+            HyperparameterError: If there is no such score.
+        """
+        if of in self.scores:
+            return self.scores[of]
+        if of != "loss":
+            raise HyperparameterError(
+                f"`Sweep`: there is no score `{of}`; there are {[*self.scores, 'loss']}."
+            )
+        mean = self.losses[:, -max(1, self.losses.shape[1] // 10) :].mean(1)
+        return torch.where(mean.isfinite(), mean, torch.inf)
+
+    def best(self, of: str = "loss", *, largest: bool = False) -> int:
+        """The run with the least score, or the largest; those that are NaN come last."""
+        score = self.score(of)
+        worst = -torch.inf if largest else torch.inf
+        score = torch.where(score.isnan(), worst, score)
+        return int(score.argmax() if largest else score.argmin())
+
+    def table(self) -> str:
+        """All runs in Markdown, the best first."""
+        order = self.score().argsort(stable=True).tolist()
+        scores = {"loss": self.score(), **self.scores}
+        names = [*self.settings[0], *scores]
+        lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
+        for i in order:
+            cells = [*self.settings[i].values(), *(float(scores[name][i]) for name in scores)]
+            lines.append("| " + " | ".join(_shown(cell) for cell in cells) + " |")
+        return "\n".join(lines)
+
+    def plot(self, path: str | Path | None = None, *, of: str = "loss") -> Any:
+        """Draws the score: a curve over one hyperparameter, a heat map over two, else points.
+
+        Args:
+            path: Where to save the figure, if at all.
+            of: Which score.
+
+        Returns:
+            A `matplotlib.figure.Figure`.
+        """
+        from ._plots import draw_sweep  # matplotlib is only needed here
+
+        figure = draw_sweep(self.settings, self.losses, self.score(of), of)
+        if path is not None:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            figure.savefig(path, dpi=150)
+        return figure
+
+
+def _shown(cell: Any) -> str:
+    return f"{cell:.4g}" if isinstance(cell, float) else str(cell)

@@ -1,0 +1,259 @@
+"""`metrics`, `init_state`, and the step by which a checkpoint asks for the state."""
+
+import pytest
+import torch
+from torch.distributed.checkpoint.state_dict import (
+    get_optimizer_state_dict,
+    set_optimizer_state_dict,
+)
+
+import funcopt as fo
+from funcopt import optim
+
+from ..cases import by_dimension
+from ..combinators.common import (
+    START,
+    drive,
+    grads_at,
+    named_parameters,
+    same,
+    same_bits,
+    state_of,
+    step,
+    values,
+    wrapped,
+)
+
+CLIPPED = fo.chain(fo.clip_by_global_norm(0.5), fo.sgd(0.1))
+
+
+def norm_of(grads, *names):
+    return torch.cat([grads[n].flatten() for n in names or grads]).norm()
+
+
+# metrics
+
+
+def test_before_the_first_step_there_is_nothing_to_see():
+    _, opt = wrapped(CLIPPED, 0)
+    assert opt.metrics() == {}
+
+
+def test_norm_before_clipping_and_factor_are_those_of_the_last_step():
+    params, opt = wrapped(CLIPPED, 0)
+    for t in range(3):
+        grads = grads_at(values(params), t)
+        step(opt, params, grads)
+        found = opt.metrics()
+        assert set(found) == {"norm", "factor", "lr"}
+        norm = norm_of(grads)
+        torch.testing.assert_close(found["norm"], norm, rtol=1e-14, atol=0)
+        torch.testing.assert_close(found["factor"], 0.5 / (norm + 1e-6), rtol=1e-14, atol=0)
+
+
+def test_what_is_short_is_not_clipped():
+    _, opt = wrapped(fo.chain(fo.clip_by_global_norm(1e3), fo.sgd(0.1)), 1)
+    assert opt.metrics()["factor"] == 1.0
+
+
+def test_a_second_stage_has_a_longer_name_and_sees_what_the_first_has_left():
+    tx = fo.chain(fo.clip_by_global_norm(0.5, eps=0.0), fo.clip_by_global_norm(0.1), fo.sgd(0.1))
+    _, opt = wrapped(tx, 1)
+    found = opt.metrics()
+    names = ["norm", "factor", "clip_by_global_norm_2/norm", "clip_by_global_norm_2/factor", "lr"]
+    assert list(found) == names
+    assert found["norm"] == norm_of(grads_at(START, 0))
+    assert found["clip_by_global_norm_2/norm"].item() == pytest.approx(0.5)
+    assert found["clip_by_global_norm_2/factor"].item() == pytest.approx(0.2, rel=1e-5)
+
+
+def test_where_groups_differ_there_is_a_list():
+    params = named_parameters()
+    groups = [
+        {"params": [params["b"], params["gain"]]},
+        {"params": [params["w"]], "max_norm": 0.1},
+    ]
+    opt = fo.Optimizer(groups, CLIPPED)
+    grads = grads_at(START, 0)
+    step(opt, params, grads)
+    norm = norm_of(grads)
+    factors = opt.metrics()["factor"]
+    assert [f.item() for f in factors] == pytest.approx(
+        [0.5 / norm.item(), 0.1 / norm.item()], 1e-5
+    )
+    expected = {n: p - 0.1 * factors[n == "w"] * grads[n] for n, p in START.items()}
+    assert same(values(params), expected, 1e-15)
+
+
+def test_labels_have_norms_of_their_own():
+    tx = fo.partition({"matrix": CLIPPED, "rest": CLIPPED}, by_dimension)
+    _, opt = wrapped(tx, 1)
+    found, grads = opt.metrics(), grads_at(START, 0)
+    torch.testing.assert_close(found["norm"], norm_of(grads, "w"))
+    torch.testing.assert_close(found["clip_by_global_norm_2/norm"], norm_of(grads, "b", "gain"))
+
+
+@pytest.mark.parametrize("tx", [fo.skip_if(CLIPPED), fo.accumulate(CLIPPED, 2)])
+def test_of_a_stage_that_has_not_run_there_is_nothing(tx):
+    def grads(params, t):
+        found = grads_at(params, t)
+        return {n: g / (1 - t) for n, g in found.items()}  # infinite at the second step
+
+    params, opt = wrapped(tx, 0)
+    seen = []
+    drive(opt, params, 2, grads, after=lambda: seen.append(opt.metrics().get("norm")))
+    assert [norm is None for norm in seen] == (
+        [False, True] if isinstance(tx, fo.skip_if) else [True, False]
+    )
+
+
+def test_stages_that_have_nothing_to_say_say_nothing():
+    _, opt = wrapped(fo.chain(fo.scale_by_adam(), fo.scale(-0.1)), 2)
+    assert opt.metrics() == {"lr": 1.0}  # the factor that the optimizer adds
+
+
+def test_a_copy_has_made_no_step():
+    _, opt = wrapped(CLIPPED, 1)
+    fresh = fo.Optimizer(list(named_parameters().items()), CLIPPED)
+    fresh.load_state_dict(opt.state_dict())
+    assert fresh.metrics() == {}
+
+
+# init_state
+
+KINDS = {
+    "adamw": fo.adamw(0.1),
+    "amsgrad": fo.adam(0.1, amsgrad=True),
+    "momentum": fo.sgd(0.1, momentum=0.9),
+    "a schedule": fo.adamw(fo.linear(0.1, 0.0, 9)),
+    "relative": fo.chain(fo.clip_by_global_norm(1.0), fo.scale_by_adam(), fo.scale(-0.1)),
+    "a partition": fo.partition(
+        {"matrix": fo.sgd(0.1, momentum=0.9), "rest": fo.adamw(0.01)}, by_dimension
+    ),
+    "a frozen label": fo.partition({"matrix": fo.adamw(0.1), "rest": fo.freeze()}, by_dimension),
+    "accumulate": fo.accumulate(fo.adamw(fo.linear(0.1, 0.0, 9)), 2),
+    "skip_if": fo.skip_if(fo.adamw(0.1), fo.norm_outlier()),
+    "an average": fo.chain(fo.adamw(0.1), fo.ema_of_params()),
+}
+
+every_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+@every_kind
+def test_init_state_makes_the_state_before_the_first_step(kind):
+    params, opt = wrapped(KINDS[kind], 0)
+    opt.init_state()
+    assert {float(s["step"]) for s in opt.state.values()} == {0.0}
+    assert same_bits(values(params), START)
+    _, other = wrapped(KINDS[kind], 1)
+    made, grown = state_of(opt), state_of(other)
+    assert {at: set(s) for at, s in made.items()} == {at: set(s) for at, s in grown.items()}
+    for at, stored in made.items():
+        assert all(x.shape == grown[at][k].shape for k, x in stored.items())
+        assert all(x.dtype == grown[at][k].dtype for k, x in stored.items())
+    drive(opt, params, 4)
+    assert same_bits(values(params), values(wrapped(KINDS[kind], 4)[0]))
+
+
+@every_kind
+def test_init_state_keeps_what_is_there(kind):
+    _, opt = wrapped(KINDS[kind], 3)
+    before = state_of(opt)
+    opt.init_state()
+    assert same_bits(state_of(opt), before)
+    late = torch.nn.Parameter(torch.ones(2, 2))
+    opt.add_param_group({"params": [("late", late)]})
+    opt.init_state()
+    assert opt.state[late]["step"] == 0
+    assert same_bits({at: s for at, s in state_of(opt).items() if at in before}, before)
+
+
+@every_kind
+def test_a_checkpoint_from_before_the_first_step_is_complete(kind):
+    params, opt = wrapped(KINDS[kind], 0)
+    opt.init_state()
+    again = named_parameters()
+    fresh = fo.Optimizer(list(again.items()), KINDS[kind])
+    fresh.load_state_dict(opt.state_dict())
+    assert same_bits(state_of(fresh), state_of(opt))
+    drive(fresh, again, 3)
+    drive(opt, params, 3)
+    assert same_bits(values(again), values(params))
+
+
+# The step by which torch.distributed.checkpoint asks for the state: no gradients, no rate.
+
+
+class Net(torch.nn.Module):
+    def __init__(self, params=START):
+        super().__init__()
+        for name, p in params.items():
+            self.register_parameter(name, torch.nn.Parameter(p.clone()))
+
+
+def probed(tx, params=START):
+    net = Net(params)
+    opt = fo.Optimizer(net.named_parameters(), tx)
+    return net, opt, get_optimizer_state_dict(net, opt)
+
+
+@every_kind
+def test_asking_for_the_state_of_a_fresh_optimizer_is_no_step(kind):
+    net, opt, saved = probed(KINDS[kind])
+    params = dict(net.named_parameters())
+    assert same_bits(values(params), START)
+    assert {float(s["step"]) for s in opt.state.values()} == {0.0}
+    assert set(saved["state"]) == set(START)
+    net.zero_grad()
+    drive(opt, params, 4)
+    assert same_bits(values(params), values(wrapped(KINDS[kind], 4)[0]))
+
+
+@pytest.mark.parametrize("tx", [KINDS["adamw"], KINDS["a schedule"], KINDS["a partition"]])
+def test_asking_leaves_the_groups_as_they_were(tx):
+    _, opt, _ = probed(tx)
+    _, fresh = wrapped(tx, 0)
+    for mine, other in zip(opt.param_groups, fresh.param_groups, strict=True):
+        assert {k: v for k, v in mine.items() if k != "params"} == {
+            k: v for k, v in other.items() if k != "params"
+        }
+
+
+@every_kind
+def test_its_checkpoint_resumes_to_the_bit(kind):
+    net = Net()
+    params = dict(net.named_parameters())
+    opt = fo.Optimizer(net.named_parameters(), KINDS[kind])
+    drive(opt, params, 3)
+    saved = get_optimizer_state_dict(net, opt)
+    again = Net(values(params))
+    others = dict(again.named_parameters())
+    fresh = fo.Optimizer(again.named_parameters(), KINDS[kind])
+    set_optimizer_state_dict(again, fresh, saved)
+    assert same_bits(state_of(fresh), state_of(opt))
+    drive(opt, params, 3, first=3)
+    drive(fresh, others, 3, first=3)
+    assert same_bits(values(others), values(params))
+
+
+def test_a_first_step_with_a_rate_or_with_gradients_is_a_step():
+    for lr, g in ((0.0, 1.0), (0.1, 0.0)):
+        p = torch.nn.Parameter(torch.ones(2))
+        opt = optim.AdamW([p], lr=lr)
+        p.grad = torch.full_like(p, g)
+        opt.step()
+        assert opt.state[p]["step"] == 1
+
+
+def test_groups_that_measure_the_same_show_one_number():
+    params = named_parameters()
+    tx = fo.chain(fo.clip_by_global_norm(0.5), fo.adamw(0.1))
+    groups = [
+        {"params": [params["b"], params["gain"]]},
+        {"params": [params["w"]], "weight_decay": 0.0},
+    ]
+    opt = fo.Optimizer(groups, tx)
+    for p in params.values():
+        p.grad = torch.ones_like(p)
+    opt.step()
+    assert isinstance(opt.metrics()["norm"], torch.Tensor)
