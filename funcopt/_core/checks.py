@@ -167,7 +167,7 @@ def steps(owner: object, name: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise HyperparameterError(
             f"`{_who(owner)}`: `{name}` must be a positive whole number of updates, got "
-            f"{value!r}. A schedule without steps is a `constant`."
+            f"{value!r}. A schedule without steps is a `constant_schedule`."
         )
 
 

@@ -54,7 +54,7 @@ class lookahead(Wrapper):
         sync_period: How many updates to go ahead.
         slow_step_size: The share of the way that is kept, in [0, 1].
         reset: Let `inner` forget at every sync.
-        slot_dtype: Storage dtype of the slow parameters, else that of the parameter.
+        state_dtype: Storage dtype of the slow parameters, else that of the parameter.
 
     Raises:
         HyperparameterError: If a number is out of range; if `inner` sees whole trees or single
@@ -70,7 +70,7 @@ class lookahead(Wrapper):
     sync_period: int = 6
     slow_step_size: Scalar = 0.5
     reset: bool = False
-    slot_dtype: torch.dtype | None = None
+    state_dtype: torch.dtype | None = None
     memory_per = "tree"
     comes_last = True
     averages = True
@@ -85,7 +85,7 @@ class lookahead(Wrapper):
         return type(self).__name__
 
     def init_slots(self, name: str | None, p: Tensor) -> Slots:
-        slow = p.to(self.slot_dtype or p.dtype, copy=True)
+        slow = p.to(self.state_dtype or p.dtype, copy=True)
         return LookaheadSlots(slow, self.clocked().init_slots(name, p))
 
     def init_memory(self, like: Tensor) -> Memory:

@@ -62,7 +62,7 @@ class exponential_decay(Record):
         return where(beyond, end, start * power(rate, where(beyond, 0.0, x)))
 
 
-class step_decay(Record):
+class step_decay_schedule(Record):
     """Multiplies by `gamma` every `step_size` steps.
 
         init_value gamma^floor(step / step_size)
@@ -91,7 +91,7 @@ class step_decay(Record):
         return exponential_decay(self.init_value, self.step_size, self.gamma, staircase=True)(step)
 
 
-class multi_step_decay(Record):
+class multi_step_decay_schedule(Record):
     """Multiplies by `gamma` at each milestone.
 
         init_value gamma^(number of milestones <= step)

@@ -8,7 +8,7 @@ from ..typing import Scalar
 from ._shape import between, evaluated, progress, straight
 
 
-class linear(Record):
+class linear_schedule(Record):
     """Goes from `init_value` to `end_value` along a line, then stays there.
 
     With x = (step - transition_begin) / transition_steps, not below 0 nor above 1:
@@ -45,7 +45,7 @@ class linear(Record):
         return between(start, end, straight(x))
 
 
-class polynomial(Record):
+class polynomial_schedule(Record):
     """Goes from `init_value` to `end_value` along a power, then stays there.
 
     With x = (step - transition_begin) / transition_steps, not below 0 nor above 1:

@@ -13,7 +13,7 @@ from funcopt.engine._guards import Unsupported
 
 from .common import Run, gap, parameters
 
-CLIPPED = fo.chain(fo.clip_by_global_norm(0.1), fo.adamw(fo.linear(0.1, 0.0, 50)))
+CLIPPED = fo.chain(fo.clip_by_global_norm(0.1), fo.adamw(fo.linear_schedule(0.1, 0.0, 50)))
 
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of Inductor, of its own code

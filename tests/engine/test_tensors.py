@@ -14,7 +14,7 @@ TX = fo.chain(
     fo.clip_by_global_norm(0.5),
     fo.scale_by_adam(amsgrad=True),
     fo.add_decayed_weights(0.1),
-    fo.scale_by_learning_rate(fo.linear(0.1, 0.0, 20)),
+    fo.scale_by_learning_rate(fo.linear_schedule(0.1, 0.0, 20)),
     fo.ema_of_params(0.9),
 )
 
@@ -103,16 +103,16 @@ def test_machine_code_sees_the_copies_of_tensors_with_holes(monkeypatch):
 
 
 @every_kind
-@pytest.mark.parametrize("slot_dtype", [torch.float32, torch.bfloat16])
-def test_slots_may_be_wider_or_narrower(make, slot_dtype):
-    tx = fo.chain(fo.scale_by_adam(slot_dtype=slot_dtype), fo.scale_by_learning_rate(0.1))
+@pytest.mark.parametrize("state_dtype", [torch.float32, torch.bfloat16])
+def test_slots_may_be_wider_or_narrower(make, state_dtype):
+    tx = fo.chain(fo.scale_by_adam(state_dtype=state_dtype), fo.scale_by_learning_rate(0.1))
     if make()[0].is_complex():
         return
     eager, theirs = trained(make, "eager", tx=tx)
     fused, ours = trained(make, "fused", tx=tx)
     assert ours.engine == "fused"
     close(state_of(eager, theirs), state_of(fused, ours))
-    assert {x.dtype for x in state_of(fused, ours) if x.dim()} <= {slot_dtype}
+    assert {x.dtype for x in state_of(fused, ours) if x.dim()} <= {state_dtype}
 
 
 @every_kind

@@ -13,7 +13,7 @@ SHAPES = {"a": (3, 4), "b": (), "c": (7,)}
 
 ROWS = [
     fo.adamw(0.1),
-    fo.adamw(fo.linear(0.1, 0.0, 9), (0.8, 0.95), 1e-3, 0.3, amsgrad=True),
+    fo.adamw(fo.linear_schedule(0.1, 0.0, 9), (0.8, 0.95), 1e-3, 0.3, amsgrad=True),
     fo.adam(0.1, weight_decay=0.2),
     fo.adam(0.1, amsgrad=True),
     fo.sgd(0.1),
