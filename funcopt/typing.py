@@ -12,6 +12,9 @@ Schedule: TypeAlias = Callable[[Any], Any]
 Scalar: TypeAlias = float | Tensor | Schedule
 """A hyperparameter: a number, a 0-d tensor, or a schedule. A field annotated with it is live."""
 
+Length: TypeAlias = int | Tensor
+"""How many updates something takes: a whole number, or a 0-d tensor, so that runs may differ."""
+
 Params: TypeAlias = Any
 """A pytree of tensors: dicts, lists, tuples, named tuples, or one bare tensor."""
 

@@ -8,8 +8,7 @@ from torch import Tensor
 from .. import tree
 from ..errors import LeafError, StructureError
 from ..typing import Params, State, Updates
-from .stage import State as RuleState
-from .tensor_rule import PerTensor
+from .transformation import GradientTransformation
 
 
 def apply_updates(params: Params, updates: Updates) -> Params:
@@ -51,24 +50,21 @@ def detach_state(state: State) -> State:
     return tree.map(lambda x: x.detach() if isinstance(x, Tensor) else x, state)
 
 
-def eval_params(tx: PerTensor, state: RuleState, params: Params) -> Params:
+def eval_params(tx: GradientTransformation, state: State, params: Params) -> Params:
     """The parameters to evaluate the model with: an average where `tx` keeps one, else `params`.
 
     A pure function: training goes on with `params` and `state` as they are.
 
     Raises:
-        StructureError: If the state belongs to other parameters.
+        StructureError: If the state belongs to another transformation or to other parameters, the
+            arguments come in another order, or several stages keep an average.
     """
-    if not isinstance(state, RuleState):
+    if not isinstance(tx, GradientTransformation):
         raise StructureError(
-            f"`eval_params`: the state must be one that works tensor by tensor, got "
-            f"{type(state).__name__}. The order is `eval_params(tx, state, params)`."
+            f"`eval_params`: expected a transformation, got {type(tx).__name__}. The order is "
+            "`eval_params(tx, state, params)`."
         )
-    ps, spec = tree.flatten(params)
-    each = zip(tree.names(params), ps, spec.flatten_up_to(state.slots), strict=True)
-    return spec.unflatten(
-        [p if p is None else tx.eval_param(name, p, own, state.memory) for name, p, own in each]
-    )
+    return tx.averaged(state, params)
 
 
 def state_dict(state: State) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .._core.due import awaits, due
 from .._core.stage import Node
 from .._core.tensor_rule import GradientTransformation, PerTensor
 from .._numerics.scalars import number
@@ -200,22 +201,30 @@ class Optimizer(Averaging):
         if plan is not None and plan.still_holds(self):
             self._plan = plan
             return plan
-        active = self._active()
+        active, gs, made_up = self._active()
         if not active:
             return None
-        gs = [g for one in active if (g := self._gradient(one.p)) is not None]
         plan = Plan(self, active, gs)
         anew = self.defaults["differentiable"] or self.tx.takes_examples()  # in every step
-        if plan.known and not anew:
+        if plan.known and not (anew or made_up):
             self._plan = plan
         return plan
 
-    def _active(self) -> list[Active]:
-        """The parameters that have a gradient, each once, with all that their update needs."""
-        found: dict[Tensor, Active] = {}
+    def _active(self) -> tuple[list[Active], list[Tensor], bool]:
+        """The parameters that take part, each once, with all that their update needs.
+
+        Those that have a gradient, or an update to come without one; and whether there are such.
+        """
+        found: dict[Tensor, tuple[Active, Tensor]] = {}
+        made_up = False
         common = functools.cache(self._common)  # looked for once, if at all
         for index, group in enumerate(self.param_groups):
             grads = [self._gradient(p) for p in group["params"]]
+            if awaits(self.tx):
+                each = zip(named(group), grads, strict=True)
+                zeros = [self._due(index, name, p) if g is None else None for (name, p), g in each]
+                made_up |= any(x is not None for x in zeros)
+                grads = [x if g is None else g for x, g in zip(zeros, grads, strict=True)]
             made = self._group(index) if any(g is not None for g in grads) else None
             for j, (name, p) in enumerate(named(group)):
                 g = grads[j]
@@ -227,8 +236,17 @@ class Optimizer(Averaging):
                         f"parameter `{name or f'{index}.{j}'}` is: build the embedding with "
                         "`sparse=False`."
                     )
-                found[p] = self._entry(index, name, p, made, common)
-        return list(found.values())
+                found[p] = self._entry(index, name, p, made, common), g
+        return [one for one, _ in found.values()], [g for _, g in found.values()], made_up
+
+    def _due(self, index: int, name: str | None, p: Tensor) -> Tensor | None:
+        """A gradient of zero for a parameter to which an update is due although it has none."""
+        if not self.state.get(p):
+            return None
+        tx = self._group(index).tx
+        where, stored = self._stored(name, p, self._group(index))
+        flag = due(tx, name, p, where.unpack(stored)[0])
+        return torch.zeros_like(p, requires_grad=False) if bool(flag) else None
 
     def _gradient(self, p: Tensor) -> Tensor | None:
         """The gradient of a parameter; the gradients of all examples, if the chain takes those."""
