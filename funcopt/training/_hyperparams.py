@@ -1,13 +1,15 @@
 """Where the named numbers of a sweep or a hypergradient belong: transformation or loss."""
 
+import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
+from .._core import checks
 from .._core.tensor_rule import GradientTransformation
-from ..combinators import hyperparams, paths, with_hyperparams
-from ..errors import HyperparameterError
+from ..combinators import hyperparams, paths, walk, with_hyperparams
+from ..errors import FuncoptError, HyperparameterError
 from ._step import train_step
 
 MakesTx = GradientTransformation | Callable[..., GradientTransformation]
@@ -29,8 +31,31 @@ class Places(NamedTuple):
         if isinstance(self.tx, GradientTransformation):
             tx = with_hyperparams(self.tx, mine) if mine else self.tx
         else:
-            tx = self.tx(**mine)
+            tx = _made(self.tx, mine)
         return train_step(functools.partial(self.loss, **given) if given else self.loss, tx)
+
+
+def _made(make: Callable[..., GradientTransformation], values: Mapping[str, Any]) -> Any:
+    """The transformation made of `values`, which are tensors.
+
+    Raises:
+        HyperparameterError: If they decide on more than numbers.
+    """
+    try:
+        tx = make(**values)
+    except FuncoptError:
+        raise
+    except Exception as error:
+        raise HyperparameterError(
+            f"the function that makes the transformation fails with tensors for {list(values)}: a "
+            "value that decides what is computed cannot differ between the runs of one `sweep`, "
+            f"nor be learned. It says: {type(error).__name__}: {error}"
+        ) from error
+    for _, node in walk(tx) if isinstance(tx, GradientTransformation) else ():
+        for field in dataclasses.fields(node):  # type: ignore[arg-type]  # as every record is
+            if field.type in (bool, int, str):
+                checks.structure(node, field.name, getattr(node, field.name))
+    return tx
 
 
 def places(who: str, loss: Callable[..., Any], tx: MakesTx, names: Iterable[str]) -> Places:
