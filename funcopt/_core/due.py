@@ -36,7 +36,8 @@ def filled(
 
     `names` has the structure of the tensors, whose paths are their names.
     """
-    out, flags = list(gs), dict[int, Any]()
+    flags: dict[int, Any] = {}
+    out = list(gs)
     missing = [i for i, g in enumerate(gs) if g is None and slots[i] not in ((), None)]
     if not missing or not awaits(tx):
         return out, flags

@@ -11,15 +11,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from .. import tree
-from .._numerics.scalars import forward_levels, is_mapped
+from .._numerics.scalars import is_mapped, is_wrapped
 
 
 def exact_zero(fn: Callable[..., Any]) -> Callable[..., Any]:
     """`fn`, of trees of tensors, with that property; where nothing is differentiated, just `fn`.
 
-    It holds for the arguments; what `fn` closes over is its own business.
+    It holds for the arguments, in each run that is mapped over by one of them; what `fn` closes
+    over is its own business.
     """
 
     def call(*args: Any) -> Any:
@@ -33,10 +35,10 @@ def exact_zero(fn: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _followed(args: Any) -> bool:
-    if is_mapped():
-        return forward_levels() < 2  # else torch loses derivatives of own functions
-    tensors = (x for x in tree.leaves(args) if isinstance(x, Tensor))
-    return torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
+    """Whether a derivative may be taken of it backwards, and none forwards, which needs no gate."""
+    if not torch.is_grad_enabled() or forward_ad._current_level >= 0:
+        return False
+    return is_mapped() or any(isinstance(x, Tensor) and x.requires_grad for x in tree.leaves(args))
 
 
 class _Gate:
@@ -47,7 +49,7 @@ class _Gate:
 
 def _through(end: Any, gate: _Gate, values: Any) -> Any:
     leaves, spec = tree.flatten(values)
-    places = [i for i, x in enumerate(leaves) if isinstance(x, Tensor) and _is_smooth(x)]
+    places = [i for i, x in enumerate(leaves) if isinstance(x, Tensor) and _has_part(x)]
     if places:
         made = end.apply(gate, 0, *(leaves[i] for i in places))
         for i, x in zip(places, made, strict=True):
@@ -55,8 +57,9 @@ def _through(end: Any, gate: _Gate, values: Any) -> Any:
     return spec.unflatten(leaves)
 
 
-def _is_smooth(x: Tensor) -> bool:
-    return x.is_floating_point() or x.is_complex()
+def _has_part(x: Tensor) -> bool:
+    """Whether it may have a derivative, or tells runs apart. What has none is handed on as it is."""
+    return (x.is_floating_point() or x.is_complex()) and (x.requires_grad or is_wrapped(x))
 
 
 class _End(torch.autograd.Function):
@@ -64,15 +67,13 @@ class _End(torch.autograd.Function):
 
     @staticmethod
     def forward(gate: _Gate, lanes: int, *xs: Tensor) -> tuple[Tensor, ...]:
-        return tuple(x.clone() for x in xs)  # as views, they could not be pushed forwards
+        return tuple(x.view_as(x) for x in xs)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
         ctx.gate, ctx.lanes = inputs[:2]
-
-    @staticmethod
-    def jvp(ctx: Any, *along: Any) -> Any:
-        return tuple(None if way is None else way.clone() for way in along[2:])
+        pairs = zip(inputs[2:], output, strict=True)
+        ctx.mark_non_differentiable(*(y for x, y in pairs if not x.requires_grad))
 
     @classmethod
     def _mapped(cls, info: Any, in_dims: Any, gate: _Gate, lanes: int, xs: Any) -> Any:
@@ -103,6 +104,8 @@ class _Entry(_End):
         dead = ctx.gate.dead
         if dead is None:
             return (None, None, *slopes)
+        if dead.dim() != ctx.lanes:  # runs that share this share what is zero
+            dead = dead.all()
         # What is finite is right already, and stays: it may be differentiated again.
         masks = (_like(dead, g) & g.isfinite().logical_not() for g in slopes)
         each = zip(masks, slopes, strict=True)

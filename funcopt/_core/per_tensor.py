@@ -78,7 +78,10 @@ class PerTensor(GradientTransformation):
 
     def averaged(self, state: State, params: Params) -> Params:
         if not isinstance(state, RuleState):
-            raise self._foreign(state)
+            raise StructureError(
+                f"`eval_params`: the state, of type `{type(state).__name__}`, was made by another "
+                "transformation. The order is `eval_params(tx, state, params)`."
+            )
         ps, spec = tree.flatten(params)
         each = zip(tree.names(params), ps, spec.flatten_up_to(state.slots), strict=True)
         memory = state.memory

@@ -52,7 +52,7 @@ def _made(make: Callable[..., GradientTransformation], values: Mapping[str, Any]
             f"nor be learned. It says: {type(error).__name__}: {error}"
         ) from error
     for _, node in walk(tx) if isinstance(tx, GradientTransformation) else ():
-        for field in dataclasses.fields(node):  # type: ignore[arg-type]  # as every record is
+        for field in dataclasses.fields(node):
             if field.type in (bool, int, str):
                 checks.structure(node, field.name, getattr(node, field.name))
     return tx

@@ -71,7 +71,7 @@ class train_step(Record):
     def __call__(self, state: TrainState, batch: Any) -> tuple[TrainState, Any]:
         has_buffers = state.buffers != ()
 
-        def of(params: Params) -> tuple[Tensor, tuple[Any, Any]]:
+        def of(params: Params, batch: Any = batch) -> tuple[Tensor, tuple[Any, Any]]:
             given = (state.buffers, batch) if has_buffers else (batch,)
             return self._parts(self.loss(params, *given), has_buffers)
 
@@ -79,8 +79,10 @@ class train_step(Record):
             grads, value, aux = self._of_examples(state, batch)
             buffers = state.buffers
         else:
-            slopes = exact_zero(lambda params: live_slopes(of, (params,)))
-            (grads,), (value, (buffers, aux)) = slopes(state.params)
+            slopes = exact_zero(
+                lambda params, batch: live_slopes(lambda p: of(p, batch), (params,))
+            )
+            (grads,), (value, (buffers, aux)) = slopes(state.params, batch)
         extra = self._extra(value, lambda params: of(params)[0])
         updates, opt_state = self.tx.update(grads, state.opt_state, state.params, **extra)
         new = TrainState(apply_updates(state.params, updates), opt_state, buffers)

@@ -28,7 +28,7 @@ def depth(x):
 
 @pytest.mark.parametrize("tx", TXS, ids=lambda tx: type(tx).__name__)
 def test_parameters_of_a_module_are_warned_of(layer, tx):
-    with pytest.warns(UserWarning, match=r"`weight` is a parameter that requires grad.*Detach"):
+    with pytest.warns(UserWarning, match=r"is a parameter that requires grad.*Detach"):
         tx.init(dict(layer.named_parameters()))
 
 

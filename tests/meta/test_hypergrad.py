@@ -49,7 +49,9 @@ def test_derivatives_through_five_updates_by_every_hyperparameter(name):
 
     def after(numbers):
         live = fo.with_hyperparams(tx, spec.unflatten(list(numbers.unbind())))
-        return outer(common.trained(live, fo.TrainState.start(live, params), batches)[0].params)
+        return outer(
+            *common.trained(live, fo.TrainState.start(live, params), batches)[0].evaluated(live)
+        )
 
     torch.testing.assert_close(found.value, after(at), rtol=1e-12, atol=0)
     # Every number moved by -2, -1, 1 and 2 times its distance: all trainings at once.

@@ -239,7 +239,7 @@ def test_where_nothing_is_lower_nothing_moves():
     tx = fo.lbfgs(line_search=fo.backtracking())
     params, state = purely(tx, start, 1, lambda x: tilted(x) + x.detach().sum())
     assert torch.equal(params, start)
-    assert state.memory.func_evals <= 26
+    assert state.memory.func_evals <= 27  # at the start, and in one whole search
 
 
 # What it is asked for
