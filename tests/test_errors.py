@@ -563,7 +563,7 @@ MISTAKES = {
     "a class whose function has an argument without default": (
         lambda: optim.optimizer_class("Mine", lambda lr, beta=0.9: fo.sgd(lr, beta)),
         ValueError,
-        "`optimizer_class('Mine')`: ['lr'] must have a default: pass it as a keyword.",
+        "`Mine`: ['lr'] must have a default: give it one, or pass it to `optimizer_class`.",
     ),
 }
 

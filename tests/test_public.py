@@ -46,6 +46,6 @@ def test_a_rule_tells_what_may_go_wrong(name):
 
 
 def test_an_alias_that_needs_no_argument_is_an_optimizer_class_too():
-    made_of = {cls._make_tx for cls in vars(fo.optim).values() if hasattr(cls, "_make_tx")}
+    made_of = {cls.maker.function for cls in vars(fo.optim).values() if hasattr(cls, "maker")}
     aliases = [x for x in PUBLIC.values() if x.__module__.startswith("funcopt.aliases.")]
     assert {x.__name__ for x in aliases if x not in made_of} == NO_CLASS

@@ -2,7 +2,7 @@
 
 from . import lr_scheduler as lr_scheduler
 from . import swa_utils as swa_utils
-from ._class import optimizer_class as optimizer_class
+from ._alias import optimizer_class as optimizer_class
 from ._classes import ASGD as ASGD
 from ._classes import LAMB as LAMB
 from ._classes import LARS as LARS

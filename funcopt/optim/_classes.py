@@ -29,7 +29,7 @@ from ..aliases import (
     soap,
     yogi,
 )
-from ._class import optimizer_class
+from ._alias import optimizer_class
 from ._lbfgs import of_torch
 
 SGD = optimizer_class("SGD", sgd, like=torch.optim.SGD)

@@ -440,7 +440,10 @@ def test_groups_are_live_and_take_their_defaults_back():
     for group in opt.param_groups:
         group["ns_steps"] = 1
     train(net, opt, 1)
-    assert opt._group(0).tx.transforms["muon"].stages[0].ns_steps == 1
+    assert (
+        opt._groups.transformation(opt.param_groups, 0).tx.transforms["muon"].stages[0].ns_steps
+        == 1
+    )
 
 
 def test_an_argument_of_the_whole_is_no_key_of_a_group():
