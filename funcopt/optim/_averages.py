@@ -40,7 +40,7 @@ class Averages:
 
     # What is allowed when.
 
-    def check_training(self, groups: list[Options], action: str) -> None:
+    def check_training(self, param_groups: list[Options], action: str) -> None:
         """Refuses what is done to parameters that are trained.
 
         Raises:
@@ -51,7 +51,7 @@ class Averages:
                 f"`{self._who}.{action}` inside `averaged()`: the parameters are "
                 "averages now, and will be put back. Train outside of it."
             )
-        if not all(map(in_training, groups)):
+        if not all(map(in_training, param_groups)):
             raise ModeError(
                 f"`{self._who}.{action}` in eval mode: the parameters are averages now. "
                 "Call `train()` before."
@@ -84,12 +84,12 @@ class Averages:
     # The two modes.
 
     @torch.no_grad()
-    def to_averages(self, groups: list[Options], state: State, find: FindAverage) -> None:
+    def to_averages(self, param_groups: list[Options], state: State, find: FindAverage) -> None:
         """Puts averages in the place of the parameters; what is there already stays."""
-        changed = [group for group in groups if in_training(group)]
+        changed = [group for group in param_groups if in_training(group)]
         kept: dict[Tensor, Tensor] = {}
         try:
-            for index, group in enumerate(groups):
+            for index, group in enumerate(param_groups):
                 if not in_training(group):
                     continue
                 for name, p in named_parameters(group):
@@ -104,17 +104,17 @@ class Averages:
             _put_back(state, changed, kept)
             raise
 
-    def to_training(self, groups: list[Options], state: State, find: FindAverage) -> None:
+    def to_training(self, param_groups: list[Options], state: State, find: FindAverage) -> None:
         """Puts the parameters back that are trained.
 
         Raises:
             ModeError: If some are not there. Nothing is changed.
         """
-        if all(map(in_training, groups)):
+        if all(map(in_training, param_groups)):
             return
         lost = [
             name or f"{index}.{j}"
-            for index, group in enumerate(groups)
+            for index, group in enumerate(param_groups)
             if not in_training(group)
             for j, (name, p) in enumerate(named_parameters(group))
             if _is_lost(state.get(p, {})) and find(index, name, p) is not None
@@ -125,17 +125,19 @@ class Averages:
                 f"parameters to train {lost} were not loaded. A loader that fills what is there "
                 "needs the same mode: call `eval()` before loading."
             )
-        changed = [group for group in groups if not in_training(group)]
+        changed = [group for group in param_groups if not in_training(group)]
         every = [p for group in changed for p in group["params"]]
         stored = {p: state.get(p, {}) for p in every}
         kept = {p: s[TRAIN_PARAMS] for p, s in stored.items() if TRAIN_PARAMS in s}
         _put_back(state, changed, kept)
 
     @contextmanager
-    def averaged(self, groups: list[Options], state: State, find: FindAverage) -> Iterator[None]:
+    def averaged(
+        self, param_groups: list[Options], state: State, find: FindAverage
+    ) -> Iterator[None]:
         """Within the context, averages are in the place of the parameters."""
-        changed = [group for group in groups if in_training(group)]
-        self.to_averages(groups, state, find)
+        changed = [group for group in param_groups if in_training(group)]
+        self.to_averages(param_groups, state, find)
         kept = {
             p: state[p][TRAIN_PARAMS]
             for group in changed
@@ -161,12 +163,12 @@ def _is_lost(stored: Mapping[str, Any]) -> bool:
 
 
 @torch.no_grad()
-def _put_back(state: State, groups: list[Options], kept: Mapping[Tensor, Tensor]) -> None:
+def _put_back(state: State, param_groups: list[Options], kept: Mapping[Tensor, Tensor]) -> None:
     for p, value in kept.items():
         p.copy_(value)
         stored = state.get(p, {})
         stored.pop(TRAIN_PARAMS, None)
         if not stored:
             state.pop(p, None)
-    for group in groups:
+    for group in param_groups:
         group[TRAIN_MODE] = True

@@ -20,11 +20,12 @@ Templates = Callable[[int, str | None, Tensor], Mapping[str, Tensor]]
 group, its name and itself."""
 
 
-def with_own_numbers(saved: Options) -> Options:
-    """`saved`, its numbers no longer parts of vectors, as they are in the optimizer."""
+def as_saved(saved: Options) -> Options:
+    """What torch saves, with the format; and its numbers are no parts of vectors any more."""
     for key, stored in saved["state"].items():
         if isinstance(stored, dict):
             saved["state"][key] = {k: _own(v) for k, v in stored.items()}
+    saved[FORMAT] = 1
     return saved
 
 
@@ -83,11 +84,11 @@ def matched(
     return {**saved, "state": state}
 
 
-def _have_names(groups: list[Options]) -> bool:
+def _have_names(param_groups: list[Options]) -> bool:
     """Whether every parameter has a name, and no two have the same."""
-    if not all("param_names" in group for group in groups):
+    if not all("param_names" in group for group in param_groups):
         return False
-    names = [name for group in groups for name in group["param_names"]]
+    names = [name for group in param_groups for name in group["param_names"]]
     return len(names) == len(set(names))
 
 
@@ -115,10 +116,12 @@ def _by_name(mine: list[Options], saved: Options) -> tuple[Options, list[str], l
     return {**saved, "state": state, "param_groups": groups}, missing, unknown
 
 
-def restore(groups: list[Options], state: State, templates: Templates, loaded: Options) -> None:
+def restore(
+    param_groups: list[Options], state: State, templates: Templates, loaded: Options
+) -> None:
     """Replaces what the base class has cast to the parameters' dtypes by what was saved."""
     found: dict[Tensor, Options] = {}
-    for index, (mine, saved) in enumerate(zip(groups, loaded["param_groups"], strict=True)):
+    for index, (mine, saved) in enumerate(zip(param_groups, loaded["param_groups"], strict=True)):
         for (name, p), place in zip(named_parameters(mine), saved["params"], strict=True):
             stored = loaded["state"].get(place)
             if isinstance(stored, dict) and stored:

@@ -125,6 +125,15 @@ def evaluator(
     return lambda ps: ClosureLoss(who, param_groups, closure, value, work, ps).restoring()
 
 
+def check_no_function(who: str, extra: Mapping[str, Any]) -> None:
+    """Refuses the loss as a function of the parameters, which is made of the closure here."""
+    if "value_fn" in extra:
+        raise ExtraArgumentError(
+            f"`{who}.step`: `value_fn` is made of the closure: call `step(closure)`. The pure form "
+            "takes a function of the parameters."
+        )
+
+
 def check_no_trees(who: str, tx: PerTensor, extra: Mapping[str, Any]) -> None:
     """Refuses extra arguments that are trees like the parameters, of which only parts are here."""
     if trees := sorted(tx.tensor_extra_names().intersection(extra)):
@@ -139,17 +148,9 @@ def check_closure(
     tx: GradientTransformation,
     param_groups: list[Options],
     differentiable: bool,
-    extra: Mapping[str, Any],
     closure: Any,
 ) -> None:
-    """Refuses a step whose loss cannot be evaluated again, where it has to be."""
-    if "value_fn" in extra:
-        raise ExtraArgumentError(
-            f"`{who}.step`: `value_fn` is made of the closure: call `step(closure)`. The pure form "
-            "takes a function of the parameters."
-        )
-    if not tx.needs_closure:
-        return
+    """Refuses a step of which the loss has to be evaluated again, and cannot be."""
     if closure is None:
         asking = [x for _, x in walk(tx) if x.needs_closure and not isinstance(x, chain)]
         raise ExtraArgumentError(

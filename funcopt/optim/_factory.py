@@ -5,6 +5,7 @@ function that makes one.
 """
 
 import dataclasses
+import functools
 import operator
 import warnings
 from collections.abc import Callable, Mapping
@@ -43,7 +44,7 @@ class Factory:
     tx: GradientTransformation
     """The transformation with the default values."""
 
-    @property
+    @functools.cached_property
     def labeled(self) -> bool:
         """Whether there are labels, which become groups."""
         return any(isinstance(node, partition) for _, node in walk(self.tx))

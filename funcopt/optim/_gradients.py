@@ -28,9 +28,9 @@ def gradient(who: str, tx: GradientTransformation, p: Tensor) -> Tensor | None:
     )
 
 
-def drop_examples(groups: list[Options]) -> None:
+def drop_examples(param_groups: list[Options]) -> None:
     """Drops the gradients of single examples."""
-    for group in groups:
+    for group in param_groups:
         for p in group["params"]:
             p.grad_sample = None
 
@@ -44,15 +44,15 @@ def check_dense(who: str, parameter: str, g: Tensor) -> None:
         )
 
 
-def is_probe(groups: list[Options]) -> bool:
+def is_probe(param_groups: list[Options]) -> bool:
     """Whether the first step is that by which `torch.distributed.checkpoint` asks for the state.
 
     It has a learning rate of 0, and gradients of 0.
     """
-    rates = [number(group["lr"]) for group in groups if "lr" in group]
+    rates = [number(group["lr"]) for group in param_groups if "lr" in group]
     if any(isinstance(rate, Tensor) or rate != 0 for rate in rates):  # its zeros can be read
         return False
-    grads = [p.grad for group in groups for p in group["params"]]
+    grads = [p.grad for group in param_groups for p in group["params"]]
     return any(g is not None for g in grads) and not any(
         bool(g.any()) for g in grads if g is not None
     )

@@ -33,46 +33,44 @@ class ParameterGroups:
         self.factory = factory
         self.schedules: list[Options] = []  # by group
         self.who = who  # in messages
-        self._made: dict[int, GroupTransformation] = {}  # by group
+        self._transformations: dict[int, GroupTransformation] = {}  # by group
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_made": {}}
+        return {**self.__dict__, "_transformations": {}}
 
     def forget(self) -> None:
         """Drops what can be made anew."""
-        self._made = {}
+        self._transformations = {}
 
-    def transformation(self, groups: list[Options], index: int) -> GroupTransformation:
+    def transformation(self, param_groups: list[Options], index: int) -> GroupTransformation:
         """The transformation of a group, made anew where a value has changed."""
-        group, made = groups[index], self._made.get(index)
-        if made is not None and made.is_of(group):
-            return made
+        group, old = param_groups[index], self._transformations.get(index)
+        if old is not None and old.is_of(group):
+            return old
         first, schedules = next(named_parameters(group), None), self.schedules[index]
-        before = {} if made is None else made.values
+        before = {} if old is None else old.values
         keys = before or self.factory.hyperparameters(first)
         given = {key: group[key] for key in keys if key not in schedules}
-        known = made.given if made is not None and made.immutable else {}
+        known = old.given if old is not None and old.immutable else {}
         other = [key for key in given if key not in known or given[key] is not known[key]]
         changed = {key: as_hyperparameter(key, given[key]) for key in other}
         values = {**before, **changed, **schedules}
         immutable = all(is_immutable(given[key]) for key in other)  # the others were
-        if made is not None and all(same_value(values[key], before[key]) for key in other):
-            made = made._replace(values=values, given=given, immutable=immutable)
+        if old is not None and all(same_value(values[key], before[key]) for key in other):
+            new = old._replace(values=values, given=given, immutable=immutable)
         else:
-            tx, places = self.factory.make(values, first, made)
-            if index:
-                self._check_structure(index, tx, self.transformation(groups, 0).tx)
-            parts = dict(zip(before, made.slots_key, strict=True)) if made else {}
+            tx, places = self.factory.make(values, first, old)
+            if index and not same_form(tx, first_tx := self.transformation(param_groups, 0).tx):
+                self._check_structure(index, tx, first_tx)
+            parts = dict(zip(before, old.slots_key, strict=True)) if old else {}
             parts.update((key, slots_key(values[key])) for key in (other if parts else values))
             key = tuple(parts.values())
-            made = GroupTransformation(tx, values, given, immutable, places, key)  # type: ignore[arg-type]
-        self._made[index] = made
-        return made
+            new = GroupTransformation(tx, values, given, immutable, places, key)  # type: ignore[arg-type]
+        self._transformations[index] = new
+        return new
 
     def _check_structure(self, index: int, tx: GradientTransformation, first: PerTensor) -> None:
         """Refuses a group whose transformation differs from the first in more than numbers."""
-        if same_form(tx, first):
-            return
         for (path, a), (_, b) in zip(walk(first), walk(tx), strict=False):
             numbers = {*a.hyperparameters, *_fields_of_parts(a)}
             for name, value in a.__dict__.items():

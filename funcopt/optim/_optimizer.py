@@ -1,6 +1,7 @@
 """Any transformation as a `torch.optim.Optimizer`.
 
-A step, from top to bottom; each part is a file of its own, and knows only those before it.
+How a step runs. Each part is a file of its own, which gets groups and state passed in; no part
+knows the optimizer.
 
 1. `_hooks`: hooks and profilers are called, if there are any.
 2. `step` evaluates the closure, if there is one.
@@ -8,11 +9,11 @@ A step, from top to bottom; each part is a file of its own, and knows only those
    (`_factory`: by putting them into the chain, or by calling the function of a class).
 4. `_active` finds the parameters that have a gradient, and their slots in `state` (`_state`,
    `_state_layout`): what is missing begins here.
-5. `_step_plan` sorts them into buckets, one for each group and number of steps made. A plan is used
-   again for as long as nothing that it relies on has changed, which is checked in every step.
+5. `_step_plan` sorts them into buckets, one for each group and number of steps made. As long as
+   nothing that it relies on has changed, which is checked in every step, a plan stands for 4 and 5.
 6. The engine runs the transformation over all buckets, and writes parameters and slots in place
    (`_differentiable`, where autograd follows).
-7. Clocks and shared scalars are written, those of all parameters at once (`_clocks`), and what was
+7. The plan writes clocks and shared scalars, those of all parameters at once (`_clocks`); what has
    begun is put into `state`. `_scheduled` writes into groups what schedules say of the next step.
 
 Besides steps: `_averages` exchanges parameters for averages, `_checkpoint` matches what is loaded
@@ -33,8 +34,8 @@ from ..combinators import walk
 from ..engine import Engine, How
 from . import _hooks, _reshape
 from ._averages import TRAIN_MODE, Averages, in_training
-from ._checkpoint import FORMAT, matched, restore, with_own_numbers
-from ._closure import check_closure, check_no_trees, evaluator
+from ._checkpoint import as_saved, matched, restore
+from ._closure import check_closure, check_no_function, check_no_trees, evaluator
 from ._differentiable import differentiable_step
 from ._factory import Factory, chain_factory
 from ._gradients import drop_examples, is_probe
@@ -177,13 +178,13 @@ class Optimizer(torch.optim.Optimizer):
     # `torch.compile` of a loop around it breaks its graph here.
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _step_impl(self, extra: Options, closure: Any, loss: Any) -> None:
-        groups, state = self.param_groups, self.state
-        if not state and is_probe(groups):
+        param_groups, state = self.param_groups, self.state
+        if not state and is_probe(param_groups):
             return self.init_state()
         self._check_step(extra, closure)
         updates = self._store.updates(state)
         if updates is not None:
-            self._scheduled.check(groups, state)
+            self._scheduled.check(param_groups, state)
         plan = self._planned()
         if plan is None:
             return None
@@ -197,18 +198,20 @@ class Optimizer(torch.optim.Optimizer):
             plan.advance(memories, after)
         else:
             replace = self.defaults["differentiable"]
-            plan.commit(groups, state, self._store, memories, after, replace)
+            plan.commit(param_groups, state, self._store, memories, after, replace)
         if after is not None:
-            for index in range(len(groups)):
-                self._scheduled.show(groups, state, index, after)
+            for index in range(len(param_groups)):
+                self._scheduled.show(param_groups, state, index, after)
         self._last = tx, node
         return None
 
     def _check_step(self, extra: Options, closure: Any) -> None:
         who = type(self).__name__
-        if extra or self._needs_closure:
+        if extra:
+            check_no_function(who, extra)
+        if self._needs_closure:
             differentiable = self.defaults["differentiable"]
-            check_closure(who, self.tx, self.param_groups, differentiable, extra, closure)
+            check_closure(who, self.tx, self.param_groups, differentiable, closure)
         if not self._sees_all and self.measure_group is None:
             check_sums(who, self.tx)
 
@@ -386,9 +389,7 @@ class Optimizer(torch.optim.Optimizer):
 
     def state_dict(self) -> dict[str, Any]:
         """The state, as torch has it: a dict of tensors for every parameter, and the groups."""
-        saved = with_own_numbers(super().state_dict())
-        saved[FORMAT] = 1
-        return saved
+        return as_saved(super().state_dict())
 
     def load_state_dict(self, state_dict: dict[str, Any], strict: bool = True) -> None:
         """Loads what `state_dict` returned, here or by the torch class of the same algorithm.
@@ -417,15 +418,8 @@ class Optimizer(torch.optim.Optimizer):
             self._scheduled.accept(self.param_groups)
             restore(self.param_groups, self.state, self._templates, loaded)
 
-        hooks = (  # the last before loading, and the first after it
-            self.register_load_state_dict_pre_hook(match),
-            self.register_load_state_dict_post_hook(finish, prepend=True),
-        )
-        try:
+        with _hooks.around_loading(self, match, finish):
             super().load_state_dict(state_dict)
-        finally:
-            for hook in hooks:
-                hook.remove()
 
     def _templates(self, index: int, name: str | None, p: Tensor) -> Mapping[str, Tensor]:
         return self._store.templates(self.param_groups, index, name, p)

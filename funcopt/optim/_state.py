@@ -44,29 +44,30 @@ class StateStore:
     # Reading.
 
     def average(
-        self, groups: list[Options], state: State, index: int, name: str | None, p: Tensor
+        self, param_groups: list[Options], state: State, index: int, name: str | None, p: Tensor
     ) -> Tensor | None:
         """The average of a parameter; `None` if no stage keeps one."""
         if not (p.is_floating_point() or p.is_complex()):
             return None
-        transformation = self._groups.transformation(groups, index)
+        transformation = self._groups.transformation(param_groups, index)
         layout, stored = self.read(state, name, p, transformation)
         value = transformation.tx.eval_param(name, p, *layout.unpack(stored))
         return None if value is p else value
 
     def templates(
-        self, groups: list[Options], index: int, name: str | None, p: Tensor
+        self, param_groups: list[Options], index: int, name: str | None, p: Tensor
     ) -> dict[str, Tensor]:
         """What the state of a parameter holds when it is created, on the meta device."""
-        return self._layout(name, p, self._groups.transformation(groups, index))[0].templates()
+        layout, _ = self._layout(name, p, self._groups.transformation(param_groups, index))
+        return layout.templates()
 
-    def shared(self, groups: list[Options], state: State) -> dict[int, list[Tensor]]:
+    def shared(self, param_groups: list[Options], state: State) -> dict[int, list[Tensor]]:
         """All copies of the memory that parameters have in common, by its place in the memory."""
         found: dict[int, list[Tensor]] = {}
-        for index, group in enumerate(groups):
+        for index, group in enumerate(param_groups):
             if not group["params"]:
                 continue
-            transformation = self._groups.transformation(groups, index)
+            transformation = self._groups.transformation(param_groups, index)
             for name, p in named_parameters(group):
                 stored = state.get(p, {})
                 layout, _ = self._layout(name, p, transformation)
@@ -75,23 +76,25 @@ class StateStore:
         return found
 
     def updates(self, state: State) -> Tensor | None:
-        """How many steps the optimizer has transformation; `None` where no schedule asks."""
+        """How many steps the optimizer has made; `None` where no schedule asks."""
         if not any(self._groups.schedules):
             return None
         kept = [s[UPDATES] for s in state.values() if isinstance(s, dict) and UPDATES in s]
         return max(kept, key=float) if kept else torch.zeros((), dtype=clock_dtype(), device="cpu")
 
-    def counts(self, groups: list[Options], state: State, index: int, updates: Any) -> Options:
+    def counts(
+        self, param_groups: list[Options], state: State, index: int, updates: Any
+    ) -> Options:
         """The updates that the stage of each hyperparameter has made, where it counts itself."""
-        tx = self._groups.transformation(groups, index).tx
-        first = next(named_parameters(groups[index]), None)
+        tx = self._groups.transformation(param_groups, index).tx
+        first = next(named_parameters(param_groups[index]), None)
         if first is None:
             return {}
         memory = tx.init_memory(precision.like([first[1]]))
         tensors = precision.entries(memory)
         if not tensors:  # no stage has a clock of its own
             return {}
-        for place, copies in self.shared(groups, state).items():
+        for place, copies in self.shared(param_groups, state).items():
             tensors[place] = copies[0]
         each = iter(tensors)
         counts = tx.counts(updates, precision.map_slots(lambda _: next(each), memory))
@@ -123,12 +126,12 @@ class StateStore:
 
     # Writing.
 
-    def initialize(self, groups: list[Options], state: State, replace: bool) -> None:
+    def initialize(self, param_groups: list[Options], state: State, replace: bool) -> None:
         """Creates the state of all parameters; what exists already is kept."""
         updates = self.updates(state)
         new: dict[Tensor, dict[str, Tensor]] = {}
-        for index, group in enumerate(groups):
-            transformation = self._groups.transformation(groups, index)
+        for index, group in enumerate(param_groups):
+            transformation = self._groups.transformation(param_groups, index)
             for name, p in named_parameters(group):
                 if p.is_floating_point() or p.is_complex():
                     _, initial = initial_state(transformation.tx, name, p)
@@ -145,15 +148,15 @@ class StateStore:
         Where there are some already, they are written over in place; or replaced, if autograd
         follows the steps.
         """
-        pack_numbers((state.get(p, {}), tensors) for p, tensors in new.items())
+        pack_numbers([(state.get(p, {}), tensors) for p, tensors in new.items()])
         for p, tensors in new.items():
             _write(state[p], tensors, replace)
 
     def write_shared(
-        self, groups: list[Options], state: State, after: Mapping[int, Tensor]
+        self, param_groups: list[Options], state: State, after: Mapping[int, Tensor]
     ) -> None:
         """Writes memory that parameters have in common, by its place, to all of them."""
-        for at, copies in self.shared(groups, state).items() if after else ():
+        for at, copies in self.shared(param_groups, state).items() if after else ():
             for copy in copies if at in after else ():
                 copy.copy_(after[at])
 

@@ -58,7 +58,7 @@ class StepPlan:
         self.has_memory = True  # something besides the slots
         self.stored = all(one.stored for one in active)
         self._groups = groups
-        self._made = {one.group: one.transformation for one in active}
+        self._transformations = {one.group: one.transformation for one in active}
         if self.stored:
             self._prepare_guards(param_groups, state)
             self._prepare_columns(param_groups, state, store)
@@ -98,12 +98,12 @@ class StepPlan:
                 return False
             if not identical(group["params"], params):
                 return False
-        for index, made in self._made.items():
+        for index, before in self._transformations.items():
             now = self._groups.transformation(param_groups, index)
-            if now is not made:
-                if now.slots_key != made.slots_key:
+            if now is not before:
+                if now.slots_key != before.slots_key:
                     return False
-                self._made[index] = now
+                self._transformations[index] = now
         gs = [p.grad for p in self._all]
         if self._without is not None:
             if [g is None for g in gs] != self._without:
@@ -132,7 +132,7 @@ class StepPlan:
         found = []
         for one, before in zip(self.firsts, self._steps(), strict=True):
             count = before if updates is None else number(updates)
-            found.append(Bucket(self._made[one.group].tx, before + 1, count, one.memory))
+            found.append(Bucket(self._transformations[one.group].tx, before + 1, count, one.memory))
         return found
 
     def _steps(self) -> list[Any]:
@@ -251,8 +251,8 @@ def plan_step(
         StructureError: If one gradient is there for all examples, and one for each is needed.
     """
     active = active_parameters(param_groups, state, groups, store)
-    each = (gradient(groups.who, groups.factory.tx, one.p) for one in active)
-    gs = [g for g in each if g is not None]
+    who, tx = groups.who, groups.factory.tx
+    gs = [g for one in active if (g := gradient(who, tx, one.p)) is not None]
     return StepPlan(active, gs, param_groups, state, groups, store) if active else None
 
 
