@@ -120,7 +120,8 @@ def optimizer_class(
         ...     ema(beta, debias=False), scale_by_sign(), scale_by_learning_rate(lr)), lr=1e-3)
 
     The arguments of `make` are the arguments of the class, its defaults, and the keys of its
-    `param_groups`: they are read at every step.
+    `param_groups`: they are read at every step. What torch's classes take besides, and `engine`,
+    it takes by keyword. Type checkers know the parameters, and the arguments as `make` has them.
 
     Where `make` returns a `partition`, arguments are only the beginning of numbers: every label is
     a group, whose keys are the hyperparameters of its own transformation, as in `Optimizer`. So

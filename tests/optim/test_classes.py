@@ -12,7 +12,7 @@ from funcopt import optim
 from funcopt.optim._alias import AliasOptimizer
 
 
-def signum(lr: fo.typing.Scalar = 1e-3, beta: fo.typing.Scalar = 0.9, flag: bool = False):
+def signum(lr: fo.Scalar = 1e-3, beta: fo.Scalar = 0.9, flag: bool = False):
     """The sign of the mean gradient."""
     return fo.chain(fo.ema(beta, debias=flag), fo.scale_by_sign(), fo.scale_by_learning_rate(lr))
 
