@@ -171,7 +171,9 @@ def steps(owner: object, name: str, value: Any) -> None:
         )
 
 
-def whole(owner: object, name: str, value: Any, *, least: int = 0, most: float = math.inf) -> None:
+def whole_number(
+    owner: object, name: str, value: Any, *, least: int = 0, most: float = math.inf
+) -> None:
     """A whole number that counts something."""
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         limit = f", at least {least}" if math.isinf(most) else f" from {least} to {most}"

@@ -10,7 +10,7 @@ from ._kernels import by_lists
 from ._layout import Layout
 from ._replay import Changed, Recording, repeat
 from ._step import Chosen, Work
-from ._structure import is_steady, same_form
+from ._structure import is_replayable, same_form
 from ._tracer import Recorder
 
 
@@ -29,7 +29,7 @@ class Fused:
         self._tx = work.tx  # the last one that it was asked about
         self._recordings: list[Recording] = []
         self._members = Chosen(self._chosen)
-        steady = all(is_steady(node) for _, node in walk(work.tx))
+        steady = all(is_replayable(node) for _, node in walk(work.tx))
         self._repeats = steady and not self.layout.alone
 
     def fits(self, work: Work) -> bool:

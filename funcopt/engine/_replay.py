@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .._core import reduction
-from .._core.reduction import Measured
+from .._core.reduction import MeasureSpec
 from .._core.stage import Node
 from ._blocks import Block, Tasks
 from ._guards import Fetch, Guard
@@ -56,7 +56,7 @@ class Cut(NamedTuple):
     launches: Sequence[Launch]
     node: int  # of the stage that asks for the sum, among `nodes_of`
     order: Tensor | None  # of what the launches measure, where it is; `None`: as it comes
-    measured: Measured
+    measured: MeasureSpec
     own: frozenset[str]  # what each tensor then has its own of
 
 
@@ -83,7 +83,7 @@ def repeat(recording: Recording, node: Node) -> None:
         _check(cut.guards, nodes)
         node = nodes[cut.node]
         settle(cut, node, [table_of(launch, launch(nodes), node) for launch in cut.launches])
-        if node.own != cut.own:
+        if node.per_tensor_scalars != cut.own:
             raise Changed
     _check(recording.guards, nodes)
     for launch in recording.launches:
@@ -106,4 +106,6 @@ def table_of(launch: Launch, out: Tensor | None, node: Node) -> Tensor:
 def settle(cut: Cut, node: Node, tables: Sequence[Tensor]) -> None:
     """Combines what has been measured, in the order of the tensors."""
     table = torch.cat([x.to(tables[0].device) for x in tables])
-    reduction.settle(node, table if cut.order is None else table[cut.order], cut.measured)
+    reduction.conclude_measured(
+        node, table if cut.order is None else table[cut.order], cut.measured
+    )

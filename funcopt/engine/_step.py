@@ -43,13 +43,13 @@ class Work(NamedTuple):
             for key, values in self.tensor_extra.items()
         }
         return Members(
-            which=self.which,
+            bucket_of=self.which,
             extra=self.extra,
             tensor_extra=tensor_extra,
             names=self.names,
             keys=self.keys,
             tensors=self.ps,
-            group=self.group,
+            process_group=self.group,
             loss=loss,
         )
 
@@ -88,7 +88,7 @@ class Work(NamedTuple):
             for x in (self.slots[i], precision.lower_slots(slots, self.slots[i]))
         )
         changed = [(x, y) for x, y in zip(old, new, strict=True) if x is not y]
-        values = precision.apart(tuple(y for _, y in changed), (p, *old))
+        values = precision.unaliased(tuple(y for _, y in changed), (p, *old))
         p.add_(u.view_as(p))
         for (x, _), y in zip(changed, values, strict=True):
             shards.local(x).copy_(shards.local(y))
@@ -112,7 +112,7 @@ class Chosen:
 
     def _find(self, work: Work) -> tuple[Members, list[int]]:
         chosen = range(len(work.ps)) if self._chosen is None else self._chosen
-        return work.members().among(chosen)
+        return work.members().subset(chosen)
 
 
 def eagerly(work: Work) -> Node:
@@ -133,6 +133,6 @@ def eagerly(work: Work) -> Node:
 def nodes_of(node: Node) -> list[Node]:
     """A node and all below it, in order."""
     found = [node]
-    for kid in node.kids:
-        found += nodes_of(kid) if kid.kids else [kid]
+    for child in node.children:
+        found += nodes_of(child) if child.children else [child]
     return found

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from .._core.record import same
+from .._core.record import values_equal
 from .._core.tensor_rule import GradientTransformation, PerTensor
 
 
@@ -29,7 +29,7 @@ def _same(a: Any, b: Any) -> bool:
         return a.keys() == b.keys() and all(_same(a[k], b[k]) for k in a)
     if hasattr(a, "__code__") and hasattr(b, "__code__"):  # a function that has been made anew
         return a.__code__ is b.__code__ and _same(_around(a), _around(b))
-    return same(a, b)
+    return values_equal(a, b)
 
 
 def _around(function: Any) -> tuple[Any, ...]:
@@ -46,9 +46,9 @@ def _content(cell: Any) -> Any:
         return None
 
 
-def is_steady(tx: Any) -> bool:
+def is_replayable(tx: Any) -> bool:
     """Whether `run` does nothing besides, as said by the class that has written it."""
     if not isinstance(tx, PerTensor):
         return False
     author = next(cls for cls in type(tx).__mro__ if "run" in vars(cls))
-    return bool(vars(author).get("steady", False))
+    return bool(vars(author).get("replayable", False))

@@ -189,7 +189,7 @@ class TorchKernel:
             gs = [real(work.gs[i]) for i in chosen]
             bucket, flip = work.which[chosen[0]], work.flips[chosen[0]]
             step = number(work.buckets[bucket].step)
-            rows = [kid.rows[bucket] for kid in node.kids]
+            rows = [child.rows[bucket] for child in node.children]
             ready.append((call(Batch(ps, gs, slots, step, flip, rows, self._clocks[k])), written))
         if self._others:
             eagerly(work.of(self._others))

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .. import tree
 from .._core import precision
-from .._core.reduction import Measured
+from .._core.reduction import MeasureSpec
 from .._core.stage import Node, Scalars
 from ._graph import Number, Symbol, Tape
 from ._guards import Fetch, Guard, Unsupported
@@ -41,7 +41,7 @@ class Recorder:
         self._cuts: list[Cut] = []
         self._guarded: dict[int, int] = {}
         for x in self._nodes:
-            x.lens = self._seen
+            x.trace_hook = self._seen
 
     def arguments(self) -> Any:
         """Gradients, slots and parameters: recorded, or as they are where no kernel is."""
@@ -72,7 +72,7 @@ class Recorder:
         tape, rows = tensor.tape, self._rows.get(k, {})
 
         def see(name: str) -> Any:
-            if name in node.own:
+            if name in node.per_tensor_scalars:
                 fetch = Fetch(lambda nodes, i: nodes[k].rows[rows[i]][name], varies=True)
             else:
                 fetch = Fetch(lambda nodes, i: nodes[k].rows[row][name])
@@ -85,7 +85,7 @@ class Recorder:
             return
         _, spec = tree.flatten(parts[0])
         chosen = [self._place[id(x)] for x in node.members.tensors]
-        which = dict(zip(chosen, node.which, strict=True))
+        which = dict(zip(chosen, node.row_of, strict=True))
         recorded: dict[int, tuple[dict[int, Symbol], list[Symbol]]] = {}
         places, tables, like = [], [], {}
         alone: list[Tensor] = []
@@ -112,7 +112,7 @@ class Recorder:
         order = sorted(range(len(places)), key=places.__getitem__)
         places = [places[k] for k in order]
         firsts = [self._first.get(i, i) for i in places]
-        measured = Measured(
+        measured = MeasureSpec(
             spec,
             [self._work.ps[i] for i in places],
             [like[i] for i in firsts],
@@ -126,8 +126,8 @@ class Recorder:
         settle(cut, node, tables)
         if node.rules[0].measure_per == "tensor":
             rows = self._rows[at] = {i: row for row, i in enumerate(places)}
-            node.which = [rows[i] for i in chosen]
-        self._cuts.append(cut._replace(own=node.own))
+            node.row_of = [rows[i] for i in chosen]
+        self._cuts.append(cut._replace(own=node.per_tensor_scalars))
 
     def finish(self, us: Sequence[Tensor], slots: Sequence[Any]) -> Recording:
         """Writes all results, now that nothing can go wrong any more."""
@@ -145,7 +145,7 @@ class Recorder:
         for i, u, new in alone:
             self._work.commit(i, u, new)
         for node in self._nodes:
-            node.lens = None  # which holds all of this
+            node.trace_hook = None  # which holds all of this
         return Recording(self._cuts, guards, launches)
 
     def _writes(self, i: int, u: Any, new: Any) -> dict[int, Any]:

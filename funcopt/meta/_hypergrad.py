@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .. import tree
 from .._core import checks
-from ..training import MakesTx, TrainState, places, slopes
+from ..training import MakesTx, TrainState, route_hyperparams, slopes
 from ..typing import Params
 from ._unroll import unroll
 
@@ -62,18 +62,18 @@ def hypergrad(
             whole number.
     """
     if truncate is not None:
-        checks.whole("hypergrad", "truncate", truncate, least=1)
-    where = places("hypergrad", loss, tx, values)
+        checks.whole_number("hypergrad", "truncate", truncate, least=1)
+    routing = route_hyperparams("hypergrad", loss, tx, values)
     device = next((x.device for x in tree.leaves(params)), None)
     live = {name: _tensors(value, device) for name, value in values.items()}
     batches = list(batches)
     cut = 0 if truncate is None else max(len(batches) - truncate, 0)
 
     def step(state: TrainState, batch: Any, values: Mapping[str, Any]) -> tuple[TrainState, Tensor]:
-        return where.step(values)(state, batch)
+        return routing.step(values)(state, batch)
 
     def total(values: Mapping[str, Any], begin: Any) -> tuple[Tensor, tuple[TrainState, Tensor]]:
-        state = begin if cut else TrainState.start(where.step(values).tx, begin, buffers)
+        state = begin if cut else TrainState.start(routing.step(values).tx, begin, buffers)
         state, losses = unroll(step, state, batches[cut:], args=(values,), checkpoint=checkpoint)
         given = (state.params,) if state.buffers == () else (state.params, state.buffers)
         return outer(*given), (state, losses)
@@ -82,7 +82,7 @@ def hypergrad(
         by, (value, (state, losses)) = slopes(total, (live, params))
         return Hypergradient(value, by[0], by[1], state, losses)
     with torch.no_grad():
-        start = TrainState.start(where.step(live).tx, params, buffers)
+        start = TrainState.start(routing.step(live).tx, params, buffers)
         middle, before = unroll(step, start, batches[:cut], args=(live,))
     (by_values,), (value, (state, losses)) = slopes(lambda v: total(v, middle), (live,))
     return Hypergradient(value, by_values, None, state, torch.cat([before, losses]))

@@ -39,7 +39,7 @@ class solve_cg(Record):
     ridge: Scalar = 0.0
 
     def __post_init__(self) -> None:
-        checks.whole(self, "maxiter", self.maxiter, least=1)
+        checks.whole_number(self, "maxiter", self.maxiter, least=1)
         checks.non_negative(self, "tol", self.tol)
         checks.non_negative(self, "ridge", self.ridge)
 
@@ -117,7 +117,7 @@ class solve_neumann(Record):
     lr: Scalar = 1.0
 
     def __post_init__(self) -> None:
-        checks.whole(self, "maxiter", self.maxiter, least=1)
+        checks.whole_number(self, "maxiter", self.maxiter, least=1)
         checks.positive(self, "lr", self.lr)
 
     def __call__(self, matvec: MatVec, b: Any) -> Any:

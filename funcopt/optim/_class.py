@@ -9,7 +9,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 import torch
 
 from .._core.tensor_rule import GradientTransformation
-from ..combinators import Place, changed, places
+from ..combinators import FieldPath, field_paths, with_fields
 from ..errors import HyperparameterError
 from ._default_lr import with_lr
 from ._groups import per_tensor
@@ -127,13 +127,13 @@ class _FromFunction(Optimizer):
 
     def _make(
         self, values: Values, of: Any, made: Any
-    ) -> tuple[GradientTransformation, Mapping[str, Place]]:
+    ) -> tuple[GradientTransformation, Mapping[str, FieldPath]]:
         if not self._labelled:
             return self._made_of(values), {}
         arguments = {k: values.get(k, self.defaults[k]) for k in self._switches}
         tx = self._made_of({**{k: self.defaults[k] for k in self._argument_names}, **arguments})
-        where = places(tx, of)
-        return changed(tx, {where[k]: v for k, v in values.items() if k in where}), where
+        where = field_paths(tx, of)
+        return with_fields(tx, {where[k]: v for k, v in values.items() if k in where}), where
 
     def _made_of(self, arguments: Values) -> GradientTransformation:
         scalars = {k: as_scalar(k, value) for k, value in arguments.items()}

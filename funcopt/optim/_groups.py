@@ -11,7 +11,16 @@ from torch import Tensor
 
 from .._core.tensor_rule import GradientTransformation, PerTensor, TensorRule
 from .._numerics.scalars import has_schedule
-from ..combinators import Place, chain, changed, hyperparams, partition, places, walk, whole
+from ..combinators import (
+    FieldPath,
+    chain,
+    field_paths,
+    hyperparams,
+    partition,
+    walk,
+    whole,
+    with_fields,
+)
 from ..engine import same_form
 from ..errors import HyperparameterError, StructureError
 from ._hooks import Watched
@@ -30,7 +39,7 @@ class Made(NamedTuple):
     kind: tuple[Any, ...]  # what of the values decides which slots there are
     seen: Values  # what stood in the group; schedules do not
     fixed: bool  # whether nobody can write into these
-    places: Mapping[str, Place]  # where in `tx` the values are
+    places: Mapping[str, FieldPath]  # where in `tx` the values are
 
     def is_of(self, group: Mapping[str, Any]) -> bool:
         """Whether the group still holds the very same values, and they cannot be others within."""
@@ -99,16 +108,16 @@ class Grouped(Watched):
 
     def _make(
         self, values: Values, of: Named | None, made: "Made | None"
-    ) -> tuple[GradientTransformation, Mapping[str, Place]]:
+    ) -> tuple[GradientTransformation, Mapping[str, FieldPath]]:
         """The transformation with the values of a group, of which `of` is the first parameter.
 
         What has been `made` of the group before differs in values only.
         """
         if made is not None:
             new = {k: v for k, v in values.items() if not same(v, made.values[k])}
-            return changed(made.tx, {made.places[k]: v for k, v in new.items()}), made.places
-        where = places(self.tx, of)
-        return changed(self.tx, {where[key]: value for key, value in values.items()}), where
+            return with_fields(made.tx, {made.places[k]: v for k, v in new.items()}), made.places
+        where = field_paths(self.tx, of)
+        return with_fields(self.tx, {where[key]: value for key, value in values.items()}), where
 
     # Groups: the only truth for hyperparameters.
 

@@ -81,7 +81,7 @@ class Stored(Grouped):
         tx, first = self._group(index).tx, next(named(self.param_groups[index]), None)
         if first is None:
             return {}
-        memory = tx.init_memory(precision.like([first[1]]))
+        memory = tx.init_memory(precision.zero_like([first[1]]))
         tensors = precision.entries(memory)
         if not tensors:  # no stage has a clock of its own
             return {}
@@ -114,7 +114,7 @@ class Stored(Grouped):
         gs, own, ps = (list(x) for x in zip(*map(work.lifted, range(len(plan.ps))), strict=True))
         us, new = work.tx.run(gs, own, ps, node, reduce)
         for i, (one, u, slots) in enumerate(zip(plan.active, us, new, strict=True)):
-            slots = precision.apart(precision.lower_slots(slots, one.slots), [one.p])
+            slots = precision.unaliased(precision.lower_slots(slots, one.slots), [one.p])
             p = shards.local(one.p)
             (torch.view_as_real(p) if p.is_complex() else p).add_(
                 u if p.is_complex() else u.view_as(p)

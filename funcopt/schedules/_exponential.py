@@ -45,7 +45,7 @@ class exponential_decay(Record):
         checks.number(self, "init_value", self.init_value)
         checks.steps(self, "transition_steps", self.transition_steps)
         checks.positive(self, "decay_rate", self.decay_rate)
-        checks.whole(self, "transition_begin", self.transition_begin)
+        checks.whole_number(self, "transition_begin", self.transition_begin)
         if self.end_value is not None:
             checks.number(self, "end_value", self.end_value)
 

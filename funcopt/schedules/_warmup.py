@@ -48,7 +48,7 @@ class warmup_cosine_decay_schedule(Record):
     def __post_init__(self) -> None:
         checks.number(self, "init_value", self.init_value)
         checks.number(self, "peak_value", self.peak_value)
-        checks.whole(self, "warmup_steps", self.warmup_steps)
+        checks.whole_number(self, "warmup_steps", self.warmup_steps)
         checks.steps(self, "decay_steps", self.decay_steps)
         checks.number(self, "end_value", self.end_value)
         if self.decay_steps <= self.warmup_steps:
@@ -109,8 +109,8 @@ class warmup_stable_decay_schedule(Record):
 
     def __post_init__(self) -> None:
         checks.number(self, "peak_value", self.peak_value)
-        checks.whole(self, "warmup_steps", self.warmup_steps)
-        checks.whole(self, "stable_steps", self.stable_steps)
+        checks.whole_number(self, "warmup_steps", self.warmup_steps)
+        checks.whole_number(self, "stable_steps", self.stable_steps)
         checks.steps(self, "decay_steps", self.decay_steps)
         checks.number(self, "init_value", self.init_value)
         checks.number(self, "end_value", self.end_value)

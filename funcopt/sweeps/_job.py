@@ -13,7 +13,7 @@ from .._core.apply import eval_params
 from .._core.stack import stack
 from .._core.tensor_rule import PerTensor
 from ..errors import HyperparameterError
-from ..training import Places, TrainState
+from ..training import HyperparamRouting, TrainState
 from ._memory import peak_bytes
 from ._progress import Silent
 from ._settings import Setting, columns_of
@@ -26,16 +26,20 @@ class Job:
     """What the chunks of a sweep share: their step, mapped and perhaps compiled once."""
 
     def __init__(
-        self, where: Places, evaluate: Callable[..., Any] | None, randomness: str, compile: bool
+        self,
+        routing: HyperparamRouting,
+        evaluate: Callable[..., Any] | None,
+        randomness: str,
+        compile: bool,
     ) -> None:
-        self.where, self.evaluate, self.randomness = where, evaluate, randomness
+        self.routing, self.evaluate, self.randomness = routing, evaluate, randomness
         self.steps: dict[int | None, Callable[..., Any]] = {}
         for dim in (None, 0):
             step = vmap(self._step, in_dims=(0, 0, dim), randomness=randomness)
             self.steps[dim] = torch.compile(step, fullgraph=True) if compile else step
 
     def _step(self, values: Mapping[str, Any], state: TrainState, batch: Any) -> Any:
-        return self.where.step(values)(state, batch)
+        return self.routing.step(values)(state, batch)
 
     def chunk(self, runs: Sequence[Setting], params: Any, buffers: Any, batches: Any) -> Chunk:
         seeds = [run.get("seed", 0) for run in runs]
@@ -44,7 +48,7 @@ class Job:
         table = columns_of([{k: run[k] for k in run if k in self._names} for run in runs], device)
 
         def start(values: Mapping[str, Any], params: Any, buffers: Any) -> TrainState:
-            tx = self.where.step(values).tx
+            tx = self.routing.step(values).tx
             return TrainState(params, tx.init(params, capturable=True), buffers)
 
         with torch.no_grad():
@@ -58,7 +62,7 @@ class Job:
 
     @property
     def _names(self) -> frozenset[str]:
-        return frozenset(self.where.of_tx + self.where.of_loss)
+        return frozenset(self.routing.tx_names + self.routing.loss_names)
 
     @torch.no_grad()
     def train(self, chunk: Chunk, bar: Any) -> tuple[Tensor, TrainState, dict[str, Tensor]]:
@@ -78,7 +82,7 @@ class Job:
             return {}
 
         def score(values: Mapping[str, Any], state: TrainState) -> dict[str, Tensor]:
-            tx, params = self.where.step(values).tx, state.params
+            tx, params = self.routing.step(values).tx, state.params
             if isinstance(tx, PerTensor) and tx.is_per_tensor():
                 params = eval_params(tx, state.opt_state, params)
             given = (params,) if state.buffers == () else (params, state.buffers)
@@ -107,7 +111,7 @@ def _starts(start: Any, seeds: Sequence[int]) -> Any:
 
 def fitting(limit: int, job: Job, runs: Sequence[Setting], trial: Callable[..., Chunk]) -> int:
     """How many models can be trained at once in so many bytes."""
-    eager = Job(job.where, job.evaluate, job.randomness, compile=False)
+    eager = Job(job.routing, job.evaluate, job.randomness, compile=False)
 
     def bytes_of(models: int) -> int:
         def run() -> Any:

@@ -9,7 +9,7 @@ import torch
 
 from .. import tree
 from ..errors import HyperparameterError
-from ..training import MakesTx, places
+from ..training import MakesTx, route_hyperparams
 from ._job import Job, first, fitting
 from ._progress import Bar
 from ._settings import Setting, settings_of
@@ -78,7 +78,7 @@ def sweep(
         )
     ]
     names = [name for name in runs[0] if name != "seed" or seeds is None]
-    job = Job(places("sweep", loss, tx, names), evaluate, randomness, compile)
+    job = Job(route_hyperparams("sweep", loss, tx, names), evaluate, randomness, compile)
     if chunk_size is None:
         chunk_size = len(runs)
     if memory_limit is not None:

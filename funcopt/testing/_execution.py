@@ -14,7 +14,7 @@ from ..combinators import with_hyperparams
 from ..engine import donated, in_pieces
 from ..typing import Params, Updates
 from ._assert import close, require
-from ._facts import numbers_of, scaled
+from ._facts import numeric_hyperparams, scaled
 from ._trial import gradients, train
 
 __tracebackhide__ = True  # pytest shows the caller's line
@@ -40,7 +40,7 @@ def works_in_place(tx: GradientTransformation, params: Params, **extra: Any) -> 
 
 def vmaps(tx: GradientTransformation, params: Params, **extra: Any) -> None:
     """Under `torch.func.vmap`, over parameters and hyperparameters, it does what a loop does."""
-    values = {k: scaled(v, (1.0, 0.9, 0.8)) for k, v in numbers_of(tx).items()}
+    values = {k: scaled(v, (1.0, 0.9, 0.8)) for k, v in numeric_hyperparams(tx).items()}
     ps = tree.map(lambda p: torch.stack([p, 0.5 * p, -p]).double(), params)
 
     def run(values: Mapping[str, Any], ps: Params) -> Updates:
@@ -67,7 +67,7 @@ def compiles_to_the_same(tx: GradientTransformation, params: Params, **extra: An
         graphs += 1
         return module.forward
 
-    values = tree.map(lambda v: torch.tensor(v, dtype=torch.float64), numbers_of(tx))
+    values = tree.map(lambda v: torch.tensor(v, dtype=torch.float64), numeric_hyperparams(tx))
 
     def update(values: Any, *args: Any) -> Any:
         return with_hyperparams(tx, values).update(*args, **extra)

@@ -85,7 +85,7 @@ class primal_averaging(TensorRule):
     def __post_init__(self) -> None:
         checks.non_negative(self, "lr", self.lr)
         checks.fraction(self, "momentum", self.momentum)
-        checks.whole(self, "warmup_steps", self.warmup_steps)
+        checks.whole_number(self, "warmup_steps", self.warmup_steps)
         checks.non_negative(self, "r", self.r)
         checks.non_negative(self, "weight_lr_power", self.weight_lr_power)
         if self.beta2 is not None:

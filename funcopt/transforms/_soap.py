@@ -93,8 +93,8 @@ class scale_by_soap(TensorRule):
         if self.shampoo_beta is not None:
             checks.in_unit_interval(self, "shampoo_beta", self.shampoo_beta)
         checks.non_negative(self, "eps", self.eps)
-        checks.whole(self, "precondition_frequency", self.precondition_frequency, least=1)
-        checks.whole(self, "max_precond_dim", self.max_precond_dim, least=1)
+        checks.whole_number(self, "precondition_frequency", self.precondition_frequency, least=1)
+        checks.whole_number(self, "max_precond_dim", self.max_precond_dim, least=1)
 
     def init_tensor(self, p: Tensor) -> SoapSlots:
         zeros = torch.zeros_like(p, dtype=self.state_dtype)

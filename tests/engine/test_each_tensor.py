@@ -162,7 +162,7 @@ def updates(tx, steps=3):
 def test_to_conclude_of_all_at_once_changes_no_bit(make, monkeypatch):
     found = []
     for together in (1, 1000):
-        monkeypatch.setattr(conclude, "TOGETHER", together)
+        monkeypatch.setattr(conclude, "MIN_BATCH", together)
         found.append(updates(make()))
     torch.testing.assert_close(*found, rtol=0, atol=0)
 
@@ -245,7 +245,7 @@ class told(by_value):
 
 @pytest.mark.parametrize("together", [1, 1000])
 def test_each_is_told_in_its_own_dtype(together, monkeypatch):
-    monkeypatch.setattr(conclude, "TOGETHER", together)
+    monkeypatch.setattr(conclude, "MIN_BATCH", together)
     dtypes = [torch.float64, torch.bfloat16, torch.float32, torch.float64]
     params = {str(i): torch.full((2,), 1.0 + i, dtype=x) for i, x in enumerate(dtypes)}
     tx = told([])
