@@ -5,9 +5,9 @@ from ._donated import donated as donated
 from ._engine import Engine as Engine
 from ._engine import How as How
 from ._identity import addresses as addresses
-from ._identity import hold as hold
+from ._identity import dicts_hold as dicts_hold
 from ._identity import identical as identical
 from ._kernels import in_pieces as in_pieces
-from ._step import Work as Work
-from ._structure import same_form as same_form
-from ._tensor_guard import Alike as Alike
+from ._step import StepInputs as StepInputs
+from ._structure import same_structure as same_structure
+from ._tensor_guard import TensorGuard as TensorGuard

@@ -15,8 +15,8 @@ from .._numerics.scalars import is_traced, number
 from ..errors import DonatedError, HyperparameterError, StructureError
 from ..typing import Params, State, Updates
 from ._engine import Engine, How
-from ._step import Work
-from ._tensor_guard import Alike
+from ._step import StepInputs
+from ._tensor_guard import TensorGuard
 
 
 class Donated(Tensor):
@@ -107,15 +107,15 @@ class donated:
         memory = state.memory
         if active:
             columns = [[x[i] for i in active] for x in (ps, gs, slots)]
-            work = self._work(tx, columns, step, memory, extra, known)
-            memory = tx.memory_after(self._engine.step(work))[0]
+            inputs = self._step_inputs(tx, columns, step, memory, extra, known)
+            memory = tx.memory_after(self._engine.step(inputs))[0]
             for i in active:
                 ps[i] = _handed_on(ps[i])
             flat = list(map(_handed_on, flat))
         _handed_on(state.step)
         return spec.unflatten(ps), RuleState(step, memory, of_slots.unflatten(flat))
 
-    def _work(
+    def _step_inputs(
         self,
         tx: PerTensor,
         columns: list[list[Any]],
@@ -123,24 +123,24 @@ class donated:
         memory: Any,
         extra: dict[str, Any],
         known: "_Known",
-    ) -> Work:
+    ) -> StepInputs:
         (ps, gs, slots), now = columns, number(step)
         spec, active = known.specs[0], known.active
         trees = {k: spec.flatten_up_to(v) for k, v in extra.items() if k in known.shaped}
-        return Work(
+        return StepInputs(
             tx=tx,
             buckets=[Bucket(tx, now, now - 1, memory)],
-            which=[0] * len(active),
+            bucket_of=[0] * len(active),
             ps=ps,
             gs=gs,
             slots=slots,
-            flips=[False] * len(active),
+            negate=[False] * len(active),
             names=lambda: known.names,
             keys=lambda: known.names,
             extra={k: v for k, v in extra.items() if k not in trees},
             tensor_extra={k: [column[i] for i in active] for k, column in trees.items()},
-            form=known,
-            group=None,
+            metadata_key=known,
+            process_group=None,
         )
 
     def _looked_at(
@@ -158,7 +158,7 @@ class donated:
         precision.Leaves(who, tx.params_needed_by(), grads, state.slots, params)
         names, specs = tree.names(params), (tree.flatten(params)[1], tree.flatten(state.slots)[1])
         return _Known(
-            specs, active, Alike(tensors), [names[i] for i in active], tx.tensor_extra_names()
+            specs, active, TensorGuard(tensors), [names[i] for i in active], tx.tensor_extra_names()
         )
 
 
@@ -167,14 +167,14 @@ class _Known(NamedTuple):
 
     specs: tuple[tree.Spec, tree.Spec]  # of parameters and slots
     active: list[int]  # those with a gradient
-    alike: Alike
+    guard: TensorGuard
     names: list[str]
     shaped: frozenset[str]
 
     def fits(
         self, specs: tuple[tree.Spec, tree.Spec], active: list[int], tensors: list[Any]
     ) -> bool:
-        return self.specs == specs and self.active == active and self.alike(tensors)
+        return self.specs == specs and self.active == active and self.guard.holds(tensors)
 
 
 def _handed_on(x: Any) -> Any:

@@ -9,7 +9,7 @@ from ..errors import HyperparameterError
 from ._fused import Fused
 from ._guards import Unsupported
 from ._kernels import has_compiler
-from ._step import Work, eagerly
+from ._step import StepInputs, eager_step
 from ._torch_kernels import TorchKernel
 
 log = logging.getLogger("funcopt")
@@ -42,67 +42,67 @@ class Engine:
         self._given_up: Any = None
         self._reasons: set[str] = set()
 
-    def step(self, work: Work) -> Node:
+    def step(self, inputs: StepInputs) -> Node:
         """Makes one step."""
-        if self._chosen[0] is not work.form:
-            self._chosen = (work.form, self._ways(work))
+        if self._chosen[0] is not inputs.metadata_key:
+            self._chosen = (inputs.metadata_key, self._ways(inputs))
         for way in self._chosen[1]:
-            node = self._by_torch(work) if way == "torch" else self._by_kernels(work)
+            node = self._by_torch(inputs) if way == "torch" else self._by_kernels(inputs)
             if node is not None:
                 return node
         self.name = "eager"
-        return eagerly(work)
+        return eager_step(inputs)
 
-    def _ways(self, work: Work) -> tuple[str, ...]:
+    def _ways(self, inputs: StepInputs) -> tuple[str, ...]:
         """What is tried, in this order, before the operations one by one."""
         if self.how != "auto":
             return {"eager": (), "torch": ("torch",)}.get(self.how, ("kernels", "torch"))
-        if any(p.device.type != "cpu" for p in work.ps):
+        if any(p.device.type != "cpu" for p in inputs.ps):
             return (
                 "torch",
                 "kernels",
             )  # of torch's kernels nothing is known there but that they are fast
-        large = len(work.ps) >= TENSORS or sum(p.numel() for p in work.ps) >= ENTRIES
+        large = len(inputs.ps) >= TENSORS or sum(p.numel() for p in inputs.ps) >= ENTRIES
         return ("kernels", "torch") if large and has_compiler() else ("torch",)
 
-    def _by_torch(self, work: Work) -> Node | None:
+    def _by_torch(self, inputs: StepInputs) -> Node | None:
         """The step by a kernel of torch, if there is one."""
-        if self._tried is not work.form:
-            self._tried = work.form
+        if self._tried is not inputs.metadata_key:
+            self._tried = inputs.metadata_key
             try:
-                self._torch = TorchKernel(work)
+                self._torch = TorchKernel(inputs)
             except Unsupported:
                 self._torch = None
         try:
-            node = None if self._torch is None else self._torch.step(work)
+            node = None if self._torch is None else self._torch.step(inputs)
         except Unsupported:  # a number is another now
             return None
         if node is not None:
             self.name = "torch"
         return node
 
-    def _by_kernels(self, work: Work) -> Node | None:
+    def _by_kernels(self, inputs: StepInputs) -> Node | None:
         """The step by kernels of ours, unless they cannot make it."""
-        if work.evaluate is not None:
-            self._give_up(work, Unsupported("the loss is evaluated within the step"))
+        if inputs.evaluate is not None:
+            self._give_up(inputs, Unsupported("the loss is evaluated within the step"))
             return None
-        if self._fused is not None and not self._fused.fits(work):
+        if self._fused is not None and not self._fused.fits(inputs):
             self._fused = None
-        if self._fused is None and self._given_up is work.form:
+        if self._fused is None and self._given_up is inputs.metadata_key:
             return None
         try:
             if self._fused is None:
-                self._fused = Fused(work, self.how)
-            node = self._fused.step(work)
+                self._fused = Fused(inputs, self.how)
+            node = self._fused.step(inputs)
         except Unsupported as reason:
-            self._give_up(work, reason)
+            self._give_up(inputs, reason)
             return None
         self.name = self._fused.name
         return node
 
-    def _give_up(self, work: Work, reason: Unsupported) -> None:
+    def _give_up(self, inputs: StepInputs, reason: Unsupported) -> None:
         """Makes all further steps of these tensors operation by operation."""
-        self._fused, self._given_up = None, work.form
+        self._fused, self._given_up = None, inputs.metadata_key
         if str(reason) not in self._reasons:
             self._reasons.add(str(reason))
-            log.info("%s runs operation by operation: %s", type(work.tx).__name__, reason)
+            log.info("%s runs operation by operation: %s", type(inputs.tx).__name__, reason)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from .._core.stage import Node
-from ._guards import Fetch, Guard, Unsupported, constant
-from ._meta_inference import Form, Outcome, outcome
+from ._guards import Guard, ScalarSource, Unsupported, constant_source
+from ._meta_inference import Inferred, TensorMeta, infer
 
 EXPONENTS = frozenset({"pow", "__pow__", "float_power"})
 """Functions whose second argument makes a difference of what is to be computed."""
@@ -53,7 +53,7 @@ class Symbol(Tensor):
 
     tape: "Tape"
     at: int
-    form: Form
+    meta: TensorMeta
     vector: bool  # else a number
     reduced: bool  # and that number is a sum over entries
 
@@ -77,7 +77,7 @@ class Number:
     input of the kernel. Whoever asks what it is gets an answer, which the recording then relies on.
     """
 
-    def __init__(self, value: float, fetch: Fetch, guards: list[Guard]) -> None:
+    def __init__(self, value: float, fetch: ScalarSource, guards: list[Guard]) -> None:
         self.value, self.fetch, self.guards = value, fetch, guards
 
     @classmethod
@@ -111,22 +111,22 @@ def _value(x: Any) -> Any:
     return x.value if isinstance(x, Number) else x
 
 
-def _later(function: Callable[..., Any], *operands: Any) -> Fetch:
+def _later(function: Callable[..., Any], *operands: Any) -> ScalarSource:
     """`function` of what the operands are in a later step: asked for in every one, so no loops."""
-    varies = any(isinstance(x, Number) and x.fetch.varies for x in operands)
+    varies = any(isinstance(x, Number) and x.fetch.per_tensor for x in operands)
     find: Callable[[Sequence[Node], int], Any]
     match operands:
-        case (Number(fetch=Fetch(find=f)),):
+        case (Number(fetch=ScalarSource(read=f)),):
             find = lambda nodes, i: function(f(nodes, i))  # noqa: E731
-        case Number(fetch=Fetch(find=f)), Number(fetch=Fetch(find=g)):
+        case Number(fetch=ScalarSource(read=f)), Number(fetch=ScalarSource(read=g)):
             find = lambda nodes, i: function(f(nodes, i), g(nodes, i))  # noqa: E731
-        case Number(fetch=Fetch(find=f)), x:
+        case Number(fetch=ScalarSource(read=f)), x:
             find = lambda nodes, i: function(f(nodes, i), x)  # noqa: E731
-        case x, Number(fetch=Fetch(find=g)):
+        case x, Number(fetch=ScalarSource(read=g)):
             find = lambda nodes, i: function(x, g(nodes, i))  # noqa: E731
         case _:  # functions of numbers here have one or two
             raise AssertionError(operands)
-    return Fetch(find, varies)
+    return ScalarSource(find, varies)
 
 
 def _computed(function: Callable[..., Any], *operands: Any) -> Any:
@@ -170,27 +170,27 @@ class Tape:
     def __init__(self, wide: torch.dtype, device: torch.device) -> None:
         self.wide, self.device = wide, device
         self.values: list[Input | Entry | Call | Any] = []
-        self.fetches: list[Fetch] = []  # of every number in the row
+        self.fetches: list[ScalarSource] = []  # of every number in the row
         self.guards: list[Guard] = []
         self.scaled = False  # whether a sum was multiplied by a number
         self._known: dict[Any, Symbol] = {}
 
     def input(self, role: int, dtype: torch.dtype) -> Symbol:
         """A tensor that will be passed in, in its own dtype."""
-        return self._symbol(Input(role, dtype), Form(dtype, True))
+        return self._symbol(Input(role, dtype), TensorMeta(dtype, True))
 
-    def number(self, fetch: Fetch, key: Any = None) -> Symbol:
+    def number(self, fetch: ScalarSource, key: Any = None) -> Symbol:
         """A 0-d tensor that will be in the row of numbers."""
         if key is not None and key in self._known:
             return self._known[key]
         self.fetches.append(fetch)
         place = Entry(len(self.fetches) - 1)
-        made = self._symbol(place, Form(self.wide, False))
+        made = self._symbol(place, TensorMeta(self.wide, False))
         if key is not None:
             self._known[key] = made
         return made
 
-    def flag(self, fetch: Fetch) -> Any:
+    def flag(self, fetch: ScalarSource) -> Any:
         """A 0-d tensor of bool that will be in the row of numbers."""
         return self.number(fetch) != 0
 
@@ -210,15 +210,15 @@ class Tape:
         """
         if not isinstance(self.values[x.at], Input):
             return x
-        if not x.form.dtype.is_floating_point:
+        if not x.meta.dtype.is_floating_point:
             raise Unsupported("an input of whole numbers that is stored elsewhere")
-        return x * self.number(constant(1.0), ("constant", "1.0"))
+        return x * self.number(constant_source(1.0), ("constant", "1.0"))
 
-    def _symbol(self, value: Any, form: Form, reduced: bool = False) -> Symbol:
+    def _symbol(self, value: Any, meta: TensorMeta, reduced: bool = False) -> Symbol:
         self.values.append(value)
-        made: Symbol = form.example().as_subclass(Symbol)
-        made.tape, made.at, made.form = self, len(self.values) - 1, form
-        made.vector, made.reduced = form.vector, reduced
+        made: Symbol = meta.example().as_subclass(Symbol)
+        made.tape, made.at, made.meta = self, len(self.values) - 1, meta
+        made.vector, made.reduced = meta.is_vector, reduced
         return made
 
     def call(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
@@ -240,30 +240,30 @@ class Tape:
             if name not in SHAPELESS and not scaled:
                 raise Unsupported(f"`{name}` of a sum within one tensor")
             self.scaled |= scaled
-        floating = any(x.form.dtype.is_floating_point for x in given)
+        floating = any(x.meta.dtype.is_floating_point for x in given)
         if name in DIVIDING and floating and len(args) == 2 and not kwargs:
             inverse = self._inverse(args[1])
             if inverse is not None:
                 func, name, args = Tensor.mul, "mul", (args[0], inverse)
-        made = Outcome()
+        made = Inferred()
         for lift in (True, False):  # as numbers of the row, or, where only these can be, as numbers
             seen = self._lifted((tuple(args), kwargs), lift, floating, name)
-            made = outcome(func, *_formed(seen))
+            made = infer(func, *_formed(seen))
             if not made.error:
                 break
         else:
             raise Unsupported(f"`{name}`: {made.error}")
         symbols = [x for x in _flat(seen) if isinstance(x, Symbol)]
-        if made.same is not None:
-            return symbols[made.same]
-        assert made.form is not None
-        shrunk = not made.form.vector and any(x.vector or x.reduced for x in given)
+        if made.argument is not None:
+            return symbols[made.argument]
+        assert made.meta is not None
+        shrunk = not made.meta.is_vector and any(x.vector or x.reduced for x in given)
         call = Call(
             func,
             _referring(seen[0]),
             tuple((k, _referring(v)) for k, v in seen[1].items()),
         )
-        return self._symbol(call, made.form, shrunk)
+        return self._symbol(call, made.meta, shrunk)
 
     def _inverse(self, x: Any) -> Any:
         """What to multiply by instead of dividing by the number `x`: many times as fast."""
@@ -290,13 +290,13 @@ class Tape:
         if isinstance(x, float) or (type(x) is int and name in ARITHMETIC):
             if not lift or not floating:
                 return x
-            return self.number(constant(x), ("constant", repr(x)))
+            return self.number(constant_source(x), ("constant", repr(x)))
         if isinstance(x, Tensor):
             near = x.device.type == "cpu" or x.device == self.device
             if not x.dim() and near and lift and x.is_floating_point():
-                return self.number(constant(x))
+                return self.number(constant_source(x))
             if not x.dim() and near and lift and x.dtype is torch.bool:
-                return self.flag(constant(x))
+                return self.flag(constant_source(x))
             raise Unsupported(f"`{name}` of a tensor that no stage has been given")
         return x
 
@@ -360,7 +360,7 @@ def _flat(x: Any) -> list[Any]:
 
 def _formed(x: Any) -> Any:
     if isinstance(x, Symbol):
-        return x.form
+        return x.meta
     if isinstance(x, dict):
         return {k: _formed(v) for k, v in x.items()}
     return tuple(map(_formed, x)) if isinstance(x, (tuple, list)) else x

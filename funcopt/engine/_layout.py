@@ -13,7 +13,7 @@ from .._numerics import shards
 from ..combinators import walk
 from ._blocks import Block, is_alike, overlap, real
 from ._guards import Unsupported
-from ._step import Work
+from ._step import StepInputs
 
 
 class Cell(NamedTuple):
@@ -27,24 +27,24 @@ class Cell(NamedTuple):
 class Layout:
     """Which tensors of a step are worked on by kernels, and which one by one."""
 
-    def __init__(self, work: Work) -> None:
-        if work.tx.takes_examples():
+    def __init__(self, inputs: StepInputs) -> None:
+        if inputs.tx.takes_examples():
             raise Unsupported("one gradient for each example")
-        self.form = work.form
-        self._in_order = list(range(len(work.ps)))
+        self.form = inputs.metadata_key
+        self._in_order = list(range(len(inputs.ps)))
         self._last: tuple[Any, Any] = (None, None)
         self._where: Any = None
-        self._plain = not any(shards.is_sharded(p) or p.is_complex() for p in work.ps)
-        routes, raw = _routes(work), _raw(work)
+        self._plain = not any(shards.is_sharded(p) or p.is_complex() for p in inputs.ps)
+        routes, raw = _routes(inputs), _raw(inputs)
         sorted_out: dict[Any, list[int]] = {}
         self.alone: list[int] = []
         self.reasons: dict[str, None] = {}
         for i, route in enumerate(routes):
             try:
-                if work.tensor_extra:
+                if inputs.tensor_extra:
                     raise Unsupported("extra arguments shaped like the parameters")
-                outline = _outline(work.slots[i])
-                key = (route.key, work.flips[i], outline, _signature(raw[i], route))
+                outline = _outline(inputs.slots[i])
+                key = (route.key, inputs.negate[i], outline, _signature(raw[i], route))
                 sorted_out.setdefault(key, []).append(i)
             except Unsupported as reason:
                 self.alone.append(i)
@@ -58,36 +58,36 @@ class Layout:
                 for leaf, i in enumerate(members)
                 if not is_alike(list(map(real, raw[i])))
             ]
-            block = Block(members, self._columns(work, members))
+            block = Block(members, self._columns(inputs, members))
             cells: dict[Any, list[int]] = {}
             for leaf, i in enumerate(members):
-                cells.setdefault(work.which[i], []).append(leaf)
+                cells.setdefault(inputs.bucket_of[i], []).append(leaf)
             for leaves in cells.values():
                 self.cells.append(Cell(len(self.blocks), tuple(leaves), members[leaves[0]]))
             self.blocks.append(block)
         written = [col for b in self.blocks for k, col in enumerate(b.columns) if k != 1]
         if overlap(written):
             raise Unsupported("parameters that share memory")
-        self.written = self._parameters(work)
+        self.written = self._parameters(inputs)
 
-    def load(self, work: Work) -> list[tuple[Tensor, Tensor]]:
+    def load(self, inputs: StepInputs) -> list[tuple[Tensor, Tensor]]:
         """Hands the tensors of this step to the blocks.
 
         Returns the copies that stand in for tensors whose memory cannot be walked, each after the
         tensor that it is to be written back to.
         """
-        same = work.ps is self._last[0] and work.slots is self._last[1]
+        same = inputs.ps is self._last[0] and inputs.slots is self._last[1]
         if same and self._plain and not self._staged:  # views would not follow `p.data = ...`
-            stay = work.where is not None and work.where is self._where
-            self._where = work.where
+            stay = inputs.address_key is not None and inputs.address_key is self._where
+            self._where = inputs.address_key
             for block in self.blocks:
                 all_of_them = block.members == self._in_order
-                gs = list(work.gs) if all_of_them else [work.gs[i] for i in block.members]
+                gs = list(inputs.gs) if all_of_them else [inputs.gs[i] for i in block.members]
                 block.renew(gs, stay)
             return []
-        self._last, self._where = (work.ps, work.slots), work.where
+        self._last, self._where = (inputs.ps, inputs.slots), inputs.address_key
         for block in self.blocks:
-            block.set(self._columns(work, block.members))
+            block.set(self._columns(inputs, block.members))
         stand_ins = []
         for at, leaf in self._staged:
             block = self.blocks[at]
@@ -97,7 +97,7 @@ class Layout:
                     block.replace(role, leaf, x.contiguous())
                     if role != 1:
                         stand_ins.append((x, column[leaf]))
-        self.written = self._parameters(work)
+        self.written = self._parameters(inputs)
         return stand_ins
 
     def release(self) -> None:
@@ -105,19 +105,19 @@ class Layout:
         for block in self.blocks:
             block.renew([], stay=True)
 
-    def _parameters(self, work: Work) -> list[Tensor]:
+    def _parameters(self, inputs: StepInputs) -> list[Tensor]:
         """What autograd is told of: it may have saved them, and their parts on this rank."""
         return [
             *(x for b in self.blocks for x in b.columns[0]),
-            *filter(shards.is_sharded, work.ps),
+            *filter(shards.is_sharded, inputs.ps),
         ]
 
-    def _columns(self, work: Work, members: Sequence[int]) -> list[list[Tensor]]:
+    def _columns(self, inputs: StepInputs, members: Sequence[int]) -> list[list[Tensor]]:
         """Parameters, gradients and each of the slots of these tensors, as they lie on this rank.
 
         These have the same slots, so all slots in a row are found, and parted, at once.
         """
-        ps, gs, own = ([x[i] for i in members] for x in (work.ps, work.gs, work.slots))
+        ps, gs, own = ([x[i] for i in members] for x in (inputs.ps, inputs.gs, inputs.slots))
         slots = tree.leaves(own)
         count = len(slots) // len(members)
         columns = [ps, gs, *(slots[k::count] for k in range(count))]
@@ -152,12 +152,12 @@ class _Route(NamedTuple):
     whole: str | None  # one that has to see all entries of a tensor
 
 
-def _routes(work: Work) -> list[_Route]:
-    chosen = any(node.chooses for _, node in walk(work.tx))
+def _routes(inputs: StepInputs) -> list[_Route]:
+    chosen = any(node.chooses for _, node in walk(inputs.tx))
     if not chosen:
-        return [_route(walk(work.tx))] * len(work.ps)
-    names = work.names()
-    return [_route(walk(work.tx, of=(name, p))) for name, p in zip(names, work.ps, strict=True)]
+        return [_route(walk(inputs.tx))] * len(inputs.ps)
+    names = inputs.names()
+    return [_route(walk(inputs.tx, of=(name, p))) for name, p in zip(names, inputs.ps, strict=True)]
 
 
 def _route(found: Sequence[Any]) -> _Route:
@@ -168,11 +168,11 @@ def _route(found: Sequence[Any]) -> _Route:
     )
 
 
-def _raw(work: Work) -> list[list[Tensor]]:
+def _raw(inputs: StepInputs) -> list[list[Tensor]]:
     """Parameter, gradient and slots of every tensor, as they lie on this rank."""
     return [
         list(map(shards.part, (p, shards.placed_as(g, p), *precision.entries(own))))
-        for p, g, own in zip(work.ps, work.gs, work.slots, strict=True)
+        for p, g, own in zip(inputs.ps, inputs.gs, inputs.slots, strict=True)
     ]
 
 

@@ -73,7 +73,7 @@ def compiled(program: Program) -> Any:
         ctypes.c_void_p,
         ctypes.c_int64,
     ]
-    _identity.use(path)
+    _identity.load(path)
     return drive
 
 

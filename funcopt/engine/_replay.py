@@ -10,22 +10,22 @@ from .._core import reduction
 from .._core.reduction import MeasureSpec
 from .._core.stage import Node
 from ._blocks import Block, Tasks
-from ._guards import Fetch, Guard
+from ._guards import Guard, GuardFailed, ScalarSource, check_guards
 from ._kernels import Kernel
-from ._step import nodes_of
+from ._step import flatten_nodes
 
 
 class Source(NamedTuple):
     """Where the numbers of a cell are found: a row for all of it, or one for each tensor."""
 
-    fetches: Sequence[Fetch]
+    fetches: Sequence[ScalarSource]
     places: Sequence[int]  # of the tensors whose rows these are
 
     def rows(self, nodes: Sequence[Node]) -> list[list[Any]]:
-        first = [fetch.find(nodes, self.places[0]) for fetch in self.fetches]
+        first = [fetch.read(nodes, self.places[0]) for fetch in self.fetches]
         if len(self.places) == 1:
             return [first]
-        own = [(k, fetch.find) for k, fetch in enumerate(self.fetches) if fetch.varies]
+        own = [(k, fetch.read) for k, fetch in enumerate(self.fetches) if fetch.per_tensor]
         rows = [first]
         for place in self.places[1:]:
             row = first.copy()
@@ -54,7 +54,7 @@ class Cut(NamedTuple):
 
     guards: Sequence[Guard]
     launches: Sequence[Launch]
-    node: int  # of the stage that asks for the sum, among `nodes_of`
+    node: int  # of the stage that asks for the sum, among `flatten_nodes`
     order: Tensor | None  # of what the launches measure, where it is; `None`: as it comes
     measured: MeasureSpec
     own: frozenset[str]  # what each tensor then has its own of
@@ -68,31 +68,22 @@ class Recording(NamedTuple):
     launches: Sequence[Launch]
 
 
-class Changed(Exception):
-    """An answer that a recording relies on is another now."""
-
-
 def repeat(recording: Recording, node: Node) -> None:
     """Makes the step once more, with the numbers of `node`.
 
     Raises:
-        Changed: If it is not the same any more. Nothing has been written then.
+        GuardFailed: If it is not the same any more. Nothing has been written then.
     """
-    nodes = nodes_of(node)
+    nodes = flatten_nodes(node)
     for cut in recording.cuts:
-        _check(cut.guards, nodes)
+        check_guards(cut.guards, nodes)
         node = nodes[cut.node]
         settle(cut, node, [table_of(launch, launch(nodes), node) for launch in cut.launches])
         if node.per_tensor_scalars != cut.own:
-            raise Changed
-    _check(recording.guards, nodes)
+            raise GuardFailed
+    check_guards(recording.guards, nodes)
     for launch in recording.launches:
         launch(nodes)
-
-
-def _check(guards: Sequence[Guard], nodes: Sequence[Node]) -> None:
-    if not all(guard.holds(nodes) for guard in guards):
-        raise Changed
 
 
 def table_of(launch: Launch, out: Tensor | None, node: Node) -> Tensor:

@@ -24,7 +24,7 @@ from ..transforms import (
 )
 from ._blocks import is_alike, real
 from ._guards import Unsupported
-from ._step import Chosen, Work, eagerly
+from ._step import MembersCache, StepInputs, eager_step
 
 Launch = Callable[[], object]
 """A kernel with its arguments, all of which have been found."""
@@ -157,13 +157,13 @@ class TorchKernel:
         Unsupported: If there is no kernel for the chain, or no tensor that it can take.
     """
 
-    def __init__(self, work: Work) -> None:
-        if _found(work.tx) is None:
+    def __init__(self, inputs: StepInputs) -> None:
+        if _found(inputs.tx) is None:
             raise Unsupported("torch has no kernel for it")
         batches: dict[Any, list[int]] = {}
         self._others: list[int] = []
-        for i, key in enumerate(zip(work.which, work.flips, strict=True)):
-            columns = _columns(work, i)
+        for i, key in enumerate(zip(inputs.bucket_of, inputs.negate, strict=True)):
+            columns = _columns(inputs, i)
             if _can_be_taken(columns):
                 batches.setdefault((*key, columns[0].dtype, columns[0].device), []).append(i)
             else:
@@ -172,51 +172,51 @@ class TorchKernel:
             raise Unsupported("torch's kernels are for plain tensors of one dtype and layout")
         self._batches = list(batches.values())
         self._known: Any = (None, None)
-        self._members = Chosen()
-        firsts = [work.ps[chosen[0]] for chosen in self._batches]
+        self._members = MembersCache()
+        firsts = [inputs.ps[chosen[0]] for chosen in self._batches]
         self._clocks = [torch.zeros((), device=p.device) for p in firsts]
 
-    def step(self, work: Work) -> Node:
-        """Makes the step; `work` has the form of the first one."""
-        call = _found(work.tx)
+    def step(self, inputs: StepInputs) -> Node:
+        """Makes the step; the metadata is that of the first one."""
+        call = _found(inputs.tx)
         if call is None:  # a number is another now
             raise Unsupported("torch has no kernel for it")
-        members, _ = self._members(work)
-        node = work.tx.open(work.buckets, members)
+        members, _ = self._members(inputs)
+        node = inputs.tx.open(inputs.buckets, members)
         ready = []  # before anything is written: a number of the last one may be none to look at
         for k, chosen in enumerate(self._batches):
-            ps, slots, written = self._columns_of(work, k)
-            gs = [real(work.gs[i]) for i in chosen]
-            bucket, flip = work.which[chosen[0]], work.flips[chosen[0]]
-            step = number(work.buckets[bucket].step)
+            ps, slots, written = self._columns_of(inputs, k)
+            gs = [real(inputs.gs[i]) for i in chosen]
+            bucket, flip = inputs.bucket_of[chosen[0]], inputs.negate[chosen[0]]
+            step = number(inputs.buckets[bucket].step)
             rows = [child.rows[bucket] for child in node.children]
             ready.append((call(Batch(ps, gs, slots, step, flip, rows, self._clocks[k])), written))
         if self._others:
-            eagerly(work.of(self._others))
+            eager_step(inputs.subset(self._others))
         for launch, written in ready:
             launch()
             # The kernels do not tell autograd what they have changed.
             torch.autograd.graph.increment_version(written)
         return node
 
-    def _columns_of(self, work: Work, k: int) -> Any:
+    def _columns_of(self, inputs: StepInputs, k: int) -> Any:
         """Parameters and slots of a batch, column by column, and all of them in one list."""
-        if self._known[:2] != (id(work.ps), id(work.slots)):
-            self._known = (id(work.ps), id(work.slots), work.ps, work.slots, {})
+        if self._known[:2] != (id(inputs.ps), id(inputs.slots)):
+            self._known = (id(inputs.ps), id(inputs.slots), inputs.ps, inputs.slots, {})
         kept = self._known[-1]
         if k not in kept:
-            each = [_columns(work, i) for i in self._batches[k]]
+            each = [_columns(inputs, i) for i in self._batches[k]]
             ps, _, *slots = (list(column) for column in zip(*each, strict=True))
             made = ps, slots, [x for column in (ps, *slots) for x in column]
-            if any(x.is_complex() for x in (work.ps[i] for i in self._batches[k])):
+            if any(x.is_complex() for x in (inputs.ps[i] for i in self._batches[k])):
                 return made  # views, which do not follow `p.data = ...`
             kept[k] = made
         return kept[k]
 
 
-def _columns(work: Work, i: int) -> list[Tensor]:
+def _columns(inputs: StepInputs, i: int) -> list[Tensor]:
     """Parameter, gradient and slots of one tensor, complex ones as two reals."""
-    return [real(x) for x in (work.ps[i], work.gs[i], *precision.entries(work.slots[i]))]
+    return [real(x) for x in (inputs.ps[i], inputs.gs[i], *precision.entries(inputs.slots[i]))]
 
 
 def _can_be_taken(columns: Sequence[Tensor]) -> bool:

@@ -11,21 +11,21 @@ from .._core import precision
 from .._core.reduction import MeasureSpec
 from .._core.stage import Node, Scalars
 from ._graph import Number, Symbol, Tape
-from ._guards import Fetch, Guard, Unsupported
+from ._guards import Guard, ScalarSource, Unsupported
 from ._kernels import kernel
 from ._layout import Layout
 from ._program import finish
 from ._replay import Cut, Launch, Recording, Source, settle, table_of
-from ._step import Work, nodes_of
+from ._step import StepInputs, flatten_nodes
 
 
 class Recorder:
     """Runs the mathematics on tensors that write down what is done with them."""
 
     def __init__(
-        self, layout: Layout, work: Work, node: Node, chosen: Sequence[int], how: str
+        self, layout: Layout, inputs: StepInputs, node: Node, chosen: Sequence[int], how: str
     ) -> None:
-        self._layout, self._work, self._chosen, self._how = layout, work, chosen, how
+        self._layout, self._inputs, self._chosen, self._how = layout, inputs, chosen, how
         self._cell = {cell.first: cell for cell in layout.cells}
         self._first = {
             layout.blocks[cell.block].members[leaf]: cell.first
@@ -33,9 +33,9 @@ class Recorder:
             for leaf in cell.leaves
         }
         self._rows: dict[int, dict[int, int]] = {}  # by node: where each tensor has its own numbers
-        self._nodes = nodes_of(node)
+        self._nodes = flatten_nodes(node)
         self._index = {id(x): k for k, x in enumerate(self._nodes)}
-        self._place = {id(work.ps[i]): i for i in chosen}
+        self._place = {id(inputs.ps[i]): i for i in chosen}
         self._tapes: dict[int, Tape] = {}
         self._old: dict[int, tuple[Any, list[Any]]] = {}  # parameter and slots, widened
         self._cuts: list[Cut] = []
@@ -47,21 +47,21 @@ class Recorder:
         """Gradients, slots and parameters: recorded, or as they are where no kernel is."""
         columns: tuple[list[Any], ...] = ([], [], [])
         for i in self._chosen:
-            one = self._inputs(i) if i in self._cell else self._work.lifted(i)
+            one = self._trace_inputs(i) if i in self._cell else self._inputs.lifted(i)
             for column, x in zip(columns, one, strict=True):
                 column.append(x)
         return columns
 
-    def _inputs(self, i: int) -> tuple[Any, Any, Any]:
-        cell, wide = self._cell[i], self._work.wide(i)
+    def _trace_inputs(self, i: int) -> tuple[Any, Any, Any]:
+        cell, wide = self._cell[i], self._inputs.compute_dtype(i)
         block = self._layout.blocks[cell.block]
         tape = self._tapes[i] = Tape(wide, block.device)
         given = [tape.input(role, col[0].dtype) for role, col in enumerate(block.columns)]
         p, g, *rest = (x.to(wide) if _is_narrow(x, wide) else x for x in given)
-        if self._work.flips[i]:
+        if self._inputs.negate[i]:
             g = -g
         each = iter(rest)
-        slots = precision.map_slots(lambda _: next(each), self._work.slots[i])
+        slots = precision.map_slots(lambda _: next(each), self._inputs.slots[i])
         self._old[i] = (p, rest)
         return g, slots, p
 
@@ -73,9 +73,9 @@ class Recorder:
 
         def see(name: str) -> Any:
             if name in node.per_tensor_scalars:
-                fetch = Fetch(lambda nodes, i: nodes[k].rows[rows[i]][name], varies=True)
+                fetch = ScalarSource(lambda nodes, i: nodes[k].rows[rows[i]][name], per_tensor=True)
             else:
-                fetch = Fetch(lambda nodes, i: nodes[k].rows[row][name])
+                fetch = ScalarSource(lambda nodes, i: nodes[k].rows[row][name])
             return _seen(tape, values[name], fetch)
 
         return Seen(type(node.rules[0]).__name__, values, see)
@@ -91,7 +91,7 @@ class Recorder:
         alone: list[Tensor] = []
         for i, part in zip(chosen, parts, strict=True):
             values = [x.reshape(()) for x in spec.flatten_up_to(part)]
-            device = self._work.ps[i].device
+            device = self._inputs.ps[i].device
             like[i] = [torch.empty((), dtype=x.dtype, device=device) for x in values]
             if i in self._cell:
                 if not all(isinstance(x, Symbol) and x.reduced for x in values):
@@ -114,7 +114,7 @@ class Recorder:
         firsts = [self._first.get(i, i) for i in places]
         measured = MeasureSpec(
             spec,
-            [self._work.ps[i] for i in places],
+            [self._inputs.ps[i] for i in places],
             [like[i] for i in firsts],
             [which[i] for i in firsts],
         )
@@ -143,7 +143,7 @@ class Recorder:
         for launch in launches:
             launch(self._nodes)
         for i, u, new in alone:
-            self._work.commit(i, u, new)
+            self._inputs.commit(i, u, new)
         for node in self._nodes:
             node.trace_hook = None  # which holds all of this
         return Recording(self._cuts, guards, launches)
@@ -179,7 +179,7 @@ class Recorder:
             for i, done in found:
                 fetches = [self._tapes[i].fetches[k] for k in done.numbers]
                 leaves = self._cell[i].leaves
-                apart = any(fetch.varies for fetch in fetches)
+                apart = any(fetch.per_tensor for fetch in fetches)
                 cells += [(leaf,) for leaf in leaves] if apart else [leaves]
                 places = [block.members[x] for x in leaves] if apart else [i]
                 sources.append(Source(fetches, places))
@@ -211,7 +211,7 @@ class Seen(Scalars):
         return found
 
 
-def _seen(tape: Tape, value: Any, fetch: Fetch) -> Any:
+def _seen(tape: Tape, value: Any, fetch: ScalarSource) -> Any:
     """A number as a recorded rule sees it."""
     if isinstance(value, (tuple, list)):
         return tuple(_seen(tape, x, _part(fetch, j)) for j, x in enumerate(value))
@@ -230,9 +230,9 @@ def _seen(tape: Tape, value: Any, fetch: Fetch) -> Any:
     return value
 
 
-def _part(fetch: Fetch, j: int) -> Fetch:
-    find = fetch.find
-    return Fetch(lambda nodes, i: find(nodes, i)[j], fetch.varies)
+def _part(fetch: ScalarSource, j: int) -> ScalarSource:
+    find = fetch.read
+    return ScalarSource(lambda nodes, i: find(nodes, i)[j], fetch.per_tensor)
 
 
 def _is_narrow(x: Tensor, wide: torch.dtype) -> bool:

@@ -11,7 +11,7 @@ from .._core import precision
 from .._core.loss import Loss
 from .._numerics import shards
 from ..combinators import chain, walk
-from ..engine import Work
+from ..engine import StepInputs
 from ..errors import ExtraArgumentError, HyperparameterError, SparseGradientError
 from ._groups import Grouped, named
 
@@ -27,12 +27,12 @@ class ClosureLoss(Loss):
         opt: Grouped,
         closure: Callable[[], Any],
         value: Any,
-        work: Work,
+        work: StepInputs,
         ps: Sequence[Tensor],
     ) -> None:
-        self._who, self._closure, self._flips = type(opt).__name__, closure, work.flips
+        self._who, self._closure, self._flips = type(opt).__name__, closure, work.negate
         self._params, self.ps = work.ps, ps
-        self._sign = -1.0 if any(work.flips) else 1.0
+        self._sign = -1.0 if any(work.negate) else 1.0
         self._all = [p for group in opt.param_groups for _, p in named(group)]
         self._grads = [p.grad for p in self._all]
         self.value = self._number(value)
@@ -117,7 +117,7 @@ class ClosureLoss(Loss):
 
 
 def evaluator(
-    opt: Grouped, closure: Callable[[], Any], value: Any, work: Work
+    opt: Grouped, closure: Callable[[], Any], value: Any, work: StepInputs
 ) -> Callable[[Sequence[Tensor]], AbstractContextManager[Loss]]:
     """What makes the closure a function of the tensors of `work`, given copies of them."""
     return lambda ps: ClosureLoss(opt, closure, value, work, ps).restoring()

@@ -21,7 +21,7 @@ from ..combinators import (
     whole,
     with_fields,
 )
-from ..engine import same_form
+from ..engine import same_structure
 from ..errors import HyperparameterError, StructureError
 from ._hooks import Watched
 from ._layout import TRAIN_MODE, UPDATES, clock_dtype
@@ -198,7 +198,7 @@ class Grouped(Watched):
             made = made._replace(values=values, seen=seen, fixed=fixed)
         else:
             tx, where = self._make(values, first, made)
-            if index and not same_form(tx, self._group(0).tx):
+            if index and not same_structure(tx, self._group(0).tx):
                 self._check_structure(index, tx)
             kinds = dict(zip(before, made.kind, strict=True)) if made else {}
             kinds.update((key, kind(values[key])) for key in (other if kinds else values))

@@ -9,7 +9,7 @@ from .._core import precision
 from .._core.stage import Bucket
 from .._numerics import shards
 from .._numerics.scalars import number
-from ..engine import Alike, Work, hold, identical
+from ..engine import StepInputs, TensorGuard, dicts_hold, identical
 from ..typing import Memory
 from ._clocks import Column, number_or_id
 from ._groups import Grouped, Made, named
@@ -80,7 +80,7 @@ class Plan:
         self._standing = [x for x in every if _is_vector(x)]
         self._turning = [x for x in every if not _is_vector(x)]
         self._all_stand = bool(self._standing) and not self._turning
-        self._alike = Alike(self._moving(), self._standing)
+        self._alike = TensorGuard(self._moving(), self._standing)
         keys = dict.fromkeys(
             key for one in self.active for key in (STEP, *one.layout.memory_at, UPDATES)
         )
@@ -130,7 +130,7 @@ class Plan:
                 return False
             gs = [g for g in gs if g is not None]
         self._dicts[0] = opt.state
-        if not hold(self._dicts, self._values):
+        if not dicts_hold(self._dicts, self._values):
             return False
         if not all(column.stands() for column in self._columns.values()):
             return False
@@ -139,7 +139,7 @@ class Plan:
         self.gs = gs  # the form tells if one is missing
         if self._sharded and not all(map(_placed_alike, self.gs, self.ps)):
             return False
-        return self._alike(self._moving())
+        return self._alike.holds(self._moving())
 
     def rows(self, opt: Grouped, updates: Tensor | None) -> list[Bucket]:
         """The buckets of this step."""
@@ -160,23 +160,23 @@ class Plan:
         """What the values of a group make in this step."""
         return self._made[index] if self.known else opt._group(index)
 
-    def work(self, opt: Grouped, rows: Sequence[Bucket], extra: Mapping[str, Any]) -> Work:
+    def work(self, opt: Grouped, rows: Sequence[Bucket], extra: Mapping[str, Any]) -> StepInputs:
         """What there is to be done in this step."""
-        return Work(
+        return StepInputs(
             tx=rows[0].tx,
             buckets=rows,
-            which=self.which,
+            bucket_of=self.which,
             ps=self.ps,
             gs=self.gs,
             slots=self.slots,
-            flips=self.flips,
+            negate=self.flips,
             names=lambda: [one.name for one in self.active],
             keys=lambda: _keys(opt, self.active),
             extra=extra,
             tensor_extra={},
-            form=self.form,
-            where=self._alike.where if self.known and self._all_stand else None,
-            group=opt.measure_group,
+            metadata_key=self.form,
+            address_key=self._alike.addresses if self.known and self._all_stand else None,
+            process_group=opt.measure_group,
         )
 
     def release(self) -> None:

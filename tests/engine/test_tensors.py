@@ -252,7 +252,7 @@ MOVED = {
 def test_machine_code_notices_that_data_is_replaced(change, shape, monkeypatch):
     """The parameter's, and with it that of its gradient and of its slots, which have its form."""
     monkeypatch.setenv("FUNCOPT_KERNELS", "native")
-    monkeypatch.setattr("funcopt.engine._identity.MANY", 0)
+    monkeypatch.setattr("funcopt.engine._identity.MIN_COUNT", 0)
     p, q = (torch.nn.Parameter(filled(shape)) for _ in range(2))
     opt, plain = fo.optim.AdamW([p], lr=0.1, engine="fused"), torch.optim.AdamW([q], lr=0.1)
     for x, o in ((p, opt), (q, plain)):
@@ -270,7 +270,7 @@ def test_machine_code_notices_that_data_is_replaced(change, shape, monkeypatch):
 
 def test_machine_code_notices_that_a_slot_is_another_elsewhere(monkeypatch):
     monkeypatch.setenv("FUNCOPT_KERNELS", "native")
-    monkeypatch.setattr("funcopt.engine._identity.MANY", 0)
+    monkeypatch.setattr("funcopt.engine._identity.MIN_COUNT", 0)
     p, q = (torch.nn.Parameter(filled((3, 3))) for _ in range(2))
     opt, plain = fo.optim.AdamW([p], lr=0.1, engine="fused"), torch.optim.AdamW([q], lr=0.1)
     for x, o in ((p, opt), (q, plain)):

@@ -32,9 +32,9 @@ def calls(monkeypatch):
     made = []
     step = TorchKernel.step
 
-    def counted(self, work):
-        made.append(work)
-        return step(self, work)
+    def counted(self, inputs):
+        made.append(inputs)
+        return step(self, inputs)
 
     monkeypatch.setattr(TorchKernel, "step", counted)
     return made
