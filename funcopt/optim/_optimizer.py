@@ -12,7 +12,7 @@ from .._core.stage import Node
 from .._core.tensor_rule import GradientTransformation, PerTensor
 from .._numerics.scalars import number
 from ..combinators import labels, unique_keys
-from ..engine import Engine, How
+from ..engine import Engine, EngineOption
 from ..errors import (
     ExtraArgumentError,
     HyperparameterError,
@@ -81,7 +81,7 @@ class Optimizer(Averaging):
         differentiable: bool = False,
         capturable: bool = False,
         measure_group: Any = None,
-        engine: How = "auto",
+        engine: EngineOption = "auto",
     ) -> None:
         self._how = engine
         if measure_group is not None:
@@ -102,7 +102,7 @@ class Optimizer(Averaging):
             more["capturable"] = True
         self._set_up(params, with_lr(tx), more)
 
-    _how: How = "auto"
+    _how: EngineOption = "auto"
 
     @property
     def engine(self) -> str:

@@ -11,7 +11,7 @@ from .. import tree
 from .._core.apply import apply_updates
 from .._core.tensor_rule import GradientTransformation
 from ..combinators import with_hyperparams
-from ..engine import donated, in_pieces
+from ..engine import donated, interpret_in_chunks
 from ..typing import Params, Updates
 from ._assert import close, require
 from ._facts import numeric_hyperparams, scaled
@@ -32,7 +32,7 @@ def works_in_place(tx: GradientTransformation, params: Params, **extra: Any) -> 
         grads = gradients(ps, t, tx=tx, **extra)
         updates, state = tx.update(grads, state, ps, **extra)
         ps = apply_updates(ps, updates)
-        with in_pieces(2):
+        with interpret_in_chunks(2):
             mine, own = step(mine, grads, own, **extra)
         close(tx, "parameters stepped in place", mine, ps, 1e-12)
         close(tx, "states stepped in place", own, state, 1e-12)

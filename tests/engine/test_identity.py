@@ -17,7 +17,9 @@ def by(request, monkeypatch):
         p.grad = torch.ones(3)
         fo.optim.SGD([p], lr=0.1, engine="fused").step()  # which loads a library
         assert _identity.reads_addresses()
-    monkeypatch.setattr(_identity, "MIN_COUNT", 0 if request.param == "machine code" else sys.maxsize)
+    monkeypatch.setattr(
+        _identity, "MIN_COUNT", 0 if request.param == "machine code" else sys.maxsize
+    )
 
 
 def test_addresses_are_where_tensors_begin():

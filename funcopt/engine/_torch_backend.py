@@ -1,7 +1,7 @@
-"""Chains that torch has a kernel for: the same numbers, so the kernel makes the step.
+"""The backend of torch's own fused kernels, for chains that are numerically identical to one.
 
-A row of the table says which chain that is, and how the kernel is called. It is no part of the
-mathematics: without the table, every chain makes the same steps, to rounding.
+A case of `_match` says which chain that is, and how the kernel is called. It is no part of the
+mathematics: without it, every chain makes the same steps, to rounding.
 """
 
 import functools
@@ -22,16 +22,16 @@ from ..transforms import (
     scale_by_learning_rate,
     trace,
 )
-from ._blocks import is_alike, real
+from ._blocks import as_real, same_memory_order
 from ._guards import Unsupported
 from ._step import MembersCache, StepInputs, eager_step
 
-Launch = Callable[[], object]
-"""A kernel with its arguments, all of which have been found."""
+KernelCall = Callable[[], object]
+"""A kernel with all of its arguments."""
 
 
 class Batch(NamedTuple):
-    """The tensors of one bucket, and the numbers of its step, stage by stage."""
+    """The tensors of one bucket, and the scalars of its step, stage by stage."""
 
     ps: list[Tensor]
     gs: list[Tensor]
@@ -41,27 +41,29 @@ class Batch(NamedTuple):
     rows: Sequence[Mapping[str, Any]]
     clock: Tensor  # to write the step into
 
-    def number(self, stage: int, name: str) -> Any:
-        return _on_host(self.rows[stage][name])
+    def scalar(self, stage: int, name: str) -> Any:
+        return _host_value(self.rows[stage][name])
 
     def is_first(self) -> bool:
-        return bool(_on_host(self.step) == 1)
+        return bool(_host_value(self.step) == 1)
 
     def steps(self) -> list[Tensor]:
         """The clocks of all tensors, as torch keeps them."""
         return [self.clock.fill_(self.step)] * len(self.ps)
 
 
-def _on_host(x: Any) -> Any:
+def _host_value(x: Any) -> Any:
     found = number(x)
     if isinstance(found, Tensor):
-        raise Unsupported("a number that is on a device")
+        raise Unsupported("a scalar that is on a device")
     return found
 
 
-def _adam(kernel: Any, place: int) -> Callable[[Batch], Launch]:
-    def call(batch: Batch) -> Launch:
-        b1, b2 = batch.rows[place]["betas"]
+def _adam(kernel: Any, adam: int) -> Callable[[Batch], KernelCall]:
+    """`adam` is the position of the stage `scale_by_adam`, before or after the decay."""
+
+    def bind(batch: Batch) -> KernelCall:
+        b1, b2 = batch.rows[adam]["betas"]
         means, squares, *greatest = batch.slots
         return functools.partial(
             kernel,
@@ -71,54 +73,54 @@ def _adam(kernel: Any, place: int) -> Callable[[Batch], Launch]:
             squares,
             greatest[0] if greatest else [],
             batch.steps(),
-            lr=batch.number(2, "lr"),
-            beta1=_on_host(b1),
-            beta2=_on_host(b2),
-            weight_decay=batch.number(1 - place, "weight_decay"),
-            eps=batch.number(place, "eps"),
+            lr=batch.scalar(2, "lr"),
+            beta1=_host_value(b1),
+            beta2=_host_value(b2),
+            weight_decay=batch.scalar(1 - adam, "weight_decay"),
+            eps=batch.scalar(adam, "eps"),
             amsgrad=bool(greatest),
             maximize=batch.maximize,
         )
 
-    return call
+    return bind
 
 
-def _sgd(nesterov: bool) -> Callable[[Batch], Launch]:
-    def call(batch: Batch) -> Launch:
+def _sgd(nesterov: bool) -> Callable[[Batch], KernelCall]:
+    def bind(batch: Batch) -> KernelCall:
         return functools.partial(
             torch._fused_sgd_,
             batch.ps,
             batch.gs,
             batch.slots[0] if batch.slots else [],
-            weight_decay=batch.number(0, "weight_decay"),
-            momentum=batch.number(1, "momentum"),
-            lr=batch.number(2, "lr"),
-            dampening=batch.number(1, "dampening"),
+            weight_decay=batch.scalar(0, "weight_decay"),
+            momentum=batch.scalar(1, "momentum"),
+            lr=batch.scalar(2, "lr"),
+            dampening=batch.scalar(1, "dampening"),
             nesterov=nesterov,
             maximize=batch.maximize,
             is_first_step=batch.is_first(),
         )
 
-    return call
+    return bind
 
 
-def _adagrad(batch: Batch) -> Launch:
+def _adagrad(batch: Batch) -> KernelCall:
     return functools.partial(
         torch._fused_adagrad_,
         batch.ps,
         batch.gs,
         batch.slots[0],
         batch.steps(),
-        lr=batch.number(2, "lr"),
-        lr_decay=batch.number(1, "lr_decay"),
-        weight_decay=batch.number(0, "weight_decay"),
-        eps=batch.number(1, "eps"),
+        lr=batch.scalar(2, "lr"),
+        lr_decay=batch.scalar(1, "lr_decay"),
+        weight_decay=batch.scalar(0, "weight_decay"),
+        eps=batch.scalar(1, "eps"),
         maximize=batch.maximize,
     )
 
 
-def _found(tx: Any) -> Callable[[Batch], Launch] | None:
-    """What makes ready the kernel that does what `tx` does."""
+def _match(tx: Any) -> Callable[[Batch], KernelCall] | None:
+    """Binds the arguments of the kernel that is identical to `tx`; `None` if torch has none."""
     match tx.stages if type(tx) is chain else ():
         case (
             scale_by_adam(eps_root=0.0, nesterov=False),
@@ -147,63 +149,63 @@ def _found(tx: Any) -> Callable[[Batch], Launch] | None:
     return None
 
 
-class TorchKernel:
-    """Steps by a kernel of torch, for as long as the tensors keep their form.
+class TorchBackend:
+    """Makes steps by a kernel of torch, as long as the metadata of the tensors is the same.
 
-    None of these chains has a sum over tensors, so those that the kernel would get wrong are worked
-    on one by one, beside the others.
+    None of these chains has a reduction over tensors, so those that the kernel does not support
+    are stepped eagerly.
 
     Raises:
         Unsupported: If there is no kernel for the chain, or no tensor that it can take.
     """
 
     def __init__(self, inputs: StepInputs) -> None:
-        if _found(inputs.tx) is None:
+        if _match(inputs.tx) is None:
             raise Unsupported("torch has no kernel for it")
         batches: dict[Any, list[int]] = {}
-        self._others: list[int] = []
+        self._eager: list[int] = []
         for i, key in enumerate(zip(inputs.bucket_of, inputs.negate, strict=True)):
             columns = _columns(inputs, i)
-            if _can_be_taken(columns):
+            if _is_supported(columns):
                 batches.setdefault((*key, columns[0].dtype, columns[0].device), []).append(i)
             else:
-                self._others.append(i)
+                self._eager.append(i)
         if not batches:
             raise Unsupported("torch's kernels are for plain tensors of one dtype and layout")
         self._batches = list(batches.values())
-        self._known: Any = (None, None)
+        self._columns_cache: Any = (None, None)
         self._members = MembersCache()
-        firsts = [inputs.ps[chosen[0]] for chosen in self._batches]
+        firsts = [inputs.ps[indices[0]] for indices in self._batches]
         self._clocks = [torch.zeros((), device=p.device) for p in firsts]
 
     def step(self, inputs: StepInputs) -> Node:
-        """Makes the step; the metadata is that of the first one."""
-        call = _found(inputs.tx)
-        if call is None:  # a number is another now
+        """Makes a step of tensors with the metadata of the first ones."""
+        bind = _match(inputs.tx)
+        if bind is None:  # with the hyperparameters of this step
             raise Unsupported("torch has no kernel for it")
         members, _ = self._members(inputs)
         node = inputs.tx.open(inputs.buckets, members)
-        ready = []  # before anything is written: a number of the last one may be none to look at
-        for k, chosen in enumerate(self._batches):
-            ps, slots, written = self._columns_of(inputs, k)
-            gs = [real(inputs.gs[i]) for i in chosen]
-            bucket, flip = inputs.bucket_of[chosen[0]], inputs.negate[chosen[0]]
+        ready = []  # before anything is written: a scalar of the last batch may be on a device
+        for k, indices in enumerate(self._batches):
+            ps, slots, written = self._batch_columns(inputs, k)
+            gs = [as_real(inputs.gs[i]) for i in indices]
+            bucket, negate = inputs.bucket_of[indices[0]], inputs.negate[indices[0]]
             step = number(inputs.buckets[bucket].step)
             rows = [child.rows[bucket] for child in node.children]
-            ready.append((call(Batch(ps, gs, slots, step, flip, rows, self._clocks[k])), written))
-        if self._others:
-            eager_step(inputs.subset(self._others))
-        for launch, written in ready:
-            launch()
-            # The kernels do not tell autograd what they have changed.
+            ready.append((bind(Batch(ps, gs, slots, step, negate, rows, self._clocks[k])), written))
+        if self._eager:
+            eager_step(inputs.subset(self._eager))
+        for kernel_call, written in ready:
+            kernel_call()
+            # The kernels do not increase the versions of the tensors that they change.
             torch.autograd.graph.increment_version(written)
         return node
 
-    def _columns_of(self, inputs: StepInputs, k: int) -> Any:
+    def _batch_columns(self, inputs: StepInputs, k: int) -> Any:
         """Parameters and slots of a batch, column by column, and all of them in one list."""
-        if self._known[:2] != (id(inputs.ps), id(inputs.slots)):
-            self._known = (id(inputs.ps), id(inputs.slots), inputs.ps, inputs.slots, {})
-        kept = self._known[-1]
+        if self._columns_cache[:2] != (id(inputs.ps), id(inputs.slots)):
+            self._columns_cache = (id(inputs.ps), id(inputs.slots), inputs.ps, inputs.slots, {})
+        kept = self._columns_cache[-1]
         if k not in kept:
             each = [_columns(inputs, i) for i in self._batches[k]]
             ps, _, *slots = (list(column) for column in zip(*each, strict=True))
@@ -216,11 +218,11 @@ class TorchKernel:
 
 def _columns(inputs: StepInputs, i: int) -> list[Tensor]:
     """Parameter, gradient and slots of one tensor, complex ones as two reals."""
-    return [real(x) for x in (inputs.ps[i], inputs.gs[i], *precision.entries(inputs.slots[i]))]
+    return [as_real(x) for x in (inputs.ps[i], inputs.gs[i], *precision.entries(inputs.slots[i]))]
 
 
-def _can_be_taken(columns: Sequence[Tensor]) -> bool:
-    """Whether a kernel gets it right: all of one dtype, in memory in one order, on one device."""
+def _is_supported(columns: Sequence[Tensor]) -> bool:
+    """Whether a kernel is right for it: one dtype, one order of memory, one device."""
     p = columns[0]
     return (
         p.dtype in (torch.float32, torch.float64)
@@ -228,5 +230,5 @@ def _can_be_taken(columns: Sequence[Tensor]) -> bool:
         and all(type(x) in (Tensor, torch.nn.Parameter) for x in columns)
         and p.device.type in ("cpu", "cuda")
         and all((x.dtype, x.device, x.shape) == (p.dtype, p.device, p.shape) for x in columns)
-        and is_alike(columns)
+        and same_memory_order(columns)
     )
