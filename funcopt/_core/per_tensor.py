@@ -1,4 +1,4 @@
-"""Transformations that work tensor by tensor: their pure form, for rules and combinators alike."""
+"""Transformations that work tensor by tensor: the pure form of rules and combinators."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence

@@ -42,7 +42,7 @@ class TensorRule(PerTensor):
     What a rule sees: `g`, `p` and the slots of one tensor in one dtype, at least float32; 0-d
     tensors as length 1; complex ones as two reals. `s` has the fields annotated `Scalar`, with
     schedules evaluated, and whatever `prepare` and `conclude` return. `update_tensor` and
-    `measure_tensor` read numbers from `s` only; from `self` they read structure, that is fields of
+    `measure_tensor` read scalars from `s` only; from `self` they read structure, that is fields of
     other types.
     """
 

@@ -19,8 +19,8 @@ class VectorRule(PerTensor):
     """The mathematics of all tensors as one long vector, such as a quasi-Newton method.
 
     A subclass says what it keeps for one tensor, `init_tensor`: a named tuple of tensors like it,
-    or of stacks of such; what it remembers besides, `init_memory`; and `update_vector`. The `Space`
-    that it is given makes vectors of tensors, and sums over all groups and ranks. Numbers come from
+    or of stacks of such; its shared scalars, `init_memory`; and `update_vector`. The `Space` that
+    it is given makes vectors of tensors, and sums over all groups and ranks. Hyperparameters are in
     `s`; they must be the same in all groups.
     """
 
@@ -87,7 +87,7 @@ class VectorRule(PerTensor):
         kept = precision.entries(old)
         space = Space(gs, node.members, kept[0].device if kept else torch.device("cpu"))
         _, row = common_scalars(node.rules, node.rows)
-        numbers = Scalars(who, {k: cast_scalar(v, space.dtype) for k, v in row.items()})
+        scalars = Scalars(who, {k: cast_scalar(v, space.dtype) for k, v in row.items()})
         loss = node.members.loss_for(who) if self.evaluates else None
         kind = type(slots[0])
         columns = [list(column) for column in zip(*slots, strict=True)]
@@ -96,7 +96,7 @@ class VectorRule(PerTensor):
             space.vector(gs),
             kind(*columns) if columns else (),
             old,
-            numbers,
+            scalars,
             space,
             loss,
         )

@@ -5,8 +5,9 @@ The engine's ten nouns, and where each lives:
 * **step inputs** (`_step`, `StepInputs`): what one step works on, that is parameters, gradients and
   slots by index, the bucket of each, and the stages with their hyperparameters. The eager step,
   operation by operation, is there, too.
-* **engine** (`_engine`, `Engine`): chooses the backend of a step, `TracedBackend` or `TorchBackend`
-  (a fused kernel of torch for chains that have one), or the eager step.
+* **engine** (`_engine`, `Engine`): chooses the backend of a step: kernels that are traced
+  (`_traced_backend`), a fused kernel of torch for chains that have one (`_torch_backend`), or the
+  eager step. An optimizer uses it, and `donated` (`_donated`), the pure form in place.
 * **block** (`_blocks`, `Block`): tensors that share a kernel, as columns of parameters, gradients
   and slots. A `BlockLayout` (`_block_layout`) groups the tensors of a step into blocks, and each
   block into cells, whose tensors share a row of scalars. `Tasks` are pieces of tensors.
@@ -27,8 +28,8 @@ The engine's ten nouns, and where each lives:
 
 The way of a step: `Engine.step` gets step inputs. `TracedBackend` lays the tensors out in blocks.
 If there is a compiled step whose guards hold, it is replayed: scalars are read, kernels launched.
-Otherwise the step is traced: at every reduction, and at the end, the graphs are lowered and their
-kernels compiled and launched. What cannot be traced raises `Unsupported`, and runs eagerly.
+Otherwise the step is traced: at every reduction, and at the end, the graphs are lowered, and their
+kernels compiled and launched. A step that cannot be traced raises `Unsupported`, and runs eagerly.
 """
 
 from ._donated import Donated as Donated

@@ -354,7 +354,7 @@ def test_small_jobs_are_not_compiled_and_large_ones_are():
     assert opt.engine == "fused"
 
 
-def test_a_rule_that_cannot_be_recorded_runs_as_it_is():
+def test_a_rule_that_cannot_be_traced_runs_eagerly():
     class curious(fo.TensorRule):
         elementwise = True
 
@@ -369,7 +369,7 @@ def test_a_rule_that_cannot_be_recorded_runs_as_it_is():
     assert gap([p.detach() for p in eager], [p.detach() for p in fused]) == 0.0
 
 
-def test_a_mistake_found_while_recording_is_an_error_and_changes_nothing():
+def test_a_mistake_found_while_tracing_is_an_error_and_changes_nothing():
     class picky(fo.TensorRule):
         elementwise = True
 

@@ -28,7 +28,7 @@ every_row = pytest.mark.parametrize("tx", ROWS, ids=lambda tx: " ".join(repr(tx)
 
 @pytest.fixture
 def calls(monkeypatch):
-    """How many steps torch's kernels have made."""
+    """How many steps the kernels of torch have made."""
     made = []
     step = TorchBackend.step
 
