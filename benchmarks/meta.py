@@ -119,8 +119,8 @@ def by_unroll(
 
     def after(params: dict[str, Tensor], task: Task) -> Tensor:
         x, y, x_test, y_test = task
-        now, _ = fo.unroll(step, fo.Training.start(step.tx, params), [(x, y)] * steps)
-        return loss(now.params, (x_test, y_test))
+        state, _ = fo.unroll(step, fo.TrainState.start(step.tx, params), [(x, y)] * steps)
+        return loss(state.params, (x_test, y_test))
 
     params, stacked = fo.split_module(net).params, fo.stack(tasks)
 

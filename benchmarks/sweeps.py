@@ -94,14 +94,14 @@ class Problem:
         self.model = make().to(dtype)
         self.params = fo.split_module(self.model).params
         self.rates = torch.logspace(-4, 0, models, dtype=torch.float64)
-        starts = [fo.Training.start(fo.adam(), self.params)] * models
+        starts = [fo.TrainState.start(fo.adam(), self.params)] * models
         self.start = fo.stack(starts)
 
     def loss(self, params: Params, batch: Any) -> Tensor:
         return cross_entropy(functional_call(self.model, params, (batch[0],)), batch[1])
 
-    def step(self, rate: Tensor, now: fo.Training, batch: Any) -> tuple[fo.Training, Tensor]:
-        return fo.train_step(self.loss, fo.adam(rate))(now, batch)
+    def step(self, rate: Tensor, state: fo.TrainState, batch: Any) -> tuple[fo.TrainState, Tensor]:
+        return fo.train_step(self.loss, fo.adam(rate))(state, batch)
 
     def together(self, compile: bool) -> Callable[[int], None]:
         """A function that makes so many steps of all models."""
@@ -109,10 +109,10 @@ class Problem:
         step = torch.compile(step, fullgraph=True) if compile else step
 
         def run(steps: int) -> None:
-            now = self.start
+            state = self.start
             with torch.no_grad():
                 for i in range(steps):
-                    now, _ = step(self.rates, now, self.batches[i % 200])
+                    state, _ = step(self.rates, state, self.batches[i % 200])
 
         return run
 
@@ -214,9 +214,9 @@ def difference(models: int, steps: int) -> str:
     worst = []
     for i, rate in enumerate(problem.rates.tolist()):
         tx = fo.adam(rate)
-        now = fo.Training.start(tx, problem.params)
-        now, _ = fo.unroll(fo.train_step(problem.loss, tx), now, problem.batches[:steps])
-        gaps = fo.tree.map(lambda a, b: (a - b).abs().max(), now.params, result.run(i).params)
+        state = fo.TrainState.start(tx, problem.params)
+        state, _ = fo.unroll(fo.train_step(problem.loss, tx), state, problem.batches[:steps])
+        gaps = fo.tree.map(lambda a, b: (a - b).abs().max(), state.params, result.run(i).params)
         worst.append(max(gap.item() for gap in fo.tree.leaves(gaps)))
     near = sum(gap < 1e-9 for gap in worst)
     return (

@@ -47,7 +47,7 @@ def members(x: Tensor, y: Tensor, count: int, steps: int) -> tuple[nn.Module, fo
 
     result = fo.sweep(
         loss,
-        fo.adamw(fo.warmup_cosine_decay(0.0, 2e-2, steps // 10, steps)),
+        fo.adamw(fo.warmup_cosine_decay_schedule(0.0, 2e-2, steps // 10, steps)),
         {"weight_decay": [0.0]},
         lambda seed: fo.split_module(network()).params,
         batches,
@@ -74,9 +74,9 @@ def temperature(logs: Tensor, y: Tensor) -> Tensor:
         return cross_entropy(logs / log_t.exp(), y)
 
     tx = fo.adam(0.05)
-    now = fo.Training.start(tx, torch.zeros(()))
-    now, _ = fo.unroll(fo.train_step(loss, tx), now, [None] * 150)
-    return now.params.exp()
+    state = fo.TrainState.start(tx, torch.zeros(()))
+    state, _ = fo.unroll(fo.train_step(loss, tx), state, [None] * 150)
+    return state.params.exp()
 
 
 def main(count: int = 16, steps: int = 300) -> Found:

@@ -62,7 +62,9 @@ class Result(NamedTuple):
 
 def optimizers(steps: int) -> dict[str, tuple[fo.GradientTransformation, Wrap]]:
     """Every optimizer twice: as a transformation, and as a function that wraps parameters."""
-    schedule = fo.warmup_cosine_decay(0.0, 1e-2, warmup_steps=steps // 10, decay_steps=steps)
+    schedule = fo.warmup_cosine_decay_schedule(
+        0.0, 1e-2, warmup_steps=steps // 10, decay_steps=steps
+    )
     chain = fo.chain(
         fo.clip_by_global_norm(1.0),
         fo.scale_by_adam(),
@@ -136,14 +138,14 @@ def train_pure(tx: fo.GradientTransformation, model: nn.Module, batches: Iterabl
 
     # Detached, or autograd would remember the whole of the training.
     params = {name: p.detach() for name, p in model.named_parameters()}
-    step, now = fo.train_step(loss_of, tx), fo.Training.start(tx, params)
+    step, state = fo.train_step(loss_of, tx), fo.TrainState.start(tx, params)
     losses, seconds = [], []
     for batch in batches:
         start = time.perf_counter()
-        now, loss = step(now, batch)
+        state, loss = step(state, batch)
         seconds.append(time.perf_counter() - start)
         losses.append(loss.item())
-    return Run(fo.eval_params(tx, now.state, now.params), losses, seconds)
+    return Run(fo.eval_params(tx, state.opt_state, state.params), losses, seconds)
 
 
 def train_wrapped(wrap: Wrap, model: nn.Module, batches: Iterable[Batch]) -> Run:

@@ -47,11 +47,11 @@ def main(outer_steps: int = 40, examples: int = 500, clean: int = 100) -> Found:
         each = cross_entropy(x[train] @ w, given, reduction="none")
         return (logits.sigmoid() * each).mean() + 1e-3 * w.square().sum()
 
-    @fo.custom_root(grad(inner), solve=fo.solve_cg(steps=50, tol=1e-4))
+    @fo.custom_root(grad(inner), solve=fo.solve_cg(maxiter=50, tol=1e-4))
     def fit(start: Tensor, logits: Tensor) -> Tensor:
         tx = fo.sgd(1.0, momentum=0.9)
         step = fo.train_step(inner, tx)
-        return fo.unroll(step, fo.Training.start(tx, start), [logits] * 60)[0].params
+        return fo.unroll(step, fo.TrainState.start(tx, start), [logits] * 60)[0].params
 
     def accuracy(w: Tensor) -> float:
         return ((x[test] @ w).argmax(1) == y[test]).float().mean().item()
@@ -73,7 +73,7 @@ def main(outer_steps: int = 40, examples: int = 500, clean: int = 100) -> Found:
     alone = fo.train_step(
         lambda w, _: cross_entropy(x[held] @ w, y[held]) + 1e-3 * w.square().sum(), tx
     )
-    few = fo.unroll(alone, fo.Training.start(tx, torch.zeros(65, 10)), range(200))[0].params
+    few = fo.unroll(alone, fo.TrainState.start(tx, torch.zeros(65, 10)), range(200))[0].params
     result = Found(found, accuracy(few), logits.sigmoid(), spoiled)
     print(f"all weights alike: {found[0]:.1%} right; clean ones alone: {accuracy(few):.1%}")
     print(f"weights learned: {found[-1]:.1%} right; ", end="")

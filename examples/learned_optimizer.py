@@ -62,8 +62,8 @@ def losses_of(tx: fo.GradientTransformation, some: dict[str, Tensor], steps: int
     """The loss on every problem after each step, as a share of the first."""
 
     def one(problem: dict[str, Tensor]) -> Tensor:
-        now = fo.Training.start(tx, problem["start"])
-        return fo.unroll(fo.train_step(loss, tx), now, [problem["a"]] * steps)[1]
+        state = fo.TrainState.start(tx, problem["start"])
+        return fo.unroll(fo.train_step(loss, tx), state, [problem["a"]] * steps)[1]
 
     found = vmap(one)(some)
     return found / found[:, :1]
@@ -79,11 +79,11 @@ def main(iterations: int = 300, steps: int = 20) -> dict[str, Tensor]:
         return losses_of(tx, problems(16, seed), steps).clamp(max=10).log().mean()
 
     meta = fo.train_step(outer, fo.chain(fo.clip_by_global_norm(1.0), fo.adam(3e-3)))
-    now = fo.Training.start(meta.tx, weights)
+    state = fo.TrainState.start(meta.tx, weights)
     for seed in trange(iterations, unit="step", mininterval=0.5, disable=None):
-        now, _ = meta(now, seed)
+        state, _ = meta(state, seed)
     rules = {f"Adam, lr {lr}": fo.adam(lr) for lr in (0.03, 0.1, 0.3)}
-    rules["learned"] = fo.chain(learned(**now.params), fo.scale(-1.0))
+    rules["learned"] = fo.chain(learned(**state.params), fo.scale(-1.0))
     found = {
         name: losses_of(tx, problems(64, 10**6), 3 * steps).log().mean(0).exp()
         for name, tx in rules.items()

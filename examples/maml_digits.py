@@ -66,11 +66,11 @@ def main(iterations: int = 400) -> dict[str, Tensor]:
 
     def adapt(meta: dict[str, Params], task: dict[str, Tensor], steps: int) -> Any:
         step = fo.train_step(loss, learner(meta["log_rates"]))
-        now, answers = fo.Training.start(step.tx, meta["params"]), []
+        state, answers = fo.TrainState.start(step.tx, meta["params"]), []
         for i in range(steps + 1):
             if i:
-                now, _ = step(now, (task["x"], task["y"]))
-            answers.append(functional_call(model, now.params, (task["test"],)))
+                state, _ = step(state, (task["x"], task["y"]))
+            answers.append(functional_call(model, state.params, (task["test"],)))
         return torch.stack(answers)
 
     def outer(meta: dict[str, Params], tasks: dict[str, Tensor]) -> Tensor:
@@ -86,20 +86,20 @@ def main(iterations: int = 400) -> dict[str, Tensor]:
         "params": fo.split_module(model).params,
         "log_rates": {layer: torch.tensor(0.1).log() for layer in layers},
     }
-    now = fo.Training.start(tx, start)
+    state = fo.TrainState.start(tx, start)
     with tqdm(total=iterations, unit="step", mininterval=0.5, disable=None) as bar:
         for _ in range(iterations):
-            now, _ = step(now, draw_tasks(by_digit, list(range(7)), TASKS, generator))
+            state, _ = step(state, draw_tasks(by_digit, list(range(7)), TASKS, generator))
             bar.update()
 
     unseen = draw_tasks(by_digit, [7, 8, 9], 100, torch.Generator().manual_seed(1))
     found = {}
-    for name, meta in {"from scratch": start, "meta-learned": now.params}.items():
+    for name, meta in {"from scratch": start, "meta-learned": state.params}.items():
         answers = vmap(lambda task, meta=meta: adapt(meta, task, 10))(unseen)  # (task, step, ...)
         right = answers.argmax(-1) == unseen["answer"][:, None]
         found[name] = right.float().mean((0, 2))
         print(f"{name:13} {found[name][STEPS]:.1%} right after {STEPS} steps on 7, 8 and 9")
-    rates = {layer: value.exp().item() for layer, value in now.params["log_rates"].items()}
+    rates = {layer: value.exp().item() for layer, value in state.params["log_rates"].items()}
     draw(found, rates, unseen, Path("out/maml_digits.png"))
     return found
 

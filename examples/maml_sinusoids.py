@@ -59,12 +59,12 @@ def learner(rate: float) -> tuple[nn.Module, Callable[..., tuple[Params, Tensor]
     step = fo.train_step(loss, fo.sgd(rate))
 
     def adapt(params: Params, task: Task, steps: int) -> tuple[Params, Tensor]:
-        now, tests = fo.Training.start(step.tx, params), []
+        state, tests = fo.TrainState.start(step.tx, params), []
         tests.append(loss(params, (task.x_test, task.y_test)))
         for _ in range(steps):
-            now, _ = step(now, (task.x, task.y))
-            tests.append(loss(now.params, (task.x_test, task.y_test)))
-        return now.params, torch.stack(tests)
+            state, _ = step(state, (task.x, task.y))
+            tests.append(loss(state.params, (task.x_test, task.y_test)))
+        return state.params, torch.stack(tests)
 
     return model, adapt
 
@@ -83,18 +83,18 @@ def main(iterations: int = 5000, compile: bool = False, rate: float = 0.01) -> T
     step: Callable = fo.train_step(outer, tx)
     if compile:
         step = torch.compile(step, fullgraph=True)
-    now = fo.Training.start(tx, fo.split_module(model).params)
+    state = fo.TrainState.start(tx, fo.split_module(model).params)
     with tqdm(total=iterations, unit="step", mininterval=0.5, disable=None) as bar:
         for _ in range(iterations):
-            now, _ = step(now, draw_tasks(TASKS, generator))
+            state, _ = step(state, draw_tasks(TASKS, generator))
             bar.update()
     unseen = draw_tasks(600, torch.Generator().manual_seed(1), tests=100)
-    losses = vmap(lambda task: adapt(now.params, task, 10)[1])(unseen)
+    losses = vmap(lambda task: adapt(state.params, task, 10)[1])(unseen)
     mean, spread = losses.mean(0), 1.96 * losses.std(0) / len(losses) ** 0.5
     print(f"{iterations} iterations, mean squared error on 600 new tasks:")
     for steps in (0, 1, 5, 10):
         print(f"  after {steps:2} steps  {mean[steps]:.3f} +- {spread[steps]:.3f}")
-    draw(model, adapt, now.params, mean, spread, Path("out/maml_sinusoids.png"))
+    draw(model, adapt, state.params, mean, spread, Path("out/maml_sinusoids.png"))
     return mean
 
 

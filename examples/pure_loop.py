@@ -20,7 +20,7 @@ def main(steps: int = 500) -> float:
     tx = fo.chain(
         fo.clip_by_global_norm(1.0),
         fo.scale_by_adam(betas=(0.9, 0.99)),
-        fo.scale_by_learning_rate(fo.cosine_decay(0.3, steps)),
+        fo.scale_by_learning_rate(fo.cosine_decay_schedule(0.3, steps)),
     )
     state = tx.init(params)
     for _ in range(steps):

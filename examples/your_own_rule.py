@@ -34,7 +34,7 @@ def main(steps: int = 100) -> float:
     x = torch.randn(256, 3)
     y = x @ torch.tensor([[1.0], [-2.0], [0.5]])
     model = torch.nn.Linear(3, 1)
-    tx = fo.chain(signum(), fo.scale_by_learning_rate(fo.linear(0.1, 0.0, steps)))
+    tx = fo.chain(signum(), fo.scale_by_learning_rate(fo.linear_schedule(0.1, 0.0, steps)))
     opt = fo.Optimizer(model.parameters(), tx)
     for _ in range(steps):
         opt.zero_grad()

@@ -3,6 +3,7 @@
 from . import errors as errors
 from . import optim as optim
 from . import schedules as schedules
+from . import sweeps as sweeps
 from . import testing as testing
 from . import tree as tree
 
@@ -89,25 +90,22 @@ from .meta import zero_order as zero_order
 from .optim import Optimizer as Optimizer
 
 # Numbers that change from step to step
-from .schedules import constant as constant
-from .schedules import cosine_decay as cosine_decay
-from .schedules import cosine_restarts as cosine_restarts
+from .schedules import constant_schedule as constant_schedule
+from .schedules import cosine_decay_schedule as cosine_decay_schedule
+from .schedules import cosine_restarts_schedule as cosine_restarts_schedule
 from .schedules import exponential_decay as exponential_decay
-from .schedules import join as join
-from .schedules import linear as linear
-from .schedules import multi_step_decay as multi_step_decay
-from .schedules import one_cycle as one_cycle
-from .schedules import polynomial as polynomial
-from .schedules import step_decay as step_decay
-from .schedules import warmup_cosine_decay as warmup_cosine_decay
-from .schedules import warmup_stable_decay as warmup_stable_decay
+from .schedules import join_schedules as join_schedules
+from .schedules import linear_schedule as linear_schedule
+from .schedules import multi_step_decay_schedule as multi_step_decay_schedule
+from .schedules import one_cycle_schedule as one_cycle_schedule
+from .schedules import polynomial_schedule as polynomial_schedule
+from .schedules import step_decay_schedule as step_decay_schedule
+from .schedules import warmup_cosine_decay_schedule as warmup_cosine_decay_schedule
+from .schedules import warmup_stable_decay_schedule as warmup_stable_decay_schedule
 from .sweeps import Sweep as Sweep
-from .sweeps import draw as draw
-from .sweeps import grid as grid
-from .sweeps import log_uniform as log_uniform
 from .sweeps import sweep as sweep
 from .training import ModuleState as ModuleState
-from .training import Training as Training
+from .training import TrainState as TrainState
 from .training import call_module as call_module
 from .training import export_step as export_step
 from .training import split_module as split_module
@@ -127,10 +125,11 @@ from .transforms import clip_by_global_norm as clip_by_global_norm
 from .transforms import dp_aggregate as dp_aggregate
 from .transforms import ema as ema
 from .transforms import ema_of_params as ema_of_params
-from .transforms import interpolate_with_average as interpolate_with_average
 from .transforms import lbfgs as lbfgs
 from .transforms import mean_of_params as mean_of_params
+from .transforms import monitor as monitor
 from .transforms import newton_cg as newton_cg
+from .transforms import primal_averaging as primal_averaging
 from .transforms import scale as scale
 from .transforms import scale_by_adadelta as scale_by_adadelta
 from .transforms import scale_by_adagrad as scale_by_adagrad
@@ -159,6 +158,5 @@ from .transforms import scale_by_yogi as scale_by_yogi
 from .transforms import set_to_zero as set_to_zero
 from .transforms import strong_wolfe as strong_wolfe
 from .transforms import trace as trace
-from .transforms import watch as watch
 from .typing import Scalar as Scalar
 from .typing import Schedule as Schedule

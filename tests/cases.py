@@ -52,9 +52,9 @@ CASES = [
     Case(fo.identity()),
     Case(fo.from_functions(double, doubled)),
     Case(fo.scale(-0.1)),
-    Case(fo.scale(fo.linear(1.0, 0.5, 2))),
+    Case(fo.scale(fo.linear_schedule(1.0, 0.5, 2))),
     Case(fo.scale_by_learning_rate(0.1)),
-    Case(fo.scale_by_learning_rate(fo.cosine_decay(0.1, 3), flip_sign=False)),
+    Case(fo.scale_by_learning_rate(fo.cosine_decay_schedule(0.1, 3), flip_sign=False)),
     Case(fo.scale_by_sign()),
     Case(fo.clip(0.5)),
     Case(fo.clip_by_global_norm(1.0)),
@@ -70,7 +70,7 @@ CASES = [
     Case(fo.scale_by_adam()),
     Case(fo.scale_by_adam((0.8, 0.99), eps_root=1e-6, amsgrad=True)),
     Case(fo.scale_by_adam(nesterov=True)),
-    Case(fo.scale_by_adam(slot_dtype=torch.float32), differentiable=False),
+    Case(fo.scale_by_adam(state_dtype=torch.float32), differentiable=False),
     Case(fo.scale_by_adagrad()),
     Case(fo.scale_by_adagrad(lr_decay=0.1, initial_accumulator_value=0.1, eps_in_sqrt=True)),
     Case(fo.scale_by_rms()),
@@ -88,7 +88,7 @@ CASES = [
     Case(fo.scale_by_asgd(0.1, lambd=0.1)),
     Case(fo.scale_by_rprop(0.1, etas=(0.5, 1.5), step_sizes=(1e-3, 0.2))),
     Case(fo.chain(fo.sgd(0.1), fo.mean_of_params(1.0))),
-    Case(fo.mean_of_params(slot_dtype=torch.float32), differentiable=False),
+    Case(fo.mean_of_params(state_dtype=torch.float32), differentiable=False),
     Case(fo.asgd(0.1, t0=0.5, weight_decay=0.1)),
     Case(fo.rprop(etas=(0.5, 1.5))),
     Case(fo.scale_by_prodigy(d0=0.1)),
@@ -117,13 +117,13 @@ CASES = [
     Case(fo.lamb(weight_decay=0.1)),
     Case(fo.lars(weight_decay=0.1, nesterov=True)),
     Case(fo.add_noise(0.3, 0.55)),
-    Case(fo.chain(fo.add_noise(fo.linear(0.3, 0.1, 3), 0.5), fo.adamw())),
+    Case(fo.chain(fo.add_noise(fo.linear_schedule(0.3, 0.1, 3), 0.5), fo.adamw())),
     Case(fo.noisy_sgd(0.1)),
     Case(fo.dp_aggregate(1.0, 0.5)),
     Case(fo.dp_aggregate(1e3, 0.5, batch_size=4.0)),
     Case(fo.chain(fo.dp_aggregate(1.0, 1.0), fo.adamw())),
     Case(fo.dpsgd(0.1, 1.0, 1.0, momentum=0.9)),
-    Case(fo.watch()),
+    Case(fo.monitor()),
     Case(fo.chain()),
     Case(fo.chain(fo.scale(2.0), fo.from_functions(double, doubled), fo.trace(0.9))),
     Case(fo.sgd(0.1, momentum=0.9)),
@@ -136,29 +136,33 @@ CASES = [
         fo.chain(
             fo.clip_by_global_norm(1.0),
             fo.scale_by_adam(),
-            fo.add_decayed_weights(fo.constant(0.01)),
-            fo.scale_by_learning_rate(fo.warmup_cosine_decay(0.01, 0.1, 2, 10)),
+            fo.add_decayed_weights(fo.constant_schedule(0.01)),
+            fo.scale_by_learning_rate(fo.warmup_cosine_decay_schedule(0.01, 0.1, 2, 10)),
         )
     ),
     Case(fo.chain(fo.sgd(0.1), fo.ema_of_params(0.9))),
-    Case(fo.ema_of_params(slot_dtype=torch.float32), differentiable=False),
+    Case(fo.ema_of_params(state_dtype=torch.float32), differentiable=False),
     Case(fo.schedule_free_sgd(0.1, weight_decay=0.1, warmup_steps=2)),
     Case(fo.schedule_free_adamw(0.1, r=0.5, store_average=True)),
-    Case(fo.schedule_free(fo.adamw(0.1, (0.1, 0.9)), fo.linear(0.0, 1.0, 2), fo.constant(0.8))),
-    Case(fo.interpolate_with_average(slot_dtype=torch.float32), differentiable=False),
+    Case(
+        fo.schedule_free(
+            fo.adamw(0.1, (0.1, 0.9)), fo.linear_schedule(0.0, 1.0, 2), fo.constant_schedule(0.8)
+        )
+    ),
+    Case(fo.primal_averaging(state_dtype=torch.float32), differentiable=False),
     Case(fo.cautious(fo.scale_by_adam())),
     Case(fo.cautious(fo.chain(fo.clip_by_global_norm(1.0), fo.sgd(0.1, momentum=0.9)), floor=0.5)),
     Case(fo.chain(fo.scale_by_lion(), fo.cautious(fo.chain(fo.trace(0.9), fo.clip(1.0))))),
     Case(fo.add_mars_correction()),
     Case(fo.add_mars_correction(0.9, gamma=0.5, max_norm=1e3)),
-    Case(fo.add_mars_correction(slot_dtype=torch.float32), differentiable=False),
+    Case(fo.add_mars_correction(state_dtype=torch.float32), differentiable=False),
     Case(fo.mars(weight_decay=0.1)),
     Case(
         fo.skip_if(
             fo.chain(
                 fo.cautious(fo.chain(fo.clip_by_global_norm(1.0), fo.scale_by_adam())),
                 fo.add_decayed_weights(0.1),
-                fo.scale_by_learning_rate(fo.linear(0.1, 0.05, 2)),
+                fo.scale_by_learning_rate(fo.linear_schedule(0.1, 0.05, 2)),
             )
         )
     ),
@@ -184,15 +188,21 @@ CASES = [
     Case(fo.masked(fo.scale_by_muon(dims="flatten", ns_dtype=None, ns_steps=2), is_matrix)),
     Case(fo.partition({"all": fo.sgd(0.1, momentum=0.9), "none": fo.freeze()}, [(r"", "all")])),
     Case(fo.partition({"all": fo.rmsprop(), "none": fo.chain()}, "all")),
-    Case(fo.scheduled(fo.adamw(), betas=(fo.linear(0.8, 0.9, 2), 0.99), lr=fo.constant(0.1))),
+    Case(
+        fo.scheduled(
+            fo.adamw(), betas=(fo.linear_schedule(0.8, 0.9, 2), 0.99), lr=fo.constant_schedule(0.1)
+        )
+    ),
     Case(fo.accumulate(fo.scale(-0.1), 1)),
-    Case(fo.accumulate(fo.adamw(fo.linear(0.1, 0.05, 2)), 2)),
+    Case(fo.accumulate(fo.adamw(fo.linear_schedule(0.1, 0.05, 2)), 2)),
     Case(fo.accumulate(fo.chain(fo.clip_by_global_norm(1.0), fo.trace(0.9)), 2, mean=False)),
-    Case(fo.lookahead(fo.adamw(fo.linear(0.1, 0.05, 2)), 2)),
+    Case(fo.lookahead(fo.adamw(fo.linear_schedule(0.1, 0.05, 2)), 2)),
     Case(fo.lookahead(fo.chain(fo.clip_by_global_norm(1.0), fo.nadam()), 2, reset=True)),
-    Case(fo.lookahead(fo.sgd(0.1), 1, fo.constant(0.8))),
+    Case(fo.lookahead(fo.sgd(0.1), 1, fo.constant_schedule(0.8))),
     Case(fo.skip_if(fo.sgd(0.1, momentum=0.9))),
-    Case(fo.skip_if(fo.adamw(fo.linear(0.1, 0.05, 2)), fo.norm_outlier(2.0, 0.9, warmup=1))),
+    Case(
+        fo.skip_if(fo.adamw(fo.linear_schedule(0.1, 0.05, 2)), fo.norm_outlier(2.0, 0.9, warmup=1))
+    ),
     Case(
         fo.skip_if(
             fo.accumulate(
@@ -203,8 +213,11 @@ CASES = [
     ),
     Case(fo.sam(fo.sgd(0.1, momentum=0.9)), extra=BOWL),
     Case(fo.sam(fo.adam(), 0.1, adaptive=is_matrix), extra=BOWL),
-    Case(fo.sam(fo.accumulate(fo.sgd(fo.linear(0.1, 0.05, 2)), 2), adaptive=True), extra=BOWL),
-    Case(fo.skip_if(fo.sam(fo.skip_if(fo.sgd(0.1)), fo.linear(0.1, 0.05, 2))), extra=BOWL),
+    Case(
+        fo.sam(fo.accumulate(fo.sgd(fo.linear_schedule(0.1, 0.05, 2)), 2), adaptive=True),
+        extra=BOWL,
+    ),
+    Case(fo.skip_if(fo.sam(fo.skip_if(fo.sgd(0.1)), fo.linear_schedule(0.1, 0.05, 2))), extra=BOWL),
     Case(
         fo.lbfgs(max_iter=2, max_eval=1, history_size=2, line_search=fo.strong_wolfe()), extra=BOWL
     ),

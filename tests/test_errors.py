@@ -92,7 +92,7 @@ def stepping(set_up):
     def step():
         p = torch.nn.Parameter(torch.ones(2))
         p.grad = torch.ones(2)
-        opt = optim.AdamW([p], lr=fo.constant(0.1))
+        opt = optim.AdamW([p], lr=fo.constant_schedule(0.1))
         set_up(opt, p)
         opt.step()
 
@@ -187,10 +187,11 @@ MISTAKES = {
         "`clip_by_global_norm`: `max_norm` must be positive, got 0.0.",
     ),
     "a schedule without steps": (
-        lambda: fo.cosine_decay(0.1, 0),
+        lambda: fo.cosine_decay_schedule(0.1, 0),
         ValueError,
-        "`cosine_decay`: `decay_steps` must be a positive whole number of updates, got 0. A "
-        "schedule without steps is a `constant`.",
+        "`cosine_decay_schedule`: `decay_steps` must be a positive whole number of updates, "
+        "got 0. A "
+        "schedule without steps is a `constant_schedule`.",
     ),
     "a pair of functions as a stage": (
         lambda: fo.chain(fo.scale(1.0), (len, len)),
@@ -216,10 +217,10 @@ MISTAKES = {
         "`chain`: expected gradient transformations, got a list: write `chain(*stages)`.",
     ),
     "a schedule for what is used once": (
-        lambda: fo.scale_by_adagrad(initial_accumulator_value=fo.constant(0.1)),
+        lambda: fo.scale_by_adagrad(initial_accumulator_value=fo.constant_schedule(0.1)),
         ValueError,
         "`scale_by_adagrad`: `initial_accumulator_value` is used once, by `init`: it must be a "
-        "number, got constant(0.1).",
+        "number, got constant_schedule(0.1).",
     ),
     "no params": (
         updating(fo.sgd(weight_decay=0.1), PARAMS, None),
@@ -349,7 +350,8 @@ MISTAKES = {
     "a scheduler on top of a schedule": (
         stepping(lambda opt, p: opt.param_groups[0].update(lr=0.5)),
         ValueError,
-        "`AdamW`: `lr` of group 0 follows constant(0.1) and cannot be set, got 0.5. Use the "
+        "`AdamW`: `lr` of group 0 follows constant_schedule(0.1) and cannot be set, got 0.5. "
+        "Use the "
         "schedule or a scheduler, not both.",
     ),
     "a bad number set while training": (
@@ -438,9 +440,10 @@ MISTAKES = {
         "stage that changes updates, as add_decayed_weights(0.0) does.",
     ),
     "a schedule that was not made": (
-        lambda: fo.adamw(fo.cosine_decay),
+        lambda: fo.adamw(fo.cosine_decay_schedule),
         ValueError,
-        "`scale_by_learning_rate`: `lr` is the class `cosine_decay`: call it, to make a schedule.",
+        "`scale_by_learning_rate`: `lr` is the class `cosine_decay_schedule`: call it, to make "
+        "a schedule.",
     ),
     "a function of the whole tree for a mask": (
         lambda: fo.masked(fo.trace(0.9), lambda tree: tree).init(PARAMS),
@@ -471,7 +474,8 @@ MISTAKES = {
     "a scheduler put on a schedule": (
         stepping(lambda opt, p: torch.optim.lr_scheduler.StepLR(opt, 30)),
         ValueError,
-        "`AdamW`: a scheduler has been put on group 0, whose `lr` follows constant(0.1). Use the "
+        "`AdamW`: a scheduler has been put on group 0, whose `lr` follows "
+        "constant_schedule(0.1). Use the "
         "schedule or a scheduler, not both.",
     ),
     "an extra argument that is a tree, in an optimizer": (

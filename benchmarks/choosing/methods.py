@@ -63,7 +63,9 @@ def transformation(method: Method, lr: Any, steps: int) -> fo.GradientTransforma
     """The optimizer with a tenth of the steps for the warm-up, and half a cosine down to 1 %."""
     warmup = max(1, steps // 10)
     if not method.decays:
-        return method.make(fo.linear(lr / warmup, lr, warmup))
+        return method.make(fo.linear_schedule(lr / warmup, lr, warmup))
     return method.make(
-        fo.warmup_cosine_decay(lr / warmup, lr, warmup, decay_steps=steps, end_value=lr / 100)
+        fo.warmup_cosine_decay_schedule(
+            lr / warmup, lr, warmup, decay_steps=steps, end_value=lr / 100
+        )
     )

@@ -1,4 +1,4 @@
-"""What is done with updates and with state, once a transformation has made them."""
+"""Functions of updates and state: applying, averaging, saving and loading."""
 
 from typing import Any
 
@@ -97,9 +97,9 @@ def load_state_dict(state: State, loaded: dict[str, Tensor]) -> State:
         )
     names, (mine, spec) = tree.names(state), tree.flatten(state)
     reshaped = [
-        f"{name}: {_form(loaded[name])} instead of {_form(x)}"
+        f"{name}: {_shape_of(loaded[name])} instead of {_shape_of(x)}"
         for name, x in zip(names, mine, strict=True)
-        if name in loaded and _form(loaded[name]) != _form(x)
+        if name in loaded and _shape_of(loaded[name]) != _shape_of(x)
     ]
     missing, unknown = sorted(set(names) - set(loaded)), sorted(set(loaded) - set(names))
     if missing or unknown or reshaped:
@@ -112,7 +112,8 @@ def load_state_dict(state: State, loaded: dict[str, Tensor]) -> State:
     )
 
 
-def _form(x: Any) -> Any:
+def _shape_of(x: Any) -> Any:
+    """The shape of a tensor; of anything else a description."""
     return tuple(x.shape) if isinstance(x, Tensor) else f"no tensor but {x!r}"
 
 

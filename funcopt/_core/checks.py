@@ -167,11 +167,13 @@ def steps(owner: object, name: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise HyperparameterError(
             f"`{_who(owner)}`: `{name}` must be a positive whole number of updates, got "
-            f"{value!r}. A schedule without steps is a `constant`."
+            f"{value!r}. A schedule without steps is a `constant_schedule`."
         )
 
 
-def whole(owner: object, name: str, value: Any, *, least: int = 0, most: float = math.inf) -> None:
+def whole_number(
+    owner: object, name: str, value: Any, *, least: int = 0, most: float = math.inf
+) -> None:
     """A whole number that counts something."""
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         limit = f", at least {least}" if math.isinf(most) else f" from {least} to {most}"

@@ -68,12 +68,12 @@ class Loss(ABC):
     def hessian(self) -> Callable[[Sequence[Tensor]], list[Tensor]]:
         """What multiplies by the Hessian, where the step begins."""
 
-    def among(self, chosen: Sequence[int]) -> "Loss":
-        """The same, of the chosen tensors alone; the others stay where they are."""
-        return _Among(self, chosen)
+    def subset(self, chosen: Sequence[int]) -> "Loss":
+        """The same, as a function of the chosen tensors; the others are constant."""
+        return _SubsetLoss(self, chosen)
 
 
-class _Among(Loss):
+class _SubsetLoss(Loss):
     def __init__(self, loss: Loss, chosen: Sequence[int]) -> None:
         self.value, self._loss, self._chosen = loss.value, loss, chosen
         self.ps = [loss.ps[i] for i in chosen]

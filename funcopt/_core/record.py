@@ -45,7 +45,7 @@ class Record:
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
             return NotImplemented
-        return all(same(a, b) for a, b in zip(_values(self), _values(other), strict=True))
+        return all(values_equal(a, b) for a, b in zip(_values(self), _values(other), strict=True))
 
     def __hash__(self) -> int:
         return hash((type(self), tuple(_hashable(value) for value in _values(self))))
@@ -102,7 +102,7 @@ def _arguments(record: Record) -> list[str]:
         value = getattr(record, field.name)
         if field.default is dataclasses.MISSING:
             arguments.append(value_repr(value))
-        elif not same(value, field.default):
+        elif not values_equal(value, field.default):
             arguments.append(f"{field.name}={value_repr(value)}")
     return arguments
 
@@ -115,16 +115,16 @@ def unchecked(record: Any, values: Mapping[str, Any]) -> Any:
     return made
 
 
-def same(a: Any, b: Any) -> bool:
+def values_equal(a: Any, b: Any) -> bool:
     """Whether two fields are equal: tensors in dtype and value."""
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         return a.dtype == b.dtype and torch.equal(a, b)
     if isinstance(a, Tensor) or isinstance(b, Tensor):
         return False
     if isinstance(a, (tuple, list)) and type(a) is type(b):
-        return len(a) == len(b) and all(map(same, a, b))
+        return len(a) == len(b) and all(map(values_equal, a, b))
     if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+        return a.keys() == b.keys() and all(values_equal(a[k], b[k]) for k in a)
     return bool(a == b)
 
 

@@ -29,11 +29,11 @@ def stack(trees: Sequence[Any]) -> Any:
     first, spec = tree.flatten(trees[0])
     columns = list(zip(*(spec.flatten_up_to(other) for other in trees), strict=True))
     for name, leaf, column in zip(tree.names(trees[0]), first, columns, strict=True):
-        forms = [_form(x) for x in column]
-        if other := next((form for form in forms if form != _form(leaf)), None):
+        metas = [_meta_of(x) for x in column]
+        if other := next((meta for meta in metas if meta != _meta_of(leaf)), None):
             raise StructureError(
                 f"`stack`: the leaves at `{name}` must be alike in shape, dtype and device, got "
-                f"{_form(leaf)} and {other}."
+                f"{_meta_of(leaf)} and {other}."
             )
     return spec.unflatten([None if x[0] is None else torch.stack(x) for x in columns])
 
@@ -61,5 +61,6 @@ def unstack(stacked: Any) -> list[Any]:
     return [spec.unflatten(mine) for mine in each]
 
 
-def _form(x: Any) -> Any:
+def _meta_of(x: Any) -> Any:
+    """Shape, dtype and device, for comparison and for errors."""
     return (tuple(x.shape), x.dtype, str(x.device)) if isinstance(x, Tensor) else type(x).__name__

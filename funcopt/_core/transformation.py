@@ -24,7 +24,7 @@ class GradientTransformation(Record, ABC):
     """The fields annotated `Scalar`, or a tuple of it; found when the class is made."""
 
     chooses: ClassVar[bool] = False
-    """It looks at names or kinds of parameters, so what becomes of one depends on them."""
+    """Its treatment of a parameter depends on name or kind."""
 
     comes_first: ClassVar[bool] = False
     """It evaluates the loss itself, so nothing may change the gradient before it."""
@@ -83,7 +83,7 @@ class GradientTransformation(Record, ABC):
         return "value_fn" in (self.extra_names() or ())
 
     def check_extra(self, extra: Mapping[str, Any]) -> None:
-        """Refuses extra arguments of `update` that nobody would read."""
+        """Refuses extra arguments of `update` that no stage takes."""
         known = self.extra_names() if extra else None
         if known is not None and not known.issuperset(extra):
             raise ExtraArgumentError(

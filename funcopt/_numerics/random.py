@@ -83,7 +83,7 @@ class Draw:
         """
         seed, step = integer(seed), integer(step)
         key = philox(_digest(self._name), _words(seed))[:2]
-        index = shards.places(self._tensor, like)
+        index = shards.global_indices(self._tensor, like)
         if torch.compiler.is_compiling():
             return _normal(key, step, index, like.dtype)
         # A part at a time stays in the cache, where the many integers of a large tensor would not.

@@ -18,12 +18,12 @@ def schedule_free_sgd(
     weight_lr_power: Scalar = 2.0,
     *,
     store_average: bool = False,
-    slot_dtype: torch.dtype | None = None,
+    state_dtype: torch.dtype | None = None,
 ) -> GradientTransformation:
     """Schedule-Free SGD: `schedule_free` around a plain step, with weight decay.
 
     Numbers and defaults are those of the authors' `SGDScheduleFree`. For the arguments, and for
-    parameters in bfloat16, see `interpolate_with_average`.
+    parameters in bfloat16, see `primal_averaging`.
 
     Raises:
         HyperparameterError: If a number is out of range.
@@ -39,7 +39,7 @@ def schedule_free_sgd(
         r=r,
         weight_lr_power=weight_lr_power,
         store_average=store_average,
-        slot_dtype=slot_dtype,
+        state_dtype=state_dtype,
     )
 
 
@@ -53,13 +53,13 @@ def schedule_free_adamw(
     weight_lr_power: Scalar = 2.0,
     *,
     store_average: bool = False,
-    slot_dtype: torch.dtype | None = None,
+    state_dtype: torch.dtype | None = None,
 ) -> GradientTransformation:
     """Schedule-Free AdamW: `schedule_free` around `scale_by_rms`, with decoupled weight decay.
 
     Numbers and defaults are those of the authors' `AdamWScheduleFree`: the bias correction is part
     of the rate, so it acts on the decay too. ``betas[0]`` is the `momentum` of
-    `interpolate_with_average`, which see for the other arguments and for bfloat16.
+    `primal_averaging`, which see for the other arguments and for bfloat16.
 
     ``betas[1]`` is the `alpha` of `scale_by_rms` and the `beta2` of the average: in the finished
     chain these are two hyperparameters, to be set together. A `sweep` of the function
@@ -75,7 +75,7 @@ def schedule_free_adamw(
     momentum, beta2 = betas
     return schedule_free(
         chain(
-            scale_by_rms(beta2, eps=eps, slot_dtype=slot_dtype),
+            scale_by_rms(beta2, eps=eps, state_dtype=state_dtype),
             add_decayed_weights(weight_decay),
             scale(-1.0),
         ),
@@ -86,5 +86,5 @@ def schedule_free_adamw(
         weight_lr_power=weight_lr_power,
         beta2=beta2,
         store_average=store_average,
-        slot_dtype=slot_dtype,
+        state_dtype=state_dtype,
     )

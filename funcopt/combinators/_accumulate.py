@@ -62,7 +62,7 @@ class accumulate(Wrapper):
 
     def __post_init__(self) -> None:
         check_inner(self, self.inner)
-        checks.whole(self, "steps", self.steps, least=1)
+        checks.whole_number(self, "steps", self.steps, least=1)
         if self.inner.needs_closure:
             raise HyperparameterError(
                 f"`accumulate`: {self.inner!r} evaluates the loss itself, and would see that of "
@@ -94,12 +94,12 @@ class accumulate(Wrapper):
         micro, made = old[0].micro_step + 1, old[0].inner_updates
         full = number(micro) == self.steps
         sums = [own.grad_sum + g for own, g in zip(slots, gs, strict=True)]
-        inner, kid = [own.inner for own in slots], node.kids[0]
+        inner, child = [own.inner for own in slots], node.children[0]
 
         def update() -> Any:
             grads = [total / self.steps for total in sums] if self.mean else sums
-            us, new = self.clocked().run(grads, inner, ps, kid, reduce)
-            after = self.clocked().memory_after(kid)
+            us, new = self.clocked().run(grads, inner, ps, child, reduce)
+            after = self.clocked().memory_after(child)
             return us, new, after, [torch.zeros_like(x) for x in sums], micro * 0, made + 1
 
         def wait() -> Any:

@@ -80,7 +80,7 @@ class cautious(Around):
     inner: GradientTransformation
     floor: Scalar = 1e-3
     measures_tensors = True
-    steady = True
+    replayable = True
 
     def __post_init__(self) -> None:
         check_inner(self, self.inner)
@@ -108,10 +108,10 @@ class cautious(Around):
         inner = [b._replace(tx=b.tx.inner) for b in buckets]
         rules = [agreement(b.tx.floor, b.tx.sign() == -1) for b in buckets]
         masks = [b._replace(tx=rule, memory=()) for b, rule in zip(buckets, rules, strict=True)]
-        kids = [self._inner.open(inner, members)]
+        children = [self._inner.open(inner, members)]
         if rules:
-            kids.append(rules[0].open(masks, members))
-        return Node([], [], [b.memory for b in buckets], members, kids)
+            children.append(rules[0].open(masks, members))
+        return Node([], [], [b.memory for b in buckets], members, children)
 
     def run(
         self,
@@ -121,20 +121,20 @@ class cautious(Around):
         node: Node,
         reduce: Reduce,
     ) -> tuple[list[Tensor], list[Slots]]:
-        us, new = self._inner.run(gs, slots, ps, node.kids[0], reduce)
+        us, new = self._inner.run(gs, slots, ps, node.children[0], reduce)
         if us:
-            mask = node.kids[1]
+            mask = node.children[1]
             us, _ = mask.rules[0].run(us, [()] * len(us), gs, mask, reduce)
         return us, new
 
     def memory_after(self, node: Node) -> list[Memory]:
-        return self._inner.memory_after(node.kids[0])
+        return self._inner.memory_after(node.children[0])
 
     def eval_param(self, name: str | None, p: Tensor, slots: Slots, memory: Memory) -> Tensor:
         return self._inner.eval_param(name, p, slots, memory)
 
     def nodes(self, node: Node) -> list[tuple[PerTensor, Node]]:
-        return [(self, node), *self._inner.nodes(node.kids[0])]
+        return [(self, node), *self._inner.nodes(node.children[0])]
 
     def counts(self, count: Any, memory: Memory) -> dict[tuple[str, ...], Any]:
         return {(): count, **below("inner", self._inner.counts(count, memory))}

@@ -30,7 +30,7 @@ class chain(PerTensor):
         HyperparameterError: If a stage is not a transformation.
     """
 
-    steady = True
+    replayable = True
     stages: tuple[GradientTransformation, ...]
 
     def __init__(self, *stages: GradientTransformation) -> None:
@@ -145,11 +145,11 @@ class chain(PerTensor):
         return tuple(stage.init_memory(like) for stage in self._rules)
 
     def open(self, buckets: Sequence[Bucket], members: Members) -> Node:
-        kids = []
+        children = []
         for i, stage in enumerate(self._rules):
             mine = [Bucket(b.tx.stages[i], b.step, b.count, b.memory[i]) for b in buckets]
-            kids.append(stage.open(mine, members))
-        return Node([], [], [() for _ in buckets], members, kids)
+            children.append(stage.open(mine, members))
+        return Node([], [], [() for _ in buckets], members, children)
 
     def run(
         self,
@@ -160,15 +160,17 @@ class chain(PerTensor):
         reduce: Reduce,
     ) -> tuple[list[Tensor], list[Slots]]:
         columns = []
-        for i, (stage, kid) in enumerate(zip(self._rules, node.kids, strict=True)):
-            gs, column = stage.run(gs, [own[i] for own in slots], ps, kid, reduce)
+        for i, (stage, child) in enumerate(zip(self._rules, node.children, strict=True)):
+            gs, column = stage.run(gs, [own[i] for own in slots], ps, child, reduce)
             columns.append(column)
         rows = zip(*columns, strict=True) if columns else [()] * len(gs)
         return gs, list(rows)
 
     def memory_after(self, node: Node) -> list[Memory]:
-        kids = [s.memory_after(kid) for s, kid in zip(self._rules, node.kids, strict=True)]
-        return list(zip(*kids, strict=True)) if kids else node.memory
+        columns = [
+            s.memory_after(child) for s, child in zip(self._rules, node.children, strict=True)
+        ]
+        return list(zip(*columns, strict=True)) if columns else node.memory
 
     def counts(self, count: Any, memory: Memory) -> dict[tuple[str, ...], Any]:
         found: dict[tuple[str, ...], Any] = {}
@@ -190,8 +192,8 @@ class chain(PerTensor):
         return p
 
     def nodes(self, node: Node) -> list[tuple[PerTensor, Node]]:
-        each = zip(self._rules, node.kids, strict=True)
-        return [found for stage, kid in each for found in stage.nodes(kid)]
+        each = zip(self._rules, node.children, strict=True)
+        return [found for stage, child in each for found in stage.nodes(child)]
 
 
 def _hint(stage: Any) -> str:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from .._core.tensor_rule import GradientTransformation
-from ..transforms import interpolate_with_average
+from ..transforms import primal_averaging
 from ..typing import Scalar
 from ._chain import chain
 
@@ -15,7 +15,7 @@ def schedule_free(
 
         tx = schedule_free(chain(clip_by_global_norm(1.0), scale_by_rms(0.999), scale(-1.0)), 2e-3)
 
-    The same as ``chain(inner, interpolate_with_average(lr, momentum, **options))``, which see for
+    The same as ``chain(inner, primal_averaging(lr, momentum, **options))``, which see for
     formula and options. The steps of `inner`, times `lr`, move a sequence z; the parameters that
     are trained lie between z and its mean x, which is what to evaluate: `eval_params` in the pure
     form; in an optimizer ``opt.eval()``, then ``opt.train()``, or ``with opt.averaged():``.
@@ -29,4 +29,4 @@ def schedule_free(
     References:
         Defazio et al., "The Road Less Scheduled", NeurIPS 2024. https://arxiv.org/abs/2405.15682
     """
-    return chain(inner, interpolate_with_average(lr, momentum, **options))
+    return chain(inner, primal_averaging(lr, momentum, **options))

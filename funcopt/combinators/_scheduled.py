@@ -9,7 +9,7 @@ from ._hyperparams import with_hyperparams
 def scheduled(tx: GradientTransformation, **schedules: Any) -> GradientTransformation:
     """A copy of `tx` in which the named hyperparameters follow schedules.
 
-        tx = scheduled(adamw(1e-3), weight_decay=cosine_decay(0.1, 1000))
+        tx = scheduled(adamw(1e-3), weight_decay=cosine_decay_schedule(0.1, 1000))
 
     A schedule is a function of the updates already made; one for a tuple, such as `betas`, is a
     tuple that holds schedules, or a function that returns a tuple. The same as to pass the schedule

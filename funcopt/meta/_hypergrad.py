@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .. import tree
 from .._core import checks
-from ..training import MakesTx, Training, places, slopes
+from ..training import MakesTx, TrainState, route_hyperparams, slopes
 from ..typing import Params
 from ._unroll import unroll
 
@@ -19,7 +19,7 @@ class Hypergradient(NamedTuple):
     value: Tensor  # (): what `outer` returned
     values: dict[str, Any]  # its derivative by every number, by name
     params: Params  # its derivative by the first parameters; `None` if truncated
-    now: Training  # after the last step
+    state: TrainState  # after the last step
     losses: Tensor  # (steps,): the loss before each
 
 
@@ -62,30 +62,30 @@ def hypergrad(
             whole number.
     """
     if truncate is not None:
-        checks.whole("hypergrad", "truncate", truncate, least=1)
-    where = places("hypergrad", loss, tx, values)
+        checks.whole_number("hypergrad", "truncate", truncate, least=1)
+    routing = route_hyperparams("hypergrad", loss, tx, values)
     device = next((x.device for x in tree.leaves(params)), None)
     live = {name: _tensors(value, device) for name, value in values.items()}
     batches = list(batches)
     cut = 0 if truncate is None else max(len(batches) - truncate, 0)
 
-    def step(now: Training, batch: Any, values: Mapping[str, Any]) -> tuple[Training, Tensor]:
-        return where.step(values)(now, batch)
+    def step(state: TrainState, batch: Any, values: Mapping[str, Any]) -> tuple[TrainState, Tensor]:
+        return routing.step(values)(state, batch)
 
-    def total(values: Mapping[str, Any], begin: Any) -> tuple[Tensor, tuple[Training, Tensor]]:
-        now = begin if cut else Training.start(where.step(values).tx, begin, buffers)
-        now, losses = unroll(step, now, batches[cut:], args=(values,), checkpoint=checkpoint)
-        given = (now.params,) if now.buffers == () else (now.params, now.buffers)
-        return outer(*given), (now, losses)
+    def total(values: Mapping[str, Any], begin: Any) -> tuple[Tensor, tuple[TrainState, Tensor]]:
+        state = begin if cut else TrainState.start(routing.step(values).tx, begin, buffers)
+        state, losses = unroll(step, state, batches[cut:], args=(values,), checkpoint=checkpoint)
+        given = (state.params,) if state.buffers == () else (state.params, state.buffers)
+        return outer(*given), (state, losses)
 
     if not cut:
-        by, (value, (now, losses)) = slopes(total, (live, params))
-        return Hypergradient(value, by[0], by[1], now, losses)
+        by, (value, (state, losses)) = slopes(total, (live, params))
+        return Hypergradient(value, by[0], by[1], state, losses)
     with torch.no_grad():
-        start = Training.start(where.step(live).tx, params, buffers)
+        start = TrainState.start(routing.step(live).tx, params, buffers)
         middle, before = unroll(step, start, batches[:cut], args=(live,))
-    (by_values,), (value, (now, losses)) = slopes(lambda v: total(v, middle), (live,))
-    return Hypergradient(value, by_values, None, now, torch.cat([before, losses]))
+    (by_values,), (value, (state, losses)) = slopes(lambda v: total(v, middle), (live,))
+    return Hypergradient(value, by_values, None, state, torch.cat([before, losses]))
 
 
 def _tensors(value: Any, device: Any) -> Any:

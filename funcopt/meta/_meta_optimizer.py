@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from .._core.apply import apply_updates, detach_state
 from .._core.tensor_rule import GradientTransformation
-from ..training import Training
+from ..training import TrainState
 
 
 class MetaOptimizer:
@@ -41,43 +41,43 @@ class MetaOptimizer:
                 if p is not None and p.requires_grad:
                     self._places.setdefault(names[p], []).append((owner._parameters, key))
         params = {name: places[0][0][places[0][1]] for name, places in self._places.items()}
-        self._now = Training.start(tx, params)
+        self._state = TrainState.start(tx, params)
 
     @property
-    def now(self) -> Training:
+    def state(self) -> TrainState:
         """Parameters and state, to look at or to come back to: nothing changes it afterwards."""
-        return self._now
+        return self._state
 
-    @now.setter
-    def now(self, now: Training) -> None:
+    @state.setter
+    def state(self, state: TrainState) -> None:
         for name, places in self._places.items():
             for owner, key in places:
-                owner[key] = now.params[name]
-        self._now = now
+                owner[key] = state.params[name]
+        self._state = state
 
     def step(self, loss: Tensor) -> None:
         """One update, along the derivative of `loss` by the parameters as they are now.
 
         A parameter that the loss does not depend on has no gradient: it stands still.
         """
-        params = self._now.params
+        params = self._state.params
         found = torch.autograd.grad(
             loss, list(params.values()), create_graph=True, allow_unused=True
         )
         grads = dict(zip(params, found, strict=True))
-        updates, state = self.tx.update(grads, self._now.state, params)
-        self.now = Training(apply_updates(params, updates), state)
+        updates, opt_state = self.tx.update(grads, self._state.opt_state, params)
+        self.state = TrainState(apply_updates(params, updates), opt_state)
 
     def detach(self) -> None:
         """Forgets the history: later derivatives stop here."""
-        params = {name: p.detach().requires_grad_() for name, p in self._now.params.items()}
-        self.now = Training(params, detach_state(self._now.state))
+        params = {name: p.detach().requires_grad_() for name, p in self._state.params.items()}
+        self.state = TrainState(params, detach_state(self._state.opt_state))
 
     @contextmanager
     def adapting(self) -> Iterator["MetaOptimizer"]:
         """Puts the parameters and the state back at the end, whatever happens."""
-        before = self._now
+        before = self._state
         try:
             yield self
         finally:
-            self.now = before
+            self.state = before

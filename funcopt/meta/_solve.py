@@ -18,12 +18,12 @@ MatVec = Callable[[Any], Any]
 class solve_cg(Record):
     """Conjugate gradients, for a symmetric positive definite A: ``x = solve_cg()(matvec, b)``.
 
-    Of ``(A + ridge I) x = b``, until ``|b - A x| <= tol |b|``, or for `steps` steps. It stops early
-    only where Python may look; under `torch.func.vmap` and compilation, those that have arrived
-    wait for the others.
+    Of ``(A + ridge I) x = b``, until ``|b - A x| <= tol |b|``, or for `maxiter` iterations.
+    It stops early only where Python may look; under `torch.func.vmap` and compilation, those that
+    have arrived wait for the others.
 
     Args:
-        steps: At most so many products with A; n of them are enough for n unknowns.
+        maxiter: At most so many products with A; n of them are enough for n unknowns.
         tol: Relative size of the residual at which to stop.
         ridge: Added to the diagonal of A; not negative.
 
@@ -34,12 +34,12 @@ class solve_cg(Record):
         Hestenes and Stiefel, "Methods of Conjugate Gradients for Solving Linear Systems", 1952.
     """
 
-    steps: int = 100
+    maxiter: int = 100
     tol: float = 1e-10
     ridge: Scalar = 0.0
 
     def __post_init__(self) -> None:
-        checks.whole(self, "steps", self.steps, least=1)
+        checks.whole_number(self, "maxiter", self.maxiter, least=1)
         checks.non_negative(self, "tol", self.tol)
         checks.non_negative(self, "ridge", self.ridge)
 
@@ -47,7 +47,7 @@ class solve_cg(Record):
         x, r = tree.zeros_like(b), b
         p, rr = r, tree.dot(r, r)
         goal = self.tol**2 * rr
-        for _ in range(self.steps):
+        for _ in range(self.maxiter):
             going = rr > goal
             if is_concrete(going) and not going:
                 break
@@ -68,7 +68,7 @@ class solve_normal_cg(Record):
     square of the condition number of A; where A is symmetric and positive, `solve_cg` is better.
 
     Args:
-        steps: At most so many steps, each a product with A and with its transpose.
+        maxiter: At most so many steps, each a product with A and with its transpose.
         tol: Relative size of the residual of the normal equations at which to stop.
         ridge: Added to the diagonal of ``A^T A``; not negative.
 
@@ -76,12 +76,12 @@ class solve_normal_cg(Record):
         HyperparameterError: If a number is out of range.
     """
 
-    steps: int = 100
+    maxiter: int = 100
     tol: float = 1e-10
     ridge: Scalar = 0.0
 
     def __post_init__(self) -> None:
-        solve_cg(self.steps, self.tol, self.ridge)
+        solve_cg(self.maxiter, self.tol, self.ridge)
 
     def __call__(self, matvec: MatVec, b: Any) -> Any:
         transposed = vjp(matvec, b)[1]
@@ -89,20 +89,20 @@ class solve_normal_cg(Record):
         def normal(x: Any) -> Any:
             return transposed(matvec(x))[0]
 
-        return solve_cg(self.steps, self.tol, self.ridge)(normal, transposed(b)[0])
+        return solve_cg(self.maxiter, self.tol, self.ridge)(normal, transposed(b)[0])
 
 
 class solve_neumann(Record):
     """The first terms of the Neumann series, for an A whose distance from ``I / lr`` is small.
 
-        x = lr (b + M b + M^2 b + ... + M^(steps - 1) b),    M = I - lr A
+        x = lr (b + M b + M^2 b + ... + M^(maxiter - 1) b),    M = I - lr A
 
     It converges where all eigenvalues of `M` are below 1 in size, slowly where they are near; with
     few steps it is a cheap, biased answer, that of differentiating through so many steps of
     gradient descent from the solution.
 
     Args:
-        steps: How many terms.
+        maxiter: How many terms.
         lr: The step size; positive, and below 2 over the largest eigenvalue of A.
 
     Raises:
@@ -113,16 +113,16 @@ class solve_neumann(Record):
         Differentiation", AISTATS 2020. https://arxiv.org/abs/1911.02590
     """
 
-    steps: int = 20
+    maxiter: int = 20
     lr: Scalar = 1.0
 
     def __post_init__(self) -> None:
-        checks.whole(self, "steps", self.steps, least=1)
+        checks.whole_number(self, "maxiter", self.maxiter, least=1)
         checks.positive(self, "lr", self.lr)
 
     def __call__(self, matvec: MatVec, b: Any) -> Any:
         term = total = b
-        for _ in range(self.steps - 1):
+        for _ in range(self.maxiter - 1):
             term = _plus(term, matvec(term), -self.lr)  # type: ignore[operator]  # no schedule
             total = _plus(total, term, 1.0)
         return tree.map(lambda x: self.lr * x, total)

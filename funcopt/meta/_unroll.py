@@ -13,19 +13,19 @@ from ._checkpoint import remat
 
 def unroll(
     step: Callable[..., tuple[Any, Any]],
-    now: Any,
+    state: Any,
     batches: Iterable[Any],
     *,
     args: tuple[Any, ...] = (),
     truncate: int | None = None,
     checkpoint: int | None = None,
 ) -> tuple[Any, Any]:
-    """One step for each batch: ``now, out = step(now, batch, *args)``.
+    """One step for each batch: ``state, out = step(state, batch, *args)``.
 
         def after(lr, params):
             step = train_step(loss, adam(lr))
-            now, losses = unroll(step, Training.start(step.tx, params), batches)
-            return validation_loss(now.params)
+            state, losses = unroll(step, TrainState.start(step.tx, params), batches)
+            return validation_loss(state.params)
 
         slope = torch.func.grad(after)(torch.tensor(1e-3), params)
 
@@ -33,18 +33,18 @@ def unroll(
 
     Args:
         step: A pure function such as `train_step`.
-        now: What a step changes, a tree of tensors such as a `Training`.
+        state: What a step changes, a tree of tensors such as a `TrainState`.
         batches: What the steps get, one by one; ``range(k)`` for k steps that need nothing.
         args: Further arguments of `step`.
         truncate: Derivatives go back through so many steps at most: before every group of so many,
-            `now` is detached.
+            `state` is detached.
         checkpoint: Keep of every so many steps only where they start, and compute them again for
             the derivative: memory for ``k / checkpoint + checkpoint`` steps instead of k, at the
-            cost of one more forward pass. What is differentiated by has to come in through `now`,
+            cost of one more forward pass. What is differentiated by has to come in through `state`,
             `batches` or `args`, not by a closure.
 
     Returns:
-        `now` after the last step, and the outputs, stacked along a new first dimension.
+        `state` after the last step, and the outputs, stacked along a new first dimension.
 
     Raises:
         HyperparameterError: If a length is not a positive whole number, or there is no batch.
@@ -56,22 +56,22 @@ def unroll(
                 f"`unroll`: `{name}` must be a positive whole number of steps, got {length!r}."
             )
 
-    def run(now: Any, group: list[Any], args: tuple[Any, ...]) -> tuple[Any, list[Any]]:
+    def run(state: Any, group: list[Any], args: tuple[Any, ...]) -> tuple[Any, list[Any]]:
         outs = []
         for batch in group:
-            now, out = step(now, batch, *args)
+            state, out = step(state, batch, *args)
             outs.append(out)
-        return now, outs
+        return state, outs
 
     outs: list[Any] = []
     for first, group in _groups(batches, truncate, checkpoint or 1):
-        now = detach_state(now) if first else now
+        state = detach_state(state) if first else state
         again = remat("unroll", run) if checkpoint else run
-        now, found = again(now, group, args)
+        state, found = again(state, group, args)
         outs += found
     if not outs:
         raise HyperparameterError("`unroll`: there are no batches, so there is no step to make.")
-    return now, tree.map(lambda *each: torch.stack(each), *outs)
+    return state, tree.map(lambda *each: torch.stack(each), *outs)
 
 
 def _groups(

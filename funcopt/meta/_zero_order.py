@@ -14,13 +14,13 @@ def zero_order(
     fn: Callable[..., Tensor],
     *,
     sigma: float = 1.0,
-    samples: int = 1,
+    num_samples: int = 1,
     method: Literal["antithetic", "forward", "naive"] = "antithetic",
     generator: torch.Generator | None = None,
 ) -> Callable[..., Tensor]:
     """`fn`, with the derivative by its first argument estimated from its values alone.
 
-    With z standard normal, mean over `samples` of them:
+    With z standard normal, mean over `num_samples` of them:
 
         antithetic    (f(x + sigma z) - f(x - sigma z)) z / (2 sigma)
         forward       (f(x + sigma z) - f(x)) z / sigma
@@ -31,12 +31,12 @@ def zero_order(
     called without autograd, once for the value and again for the derivative, where one is asked
     for. The result is differentiable once, by autograd and by `torch.func.grad`.
 
-        slope = torch.func.grad(zero_order(simulate, sigma=0.1, samples=64))(params)
+        slope = torch.func.grad(zero_order(simulate, sigma=0.1, num_samples=64))(params)
 
     Args:
         fn: ``fn(x, *args)`` returns a 0-d tensor; x is a tree of tensors.
         sigma: How far away to look, in units of x; positive.
-        samples: How many directions; the error shrinks with its root.
+        num_samples: How many directions; the error shrinks with its root.
         method: One of the three formulas.
         generator: Where z comes from; by default, torch's own generator.
 
@@ -48,23 +48,23 @@ def zero_order(
         Salimans et al., "Evolution Strategies as a Scalable Alternative to Reinforcement Learning",
         2017. https://arxiv.org/abs/1703.03864
     """
-    if not sigma > 0 or samples < 1 or method not in ("antithetic", "forward", "naive"):
+    if not sigma > 0 or num_samples < 1 or method not in ("antithetic", "forward", "naive"):
         raise HyperparameterError(
-            "`zero_order`: `sigma` must be positive, `samples` at least 1 and `method` one of "
-            f"'antithetic', 'forward', 'naive', got {sigma!r}, {samples!r} and {method!r}."
+            "`zero_order`: `sigma` must be positive, `num_samples` at least 1 and `method` one of "
+            f"'antithetic', 'forward', 'naive', got {sigma!r}, {num_samples!r} and {method!r}."
         )
 
     def estimate(x: Any, args: tuple[Any, ...]) -> Any:
         total = tree.zeros_like(x)
         base = fn(x, *args) if method == "forward" else 0.0
-        for _ in range(samples):
+        for _ in range(num_samples):
             z = tree.map(lambda p: _normal(p, generator), x)
             value = fn(_moved(x, z, sigma), *args)
             if method == "antithetic":
                 weight = (value - fn(_moved(x, z, -sigma), *args)) / (2 * sigma)
             else:
                 weight = (value - base) / sigma
-            total = _moved(total, z, weight / samples)
+            total = _moved(total, z, weight / num_samples)
         return total
 
     def call(x: Any, *args: Any) -> Tensor:

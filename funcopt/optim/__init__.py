@@ -31,9 +31,9 @@ from ._classes import Shampoo as Shampoo
 from ._classes import Yogi as Yogi
 from ._optimizer import Optimizer as Optimizer
 from ._param_groups import explain as explain
-from ._param_groups import layerwise_lr as layerwise_lr
-from ._param_groups import no_decay_on_norms as no_decay_on_norms
 from ._param_groups import param_groups_by as param_groups_by
+from ._param_groups import param_groups_layer_decay as param_groups_layer_decay
+from ._param_groups import param_groups_weight_decay as param_groups_weight_decay
 
 
 def __getattr__(name: str) -> object:

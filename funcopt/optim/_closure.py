@@ -12,7 +12,7 @@ from .._core.loss import Loss
 from .._core.tensor_rule import GradientTransformation, PerTensor
 from .._numerics import shards
 from ..combinators import chain, walk
-from ..engine import Work
+from ..engine import StepInputs
 from ..errors import ExtraArgumentError, HyperparameterError, SparseGradientError
 from ._options import Options, named_parameters
 
@@ -29,12 +29,12 @@ class ClosureLoss(Loss):
         param_groups: list[Options],
         closure: Callable[[], Any],
         value: Any,
-        work: Work,
+        inputs: StepInputs,
         ps: Sequence[Tensor],
     ) -> None:
-        self._who, self._closure, self._flips = who, closure, work.flips
-        self._params, self.ps = work.ps, ps
-        self._sign = -1.0 if any(work.flips) else 1.0
+        self._who, self._closure, self._flips = who, closure, inputs.negate
+        self._params, self.ps = inputs.ps, ps
+        self._sign = -1.0 if any(inputs.negate) else 1.0
         self._all = [p for group in param_groups for _, p in named_parameters(group)]
         self._grads = [p.grad for p in self._all]
         self.value = self._number(value)
@@ -119,10 +119,14 @@ class ClosureLoss(Loss):
 
 
 def evaluator(
-    who: str, param_groups: list[Options], closure: Callable[[], Any], value: Any, work: Work
+    who: str,
+    param_groups: list[Options],
+    closure: Callable[[], Any],
+    value: Any,
+    inputs: StepInputs,
 ) -> Callable[[Sequence[Tensor]], AbstractContextManager[Loss]]:
-    """What makes the closure a function of the tensors of `work`, given copies of them."""
-    return lambda ps: ClosureLoss(who, param_groups, closure, value, work, ps).restoring()
+    """What makes the closure a function of the tensors of `inputs`, given copies of them."""
+    return lambda ps: ClosureLoss(who, param_groups, closure, value, inputs, ps).restoring()
 
 
 def check_no_function(who: str, extra: Mapping[str, Any]) -> None:

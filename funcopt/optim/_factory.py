@@ -12,7 +12,16 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from .._core.tensor_rule import GradientTransformation, PerTensor
-from ..combinators import Place, chain, changed, hyperparams, partition, places, walk, whole
+from ..combinators import (
+    FieldPath,
+    chain,
+    field_paths,
+    hyperparams,
+    partition,
+    walk,
+    whole,
+    with_fields,
+)
 from ..errors import HyperparameterError
 from ._default_lr import with_lr
 from ._options import NamedParameter, Options, as_hyperparameter, same_value
@@ -25,7 +34,7 @@ class GroupTransformation(NamedTuple):
     values: Options  # the hyperparameters, with schedules
     given: Options  # what stands in the group for them, without schedules
     immutable: bool  # whether no object that was given can be written into
-    places: Mapping[str, Place]  # where in `tx` the values are
+    places: Mapping[str, FieldPath]  # where in `tx` the values are
     slots_key: tuple[Any, ...]  # what of the values decides which slots there are
 
     def is_of(self, group: Mapping[str, Any]) -> bool:
@@ -62,7 +71,7 @@ class Factory:
 
     def make(
         self, values: Options, of: NamedParameter | None, before: GroupTransformation | None
-    ) -> tuple[GradientTransformation, Mapping[str, Place]]:
+    ) -> tuple[GradientTransformation, Mapping[str, FieldPath]]:
         """The transformation with the values of a group, and where in it they are.
 
         Args:
@@ -78,13 +87,13 @@ class ChainFactory(Factory):
 
     def make(
         self, values: Options, of: NamedParameter | None, before: GroupTransformation | None
-    ) -> tuple[GradientTransformation, Mapping[str, Place]]:
+    ) -> tuple[GradientTransformation, Mapping[str, FieldPath]]:
         if before is not None:
             new = {k: v for k, v in values.items() if not same_value(v, before.values[k])}
             where = before.places
-            return changed(before.tx, {where[k]: v for k, v in new.items()}), where
-        where = places(self.tx, of)
-        return changed(self.tx, {where[key]: value for key, value in values.items()}), where
+            return with_fields(before.tx, {where[k]: v for k, v in new.items()}), where
+        where = field_paths(self.tx, of)
+        return with_fields(self.tx, {where[key]: value for key, value in values.items()}), where
 
 
 def chain_factory(tx: GradientTransformation) -> ChainFactory:
@@ -158,13 +167,13 @@ class FunctionFactory(Factory):
 
     def make(
         self, values: Options, of: NamedParameter | None, before: GroupTransformation | None
-    ) -> tuple[GradientTransformation, Mapping[str, Place]]:
+    ) -> tuple[GradientTransformation, Mapping[str, FieldPath]]:
         if not self.labeled:
             return self.maker(values), {}
         switches = {k: values.get(k, self.defaults[k]) for k in self.maker.switches}
         tx = self.maker({**self.defaults, **switches})
-        where = places(tx, of)
-        return changed(tx, {where[k]: v for k, v in values.items() if k in where}), where
+        where = field_paths(tx, of)
+        return with_fields(tx, {where[k]: v for k, v in values.items() if k in where}), where
 
 
 def per_tensor(tx: GradientTransformation) -> GradientTransformation:

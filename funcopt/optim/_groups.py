@@ -8,7 +8,7 @@ from torch import Tensor
 from .._core.tensor_rule import GradientTransformation, PerTensor
 from .._numerics.scalars import has_schedule
 from ..combinators import partition, walk
-from ..engine import same_form
+from ..engine import same_structure
 from ..errors import HyperparameterError
 from ._factory import Factory, GroupTransformation
 from ._options import (
@@ -60,7 +60,9 @@ class ParameterGroups:
             new = old._replace(values=values, given=given, immutable=immutable)
         else:
             tx, places = self.factory.make(values, first, old)
-            if index and not same_form(tx, first_tx := self.transformation(param_groups, 0).tx):
+            if index and not same_structure(
+                tx, first_tx := self.transformation(param_groups, 0).tx
+            ):
                 self._check_structure(index, tx, first_tx)
             parts = dict(zip(before, old.slots_key, strict=True)) if old else {}
             parts.update((key, slots_key(values[key])) for key in (other if parts else values))

@@ -31,7 +31,7 @@ from torch import Tensor
 from .._core.stage import Node
 from .._core.tensor_rule import GradientTransformation, PerTensor
 from ..combinators import walk
-from ..engine import Engine, How
+from ..engine import Engine, EngineOption
 from . import _hooks, _reshape
 from ._averages import TRAIN_MODE, Averages, in_training
 from ._checkpoint import as_saved, matched, restore
@@ -103,7 +103,7 @@ class Optimizer(torch.optim.Optimizer):
         differentiable: bool = False,
         capturable: bool = False,
         measure_group: Any = None,
-        engine: How = "auto",
+        engine: EngineOption = "auto",
     ) -> None:
         if measure_group is not None:
             self.measure_group = measure_group
@@ -115,7 +115,7 @@ class Optimizer(torch.optim.Optimizer):
         self._set_up(params, factory, defaults, engine)
 
     def _set_up(
-        self, params: Iterable[Any], factory: Factory, defaults: Options, engine: How
+        self, params: Iterable[Any], factory: Factory, defaults: Options, engine: EngineOption
     ) -> None:
         """Makes the parts, and adds the parameters, in whichever way the class is constructed."""
         who = type(self).__name__
@@ -240,14 +240,14 @@ class Optimizer(torch.optim.Optimizer):
         tx.check_extra(extra)
         if extra:
             check_no_trees(type(self).__name__, tx, extra)
-        work = plan.work(self.param_groups, buckets, extra, self.measure_group)
+        inputs = plan.inputs(self.param_groups, buckets, extra, self.measure_group)
         if self.defaults["differentiable"]:
-            node, plan.slots = differentiable_step(work)
+            node, plan.slots = differentiable_step(inputs)
             return tx, node
         if self._needs_closure:
-            evaluate = evaluator(type(self).__name__, self.param_groups, closure, loss, work)
-            work = work._replace(evaluate=evaluate)
-        return tx, self._engine.step(work)
+            evaluate = evaluator(type(self).__name__, self.param_groups, closure, loss, inputs)
+            inputs = inputs._replace(evaluate=evaluate)
+        return tx, self._engine.step(inputs)
 
     @property
     def engine(self) -> str:

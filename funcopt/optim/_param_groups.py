@@ -56,10 +56,10 @@ def param_groups_by(
     return list(groups.values())
 
 
-def no_decay_on_norms(model: nn.Module) -> list[tuple[Which, dict[str, Any]]]:
+def param_groups_weight_decay(model: nn.Module) -> list[tuple[Which, dict[str, Any]]]:
     """Rules for `param_groups_by`: no weight decay on norms, biases and embeddings.
 
-        opt = AdamW(param_groups_by(no_decay_on_norms(model), model), weight_decay=0.1)
+        opt = AdamW(param_groups_by(param_groups_weight_decay(model), model), weight_decay=0.1)
 
     That is: parameters of less than two dimensions, and those of `torch.nn.Embedding`. A rule that
     fits nothing in `model` is left out.
@@ -73,7 +73,7 @@ def no_decay_on_norms(model: nn.Module) -> list[tuple[Which, dict[str, Any]]]:
     return [rule for rule in rules if any(_fits(rule[0], n, p, owners[p]) for n, p in params)]
 
 
-def layerwise_lr(
+def param_groups_layer_decay(
     model: nn.Module, lr: float, decay: float, layer_of: Callable[[str], int]
 ) -> list[Group]:
     """Groups in which the learning rate falls from the last layer to the first.
@@ -92,8 +92,8 @@ def layerwise_lr(
     References:
         Clark et al., "ELECTRA", ICLR 2020, https://arxiv.org/abs/2003.10555, for fine-tuning.
     """
-    checks.non_negative("layerwise_lr", "lr", lr)
-    checks.positive_fraction("layerwise_lr", "decay", decay)
+    checks.non_negative("param_groups_layer_decay", "lr", lr)
+    checks.positive_fraction("param_groups_layer_decay", "decay", decay)
     params = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     last = max((layer_of(name) for name, _ in params), default=0)
     groups: dict[int, Group] = {}

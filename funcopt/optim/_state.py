@@ -90,7 +90,7 @@ class StateStore:
         first = next(named_parameters(param_groups[index]), None)
         if first is None:
             return {}
-        memory = tx.init_memory(precision.like([first[1]]))
+        memory = tx.init_memory(precision.zero_like([first[1]]))
         tensors = precision.entries(memory)
         if not tensors:  # no stage has a clock of its own
             return {}

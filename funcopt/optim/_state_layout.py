@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .._core.precision import entries, like, map_slots
+from .._core.precision import entries, map_slots, zero_like
 from .._core.tensor_rule import PerTensor
 from ..combinators import labels, unique_keys
 from ..typing import Memory, Slots
@@ -66,7 +66,7 @@ def initial_state(
     of torch's classes load here, and ours load there.
     """
     with torch.no_grad():
-        slots, memory = tx.init_slots(name, p), tx.init_memory(like([p]))
+        slots, memory = tx.init_slots(name, p), tx.init_memory(zero_like([p]))
     of_slots = tx.slot_parts(slots, name, p)
     of_memory = tx.memory_parts(memory, name, p)
     slot_place = {id(x): i for i, x in enumerate(entries(slots))}

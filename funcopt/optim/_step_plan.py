@@ -9,7 +9,7 @@ from .._core import precision
 from .._core.stage import Bucket
 from .._numerics import shards
 from .._numerics.scalars import number
-from ..engine import Alike, Work, hold, identical
+from ..engine import StepInputs, TensorGuard, dicts_hold, identical
 from ..typing import Memory
 from ._active import ActiveParameter, active_parameters
 from ._clocks import StateColumn, clock_key
@@ -43,10 +43,10 @@ class StepPlan:
         self.ps = [one.p for one in active]
         self.gs = list(gs)
         self.slots = [one.slots for one in active]
-        self.flips = [bool(param_groups[one.group]["maximize"]) for one in active]
-        self.form = object()  # of all tensors
+        self.negate = [bool(param_groups[one.group]["maximize"]) for one in active]
+        self.metadata_key = object()  # of all tensors
         self.firsts: list[ActiveParameter] = []  # of each bucket, one of its parameters
-        self.which: list[int] = []  # the bucket of each parameter
+        self.bucket_of: list[int] = []  # the bucket of each parameter
         found: dict[Any, int] = {}
         for one in active:
             clock = (clock_key(x) for x in (one.step, *one.clock))
@@ -54,7 +54,7 @@ class StepPlan:
             if key not in found:
                 found[key] = len(self.firsts)
                 self.firsts.append(one)
-            self.which.append(found[key])
+            self.bucket_of.append(found[key])
         self.has_memory = True  # something besides the slots
         self.stored = all(one.stored for one in active)
         self._groups = groups
@@ -81,7 +81,7 @@ class StepPlan:
         vectors = [x for x in every if _is_vector(x)]  # for which it is enough to begin there
         self._matrices = [x for x in every if not _is_vector(x)]
         self._only_vectors = bool(vectors) and not self._matrices
-        self._alike = Alike(self._compared(), vectors)
+        self._guard = TensorGuard(self._compared(), vectors)
 
     def _compared(self) -> list[Tensor]:
         """Tensors that may be others in every step: gradients, the parts of shards, matrices."""
@@ -110,7 +110,7 @@ class StepPlan:
                 return False
             gs = [g for g in gs if g is not None]
         self._dicts[0] = state
-        if not hold(self._dicts, self._values):
+        if not dicts_hold(self._dicts, self._values):
             return False
         if not all(column.unchanged() for column in self._columns.values()):
             return False
@@ -119,7 +119,7 @@ class StepPlan:
         self.gs = gs  # the form tells if one is missing
         if self._sharded and not all(map(_placed_alike, self.gs, self.ps)):
             return False
-        return self._alike(self._compared())
+        return self._guard.holds(self._compared())
 
     def release(self) -> None:
         """Lets go of the gradients: whoever sets them to `None` wants the memory."""
@@ -142,29 +142,29 @@ class StepPlan:
         numbers = self._columns[STEP].numbers()
         return [numbers[row] for row in self._first_rows]
 
-    def work(
+    def inputs(
         self,
         param_groups: list[Options],
         buckets: Sequence[Bucket],
         extra: Mapping[str, Any],
         measure_group: Any,
-    ) -> Work:
+    ) -> StepInputs:
         """What the engine is to do in this step."""
-        return Work(
+        return StepInputs(
             tx=buckets[0].tx,
             buckets=buckets,
-            which=self.which,
+            bucket_of=self.bucket_of,
             ps=self.ps,
             gs=self.gs,
             slots=self.slots,
-            flips=self.flips,
+            negate=self.negate,
             names=lambda: [one.name for one in self.active],
             keys=lambda: _keys(param_groups, self.active),
             extra=extra,
             tensor_extra={},
-            form=self.form,
-            where=self._alike.where if self.stored and self._only_vectors else None,
-            group=measure_group,
+            metadata_key=self.metadata_key,
+            address_key=self._guard.addresses if self.stored and self._only_vectors else None,
+            process_group=measure_group,
         )
 
     # What becomes of the state. Slots have been written by the engine.
@@ -183,7 +183,7 @@ class StepPlan:
         self._first_rows: list[int] = []  # where the step of each bucket stands in its column
         if STEP in self._columns:
             place = {i: row for row, i in enumerate(self._columns[STEP].rows)}
-            self._first_rows = [place[self.which.index(k)] for k in range(len(self.firsts))]
+            self._first_rows = [place[self.bucket_of.index(k)] for k in range(len(self.firsts))]
         self.has_memory = any(one.layout.memory_at for one in self.active)
         self._shared = self._shared_places()
         self._elsewhere: dict[int, list[Tensor]] = {}  # shared memory of all other parameters
@@ -196,7 +196,7 @@ class StepPlan:
         """The places of shared memory, each with a bucket that knows it."""
         return {
             one.layout.memory_at[key]: bucket
-            for one, bucket in zip(self.active, self.which, strict=True)
+            for one, bucket in zip(self.active, self.bucket_of, strict=True)
             for key in one.layout.shared
         }
 
@@ -212,7 +212,7 @@ class StepPlan:
             else:
                 places = [self.active[i].layout.memory_at[key] for i in column.rows]
                 each = zip(column.rows, places, strict=True)
-                column.fill([after[self.which[i]][place] for i, place in each])
+                column.fill([after[self.bucket_of[i]][place] for i, place in each])
         for at, copies in self._elsewhere.items():
             for copy in copies if at in self._shared else ():
                 copy.copy_(after[self._shared[at]][at])
@@ -228,7 +228,7 @@ class StepPlan:
     ) -> None:
         """Writes all state after a step, and what the step has begun: parameter by parameter."""
         new = {}
-        for one, slots, bucket in zip(self.active, self.slots, self.which, strict=True):
+        for one, slots, bucket in zip(self.active, self.slots, self.bucket_of, strict=True):
             new[one.p] = one.layout.pack(slots, memories[bucket])
             new[one.p][STEP] = one.step + 1
             if updates is not None:

@@ -6,15 +6,15 @@ values may be tensors too, to be swept over or learned, or themselves schedules.
 what it is used for: any hyperparameter takes one, and takes any other function of the step as well.
 """
 
-from ._constant import constant as constant
-from ._cosine import cosine_decay as cosine_decay
-from ._cosine import cosine_restarts as cosine_restarts
+from ._constant import constant_schedule as constant_schedule
+from ._cosine import cosine_decay_schedule as cosine_decay_schedule
+from ._cosine import cosine_restarts_schedule as cosine_restarts_schedule
 from ._exponential import exponential_decay as exponential_decay
-from ._exponential import multi_step_decay as multi_step_decay
-from ._exponential import step_decay as step_decay
-from ._join import join as join
-from ._one_cycle import one_cycle as one_cycle
-from ._polynomial import linear as linear
-from ._polynomial import polynomial as polynomial
-from ._warmup import warmup_cosine_decay as warmup_cosine_decay
-from ._warmup import warmup_stable_decay as warmup_stable_decay
+from ._exponential import multi_step_decay_schedule as multi_step_decay_schedule
+from ._exponential import step_decay_schedule as step_decay_schedule
+from ._join import join_schedules as join_schedules
+from ._one_cycle import one_cycle_schedule as one_cycle_schedule
+from ._polynomial import linear_schedule as linear_schedule
+from ._polynomial import polynomial_schedule as polynomial_schedule
+from ._warmup import warmup_cosine_decay_schedule as warmup_cosine_decay_schedule
+from ._warmup import warmup_stable_decay_schedule as warmup_stable_decay_schedule

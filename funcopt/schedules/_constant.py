@@ -8,8 +8,8 @@ from ..typing import Scalar
 from ._shape import evaluated
 
 
-class constant(Record):
-    """The same value at every step: a part for `join`, or a place for a schedule to come.
+class constant_schedule(Record):
+    """The same value at every step: a part for `join_schedules`, or a place for a schedule to come.
 
         value
 

@@ -10,7 +10,7 @@ from ..typing import Scalar
 from ._shape import between, evaluated, half_cosine, progress
 
 
-class cosine_decay(Record):
+class cosine_decay_schedule(Record):
     """Goes from `init_value` to `end_value` along half a cosine, then stays there.
 
     With x = step / decay_steps, not above 1:
@@ -47,7 +47,7 @@ class cosine_decay(Record):
         return between(start, end, half_cosine(progress(step, 0, self.decay_steps)))
 
 
-class cosine_restarts(Record):
+class cosine_restarts_schedule(Record):
     """Goes from `init_value` to `end_value` along half a cosine, and starts again, without end.
 
     The first cycle has `first_decay_steps` steps, every further one `t_mult` times as many. With x
@@ -80,7 +80,7 @@ class cosine_restarts(Record):
     def __post_init__(self) -> None:
         checks.number(self, "init_value", self.init_value)
         checks.steps(self, "first_decay_steps", self.first_decay_steps)
-        checks.whole(self, "t_mult", self.t_mult, least=1)
+        checks.whole_number(self, "t_mult", self.t_mult, least=1)
         checks.number(self, "end_value", self.end_value)
 
     def __call__(self, step: Any) -> Any:

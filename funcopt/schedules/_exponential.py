@@ -45,7 +45,7 @@ class exponential_decay(Record):
         checks.number(self, "init_value", self.init_value)
         checks.steps(self, "transition_steps", self.transition_steps)
         checks.positive(self, "decay_rate", self.decay_rate)
-        checks.whole(self, "transition_begin", self.transition_begin)
+        checks.whole_number(self, "transition_begin", self.transition_begin)
         if self.end_value is not None:
             checks.number(self, "end_value", self.end_value)
 
@@ -62,7 +62,7 @@ class exponential_decay(Record):
         return where(beyond, end, start * power(rate, where(beyond, 0.0, x)))
 
 
-class step_decay(Record):
+class step_decay_schedule(Record):
     """Multiplies by `gamma` every `step_size` steps.
 
         init_value gamma^floor(step / step_size)
@@ -91,7 +91,7 @@ class step_decay(Record):
         return exponential_decay(self.init_value, self.step_size, self.gamma, staircase=True)(step)
 
 
-class multi_step_decay(Record):
+class multi_step_decay_schedule(Record):
     """Multiplies by `gamma` at each milestone.
 
         init_value gamma^(number of milestones <= step)

@@ -11,7 +11,7 @@ from ..typing import Scalar
 from ._shape import evaluated, like
 
 
-class join(Record):
+class join_schedules(Record):
     """One schedule after another, each of which begins to count at its boundary.
 
         schedules[0](step)                   while step < boundaries[0]
@@ -36,14 +36,15 @@ class join(Record):
     def __post_init__(self) -> None:
         if not isinstance(self.schedules, (tuple, list)) or not self.schedules:
             raise HyperparameterError(
-                f"`join`: `schedules` must be a tuple of schedules, got {self.schedules!r}."
+                f"`join_schedules`: `schedules` must be a tuple of schedules, got "
+                f"{self.schedules!r}."
             )
         for i, part in enumerate(self.schedules):
             checks.number(self, f"schedules[{i}]", part)
         checks.boundaries(self, "boundaries", self.boundaries)
         if len(self.boundaries) != len(self.schedules) - 1:
             raise HyperparameterError(
-                f"`join`: between {len(self.schedules)} `schedules` there must be "
+                f"`join_schedules`: between {len(self.schedules)} `schedules` there must be "
                 f"{len(self.schedules) - 1} `boundaries`, got {self.boundaries!r}."
             )
 

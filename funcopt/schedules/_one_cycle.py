@@ -11,7 +11,7 @@ from ._shape import between, evaluated, half_cosine, straight
 _FALLS = {"cos": half_cosine, "linear": straight}
 
 
-class one_cycle(Record):
+class one_cycle_schedule(Record):
     """The 1cycle policy: up to `peak_value`, and down far below the beginning.
 
     The way leads through these values, and reaches each at this step:
@@ -31,11 +31,11 @@ class one_cycle(Record):
         pct_start: The share of steps on the way up, in [0, 1].
         div_factor: By how much the first value is below the peak; positive.
         final_div_factor: By how much the last value is below the first; positive.
-        anneal: ``"cos"`` or ``"linear"``.
+        anneal_strategy: ``"cos"`` or ``"linear"``.
         three_phase: Go down as fast as up, and then further down.
 
     Raises:
-        HyperparameterError: If a number is out of its range, or `anneal` is another word.
+        HyperparameterError: If a number is out of its range, or `anneal_strategy` is another word.
 
     References:
         Smith and Topin, "Super-Convergence: Very Fast Training of Neural Networks Using Large
@@ -47,7 +47,7 @@ class one_cycle(Record):
     pct_start: Scalar = 0.3
     div_factor: Scalar = 25.0
     final_div_factor: Scalar = 1e4
-    anneal: Literal["cos", "linear"] = "cos"
+    anneal_strategy: Literal["cos", "linear"] = "cos"
     three_phase: bool = False
 
     def __post_init__(self) -> None:
@@ -56,7 +56,7 @@ class one_cycle(Record):
         checks.fraction(self, "pct_start", self.pct_start)
         checks.positive(self, "div_factor", self.div_factor)
         checks.positive(self, "final_div_factor", self.final_div_factor)
-        checks.choice(self, "anneal", self.anneal, _FALLS)
+        checks.choice(self, "anneal_strategy", self.anneal_strategy, _FALLS)
 
     def __call__(self, step: Any) -> Any:
         step, peak, share, div, final_div = evaluated(
@@ -77,4 +77,4 @@ class one_cycle(Record):
         """From `start` to `stop` while the step goes from `begin` to `end`."""
         empty = end <= begin  # a phase of no length is over as it begins
         x = clamp((step - begin) / where(empty, 1.0, end - begin), 0.0, 1.0)
-        return between(start, stop, _FALLS[self.anneal](where(empty, 1.0, x)))
+        return between(start, stop, _FALLS[self.anneal_strategy](where(empty, 1.0, x)))

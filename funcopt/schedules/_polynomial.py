@@ -8,7 +8,7 @@ from ..typing import Scalar
 from ._shape import between, evaluated, progress, straight
 
 
-class linear(Record):
+class linear_schedule(Record):
     """Goes from `init_value` to `end_value` along a line, then stays there.
 
     With x = (step - transition_begin) / transition_steps, not below 0 nor above 1:
@@ -37,7 +37,7 @@ class linear(Record):
         checks.number(self, "init_value", self.init_value)
         checks.number(self, "end_value", self.end_value)
         checks.steps(self, "transition_steps", self.transition_steps)
-        checks.whole(self, "transition_begin", self.transition_begin)
+        checks.whole_number(self, "transition_begin", self.transition_begin)
 
     def __call__(self, step: Any) -> Any:
         step, start, end = evaluated(step, self.init_value, self.end_value)
@@ -45,7 +45,7 @@ class linear(Record):
         return between(start, end, straight(x))
 
 
-class polynomial(Record):
+class polynomial_schedule(Record):
     """Goes from `init_value` to `end_value` along a power, then stays there.
 
     With x = (step - transition_begin) / transition_steps, not below 0 nor above 1:
@@ -77,7 +77,7 @@ class polynomial(Record):
         checks.number(self, "end_value", self.end_value)
         checks.positive(self, "power", self.power)
         checks.steps(self, "transition_steps", self.transition_steps)
-        checks.whole(self, "transition_begin", self.transition_begin)
+        checks.whole_number(self, "transition_begin", self.transition_begin)
 
     def __call__(self, step: Any) -> Any:
         step, start, end, power = evaluated(step, self.init_value, self.end_value, self.power)

@@ -7,18 +7,19 @@ from .._core.record import Record
 from .._numerics.scalars import where
 from ..errors import HyperparameterError
 from ..typing import Scalar
-from ._cosine import cosine_decay
-from ._polynomial import linear
+from ._cosine import cosine_decay_schedule
+from ._polynomial import linear_schedule
 from ._shape import between, evaluated, half_cosine, one_minus_root, progress, straight
 
 _FALLS = {"linear": straight, "cosine": half_cosine, "1-sqrt": one_minus_root}
 
 
-class warmup_cosine_decay(Record):
+class warmup_cosine_decay_schedule(Record):
     """Goes up to `peak_value` along a line, and down to `end_value` along half a cosine.
 
-        linear(init_value, peak_value, warmup_steps)(step)            while step < warmup_steps
-        cosine_decay(peak_value, decay_steps - warmup_steps, end_value)(step - warmup_steps)
+        linear_schedule(init_value, peak_value, warmup_steps)(step)   while step < warmup_steps
+        cosine_decay_schedule(peak_value, decay_steps - warmup_steps, end_value)(
+            step - warmup_steps)                                      from then on
 
     The same as Optax's `warmup_cosine_decay_schedule`. An `init_value` of 0 makes a first step that
     moves nothing.
@@ -47,36 +48,37 @@ class warmup_cosine_decay(Record):
     def __post_init__(self) -> None:
         checks.number(self, "init_value", self.init_value)
         checks.number(self, "peak_value", self.peak_value)
-        checks.whole(self, "warmup_steps", self.warmup_steps)
+        checks.whole_number(self, "warmup_steps", self.warmup_steps)
         checks.steps(self, "decay_steps", self.decay_steps)
         checks.number(self, "end_value", self.end_value)
         if self.decay_steps <= self.warmup_steps:
             raise HyperparameterError(
-                "`warmup_cosine_decay`: `decay_steps` must be more than `warmup_steps`, which it "
+                "`warmup_cosine_decay_schedule`: `decay_steps` must be more than "
+                "`warmup_steps`, which it "
                 f"includes, got {self.decay_steps} and {self.warmup_steps}."
             )
 
     def __call__(self, step: Any) -> Any:
         step, start, peak, end = evaluated(step, self.init_value, self.peak_value, self.end_value)
-        decay = cosine_decay(peak, self.decay_steps - self.warmup_steps, end)
+        decay = cosine_decay_schedule(peak, self.decay_steps - self.warmup_steps, end)
         return _warmed_up(step, start, peak, self.warmup_steps, decay(step - self.warmup_steps))
 
 
-class warmup_stable_decay(Record):
+class warmup_stable_decay_schedule(Record):
     """Goes up to `peak_value` along a line, stays there, and goes down to `end_value` (WSD).
 
-        linear(init_value, peak_value, warmup_steps)(step)   while step < warmup_steps
+        linear_schedule(init_value, peak_value, warmup_steps)(step)   while step < warmup_steps
         end_value + (peak_value - end_value) f(x)            from then on
 
     with x = (step - warmup_steps - stable_steps) / decay_steps, not below 0 nor above 1, and f(x)
 
-        1 - x               for shape "linear"
-        (1 + cos(pi x)) / 2 for shape "cosine"
-        1 - sqrt(x)         for shape "1-sqrt"
+        1 - x               for decay_type "linear"
+        (1 + cos(pi x)) / 2 for decay_type "cosine"
+        1 - sqrt(x)         for decay_type "1-sqrt"
 
     Unlike a cosine it need not know how long training will be: the decay can begin whenever, from
     any checkpoint of the stable stretch. Hägele et al. find "1-sqrt" better than "linear". MiniCPM
-    decays exponentially: for that, `join` with `exponential_decay`.
+    decays exponentially: for that, `join_schedules` with `exponential_decay`.
 
     Args:
         peak_value: The value of the stable stretch.
@@ -85,10 +87,10 @@ class warmup_stable_decay(Record):
         decay_steps: How many steps the way down takes; positive.
         init_value: The value at step 0. At 0 the first step moves nothing.
         end_value: The value at the end, and from then on.
-        shape: ``"linear"``, ``"cosine"`` or ``"1-sqrt"``.
+        decay_type: ``"linear"``, ``"cosine"`` or ``"1-sqrt"``.
 
     Raises:
-        HyperparameterError: If a length is out of its range, or `shape` is another word.
+        HyperparameterError: If a length is out of its range, or `decay_type` is another word.
 
     References:
         Hu et al., "MiniCPM: Unveiling the Potential of Small Language Models with Scalable Training
@@ -103,21 +105,21 @@ class warmup_stable_decay(Record):
     decay_steps: int
     init_value: Scalar = 0.0
     end_value: Scalar = 0.0
-    shape: Literal["linear", "cosine", "1-sqrt"] = "linear"
+    decay_type: Literal["linear", "cosine", "1-sqrt"] = "linear"
 
     def __post_init__(self) -> None:
         checks.number(self, "peak_value", self.peak_value)
-        checks.whole(self, "warmup_steps", self.warmup_steps)
-        checks.whole(self, "stable_steps", self.stable_steps)
+        checks.whole_number(self, "warmup_steps", self.warmup_steps)
+        checks.whole_number(self, "stable_steps", self.stable_steps)
         checks.steps(self, "decay_steps", self.decay_steps)
         checks.number(self, "init_value", self.init_value)
         checks.number(self, "end_value", self.end_value)
-        checks.choice(self, "shape", self.shape, _FALLS)
+        checks.choice(self, "decay_type", self.decay_type, _FALLS)
 
     def __call__(self, step: Any) -> Any:
         step, start, peak, end = evaluated(step, self.init_value, self.peak_value, self.end_value)
         x = progress(step, self.warmup_steps + self.stable_steps, self.decay_steps)
-        decay = between(peak, end, _FALLS[self.shape](x))
+        decay = between(peak, end, _FALLS[self.decay_type](x))
         return _warmed_up(step, start, peak, self.warmup_steps, decay)
 
 
@@ -125,4 +127,4 @@ def _warmed_up(step: Any, start: Any, peak: Any, steps: int, later: Any) -> Any:
     """`later`, but on the way up from `start` to `peak` in the first `steps` steps."""
     if steps == 0:
         return later
-    return where(step < steps, linear(start, peak, steps)(step), later)
+    return where(step < steps, linear_schedule(start, peak, steps)(step), later)

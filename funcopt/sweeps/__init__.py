@@ -1,7 +1,7 @@
 """Many trainings at once: every model with its own hyperparameters, data and seed."""
 
-from ._settings import draw as draw
 from ._settings import grid as grid
-from ._settings import log_uniform as log_uniform
+from ._settings import loguniform as loguniform
+from ._settings import sample as sample
 from ._sweep import sweep as sweep
 from ._sweep_result import Sweep as Sweep

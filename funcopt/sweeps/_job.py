@@ -13,12 +13,12 @@ from .._core.apply import eval_params
 from .._core.stack import stack
 from .._core.tensor_rule import PerTensor
 from ..errors import HyperparameterError
-from ..training import Places, Training
+from ..training import HyperparamRouting, TrainState
 from ._memory import peak_bytes
 from ._progress import Silent
 from ._settings import Setting, columns_of
 
-Chunk = tuple[dict[str, Any], Training, Iterator[Any], int | None]
+Chunk = tuple[dict[str, Any], TrainState, Iterator[Any], int | None]
 """Numbers and start of every run, the batches, and their dimension to map over, if there is one."""
 
 
@@ -26,16 +26,20 @@ class Job:
     """What the chunks of a sweep share: their step, mapped and perhaps compiled once."""
 
     def __init__(
-        self, where: Places, evaluate: Callable[..., Any] | None, randomness: str, compile: bool
+        self,
+        routing: HyperparamRouting,
+        evaluate: Callable[..., Any] | None,
+        randomness: str,
+        compile: bool,
     ) -> None:
-        self.where, self.evaluate, self.randomness = where, evaluate, randomness
+        self.routing, self.evaluate, self.randomness = routing, evaluate, randomness
         self.steps: dict[int | None, Callable[..., Any]] = {}
         for dim in (None, 0):
             step = vmap(self._step, in_dims=(0, 0, dim), randomness=randomness)
             self.steps[dim] = torch.compile(step, fullgraph=True) if compile else step
 
-    def _step(self, values: Mapping[str, Any], now: Training, batch: Any) -> Any:
-        return self.where.step(values)(now, batch)
+    def _step(self, values: Mapping[str, Any], state: TrainState, batch: Any) -> Any:
+        return self.routing.step(values)(state, batch)
 
     def chunk(self, runs: Sequence[Setting], params: Any, buffers: Any, batches: Any) -> Chunk:
         seeds = [run.get("seed", 0) for run in runs]
@@ -43,49 +47,49 @@ class Job:
         device = next((x.device for x in tree.leaves(params)), torch.device("cpu"))
         table = columns_of([{k: run[k] for k in run if k in self._names} for run in runs], device)
 
-        def start(values: Mapping[str, Any], params: Any, buffers: Any) -> Training:
-            tx = self.where.step(values).tx
-            return Training(params, tx.init(params, capturable=True), buffers)
+        def start(values: Mapping[str, Any], params: Any, buffers: Any) -> TrainState:
+            tx = self.routing.step(values).tx
+            return TrainState(params, tx.init(params, capturable=True), buffers)
 
         with torch.no_grad():
-            now = vmap(start, randomness=self.randomness)(table, params, buffers)
+            state = vmap(start, randomness=self.randomness)(table, params, buffers)
         # Of its own in every run, and laid out as after a step, so that one graph is enough.
-        now = tree.map(lambda x: x.clone(memory_format=torch.contiguous_format), now)
+        state = tree.map(lambda x: x.clone(memory_format=torch.contiguous_format), state)
         if callable(batches):
             each = [batches(seed) for seed in seeds]
-            return table, now, map(stack, zip(*each, strict=True)), 0
-        return table, now, iter(batches), None
+            return table, state, map(stack, zip(*each, strict=True)), 0
+        return table, state, iter(batches), None
 
     @property
     def _names(self) -> frozenset[str]:
-        return frozenset(self.where.of_tx + self.where.of_loss)
+        return frozenset(self.routing.tx_names + self.routing.loss_names)
 
     @torch.no_grad()
-    def train(self, chunk: Chunk, bar: Any) -> tuple[Tensor, Training, dict[str, Tensor]]:
+    def train(self, chunk: Chunk, bar: Any) -> tuple[Tensor, TrainState, dict[str, Tensor]]:
         """Losses (runs, steps), the end of training, and its scores, for every run."""
-        table, now, batches, dim = chunk
+        table, state, batches, dim = chunk
         losses, step = [], self.steps[dim]
         for batch in batches:
-            now, value = step(table, now, batch)
+            state, value = step(table, state, batch)
             losses.append(value)
             bar.update()
         if not losses:
             raise HyperparameterError("`sweep`: there are no batches to train on.")
-        return torch.stack(losses, dim=1), now, self._scores(table, now)
+        return torch.stack(losses, dim=1), state, self._scores(table, state)
 
-    def _scores(self, table: Mapping[str, Any], now: Training) -> dict[str, Tensor]:
+    def _scores(self, table: Mapping[str, Any], state: TrainState) -> dict[str, Tensor]:
         if self.evaluate is None:
             return {}
 
-        def score(values: Mapping[str, Any], now: Training) -> dict[str, Tensor]:
-            tx, params = self.where.step(values).tx, now.params
+        def score(values: Mapping[str, Any], state: TrainState) -> dict[str, Tensor]:
+            tx, params = self.routing.step(values).tx, state.params
             if isinstance(tx, PerTensor) and tx.is_per_tensor():
-                params = eval_params(tx, now.state, params)
-            given = (params,) if now.buffers == () else (params, now.buffers)
+                params = eval_params(tx, state.opt_state, params)
+            given = (params,) if state.buffers == () else (params, state.buffers)
             found = self.evaluate(*given)  # type: ignore[misc]  # as looked at above
             return found if isinstance(found, dict) else {"score": found}
 
-        return vmap(score, randomness=self.randomness)(table, now)
+        return vmap(score, randomness=self.randomness)(table, state)
 
 
 def first(count: int, values: Any) -> Any:
@@ -107,12 +111,12 @@ def _starts(start: Any, seeds: Sequence[int]) -> Any:
 
 def fitting(limit: int, job: Job, runs: Sequence[Setting], trial: Callable[..., Chunk]) -> int:
     """How many models can be trained at once in so many bytes."""
-    eager = Job(job.where, job.evaluate, job.randomness, compile=False)
+    eager = Job(job.routing, job.evaluate, job.randomness, compile=False)
 
     def bytes_of(models: int) -> int:
         def run() -> Any:
-            table, now, batches, dim = trial(runs[:models])
-            return eager.train((table, now, itertools.islice(batches, 2), dim), Silent())
+            table, state, batches, dim = trial(runs[:models])
+            return eager.train((table, state, itertools.islice(batches, 2), dim), Silent())
 
         return peak_bytes(run)
 

@@ -27,12 +27,12 @@ def grid(values: Mapping[str, Iterable[Any]]) -> list[Setting]:
     return [dict(zip(columns, row, strict=True)) for row in itertools.product(*columns.values())]
 
 
-def draw(
+def sample(
     values: Mapping[str, Distribution | Iterable[Any]], runs: int, *, seed: int = 0
 ) -> list[Setting]:
     """So many settings, drawn at random: the same for the same seed.
 
-        draw({"lr": log_uniform(1e-4, 1.0), "betas": [(0.9, 0.999), (0.9, 0.99)]}, 64)
+        sample({"lr": loguniform(1e-4, 1.0), "betas": [(0.9, 0.999), (0.9, 0.99)]}, 64)
 
     Args:
         values: By name, a `torch.distributions.Distribution` of single numbers, or a list to choose
@@ -52,15 +52,15 @@ def draw(
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
-def log_uniform(low: float, high: float) -> Distribution:
-    """Numbers between `low` and `high` whose logarithm is uniform, for `draw`.
+def loguniform(low: float, high: float) -> Distribution:
+    """Numbers between `low` and `high` whose logarithm is uniform, for `sample`.
 
     Raises:
         HyperparameterError: If not ``0 < low < high``.
     """
     if not 0 < low < high:
         raise HyperparameterError(
-            f"`log_uniform`: it must be that 0 < low < high, got {low!r} and {high!r}."
+            f"`loguniform`: it must be that 0 < low < high, got {low!r} and {high!r}."
         )
     ends = torch.tensor([math.log(low), math.log(high)], dtype=torch.float64)
     return TransformedDistribution(Uniform(*ends), ExpTransform())

@@ -9,7 +9,7 @@ import torch
 
 from .. import tree
 from ..errors import HyperparameterError
-from ..training import MakesTx, places
+from ..training import MakesTx, route_hyperparams
 from ._job import Job, first, fitting
 from ._progress import Bar
 from ._settings import Setting, settings_of
@@ -45,9 +45,9 @@ def sweep(
         loss: ``loss(params, batch)``, or with `buffers` ``loss(params, buffers, batch)``, as in
             `train_step`.
         tx: A transformation; or a function that makes one of the values, passed by keyword, such as
-            ``lambda peak: adamw(cosine_decay(peak, 100))``.
+            ``lambda peak: adamw(cosine_decay_schedule(peak, 100))``.
         values: Lists of values by name, of which every combination is tried (`grid`), or a list of
-            settings, such as `draw` returns. A name is that of a hyperparameter of `tx`, as in
+            settings, such as `sample` returns. A name is that of a hyperparameter of `tx`, as in
             `hyperparams`, or of a keyword-only argument of `loss`.
         params: Where all runs start; or a function of the seed.
         batches: What all runs see, in the same order; or a function of the seed that returns an
@@ -78,7 +78,7 @@ def sweep(
         )
     ]
     names = [name for name in runs[0] if name != "seed" or seeds is None]
-    job = Job(places("sweep", loss, tx, names), evaluate, randomness, compile)
+    job = Job(route_hyperparams("sweep", loss, tx, names), evaluate, randomness, compile)
     if chunk_size is None:
         chunk_size = len(runs)
     if memory_limit is not None:
@@ -98,5 +98,5 @@ def sweep(
             part = job.train(job.chunk(filled, params, buffers, batches), bar)
             parts.append(first(len(chunk), part))
     whole = parts[0] if len(parts) == 1 else tree.map(lambda *xs: torch.cat(xs), *parts)
-    losses, now, scores = whole
-    return Sweep(tuple(runs), losses, now, scores)
+    losses, state, scores = whole
+    return Sweep(tuple(runs), losses, state, scores)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .. import tree
 from ..errors import HyperparameterError
-from ..training import Training
+from ..training import TrainState
 from ._settings import Setting
 
 
@@ -17,22 +17,22 @@ class Sweep(NamedTuple):
 
     settings: tuple[Setting, ...]
     losses: Tensor  # (runs, steps): the loss before each step
-    now: Training  # parameters, state and buffers after the last step, (runs, ...)
+    state: TrainState  # parameters, state and buffers after the last step, (runs, ...)
     scores: dict[str, Tensor]  # (runs,): what `evaluate` returned
 
     @property
     def params(self) -> Any:
         """The trained parameters, stacked."""
-        return self.now.params
+        return self.state.params
 
     def __repr__(self) -> str:
         runs, steps = self.losses.shape
         best = ", ".join(f"{k}={_shown(v)}" for k, v in self.settings[self.best()].items())
         return f"Sweep({runs} runs of {steps} steps; best: {best})"
 
-    def run(self, i: int) -> Training:
+    def run(self, i: int) -> TrainState:
         """The training of one run, as if it had been alone."""
-        one: Training = tree.map(lambda x: x[i], self.now)
+        one: TrainState = tree.map(lambda x: x[i], self.state)
         return one
 
     def score(self, of: str = "loss") -> Tensor:

@@ -12,26 +12,26 @@ from .._core.apply import state_dict
 
 
 def export_step(
-    step: Callable[[Any, Any], tuple[Any, Any]], now: Any, batch: Any
+    step: Callable[[Any, Any], tuple[Any, Any]], state: Any, batch: Any
 ) -> torch.export.ExportedProgram:
     """`step` as a `torch.export` program of flat dicts, which `torch.export.save` can write.
 
-        program = export_step(train_step(loss, tx), now, batch)
+        program = export_step(train_step(loss, tx), state, batch)
         torch.export.save(program, "step.pt2")
-        run, tensors = program.module(), state_dict(now)
+        run, tensors = program.module(), state_dict(state)
         for batch in batches:
             tensors, value = run(tensors, batch)
-        now = load_state_dict(now, tensors)
+        state = load_state_dict(state, tensors)
 
-    `now` goes in and comes out as `state_dict` has it. The derivative is traced into the program
+    `state` goes in and comes out as `state_dict` has it. The derivative is traced into the program
     first: `torch.export` alone loses track of the parameters inside `torch.func.grad`.
 
     Args:
         step: A pure function such as `train_step`, or ``vmap`` of one.
-        now: A training of the same shapes and dtypes as those to come.
+        state: A training of the same shapes and dtypes as those to come.
         batch: A batch, likewise.
     """
-    names, (leaves, spec) = tree.names(now), tree.flatten(now)
+    names, (leaves, spec) = tree.names(state), tree.flatten(state)
 
     def flat(tensors: dict[str, Tensor], batch: Any) -> tuple[dict[str, Tensor], Any]:
         new, out = step(spec.unflatten([tensors[name] for name in names]), batch)

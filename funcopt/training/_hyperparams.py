@@ -1,4 +1,4 @@
-"""Where the named numbers of a sweep or a hypergradient belong: transformation or loss."""
+"""Named hyperparameters of a sweep or a hypergradient: those of `tx`, and those of `loss`."""
 
 import functools
 import inspect
@@ -11,21 +11,21 @@ from ..errors import HyperparameterError
 from ._step import train_step
 
 MakesTx = GradientTransformation | Callable[..., GradientTransformation]
-"""A transformation, or a function that makes one of numbers passed by keyword."""
+"""A transformation, or a function that makes one from hyperparameters passed by keyword."""
 
 
-class Places(NamedTuple):
-    """A loss and a transformation, and which numbers each of them takes."""
+class HyperparamRouting(NamedTuple):
+    """A loss and a transformation, and the hyperparameters that each of them takes."""
 
     loss: Callable[..., Any]
     tx: MakesTx
-    of_tx: tuple[str, ...]
-    of_loss: tuple[str, ...]
+    tx_names: tuple[str, ...]
+    loss_names: tuple[str, ...]
 
     def step(self, values: Mapping[str, Any]) -> train_step:
-        """The step of training with these numbers."""
-        mine = {name: values[name] for name in self.of_tx}
-        given = {name: values[name] for name in self.of_loss}
+        """The step of training with these hyperparameters."""
+        mine = {name: values[name] for name in self.tx_names}
+        given = {name: values[name] for name in self.loss_names}
         if isinstance(self.tx, GradientTransformation):
             tx = with_hyperparams(self.tx, mine) if mine else self.tx
         else:
@@ -33,8 +33,10 @@ class Places(NamedTuple):
         return train_step(functools.partial(self.loss, **given) if given else self.loss, tx)
 
 
-def places(who: str, loss: Callable[..., Any], tx: MakesTx, names: Iterable[str]) -> Places:
-    """Finds out what takes each name: a hyperparameter of `tx`, or a keyword of `loss`.
+def route_hyperparams(
+    who: str, loss: Callable[..., Any], tx: MakesTx, names: Iterable[str]
+) -> HyperparamRouting:
+    """Finds what each name belongs to: a hyperparameter of `tx`, or a keyword of `loss`.
 
     Raises:
         HyperparameterError: If neither does.
@@ -54,5 +56,5 @@ def places(who: str, loss: Callable[..., Any], tx: MakesTx, names: Iterable[str]
                 f"`{who}`: nothing takes `{name}`: {what}, keyword-only arguments of `loss` are "
                 f"{keywords}."
             )
-    of_tx = tuple(name for name in names if name in known)
-    return Places(loss, tx, of_tx, tuple(name for name in names if name not in known))
+    tx_names = tuple(name for name in names if name in known)
+    return HyperparamRouting(loss, tx, tx_names, tuple(name for name in names if name not in known))

@@ -50,30 +50,30 @@ def split_module(
 
 
 def call_module(
-    module: nn.Module, now: ModuleState, *args: Any, **kwargs: Any
+    module: nn.Module, state: ModuleState, *args: Any, **kwargs: Any
 ) -> tuple[Any, dict[str, Tensor]]:
-    """What `module` returns with the tensors of `now` in place of its own, and the new buffers.
+    """What `module` returns with the tensors of `state` in place of its own, and the new buffers.
 
-    Neither `module` nor `now` is changed: the call works on copies of the buffers. Under
+    Neither `module` nor `state` is changed: the call works on copies of the buffers. Under
     `torch.func.vmap` buffers that a call changes have to be mapped over, as parameters are (see
     `stack`), and dropout needs ``randomness="different"``. As always in torch, no derivative goes
     through the running statistics of a batch norm.
     """
-    tensors = {**now.params, **now.frozen}
-    tensors.update((name, b.clone()) for name, b in now.buffers.items())
+    tensors = {**state.params, **state.frozen}
+    tensors.update((name, b.clone()) for name, b in state.buffers.items())
     output = functional_call(module, tensors, args, kwargs)
-    return output, {name: tensors[name] for name in now.buffers}
+    return output, {name: tensors[name] for name in state.buffers}
 
 
 @torch.no_grad()
-def write_back(module: nn.Module, now: ModuleState) -> None:
-    """Copies the tensors of `now` into `module`, in place.
+def write_back(module: nn.Module, state: ModuleState) -> None:
+    """Copies the tensors of `state` into `module`, in place.
 
     Raises:
         StructureError: If a name or a shape does not fit; it lists them all, and nothing is
             changed.
     """
-    new = {**now.params, **now.frozen, **now.buffers}
+    new = {**state.params, **state.frozen, **state.buffers}
     mine = {
         **dict(module.named_parameters(remove_duplicate=False)),
         **dict(module.named_buffers(remove_duplicate=False)),
@@ -87,7 +87,7 @@ def write_back(module: nn.Module, now: ModuleState) -> None:
     if unknown or reshaped:
         raise StructureError(
             f"`write_back`: the tensors belong to another module. Unknown: {unknown}. Of another "
-            f"shape: {reshaped}. Of many models, take one: `unstack(now)[i]`."
+            f"shape: {reshaped}. Of many models, take one: `unstack(state)[i]`."
         )
     for name, x in new.items():
         mine[name].copy_(x)

@@ -15,26 +15,26 @@ from ..typing import Params, State
 from ._grad import live_slopes
 
 
-class Training(NamedTuple):
+class TrainState(NamedTuple):
     """What a step of training changes."""
 
     params: Params
-    state: State
+    opt_state: State
     buffers: Any = ()  # what the loss changes besides, such as the statistics of a batch norm
 
     @classmethod
-    def start(cls, tx: GradientTransformation, params: Params, buffers: Any = ()) -> "Training":
+    def start(cls, tx: GradientTransformation, params: Params, buffers: Any = ()) -> "TrainState":
         """Training with `tx` before its first step."""
         return cls(params, tx.init(params), buffers)
 
 
 class train_step(Record):
-    """A step of gradient descent: ``now, value = step(now, batch)``.
+    """A step of gradient descent: ``state, value = step(state, batch)``.
 
         step = train_step(loss, adamw(1e-3))
-        now = Training.start(step.tx, params)
+        state = TrainState.start(step.tx, params)
         for batch in batches:
-            now, value = step(now, batch)
+            state, value = step(state, batch)
 
     It is pure: it changes nothing, so it can be mapped by `torch.func.vmap`, differentiated through
     (`unroll`), compiled (``torch.compile(fullgraph=True)``) and exported. Training of `N` models is
@@ -55,25 +55,25 @@ class train_step(Record):
     loss: Callable[..., Any]
     tx: GradientTransformation
 
-    def __call__(self, now: Training, batch: Any) -> tuple[Training, Tensor]:
-        has_buffers = now.buffers != ()
+    def __call__(self, state: TrainState, batch: Any) -> tuple[TrainState, Tensor]:
+        has_buffers = state.buffers != ()
 
         def of(params: Params) -> Any:
-            given = (now.buffers, batch) if has_buffers else (batch,)
+            given = (state.buffers, batch) if has_buffers else (batch,)
             found = self.loss(params, *given)
             return found if has_buffers else (found, ())
 
         if self.tx.takes_examples():
-            grads, value, buffers = *self._of_examples(now, batch), now.buffers
+            grads, value, buffers = *self._of_examples(state, batch), state.buffers
         else:
-            (grads,), (value, buffers) = live_slopes(of, (now.params,))
+            (grads,), (value, buffers) = live_slopes(of, (state.params,))
         extra = self._extra(value, lambda params: of(params)[0])
-        updates, state = self.tx.update(grads, now.state, now.params, **extra)
-        return Training(apply_updates(now.params, updates), state, buffers), value
+        updates, opt_state = self.tx.update(grads, state.opt_state, state.params, **extra)
+        return TrainState(apply_updates(state.params, updates), opt_state, buffers), value
 
-    def _of_examples(self, now: Training, batch: Any) -> tuple[Any, Tensor]:
+    def _of_examples(self, state: TrainState, batch: Any) -> tuple[Any, Tensor]:
         """The gradient of each example, and the mean loss."""
-        if now.buffers != ():
+        if state.buffers != ():
             raise StructureError(
                 f"`train_step`: `{type(self.tx).__name__}` takes a gradient for each example, and "
                 "buffers would mix them: use a module without, such as one with a group norm."
@@ -83,7 +83,7 @@ class train_step(Record):
             value: Tensor = self.loss(params, tree.map(lambda x: x[None], example))
             return value
 
-        grads, values = vmap(grad_and_value(one), in_dims=(None, 0))(now.params, batch)
+        grads, values = vmap(grad_and_value(one), in_dims=(None, 0))(state.params, batch)
         return grads, values.mean()
 
     def _extra(self, value: Tensor, value_fn: Callable[[Params], Tensor]) -> dict[str, Any]:

@@ -37,6 +37,7 @@ from ._momentum import EmaSlots as EmaSlots
 from ._momentum import TraceSlots as TraceSlots
 from ._momentum import ema as ema
 from ._momentum import trace as trace
+from ._monitor import monitor as monitor
 from ._muon import MuonSlots as MuonSlots
 from ._muon import scale_by_muon as scale_by_muon
 from ._nadam import NadamSlots as NadamSlots
@@ -57,12 +58,11 @@ from ._scaling import scale_by_learning_rate as scale_by_learning_rate
 from ._scaling import scale_by_sign as scale_by_sign
 from ._scaling import set_to_zero as set_to_zero
 from ._schedule_free import ScheduleFreeSlots as ScheduleFreeSlots
-from ._schedule_free import interpolate_with_average as interpolate_with_average
+from ._schedule_free import primal_averaging as primal_averaging
 from ._shampoo import ShampooSlots as ShampooSlots
 from ._shampoo import scale_by_shampoo as scale_by_shampoo
 from ._soap import SoapSlots as SoapSlots
 from ._soap import scale_by_soap as scale_by_soap
 from ._trust_ratio import scale_by_trust_ratio as scale_by_trust_ratio
-from ._watching import watch as watch
 from ._yogi import YogiSlots as YogiSlots
 from ._yogi import scale_by_yogi as scale_by_yogi

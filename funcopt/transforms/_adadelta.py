@@ -29,13 +29,13 @@ class scale_by_adadelta(TensorRule):
         acc_delta <- rho acc_delta + (1 - rho) u^2
 
     u has the unit of the parameter, so the learning rate is a plain factor, 1 by default. Shapes:
-    any. Dtypes: slots in `slot_dtype`, else in that of the parameter.
+    any. Dtypes: slots in `state_dtype`, else in that of the parameter.
 
     Args:
         rho: Decay rate of both means, in [0, 1).
         eps: Added inside both roots; positive, or nothing ever moves, since `acc_delta` begins
             at 0.
-        slot_dtype: Storage dtype of the slots.
+        state_dtype: Storage dtype of the slots.
 
     Raises:
         HyperparameterError: If `rho` is outside [0, 1), or `eps` is negative.
@@ -47,7 +47,7 @@ class scale_by_adadelta(TensorRule):
 
     rho: Scalar = 0.9
     eps: Scalar = 1e-6
-    slot_dtype: torch.dtype | None = None
+    state_dtype: torch.dtype | None = None
     elementwise = True
 
     def __post_init__(self) -> None:
@@ -55,7 +55,7 @@ class scale_by_adadelta(TensorRule):
         checks.non_negative(self, "eps", self.eps)
 
     def init_tensor(self, p: Tensor) -> AdadeltaSlots:
-        zeros = torch.zeros_like(p, dtype=self.slot_dtype)
+        zeros = torch.zeros_like(p, dtype=self.state_dtype)
         return AdadeltaSlots(zeros, zeros.clone())
 
     def prepare(self, step: Any, memory: Memory) -> dict[str, Any]:

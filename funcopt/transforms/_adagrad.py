@@ -29,7 +29,7 @@ class scale_by_adagrad(TensorRule):
     With `eps_in_sqrt`, as in Optax, ``u = g / sqrt(sum + eps)``, and 0 where the sum is 0.
 
     u has no unit and shrinks as 1 / sqrt(t) while gradients are steady. Shapes: any. Dtypes: `sum`
-    in `slot_dtype`, else in that of the parameter.
+    in `state_dtype`, else in that of the parameter.
 
     Args:
         lr_decay: How fast the steps shrink besides, per step; not negative.
@@ -37,7 +37,7 @@ class scale_by_adagrad(TensorRule):
             negative.
         eps: In units of the gradient (with `eps_in_sqrt`: squared); not negative.
         eps_in_sqrt: Add `eps` inside the root.
-        slot_dtype: Storage dtype of the sum.
+        state_dtype: Storage dtype of the sum.
 
     Raises:
         HyperparameterError: If one of the numbers is negative.
@@ -51,7 +51,7 @@ class scale_by_adagrad(TensorRule):
     initial_accumulator_value: Scalar = 0.0
     eps: Scalar = 1e-10
     eps_in_sqrt: bool = False
-    slot_dtype: torch.dtype | None = None
+    state_dtype: torch.dtype | None = None
     elementwise = True
 
     def __post_init__(self) -> None:
@@ -60,7 +60,7 @@ class scale_by_adagrad(TensorRule):
         checks.non_negative(self, "eps", self.eps)
 
     def init_tensor(self, p: Tensor) -> AdagradSlots:
-        zeros = torch.zeros_like(p, dtype=self.slot_dtype)
+        zeros = torch.zeros_like(p, dtype=self.state_dtype)
         return AdagradSlots(zeros + self.initial_accumulator_value)
 
     def prepare(self, step: Any, memory: Memory) -> dict[str, Any]:

@@ -35,7 +35,7 @@ class scale_by_adam(TensorRule):
     u has no unit and stays near sign(g) while gradients are steady, so the learning rate alone sets
     the length of a step.
 
-    Shapes: any. Dtypes: slots in `slot_dtype`, else in that of the parameter. In bfloat16 the mean
+    Shapes: any. Dtypes: slots in `state_dtype`, else in that of the parameter. In bfloat16 the mean
     square stands still at ``b2 = 0.999``: store it in `torch.float32`.
 
     Args:
@@ -45,7 +45,7 @@ class scale_by_adam(TensorRule):
         eps_root: Added inside the root, in units of the gradient squared; not negative.
         amsgrad: Never let the denominator shrink.
         nesterov: Look ahead by one step in the mean gradient.
-        slot_dtype: Storage dtype of the slots.
+        state_dtype: Storage dtype of the slots.
 
     Raises:
         HyperparameterError: If a decay rate is outside [0, 1), or an epsilon is negative.
@@ -61,7 +61,7 @@ class scale_by_adam(TensorRule):
     eps_root: Scalar = 0.0
     amsgrad: bool = False
     nesterov: bool = False
-    slot_dtype: torch.dtype | None = None
+    state_dtype: torch.dtype | None = None
     elementwise = True
 
     def __post_init__(self) -> None:
@@ -70,7 +70,7 @@ class scale_by_adam(TensorRule):
         checks.non_negative(self, "eps_root", self.eps_root)
 
     def init_tensor(self, p: Tensor) -> AdamSlots:
-        zeros = torch.zeros_like(p, dtype=self.slot_dtype)
+        zeros = torch.zeros_like(p, dtype=self.state_dtype)
         return AdamSlots(zeros, zeros.clone(), zeros.clone() if self.amsgrad else ())
 
     def prepare(self, step: Any, memory: Memory) -> dict[str, Any]:

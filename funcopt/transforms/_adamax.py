@@ -28,13 +28,13 @@ class scale_by_adamax(TensorRule):
         exp_inf <- max(b2 exp_inf, |g| + eps)
         u = exp_avg / (1 - b1^t) / exp_inf
 
-    u has no unit and is at most about 1. Shapes: any. Dtypes: slots in `slot_dtype`, else in that
+    u has no unit and is at most about 1. Shapes: any. Dtypes: slots in `state_dtype`, else in that
     of the parameter.
 
     Args:
         betas: Decay rates of the mean and of the maximum, in [0, 1).
         eps: Added to the length of the gradient, in its units; positive where a gradient may be 0.
-        slot_dtype: Storage dtype of the slots.
+        state_dtype: Storage dtype of the slots.
 
     Raises:
         HyperparameterError: If a decay rate is outside [0, 1), or `eps` is negative.
@@ -46,7 +46,7 @@ class scale_by_adamax(TensorRule):
 
     betas: tuple[Scalar, Scalar] = (0.9, 0.999)
     eps: Scalar = 1e-8
-    slot_dtype: torch.dtype | None = None
+    state_dtype: torch.dtype | None = None
     elementwise = True
 
     def __post_init__(self) -> None:
@@ -54,7 +54,7 @@ class scale_by_adamax(TensorRule):
         checks.non_negative(self, "eps", self.eps)
 
     def init_tensor(self, p: Tensor) -> AdamaxSlots:
-        zeros = torch.zeros_like(p, dtype=self.slot_dtype)
+        zeros = torch.zeros_like(p, dtype=self.state_dtype)
         return AdamaxSlots(zeros, zeros.clone())
 
     def prepare(self, step: Any, memory: Memory) -> dict[str, Any]:

@@ -28,11 +28,11 @@ class ema_of_params(TensorRule):
     The same as `torch.optim.swa_utils.AveragedModel` with `get_ema_avg_fn(decay)`. It has to be the
     last stage, since it looks at the step about to be made. `eval_params` reads the average.
 
-    Shapes: any. Dtypes: in `slot_dtype`, else in that of the parameter.
+    Shapes: any. Dtypes: in `state_dtype`, else in that of the parameter.
 
     Args:
         decay: The share of the average that is kept, in [0, 1).
-        slot_dtype: Storage dtype of the average; for bfloat16 parameters take `torch.float32`.
+        state_dtype: Storage dtype of the average; for bfloat16 parameters take `torch.float32`.
 
     Raises:
         HyperparameterError: If `decay` is outside [0, 1).
@@ -43,7 +43,7 @@ class ema_of_params(TensorRule):
     """
 
     decay: Scalar = 0.999
-    slot_dtype: torch.dtype | None = None
+    state_dtype: torch.dtype | None = None
     elementwise = True
     needs_params = True
     changes_updates = False
@@ -53,7 +53,7 @@ class ema_of_params(TensorRule):
         checks.in_unit_interval(self, "decay", self.decay)
 
     def init_tensor(self, p: Tensor) -> EmaOfParamsSlots:
-        return EmaOfParamsSlots(p.to(self.slot_dtype or p.dtype, copy=True))
+        return EmaOfParamsSlots(p.to(self.state_dtype or p.dtype, copy=True))
 
     def prepare(self, step: Any, memory: Memory) -> dict[str, Any]:
         return {"weight": where(step == 1, 1.0, 1 - self.decay)}

@@ -30,14 +30,14 @@ class scale_by_belief(TensorRule):
 
     as in the paper and in Optax: `eps_root` adds up in the state, to eps_root / (1 - b2). u has no
     unit; it is large where gradients come out as expected. Shapes: any. Dtypes: slots in
-    `slot_dtype`, else in that of the parameter.
+    `state_dtype`, else in that of the parameter.
 
     Args:
         betas: Decay rates of the two means, in [0, 1).
         eps: Added outside the root, in units of the gradient; not negative.
         eps_root: Added to the mean squared distance in each step, in units of the gradient squared;
             not negative.
-        slot_dtype: Storage dtype of the slots.
+        state_dtype: Storage dtype of the slots.
 
     Raises:
         HyperparameterError: If a decay rate is outside [0, 1), or an epsilon is negative.
@@ -50,7 +50,7 @@ class scale_by_belief(TensorRule):
     betas: tuple[Scalar, Scalar] = (0.9, 0.999)
     eps: Scalar = 1e-16
     eps_root: Scalar = 1e-16
-    slot_dtype: torch.dtype | None = None
+    state_dtype: torch.dtype | None = None
     elementwise = True
 
     def __post_init__(self) -> None:
@@ -59,7 +59,7 @@ class scale_by_belief(TensorRule):
         checks.non_negative(self, "eps_root", self.eps_root)
 
     def init_tensor(self, p: Tensor) -> BeliefSlots:
-        zeros = torch.zeros_like(p, dtype=self.slot_dtype)
+        zeros = torch.zeros_like(p, dtype=self.state_dtype)
         return BeliefSlots(zeros, zeros.clone())
 
     def prepare(self, step: Any, memory: Memory) -> dict[str, Any]:

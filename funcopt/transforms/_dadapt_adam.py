@@ -57,7 +57,7 @@ class scale_by_dadapt_adam(TensorRule):
     `lr`, `eps`, `weight_decay` and `layer_scale` may differ between parameter groups. A group whose
     `lr` is 0 stands still and adds nothing; to slow one down, take `layer_scale`.
 
-    Shapes: any. Dtypes: slots in `slot_dtype`, else in that of the parameter.
+    Shapes: any. Dtypes: slots in `state_dtype`, else in that of the parameter.
     `Optimizer.metrics()` shows ``d``.
 
     Args:
@@ -69,7 +69,7 @@ class scale_by_dadapt_adam(TensorRule):
         growth_rate: The factor by which d grows in a step at most; at least 1.
         layer_scale: Multiplies the steps of a group; not negative.
         use_bias_correction: Correct the bias of the means, as Adam does, and Optax.
-        slot_dtype: Storage dtype of the slots.
+        state_dtype: Storage dtype of the slots.
 
     Raises:
         HyperparameterError: If a number is out of range; at the step, if what d depends on differs
@@ -89,7 +89,7 @@ class scale_by_dadapt_adam(TensorRule):
     growth_rate: Scalar = math.inf
     layer_scale: Scalar = 1.0
     use_bias_correction: bool = False
-    slot_dtype: torch.dtype | None = None
+    state_dtype: torch.dtype | None = None
     elementwise = True
     needs_params = True
     memory_per = "tree"
@@ -107,7 +107,7 @@ class scale_by_dadapt_adam(TensorRule):
         checks.non_negative(self, "layer_scale", self.layer_scale)
 
     def init_tensor(self, p: Tensor) -> DAdaptAdamSlots:
-        zeros = torch.zeros_like(p, dtype=self.slot_dtype)
+        zeros = torch.zeros_like(p, dtype=self.state_dtype)
         return DAdaptAdamSlots(zeros, zeros.clone(), zeros.clone())
 
     def init_memory(self, like: Tensor) -> DAdaptAdamMemory:

@@ -68,7 +68,7 @@ class scale_by_factored_rms(TensorRule):
         if self.eps is not None:
             checks.non_negative(self, "eps", self.eps)
         if self.min_dim_size_to_factor is not None:
-            checks.whole(self, "min_dim_size_to_factor", self.min_dim_size_to_factor)
+            checks.whole_number(self, "min_dim_size_to_factor", self.min_dim_size_to_factor)
 
     def init_tensor(self, p: Tensor) -> FactoredRmsSlots:
         dims = self._dims(p)

@@ -111,9 +111,9 @@ class lbfgs(VectorRule):
         for name in ("lr", "tolerance_grad", "tolerance_change"):
             checks.non_negative(self, name, getattr(self, name))
         for name in ("max_iter", "history_size"):
-            checks.whole(self, name, getattr(self, name), least=1)
+            checks.whole_number(self, name, getattr(self, name), least=1)
         if self.max_eval is not None:
-            checks.whole(self, "max_eval", self.max_eval, least=1)
+            checks.whole_number(self, "max_eval", self.max_eval, least=1)
         if not isinstance(self.line_search, (LineSearch, type(None))):
             raise HyperparameterError(
                 "`lbfgs`: `line_search` must be `strong_wolfe()`, `backtracking()` or None, got "

@@ -118,7 +118,7 @@ class backtracking(LineSearch):
     def __post_init__(self) -> None:
         checks.in_open_unit_interval(self, "c1", self.c1)
         checks.in_open_unit_interval(self, "decay", self.decay)
-        checks.whole(self, "max_steps", self.max_steps, least=0)
+        checks.whole_number(self, "max_steps", self.max_steps, least=0)
 
     @property
     def most(self) -> int:
@@ -180,7 +180,7 @@ class strong_wolfe(LineSearch):
         checks.in_open_unit_interval(self, "c1", self.c1)
         checks.in_open_unit_interval(self, "c2", self.c2)
         checks.non_negative(self, "tolerance_change", self.tolerance_change)
-        checks.whole(self, "max_steps", self.max_steps, least=0)
+        checks.whole_number(self, "max_steps", self.max_steps, least=0)
 
     @property
     def most(self) -> int:

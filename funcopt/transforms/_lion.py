@@ -27,12 +27,12 @@ class scale_by_lion(TensorRule):
         exp_avg <- b2 exp_avg + (1 - b2) g
 
     u is -1, 0 or 1 and has no unit: learning rates are three to ten times smaller than for Adam,
-    and weight decay as much greater. Shapes: any. Dtypes: `exp_avg` in `slot_dtype`, else in that
+    and weight decay as much greater. Shapes: any. Dtypes: `exp_avg` in `state_dtype`, else in that
     of the parameter.
 
     Args:
         betas: The share of the mean in the update, and its decay rate; in [0, 1).
-        slot_dtype: Storage dtype of the mean.
+        state_dtype: Storage dtype of the mean.
 
     Raises:
         HyperparameterError: If one of them is outside [0, 1).
@@ -43,14 +43,14 @@ class scale_by_lion(TensorRule):
     """
 
     betas: tuple[Scalar, Scalar] = (0.9, 0.99)
-    slot_dtype: torch.dtype | None = None
+    state_dtype: torch.dtype | None = None
     elementwise = True
 
     def __post_init__(self) -> None:
         checks.betas(self, "betas", self.betas)
 
     def init_tensor(self, p: Tensor) -> LionSlots:
-        return LionSlots(torch.zeros_like(p, dtype=self.slot_dtype))
+        return LionSlots(torch.zeros_like(p, dtype=self.state_dtype))
 
     def prepare(self, step: Any, memory: Memory) -> dict[str, Any]:
         b1, b2 = self.betas

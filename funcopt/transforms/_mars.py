@@ -29,14 +29,14 @@ class add_mars_correction(TensorRule):
     of `scale_by_lion` MARS-Lion. This is the approximation that takes the gradients as they come;
     the exact method evaluates each batch twice, and so does its author's code only on demand.
 
-    u is in units of the gradient. Shapes: any. Dtypes: last_grad in `slot_dtype`, else in that of
+    u is in units of the gradient. Shapes: any. Dtypes: last_grad in `state_dtype`, else in that of
     the parameter.
 
     Args:
         momentum: The decay rate of the mean that follows, its first beta, in [0, 1).
         gamma: How much of the change is added; not negative.
         max_norm: The greatest length of one tensor's update; positive.
-        slot_dtype: Storage dtype of the gradient before.
+        state_dtype: Storage dtype of the gradient before.
 
     Raises:
         HyperparameterError: If a number is out of range.
@@ -49,7 +49,7 @@ class add_mars_correction(TensorRule):
     momentum: Scalar = 0.95
     gamma: Scalar = 0.025
     max_norm: Scalar = 1.0
-    slot_dtype: torch.dtype | None = None
+    state_dtype: torch.dtype | None = None
     elementwise = True
     measure_per = "tensor"
 
@@ -59,7 +59,7 @@ class add_mars_correction(TensorRule):
         checks.positive(self, "max_norm", self.max_norm)
 
     def init_tensor(self, p: Tensor) -> MarsSlots:
-        return MarsSlots(torch.zeros_like(p, dtype=self.slot_dtype))
+        return MarsSlots(torch.zeros_like(p, dtype=self.state_dtype))
 
     def prepare(self, step: Any, memory: Memory) -> dict[str, Any]:
         return {"share": self.gamma * self.momentum / (1 - self.momentum)}

@@ -36,11 +36,11 @@ class mean_of_params(TensorRule):
     the average of `torch.optim.ASGD`. It has to be the last stage, since it looks at the step about
     to be made. `eval_params` reads the mean, and so does `Optimizer.averaged`.
 
-    Shapes: any. Dtypes: `ax` in `slot_dtype`, else in that of the parameter; `mu` in float64.
+    Shapes: any. Dtypes: `ax` in `state_dtype`, else in that of the parameter; `mu` in float64.
 
     Args:
         t0: The step at which averaging begins, a number of updates; not negative.
-        slot_dtype: Storage dtype of the mean; for bfloat16 parameters take `torch.float32`.
+        state_dtype: Storage dtype of the mean; for bfloat16 parameters take `torch.float32`.
 
     Raises:
         HyperparameterError: If `t0` is negative.
@@ -51,7 +51,7 @@ class mean_of_params(TensorRule):
     """
 
     t0: Scalar = 0.0
-    slot_dtype: torch.dtype | None = None
+    state_dtype: torch.dtype | None = None
     elementwise = True
     needs_params = True
     changes_updates = False
@@ -61,7 +61,7 @@ class mean_of_params(TensorRule):
         checks.non_negative(self, "t0", self.t0)
 
     def init_tensor(self, p: Tensor) -> MeanOfParamsSlots:
-        return MeanOfParamsSlots(p.to(self.slot_dtype or p.dtype, copy=True))
+        return MeanOfParamsSlots(p.to(self.state_dtype or p.dtype, copy=True))
 
     def init_memory(self, like: Tensor) -> MeanOfParamsMemory:
         return MeanOfParamsMemory(torch.ones((), dtype=torch.float64))

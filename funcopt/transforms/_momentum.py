@@ -30,13 +30,13 @@ class trace(TensorRule):
     The rule of `torch.optim.SGD`, its first step included. At a momentum of the number 0 there is
     nothing to remember: no memory is taken, and u = g.
 
-    Shapes: any. Dtypes: `momentum_buffer` in `slot_dtype`, else in that of the parameter.
+    Shapes: any. Dtypes: `momentum_buffer` in `state_dtype`, else in that of the parameter.
 
     Args:
         momentum: The share of the sum that is kept; not negative, and below 1 in practice.
         dampening: The share of a new update that is left out, from the second step on.
         nesterov: Look ahead, by adding the momentum of the next step.
-        slot_dtype: Storage dtype of the buffer, e.g. `torch.bfloat16` to save memory.
+        state_dtype: Storage dtype of the buffer, e.g. `torch.bfloat16` to save memory.
 
     Raises:
         HyperparameterError: If `momentum` is negative.
@@ -50,7 +50,7 @@ class trace(TensorRule):
     momentum: Scalar
     dampening: Scalar = 0.0
     nesterov: bool = False
-    slot_dtype: torch.dtype | None = None
+    state_dtype: torch.dtype | None = None
     elementwise = True
 
     def __post_init__(self) -> None:
@@ -60,7 +60,7 @@ class trace(TensorRule):
     def init_tensor(self, p: Tensor) -> TraceSlots:
         if is_zero(self.momentum):
             return TraceSlots(())
-        return TraceSlots(torch.zeros_like(p, dtype=self.slot_dtype))
+        return TraceSlots(torch.zeros_like(p, dtype=self.state_dtype))
 
     def prepare(self, step: Any, memory: Memory) -> dict[str, Any]:
         return {"share": where(step == 1, 1.0, 1 - self.dampening)}
@@ -91,12 +91,12 @@ class ema(TensorRule):
         m <- decay m + (1 - decay) g
         u  = m / (1 - decay^t),   or without debias   u = m
 
-    The state is never debiased. Shapes: any. Dtypes: `ema` in `slot_dtype`, else as the parameter.
+    The state is never debiased. Shapes: any. Dtypes: `ema` in `state_dtype`, else as the parameter.
 
     Args:
         decay: The share of the mean that is kept, in [0, 1): it spans about 1 / (1 - decay) steps.
         debias: Divide by the total weight, so that the first updates are not too small.
-        slot_dtype: Storage dtype of the mean.
+        state_dtype: Storage dtype of the mean.
 
     Raises:
         HyperparameterError: If `decay` is outside [0, 1).
@@ -104,14 +104,14 @@ class ema(TensorRule):
 
     decay: Scalar
     debias: bool = True
-    slot_dtype: torch.dtype | None = None
+    state_dtype: torch.dtype | None = None
     elementwise = True
 
     def __post_init__(self) -> None:
         checks.in_unit_interval(self, "decay", self.decay)
 
     def init_tensor(self, p: Tensor) -> EmaSlots:
-        return EmaSlots(torch.zeros_like(p, dtype=self.slot_dtype))
+        return EmaSlots(torch.zeros_like(p, dtype=self.state_dtype))
 
     def prepare(self, step: Any, memory: Memory) -> dict[str, Any]:
         weight = bias_correction(self.decay, step) if self.debias else 1.0

@@ -46,7 +46,7 @@ class scale_by_muon(TensorRule):
     others together for the columns, as is usual for convolutions. m and n are those of the
     matrices.
 
-    Dtypes: `momentum_buffer` in `slot_dtype`, else in that of the parameter; NS in `ns_dtype`,
+    Dtypes: `momentum_buffer` in `state_dtype`, else in that of the parameter; NS in `ns_dtype`,
     bfloat16 as in torch; `None` is that of the computation, float32 or float64.
 
     On shards the whole matrix is gathered, on every rank.
@@ -60,7 +60,7 @@ class scale_by_muon(TensorRule):
         adjust_lr_fn: The name of the ratio.
         dims: What the matrices of a tensor of more than two dimensions are.
         ns_dtype: The dtype of the iteration.
-        slot_dtype: Storage dtype of the mean.
+        state_dtype: Storage dtype of the mean.
 
     Raises:
         HyperparameterError: If `momentum` is outside [0, 1), `eps` is negative, `ns_steps` is not
@@ -81,13 +81,13 @@ class scale_by_muon(TensorRule):
     adjust_lr_fn: Literal["original", "match_rms_adamw"] | None = None
     dims: Literal["batch", "flatten"] | None = None
     ns_dtype: torch.dtype | None = torch.bfloat16
-    slot_dtype: torch.dtype | None = None
+    state_dtype: torch.dtype | None = None
 
     def __post_init__(self) -> None:
         checks.in_unit_interval(self, "momentum", self.momentum)
         checks.coefficients(self, "ns_coefficients", self.ns_coefficients, count=3)
         checks.non_negative(self, "eps", self.eps)
-        checks.whole(self, "ns_steps", self.ns_steps, most=99)
+        checks.whole_number(self, "ns_steps", self.ns_steps, most=99)
         checks.choice(
             self, "adjust_lr_fn", self.adjust_lr_fn, (None, "original", "match_rms_adamw")
         )
@@ -108,7 +108,7 @@ class scale_by_muon(TensorRule):
         return None
 
     def init_tensor(self, p: Tensor) -> MuonSlots:
-        return MuonSlots(torch.zeros_like(p, dtype=self.slot_dtype))
+        return MuonSlots(torch.zeros_like(p, dtype=self.state_dtype))
 
     def prepare(self, step: Any, memory: Memory) -> dict[str, Any]:
         return {"weight": 1 - self.momentum}

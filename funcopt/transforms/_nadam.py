@@ -37,13 +37,13 @@ class scale_by_nadam(TensorRule):
             / (sqrt(exp_avg_sq / (1 - b2^t)) + eps)
 
     u has no unit. `scale_by_adam(nesterov=True)` is Optax's variant, the limit of a great
-    `momentum_decay`. Shapes: any. Dtypes: slots in `slot_dtype`, else in that of the parameter.
+    `momentum_decay`. Shapes: any. Dtypes: slots in `state_dtype`, else in that of the parameter.
 
     Args:
         betas: Decay rates of the two means, in [0, 1).
         eps: Added outside the root, in units of the gradient; not negative.
         momentum_decay: How fast the momentum warms up to b1; not negative.
-        slot_dtype: Storage dtype of the slots.
+        state_dtype: Storage dtype of the slots.
 
     Raises:
         HyperparameterError: If a decay rate is outside [0, 1), or another number is negative.
@@ -56,7 +56,7 @@ class scale_by_nadam(TensorRule):
     betas: tuple[Scalar, Scalar] = (0.9, 0.999)
     eps: Scalar = 1e-8
     momentum_decay: Scalar = 4e-3
-    slot_dtype: torch.dtype | None = None
+    state_dtype: torch.dtype | None = None
     elementwise = True
 
     def __post_init__(self) -> None:
@@ -65,7 +65,7 @@ class scale_by_nadam(TensorRule):
         checks.non_negative(self, "momentum_decay", self.momentum_decay)
 
     def init_tensor(self, p: Tensor) -> NadamSlots:
-        zeros = torch.zeros_like(p, dtype=self.slot_dtype)
+        zeros = torch.zeros_like(p, dtype=self.state_dtype)
         return NadamSlots(zeros, zeros.clone())
 
     def init_memory(self, like: Tensor) -> NadamMemory:

@@ -73,7 +73,7 @@ class newton_cg(VectorRule):
     def __post_init__(self) -> None:
         checks.non_negative(self, "lr", self.lr)
         checks.non_negative(self, "tolerance", self.tolerance)
-        checks.whole(self, "max_cg_iter", self.max_cg_iter, least=1)
+        checks.whole_number(self, "max_cg_iter", self.max_cg_iter, least=1)
         if not isinstance(self.line_search, (LineSearch, type(None))):
             raise HyperparameterError(
                 "`newton_cg`: `line_search` must be `backtracking()`, `strong_wolfe()` or None, "

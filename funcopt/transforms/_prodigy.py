@@ -62,7 +62,7 @@ class scale_by_prodigy(TensorRule):
     `lr`, `eps`, `weight_decay` and, where `beta3` is given, `betas` may differ between parameter
     groups; each group weighs by its own `lr`. A group at 0 stands still and adds nothing.
 
-    Shapes: any. Dtypes: slots in `slot_dtype`, else in that of the parameter, which p0 always has.
+    Shapes: any. Dtypes: slots in `state_dtype`, else in that of the parameter, which p0 always has.
     `Optimizer.metrics()` shows ``d``.
 
     Args:
@@ -76,7 +76,7 @@ class scale_by_prodigy(TensorRule):
         growth_rate: The factor by which d grows in a step at most; at least 1.
         use_bias_correction: Correct the bias of the means, as Adam does, and Optax.
         safeguard_warmup: Keep lr out of the denominator, where it warms up from 0.
-        slot_dtype: Storage dtype of the slots but p0.
+        state_dtype: Storage dtype of the slots but p0.
 
     Raises:
         HyperparameterError: If a number is out of range; at the step, if what d depends on differs
@@ -98,7 +98,7 @@ class scale_by_prodigy(TensorRule):
     growth_rate: Scalar = math.inf
     use_bias_correction: bool = False
     safeguard_warmup: bool = False
-    slot_dtype: torch.dtype | None = None
+    state_dtype: torch.dtype | None = None
     elementwise = True
     needs_params = True
     memory_per = "tree"
@@ -117,7 +117,7 @@ class scale_by_prodigy(TensorRule):
         checks.at_least(self, "growth_rate", self.growth_rate, 1)
 
     def init_tensor(self, p: Tensor) -> ProdigySlots:
-        zeros = torch.zeros_like(p, dtype=self.slot_dtype)
+        zeros = torch.zeros_like(p, dtype=self.state_dtype)
         return ProdigySlots(zeros, zeros.clone(), zeros.clone(), p.clone())
 
     def init_memory(self, like: Tensor) -> ProdigyMemory:

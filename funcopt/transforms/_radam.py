@@ -33,13 +33,13 @@ class scale_by_radam(TensorRule):
     While rho is at most 5, in the first steps, u has the unit of the gradient; then it has none.
     rho is computed in float64: in float32 it cancels, and rectification begins too early.
 
-    Shapes: any. Dtypes: slots in `slot_dtype`, else in that of the parameter.
+    Shapes: any. Dtypes: slots in `state_dtype`, else in that of the parameter.
 
     Args:
         betas: Decay rates of the two means, in [0, 1).
         eps: Added outside the root, before the bias correction, in units of the gradient; not
             negative.
-        slot_dtype: Storage dtype of the slots.
+        state_dtype: Storage dtype of the slots.
 
     Raises:
         HyperparameterError: If a decay rate is outside [0, 1), or `eps` is negative.
@@ -51,7 +51,7 @@ class scale_by_radam(TensorRule):
 
     betas: tuple[Scalar, Scalar] = (0.9, 0.999)
     eps: Scalar = 1e-8
-    slot_dtype: torch.dtype | None = None
+    state_dtype: torch.dtype | None = None
     elementwise = True
 
     def __post_init__(self) -> None:
@@ -59,7 +59,7 @@ class scale_by_radam(TensorRule):
         checks.non_negative(self, "eps", self.eps)
 
     def init_tensor(self, p: Tensor) -> RadamSlots:
-        zeros = torch.zeros_like(p, dtype=self.slot_dtype)
+        zeros = torch.zeros_like(p, dtype=self.state_dtype)
         return RadamSlots(zeros, zeros.clone())
 
     def prepare(self, step: Any, memory: Memory) -> dict[str, Any]:

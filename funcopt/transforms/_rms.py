@@ -30,14 +30,14 @@ class scale_by_rms(TensorRule):
     With `centered`, the square of the mean gradient is subtracted under the root. With
     `eps_in_sqrt`, as in Optax, the denominator is ``sqrt(square_avg + eps)``.
 
-    u has no unit. Shapes: any. Dtypes: slots in `slot_dtype`, else in that of the parameter.
+    u has no unit. Shapes: any. Dtypes: slots in `state_dtype`, else in that of the parameter.
 
     Args:
         alpha: Decay rate of the means, in [0, 1).
         eps: In units of the gradient (with `eps_in_sqrt`: squared); not negative.
         centered: Divide by the standard deviation.
         eps_in_sqrt: Add `eps` inside the root.
-        slot_dtype: Storage dtype of the slots.
+        state_dtype: Storage dtype of the slots.
 
     Raises:
         HyperparameterError: If `alpha` is outside [0, 1), or `eps` is negative.
@@ -51,7 +51,7 @@ class scale_by_rms(TensorRule):
     eps: Scalar = 1e-8
     centered: bool = False
     eps_in_sqrt: bool = False
-    slot_dtype: torch.dtype | None = None
+    state_dtype: torch.dtype | None = None
     elementwise = True
 
     def __post_init__(self) -> None:
@@ -59,7 +59,7 @@ class scale_by_rms(TensorRule):
         checks.non_negative(self, "eps", self.eps)
 
     def init_tensor(self, p: Tensor) -> RmsSlots:
-        zeros = torch.zeros_like(p, dtype=self.slot_dtype)
+        zeros = torch.zeros_like(p, dtype=self.state_dtype)
         return RmsSlots(zeros, zeros.clone() if self.centered else ())
 
     def prepare(self, step: Any, memory: Memory) -> dict[str, Any]:

@@ -33,14 +33,14 @@ class scale_by_rprop(TensorRule):
 
     Only signs of gradients count, so they must not be noisy: it is for full batches. u is a step,
     in units of the parameter; `scale(-1.0)` turns it downhill. Shapes: any. Dtypes: slots in
-    `slot_dtype`, else in that of the parameter.
+    `state_dtype`, else in that of the parameter.
 
     Args:
         lr: The first step size, in units of the parameter; not negative. It is read at the first
             step of a parameter, and later values are not, as in torch.
         etas: The factors by which step sizes shrink, in (0, 1), and grow, above 1.
         step_sizes: The least and the greatest step size, in units of the parameter.
-        slot_dtype: Storage dtype of the slots.
+        state_dtype: Storage dtype of the slots.
 
     Raises:
         HyperparameterError: If a number is out of its range.
@@ -53,7 +53,7 @@ class scale_by_rprop(TensorRule):
     lr: Scalar = 1e-2
     etas: tuple[Scalar, Scalar] = (0.5, 1.2)
     step_sizes: tuple[Scalar, Scalar] = (1e-6, 50.0)
-    slot_dtype: torch.dtype | None = None
+    state_dtype: torch.dtype | None = None
     elementwise = True
 
     def __post_init__(self) -> None:
@@ -67,7 +67,7 @@ class scale_by_rprop(TensorRule):
         checks.ascending(self, "step_sizes", self.step_sizes)
 
     def init_tensor(self, p: Tensor) -> RpropSlots:
-        zeros = torch.zeros_like(p, dtype=self.slot_dtype)
+        zeros = torch.zeros_like(p, dtype=self.state_dtype)
         return RpropSlots(zeros, zeros + at(self.lr, 0))
 
     def prepare(self, step: Any, memory: Memory) -> dict[str, Any]:

@@ -28,7 +28,7 @@ class ScheduleFreeMemory(NamedTuple):
     last_momentum: Tensor  # (), float64: of the last step, by which p lies between z and x
 
 
-class interpolate_with_average(TensorRule):
+class primal_averaging(TensorRule):
     """Lets the updates move a sequence of their own, and the parameters stay near its mean.
 
     For an update u, at step t = 1, 2, ..., with z = x = p in the beginning:
@@ -46,10 +46,10 @@ class interpolate_with_average(TensorRule):
     x needs no memory of its own: it is computed from p and z, with the `momentum` of the last step.
     But p is stored in its own dtype, and in bfloat16 it stands still where steps are small, while z
     goes on; x then runs away from the mean. So for parameters below float32 take
-    ``store_average=True, slot_dtype=torch.float32``: z and x are exact then, and p is x and z
+    ``store_average=True, state_dtype=torch.float32``: z and x are exact then, and p is x and z
     rounded once. A stored x also allows a `momentum` of 0.
 
-    Shapes: any. Dtypes: slots in `slot_dtype`, else in that of the parameter.
+    Shapes: any. Dtypes: slots in `state_dtype`, else in that of the parameter.
 
     Args:
         lr: A factor of the updates, which the weights of the mean see; not negative.
@@ -60,7 +60,7 @@ class interpolate_with_average(TensorRule):
         beta2: The decay rate of a mean square in front that is not corrected for its bias: the rate
             is corrected instead, and with it the weights, as in AdamWScheduleFree.
         store_average: Keep x, one more tensor, instead of computing it.
-        slot_dtype: Storage dtype of the slots.
+        state_dtype: Storage dtype of the slots.
 
     Raises:
         HyperparameterError: If a number is out of range.
@@ -77,7 +77,7 @@ class interpolate_with_average(TensorRule):
     weight_lr_power: Scalar = 2.0
     beta2: Scalar | None = None
     store_average: bool = False
-    slot_dtype: torch.dtype | None = None
+    state_dtype: torch.dtype | None = None
     elementwise = True
     needs_params = True
     comes_last = True
@@ -85,7 +85,7 @@ class interpolate_with_average(TensorRule):
     def __post_init__(self) -> None:
         checks.non_negative(self, "lr", self.lr)
         checks.fraction(self, "momentum", self.momentum)
-        checks.whole(self, "warmup_steps", self.warmup_steps)
+        checks.whole_number(self, "warmup_steps", self.warmup_steps)
         checks.non_negative(self, "r", self.r)
         checks.non_negative(self, "weight_lr_power", self.weight_lr_power)
         if self.beta2 is not None:
@@ -97,7 +97,7 @@ class interpolate_with_average(TensorRule):
             )
 
     def init_tensor(self, p: Tensor) -> ScheduleFreeSlots:
-        z = p.to(self.slot_dtype or p.dtype, copy=True)
+        z = p.to(self.state_dtype or p.dtype, copy=True)
         return ScheduleFreeSlots(z, z.clone() if self.store_average else ())
 
     def init_memory(self, like: Tensor) -> ScheduleFreeMemory:

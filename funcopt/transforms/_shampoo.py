@@ -76,8 +76,8 @@ class scale_by_shampoo(TensorRule):
         if self.beta2 is not None:
             checks.in_unit_interval(self, "beta2", self.beta2)
         checks.positive(self, "eps", self.eps)
-        checks.whole(self, "precondition_frequency", self.precondition_frequency, least=1)
-        checks.whole(self, "max_precond_dim", self.max_precond_dim, least=1)
+        checks.whole_number(self, "precondition_frequency", self.precondition_frequency, least=1)
+        checks.whole_number(self, "max_precond_dim", self.max_precond_dim, least=1)
 
     def init_tensor(self, p: Tensor) -> ShampooSlots:
         shape = viewed(p.shape, self.merge_dims, self.max_precond_dim)

@@ -52,7 +52,7 @@ class scale_by_soap(TensorRule):
 
     On CUDA, torch waits for the device where it computes eigenvectors: in the first update.
 
-    Shapes: any. Dtypes: means in `slot_dtype`, else in that of the parameter; GG and Q in at least
+    Shapes: any. Dtypes: means in `state_dtype`, else in that of the parameter; GG and Q in at least
     float32. On shards the whole tensor is gathered; GG and Q are whole on every rank.
 
     Args:
@@ -66,7 +66,7 @@ class scale_by_soap(TensorRule):
         precondition_1d: Give vectors a matrix too.
         normalize_grads: Scale the update, before its bias correction, to a mean square of 1.
         correct_bias: Whether there is the factor in front of Q_L.
-        slot_dtype: Storage dtype of the two means.
+        state_dtype: Storage dtype of the two means.
 
     Raises:
         HyperparameterError: If a decay rate is outside [0, 1), `eps` is negative, or a count is not
@@ -86,18 +86,18 @@ class scale_by_soap(TensorRule):
     precondition_1d: bool = False
     normalize_grads: bool = False
     correct_bias: bool = True
-    slot_dtype: torch.dtype | None = None
+    state_dtype: torch.dtype | None = None
 
     def __post_init__(self) -> None:
         checks.betas(self, "betas", self.betas)
         if self.shampoo_beta is not None:
             checks.in_unit_interval(self, "shampoo_beta", self.shampoo_beta)
         checks.non_negative(self, "eps", self.eps)
-        checks.whole(self, "precondition_frequency", self.precondition_frequency, least=1)
-        checks.whole(self, "max_precond_dim", self.max_precond_dim, least=1)
+        checks.whole_number(self, "precondition_frequency", self.precondition_frequency, least=1)
+        checks.whole_number(self, "max_precond_dim", self.max_precond_dim, least=1)
 
     def init_tensor(self, p: Tensor) -> SoapSlots:
-        zeros = torch.zeros_like(p, dtype=self.slot_dtype)
+        zeros = torch.zeros_like(p, dtype=self.state_dtype)
         shape = viewed(p.shape, self.merge_dims, self.max_precond_dim)
         GG, Q = (
             squares(shape, self.max_precond_dim, self.precondition_1d, p, fill) for fill in (0, 1)

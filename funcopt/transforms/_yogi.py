@@ -30,14 +30,14 @@ class scale_by_yogi(TensorRule):
         u = exp_avg / (1 - b1^t) / (sqrt(exp_avg_sq / (1 - b2^t) + eps_root) + eps)
 
     as in Optax; so a first gradient of zero gives a small update. u has no unit. Shapes: any.
-    Dtypes: slots in `slot_dtype`, else in that of the parameter.
+    Dtypes: slots in `state_dtype`, else in that of the parameter.
 
     Args:
         betas: Decay rates of the two means, in [0, 1).
         eps: Added outside the root, in units of the gradient; not negative.
         eps_root: Added inside the root, in units of the gradient squared; not negative.
         initial_accumulator_value: Where both slots begin; not negative.
-        slot_dtype: Storage dtype of the slots.
+        state_dtype: Storage dtype of the slots.
 
     Raises:
         HyperparameterError: If a decay rate is outside [0, 1), or another number is negative.
@@ -50,7 +50,7 @@ class scale_by_yogi(TensorRule):
     eps: Scalar = 1e-3
     eps_root: Scalar = 0.0
     initial_accumulator_value: Scalar = 1e-6
-    slot_dtype: torch.dtype | None = None
+    state_dtype: torch.dtype | None = None
     elementwise = True
 
     def __post_init__(self) -> None:
@@ -60,7 +60,7 @@ class scale_by_yogi(TensorRule):
         checks.fixed(self, "initial_accumulator_value", self.initial_accumulator_value)
 
     def init_tensor(self, p: Tensor) -> YogiSlots:
-        begin = torch.zeros_like(p, dtype=self.slot_dtype) + self.initial_accumulator_value
+        begin = torch.zeros_like(p, dtype=self.state_dtype) + self.initial_accumulator_value
         return YogiSlots(begin, begin.clone())
 
     def prepare(self, step: Any, memory: Memory) -> dict[str, Any]:

@@ -25,7 +25,9 @@ from .common import (
     wrapped,
 )
 
-INNER = fo.chain(fo.clip_by_global_norm(1.0), fo.adamw(fo.linear(0.1, 0.0, 10), weight_decay=0.1))
+INNER = fo.chain(
+    fo.clip_by_global_norm(1.0), fo.adamw(fo.linear_schedule(0.1, 0.0, 10), weight_decay=0.1)
+)
 
 
 def fixed(params, t):
@@ -144,8 +146,8 @@ def test_schedules_inside_see_the_updates_that_were_made(how):
 
     how(fo.accumulate(fo.sgd(lr), 3), 9, {"w": START["w"]})
     assert sorted(set(seen)) in ([0, 1, 2], [0, 1, 2, 3])  # a group shows the next one
-    rates = [fo.linear(0.1, 0.0, 4)(t) for t in range(3)]
-    params, _ = purely(fo.accumulate(fo.sgd(fo.linear(0.1, 0.0, 4)), 3), 9, grads_at=fixed)
+    rates = [fo.linear_schedule(0.1, 0.0, 4)(t) for t in range(3)]
+    params, _ = purely(fo.accumulate(fo.sgd(fo.linear_schedule(0.1, 0.0, 4)), 3), 9, grads_at=fixed)
     expected = START
     for t, lr in enumerate(rates):
         expected = {n: p - lr * batches(3)(START, t)[n] for n, p in expected.items()}
@@ -153,7 +155,7 @@ def test_schedules_inside_see_the_updates_that_were_made(how):
 
 
 def test_the_group_shows_the_rate_of_the_next_update():
-    schedule, shown = fo.linear(1.0, 0.0, 10), []
+    schedule, shown = fo.linear_schedule(1.0, 0.0, 10), []
     params, opt = wrapped(fo.accumulate(fo.sgd(schedule), 2), 0)
     drive(opt, params, 6, after=lambda: shown.append(opt.param_groups[0]["lr"]))
     assert shown == [schedule(n) for n in (0, 1, 1, 2, 2, 3)]
@@ -350,7 +352,7 @@ def test_a_parameter_that_misses_a_call_does_not_lose_count():
 
 
 def test_a_late_joiner_takes_the_count_and_the_schedule_but_its_own_bias_correction():
-    schedule = fo.linear(0.1, 0.0, 10)
+    schedule = fo.linear_schedule(0.1, 0.0, 10)
     tx = fo.accumulate(fo.chain(fo.scale_by_adam(), fo.scale_by_learning_rate(schedule)), 2)
     early = {n: START[n] for n in ("b", "gain")}
     params, opt = wrapped(tx, 4, early)

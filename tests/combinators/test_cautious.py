@@ -152,7 +152,7 @@ INSIDE = {
         fo.partition({"w": fo.scale_by_adam(), "rest": fo.trace(0.9)}, [(r"w", "w"), (r"", "rest")])
     ),
     "accumulate": fo.cautious(fo.accumulate(fo.adamw(0.01), 2)),
-    "skip_if": fo.cautious(fo.skip_if(fo.adamw(fo.linear(0.1, 0.01, 5)))),
+    "skip_if": fo.cautious(fo.skip_if(fo.adamw(fo.linear_schedule(0.1, 0.01, 5)))),
 }
 
 

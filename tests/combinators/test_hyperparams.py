@@ -78,7 +78,7 @@ def test_the_first_stage_owns_the_bare_name_and_later_ones_have_their_class_befo
 
 
 def test_structure_is_no_hyperparameter_nor_is_what_is_not_there():
-    keys = fo.hyperparams(within(fo.scale_by_adam(amsgrad=True, slot_dtype=torch.float32)))
+    keys = fo.hyperparams(within(fo.scale_by_adam(amsgrad=True, state_dtype=torch.float32)))
     assert list(keys) == ["share", "betas", "eps", "eps_root"]
 
 
@@ -196,7 +196,7 @@ def test_a_sweep_over_numbers_is_a_vmap_over_what_is_written():
 
 
 def test_a_schedule_can_be_written_and_takes_its_value_at_each_step():
-    tx = fo.with_hyperparams(fo.scale(1.0), {"factor": fo.schedules.linear(1.0, 3.0, 2)})
+    tx = fo.with_hyperparams(fo.scale(1.0), {"factor": fo.schedules.linear_schedule(1.0, 3.0, 2)})
     assert last_update(tx, torch.ones(1)) == 3.0
 
 

@@ -22,7 +22,7 @@ from .common import (
     wrapped,
 )
 
-INNER = fo.adamw(fo.linear(0.1, 0.0, 30), weight_decay=0.1)
+INNER = fo.adamw(fo.linear_schedule(0.1, 0.0, 30), weight_decay=0.1)
 
 
 def of_the_paper(tx, steps, k, alpha, reset=False):
@@ -82,7 +82,7 @@ def test_between_the_syncs_nothing_is_done_besides(monkeypatch):
 
 
 def test_a_reset_begins_anew_but_schedules_go_on():
-    schedule = fo.linear(0.1, 0.0, 10)
+    schedule = fo.linear_schedule(0.1, 0.0, 10)
     tx = fo.lookahead(fo.chain(fo.nadam(1.0), fo.scale(schedule)), 3, reset=True)
     params, state = purely(tx, 3)
     fresh = tx.init(params)
@@ -149,7 +149,7 @@ SURROUNDED = {
     "around a partition": fo.lookahead(
         fo.partition({"matrix": fo.adamw(0.1), "rest": fo.sgd(0.1, momentum=0.9)}, by_dimension),
         3,
-        fo.linear(0.5, 0.9, 8),
+        fo.linear_schedule(0.5, 0.9, 8),
         reset=True,
     ),
     "below an average": fo.chain(fo.lookahead(INNER, 2), fo.ema_of_params(0.8)),
@@ -211,7 +211,7 @@ def test_without_a_gradient_at_a_sync_a_parameter_waits_for_the_next():
 
 
 def test_a_late_joiner_syncs_with_the_others_and_has_their_rate():
-    schedule = fo.linear(0.1, 0.0, 10)
+    schedule = fo.linear_schedule(0.1, 0.0, 10)
     tx = fo.lookahead(fo.sgd(schedule), 3)
     params, opt = wrapped(tx, 2, {n: START[n] for n in ("b", "gain")})
     late = torch.nn.Parameter(START["w"].clone())
@@ -251,7 +251,7 @@ def test_what_it_remembers_has_names():
 
 def test_the_slow_parameters_may_be_kept_wider():
     params = {"p": torch.ones(2, dtype=torch.bfloat16)}
-    tx = fo.lookahead(fo.sgd(0.1), 2, slot_dtype=torch.float32)
+    tx = fo.lookahead(fo.sgd(0.1), 2, state_dtype=torch.float32)
     params, state = purely(tx, 3, params, lambda params, t: params)
     assert state.slots["p"].slow.dtype == torch.float32
     assert fo.eval_params(tx, state, params)["p"].dtype == torch.bfloat16
@@ -269,7 +269,7 @@ def test_what_changes_the_step_comes_before():
     )
 
 
-@pytest.mark.parametrize("last", [fo.ema_of_params(), fo.interpolate_with_average()])
+@pytest.mark.parametrize("last", [fo.ema_of_params(), fo.primal_averaging()])
 def test_what_comes_last_comes_after_it(last):
     name = type(last).__name__
     with pytest.raises(HyperparameterError) as error:

@@ -171,7 +171,7 @@ def test_outside_of_it_accumulation_is_refused():
 def test_what_would_be_lost_is_refused():
     with pytest.raises(HyperparameterError, match="would see nothing of what clip"):
         fo.chain(fo.clip(1.0), fo.skip_if(fo.sam(fo.sgd(0.1))))
-    fo.chain(fo.watch(), fo.sam(fo.sgd(0.1)), fo.ema_of_params())
+    fo.chain(fo.monitor(), fo.sam(fo.sgd(0.1)), fo.ema_of_params())
     with pytest.raises(HyperparameterError, match="must not evaluate the loss itself"):
         fo.sam(fo.lbfgs())
     with pytest.raises(LabelError, match="fits none of the parameters"):
@@ -223,7 +223,7 @@ def test_a_scaled_loss_is_made_whole_in_the_closure():
 
 
 def test_it_resumes_bit_by_bit():
-    tx = fo.sam(fo.adamw(fo.linear(0.1, 0.01, 10)), adaptive=True)
+    tx = fo.sam(fo.adamw(fo.linear_schedule(0.1, 0.01, 10)), adaptive=True)
 
     def make(ps):
         return fo.Optimizer(ps, tx)

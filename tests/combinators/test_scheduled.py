@@ -25,7 +25,7 @@ DEEP = fo.chain(
 
 def line(value):
     """A schedule that starts at `value`, and stays where all fields may be."""
-    return fo.linear(value, 0.9 * value, 5)
+    return fo.linear_schedule(value, 0.9 * value, 5)
 
 
 def by_hand(tx, schedules, steps):
@@ -63,7 +63,11 @@ def test_the_table_of_fields_is_deep():
 
 @pytest.mark.parametrize(
     "betas",
-    [(fo.linear(0.8, 0.9, 4), 0.99), (0.9, fo.linear(0.99, 0.9, 4)), (line(0.9), line(0.99))],
+    [
+        (fo.linear_schedule(0.8, 0.9, 4), 0.99),
+        (0.9, fo.linear_schedule(0.99, 0.9, 4)),
+        (line(0.9), line(0.99)),
+    ],
 )
 def test_a_tuple_may_hold_schedules(betas):
     tx = fo.scheduled(fo.adamw(0.1), betas=betas)
@@ -98,21 +102,22 @@ def test_a_schedule_sees_the_updates_already_made():
 
 
 def test_the_group_shows_the_value_of_the_next_step():
-    tx = fo.scheduled(fo.sgd(1.0, weight_decay=0.5), weight_decay=fo.linear(0.5, 0.0, 10))
+    tx = fo.scheduled(fo.sgd(1.0, weight_decay=0.5), weight_decay=fo.linear_schedule(0.5, 0.0, 10))
     shown = []
     params, opt = wrapped(tx, 0)
     drive(opt, params, 4, after=lambda: shown.append(opt.param_groups[0]["weight_decay"]))
-    assert shown == [fo.linear(0.5, 0.0, 10)(t) for t in (1, 2, 3, 4)]
+    assert shown == [fo.linear_schedule(0.5, 0.0, 10)(t) for t in (1, 2, 3, 4)]
 
 
 def test_what_follows_a_schedule_cannot_be_set():
-    params, opt = wrapped(fo.scheduled(fo.sgd(0.1), lr=fo.constant(0.1)), 1)
+    params, opt = wrapped(fo.scheduled(fo.sgd(0.1), lr=fo.constant_schedule(0.1)), 1)
     kept = values(params)
     opt.param_groups[0]["lr"] = 0.5
     with pytest.raises(HyperparameterError) as error:
         drive(opt, params, 1, first=1)
     assert str(error.value) == (
-        "`Optimizer`: `lr` of group 0 follows constant(0.1) and cannot be set, got 0.5. Use the "
+        "`Optimizer`: `lr` of group 0 follows constant_schedule(0.1) and cannot be set, got "
+        "0.5. Use the "
         "schedule or a scheduler, not both."
     )
     assert same_bits(values(params), kept)
@@ -145,7 +150,7 @@ def test_under_vmap_every_run_has_its_own_schedule():
     starts = torch.tensor([0.1, 0.2], dtype=torch.float64)
 
     def run(start):
-        return purely(fo.scheduled(fo.adamw(), lr=fo.linear(start, 0.0, 9)), 4)[0]
+        return purely(fo.scheduled(fo.adamw(), lr=fo.linear_schedule(start, 0.0, 9)), 4)[0]
 
     together = torch.func.vmap(run)(starts)
     for i, start in enumerate(starts.tolist()):

@@ -24,7 +24,9 @@ from .common import (
     wrapped,
 )
 
-INNER = fo.chain(fo.clip_by_global_norm(1.0), fo.adamw(fo.linear(0.1, 0.0, 20), weight_decay=0.1))
+INNER = fo.chain(
+    fo.clip_by_global_norm(1.0), fo.adamw(fo.linear_schedule(0.1, 0.0, 20), weight_decay=0.1)
+)
 
 
 def bad(at, value=math.nan, where="w"):
@@ -104,7 +106,7 @@ def test_on_a_bad_step_the_optimizer_keeps_slots_clocks_and_rates():
             del own["step"], own["updates"]  # of calls
         assert same_bits(new, old)
     assert same_bits(values(params), kept)
-    assert opt.param_groups[0]["lr"] == numbers["lr"] == fo.linear(0.1, 0.0, 20)(3)
+    assert opt.param_groups[0]["lr"] == numbers["lr"] == fo.linear_schedule(0.1, 0.0, 20)(3)
 
 
 def test_the_count_of_skipped_steps_can_be_read():
@@ -298,7 +300,7 @@ def test_the_derivative_of_a_skipped_step_is_that_of_standing_still():
 
 
 def test_a_schedule_of_the_condition_counts_the_updates_that_it_sees():
-    zscore, shown = fo.linear(6.0, 3.0, 10), []
+    zscore, shown = fo.linear_schedule(6.0, 3.0, 10), []
     tx = fo.accumulate(fo.skip_if(fo.sgd(0.1), fo.norm_outlier(zscore)), 2)
     params, opt = wrapped(tx, 0)
     drive(opt, params, 4, bad({1}), after=lambda: shown.append(opt.param_groups[0]["zscore"]))
@@ -334,7 +336,7 @@ def test_groups_that_judge_differently_are_an_error():
 
 
 def test_a_late_joiner_takes_the_statistics_and_the_schedule():
-    schedule = fo.linear(0.1, 0.0, 10)
+    schedule = fo.linear_schedule(0.1, 0.0, 10)
     tx = fo.skip_if(
         fo.chain(fo.scale_by_adam(), fo.scale_by_learning_rate(schedule)), fo.norm_outlier()
     )

@@ -151,9 +151,9 @@ OPTIMIZERS = {
     "LAMB": lambda net: optim.LAMB(net.parameters(), lr=0.01),
     "chain": lambda net: clipped(net.parameters()),
     "schedule": _chain_of(
-        fo.chain(fo.scale_by_adam(), fo.scale_by_learning_rate(fo.linear(0.1, 0.0, 20)))
+        fo.chain(fo.scale_by_adam(), fo.scale_by_learning_rate(fo.linear_schedule(0.1, 0.0, 20)))
     ),
-    "wide slots": _chain_of(fo.chain(fo.scale_by_adam(slot_dtype=torch.float32), fo.scale(-0.01))),
+    "wide slots": _chain_of(fo.chain(fo.scale_by_adam(state_dtype=torch.float32), fo.scale(-0.01))),
     "accumulate": _chain_of(fo.accumulate(fo.adamw(0.01), 3)),
     "skip_if": _chain_of(fo.skip_if(fo.chain(fo.clip_by_global_norm(MAX_NORM), fo.adamw(0.01)))),
     "skip outliers": _chain_of(fo.skip_if(fo.adamw(0.01), fo.norm_outlier(warmup=2))),

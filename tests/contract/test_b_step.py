@@ -100,7 +100,7 @@ def test_a_parameter_without_gradient_keeps_its_value_and_its_state(kind):
 def test_without_any_gradient_nothing_happens(kind):
     """Contract 12: also not to what a schedule counts."""
     p = parameter(2)
-    tx = fo.chain(fo.scale_by_adam(), fo.scale_by_learning_rate(fo.linear(0.1, 0.0, 10)))
+    tx = fo.chain(fo.scale_by_adam(), fo.scale_by_learning_rate(fo.linear_schedule(0.1, 0.0, 10)))
     for opt in (kind.make([p], weight_decay=0.3), fo.Optimizer([p], tx)):
         p.grad = None
         opt.step()

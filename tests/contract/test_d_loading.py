@@ -80,14 +80,14 @@ DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("slot_dtype", [None, *DTYPES], ids=str)
-def test_loading_keeps_every_dtype_of_creation(dtype, slot_dtype):
+@pytest.mark.parametrize("state_dtype", [None, *DTYPES], ids=str)
+def test_loading_keeps_every_dtype_of_creation(dtype, state_dtype):
     """Contract 33: slots, integers and clocks, to the bit."""
     tx = fo.skip_if(
         fo.chain(
-            fo.scale_by_adam(slot_dtype=slot_dtype),
+            fo.scale_by_adam(state_dtype=state_dtype),
             fo.scale(-0.01),
-            fo.ema_of_params(0.9, slot_dtype=slot_dtype),
+            fo.ema_of_params(0.9, state_dtype=state_dtype),
         ),
         fo.norm_outlier(),
     )
@@ -99,7 +99,7 @@ def test_loading_keeps_every_dtype_of_creation(dtype, slot_dtype):
     fresh.load_state_dict(saved_and_loaded(saved))
     assert_same_state(saved, fresh.state_dict())
     assert saved["state"][0]["norms"].dtype == torch.int64
-    assert saved["state"][0]["exp_avg"].dtype == (slot_dtype or dtype)
+    assert saved["state"][0]["exp_avg"].dtype == (state_dtype or dtype)
 
 
 @every_optimizer

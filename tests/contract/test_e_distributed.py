@@ -68,7 +68,7 @@ def test_asking_a_fresh_optimizer_for_its_state_changes_nothing(make, mode):
     [
         fo.chain(fo.add_decayed_weights(0.5), fo.scale(-0.1)),
         fo.chain(fo.adamw(0.1), fo.ema_of_params(0.5)),
-        fo.chain(fo.scale_by_adam(), fo.scale_by_learning_rate(fo.constant(0.1))),
+        fo.chain(fo.scale_by_adam(), fo.scale_by_learning_rate(fo.constant_schedule(0.1))),
         fo.accumulate(fo.adamw(0.1), 2),
     ],
     ids=repr,

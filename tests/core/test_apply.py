@@ -216,7 +216,7 @@ def test_a_state_comes_back_from_a_file_that_holds_only_tensors():
 
 def test_a_loaded_state_has_the_dtypes_of_the_state_and_memory_of_its_own():
     narrow = tree.cast(PARAMS, torch.bfloat16)
-    wide = fo.scale_by_adam(slot_dtype=torch.float32)
+    wide = fo.scale_by_adam(state_dtype=torch.float32)
     saved = fo.state_dict(trained(fo.scale_by_adam(), tree.cast(PARAMS, torch.float64)))
     loaded = fo.load_state_dict(wide.init(narrow), saved)
     assert loaded.slots["scale"].exp_avg.dtype is torch.float32

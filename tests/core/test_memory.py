@@ -121,7 +121,7 @@ def test_groups_that_differ_in_what_it_reads_are_an_error_that_names_it():
 
 
 def test_a_schedule_that_groups_share_is_the_same_in_all():
-    tx = travel(pace=fo.linear(0.5, 0.1, 4))
+    tx = travel(pace=fo.linear_schedule(0.5, 0.1, 4))
     params, opt = in_groups(tx, {}, {}, {})
     drive(opt, params, 5)
     assert same(values(params), purely(tx, 5)[0])

@@ -18,7 +18,7 @@ def cosine(opt):
     return lr_scheduler.CosineAnnealingLR(opt, 10)
 
 
-def one_cycle(opt):
+def one_cycle_schedule(opt):
     return lr_scheduler.OneCycleLR(opt, 0.05, total_steps=20)
 
 
@@ -31,7 +31,7 @@ def sharded(params, name, **more):
 
 def trained(name, steps, schedule=None, spans=False):
     net = DistributedDataParallel(model())
-    more = {"betas": (0.9, 0.999)} if schedule is one_cycle else {}
+    more = {"betas": (0.9, 0.999)} if schedule is one_cycle_schedule else {}
     opt = sharded(net.parameters(), name, **more)
     if spans:
         opt.optim.measure_group = dist.group.WORLD
@@ -52,7 +52,7 @@ def test_parts_step_as_the_whole(two, name):
 
 
 @pytest.mark.parametrize(
-    ("name", "schedule"), [("AdamW", cosine), ("SGD", cosine), ("AdamW", one_cycle)]
+    ("name", "schedule"), [("AdamW", cosine), ("SGD", cosine), ("AdamW", one_cycle_schedule)]
 )
 def test_schedulers_reach_every_rank(two, name, schedule):
     (first, _), _ = two(trained, name, 6, schedule)

@@ -49,7 +49,9 @@ def gap(params, others):
 CHAINS = {
     "elementwise": fo.chain(fo.scale_by_adam(), fo.scale_by_sign(), fo.scale(-0.01)),
     "clipped": fo.chain(fo.clip_by_global_norm(MAX_NORM), fo.adamw(0.01)),
-    "schedule": fo.chain(fo.scale_by_adam(), fo.scale_by_learning_rate(fo.cosine_decay(0.01, 20))),
+    "schedule": fo.chain(
+        fo.scale_by_adam(), fo.scale_by_learning_rate(fo.cosine_decay_schedule(0.01, 20))
+    ),
 }
 CLASSES = {
     "AdamW": (optim.AdamW, {"lr": 0.01}),

@@ -14,7 +14,7 @@ TX = fo.chain(
     fo.clip_by_global_norm(0.5),
     fo.scale_by_adam(amsgrad=True),
     fo.add_decayed_weights(0.1),
-    fo.scale_by_learning_rate(fo.linear(0.1, 0.0, 20)),
+    fo.scale_by_learning_rate(fo.linear_schedule(0.1, 0.0, 20)),
     fo.ema_of_params(0.9),
 )
 
@@ -103,16 +103,16 @@ def test_machine_code_sees_the_copies_of_tensors_with_holes(monkeypatch):
 
 
 @every_kind
-@pytest.mark.parametrize("slot_dtype", [torch.float32, torch.bfloat16])
-def test_slots_may_be_wider_or_narrower(make, slot_dtype):
-    tx = fo.chain(fo.scale_by_adam(slot_dtype=slot_dtype), fo.scale_by_learning_rate(0.1))
+@pytest.mark.parametrize("state_dtype", [torch.float32, torch.bfloat16])
+def test_slots_may_be_wider_or_narrower(make, state_dtype):
+    tx = fo.chain(fo.scale_by_adam(state_dtype=state_dtype), fo.scale_by_learning_rate(0.1))
     if make()[0].is_complex():
         return
     eager, theirs = trained(make, "eager", tx=tx)
     fused, ours = trained(make, "fused", tx=tx)
     assert ours.engine == "fused"
     close(state_of(eager, theirs), state_of(fused, ours))
-    assert {x.dtype for x in state_of(fused, ours) if x.dim()} <= {slot_dtype}
+    assert {x.dtype for x in state_of(fused, ours) if x.dim()} <= {state_dtype}
 
 
 @every_kind
@@ -252,7 +252,7 @@ MOVED = {
 def test_machine_code_notices_that_data_is_replaced(change, shape, monkeypatch):
     """The parameter's, and with it that of its gradient and of its slots, which have its form."""
     monkeypatch.setenv("FUNCOPT_KERNELS", "native")
-    monkeypatch.setattr("funcopt.engine._identity.MANY", 0)
+    monkeypatch.setattr("funcopt.engine._identity.MIN_COUNT", 0)
     p, q = (torch.nn.Parameter(filled(shape)) for _ in range(2))
     opt, plain = fo.optim.AdamW([p], lr=0.1, engine="fused"), torch.optim.AdamW([q], lr=0.1)
     for x, o in ((p, opt), (q, plain)):
@@ -270,7 +270,7 @@ def test_machine_code_notices_that_data_is_replaced(change, shape, monkeypatch):
 
 def test_machine_code_notices_that_a_slot_is_another_elsewhere(monkeypatch):
     monkeypatch.setenv("FUNCOPT_KERNELS", "native")
-    monkeypatch.setattr("funcopt.engine._identity.MANY", 0)
+    monkeypatch.setattr("funcopt.engine._identity.MIN_COUNT", 0)
     p, q = (torch.nn.Parameter(filled((3, 3))) for _ in range(2))
     opt, plain = fo.optim.AdamW([p], lr=0.1, engine="fused"), torch.optim.AdamW([q], lr=0.1)
     for x, o in ((p, opt), (q, plain)):
@@ -354,7 +354,7 @@ def test_small_jobs_are_not_compiled_and_large_ones_are():
     assert opt.engine == "fused"
 
 
-def test_a_rule_that_cannot_be_recorded_runs_as_it_is():
+def test_a_rule_that_cannot_be_traced_runs_eagerly():
     class curious(fo.TensorRule):
         elementwise = True
 
@@ -369,7 +369,7 @@ def test_a_rule_that_cannot_be_recorded_runs_as_it_is():
     assert gap([p.detach() for p in eager], [p.detach() for p in fused]) == 0.0
 
 
-def test_a_mistake_found_while_recording_is_an_error_and_changes_nothing():
+def test_a_mistake_found_while_tracing_is_an_error_and_changes_nothing():
     class picky(fo.TensorRule):
         elementwise = True
 

@@ -49,7 +49,7 @@ def test_derivatives_through_five_updates_by_every_hyperparameter(name):
 
     def after(numbers):
         live = fo.with_hyperparams(tx, spec.unflatten(list(numbers.unbind())))
-        return outer(common.trained(live, fo.Training.start(live, params), batches)[0].params)
+        return outer(common.trained(live, fo.TrainState.start(live, params), batches)[0].params)
 
     torch.testing.assert_close(found.value, after(at), rtol=1e-12, atol=0)
     # Every number moved by -2, -1, 1 and 2 times its distance: all trainings at once.
@@ -111,8 +111,8 @@ def test_zero_gradients_give_finite_derivatives(name):
 def test_it_is_the_gradient_of_a_loop():
     def after(lr, params):
         tx = fo.adam(lr)
-        now, _ = common.trained(tx, fo.Training.start(tx, params), common.batches(STEPS))
-        return outer(now.params)
+        state, _ = common.trained(tx, fo.TrainState.start(tx, params), common.batches(STEPS))
+        return outer(state.params)
 
     lr = torch.tensor(0.1, dtype=torch.float64)
     expected = grad(after, argnums=(0, 1))(lr, common.params())
@@ -158,10 +158,10 @@ def test_truncated_it_looks_at_the_last_steps_only():
 
     whole, cut = run(), run(truncate=3)
     assert cut.params is None
-    assert common.close(cut.now, whole.now, 1e-12)
+    assert common.close(cut.state, whole.state, 1e-12)
     assert common.close(cut.losses, whole.losses, 1e-12)
     tx = fo.sgd(0.1)
-    middle, _ = common.trained(tx, fo.Training.start(tx, common.params()), common.batches(4))
+    middle, _ = common.trained(tx, fo.TrainState.start(tx, common.params()), common.batches(4))
     rest = fo.hypergrad(common.loss, tx, {"lr": 0.1}, middle.params, common.batches(7)[4:], outer)
     assert common.close(cut.values, rest.values, 1e-12)
     assert common.close(run(truncate=7), whole, 0.0)

@@ -34,14 +34,14 @@ def by_formula(theta):
 def descend(start, theta, steps=200):
     """A solver whose own history would be long."""
     tx = fo.sgd(0.05, momentum=0.5)
-    now = fo.Training.start(tx, start)
-    return fo.unroll(fo.train_step(ridge_loss, tx), now, [theta] * steps)[0].params
+    state = fo.TrainState.start(tx, start)
+    return fo.unroll(fo.train_step(ridge_loss, tx), state, [theta] * steps)[0].params
 
 
 SOLVERS = [
     fo.solve_cg(),
     fo.solve_normal_cg(),
-    fo.solve_neumann(steps=400, lr=0.03),
+    fo.solve_neumann(maxiter=400, lr=0.03),
 ]
 
 
@@ -86,7 +86,7 @@ def test_it_stops_when_it_is_there():
         calls += 1
         return positive(4) @ x
 
-    fo.solve_cg(steps=100)(matvec, draw(4))
+    fo.solve_cg(maxiter=100)(matvec, draw(4))
     assert calls <= 6  # four unknowns
     calls = 0
     assert fo.solve_cg()(matvec, torch.zeros(4, dtype=torch.float64)).tolist() == [0.0] * 4
@@ -96,7 +96,7 @@ def test_it_stops_when_it_is_there():
 def test_systems_at_once_arrive_at_different_times():
     a = torch.stack([torch.eye(4, dtype=torch.float64), positive(4)])
     b = torch.stack([draw(4), draw(4, seed=1)])
-    found = vmap(lambda a, b: fo.solve_cg(steps=30)(lambda x: a @ x, b))(a, b)
+    found = vmap(lambda a, b: fo.solve_cg(maxiter=30)(lambda x: a @ x, b))(a, b)
     torch.testing.assert_close(found, torch.linalg.solve(a, b))
 
 
@@ -110,7 +110,7 @@ def test_few_terms_of_the_series_are_unrolled_descent():
             w = w - 0.02 * grad(ridge_loss)(w, theta)
         return w.sum()
 
-    solver = fo.custom_root(grad(ridge_loss), solve=fo.solve_neumann(steps=5, lr=0.02))
+    solver = fo.custom_root(grad(ridge_loss), solve=fo.solve_neumann(maxiter=5, lr=0.02))
     slope = grad(lambda t: solver(lambda start, theta: solution)(solution, t).sum())(THETA)
     torch.testing.assert_close(slope, grad(unrolled)(THETA), rtol=1e-9, atol=0)
 
@@ -185,10 +185,10 @@ def test_a_closure_would_lose_its_derivative():
 
 
 def test_solvers_are_records_with_ranges():
-    assert repr(fo.solve_cg(steps=5)) == "solve_cg(steps=5)"
+    assert repr(fo.solve_cg(maxiter=5)) == "solve_cg(maxiter=5)"
     for make in (fo.solve_cg, fo.solve_normal_cg, fo.solve_neumann):
-        with pytest.raises(fo.errors.HyperparameterError, match="`steps` must be a whole number"):
-            make(steps=0)
+        with pytest.raises(fo.errors.HyperparameterError, match="`maxiter` must be a whole number"):
+            make(maxiter=0)
     with pytest.raises(fo.errors.HyperparameterError, match="`lr` must be positive"):
         fo.solve_neumann(lr=0.0)
 
@@ -200,11 +200,11 @@ def test_trees_keep_their_form():
 
 def test_derivatives_through_a_system_that_is_solved_early():
     """Traced, it cannot stop after the one step it needs: those after it must not spoil slopes."""
-    slope = grad(lambda b: fo.solve_cg(steps=5)(lambda x: 2 * x, b).sum())(draw(3))
+    slope = grad(lambda b: fo.solve_cg(maxiter=5)(lambda x: 2 * x, b).sum())(draw(3))
     torch.testing.assert_close(slope, torch.full((3,), 0.5, dtype=torch.float64))
 
 
 def test_as_many_steps_as_unknowns_are_enough():
     a, b = positive(6), draw(6)
-    found = fo.solve_cg(steps=6)(lambda x: a @ x, b)
+    found = fo.solve_cg(maxiter=6)(lambda x: a @ x, b)
     torch.testing.assert_close(found, torch.linalg.solve(a, b), rtol=1e-9, atol=1e-9)

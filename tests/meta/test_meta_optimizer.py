@@ -40,9 +40,9 @@ def adapted(net, tx, steps=3):
         return mse_loss(functional_call(net, params, (X,)), batch)
 
     def outer(params):
-        now = fo.Training.start(tx, params)
-        now, _ = fo.unroll(fo.train_step(loss, tx), now, [Y] * steps)
-        return mse_loss(functional_call(net, now.params, (X,)), 2 * Y)
+        state = fo.TrainState.start(tx, params)
+        state, _ = fo.unroll(fo.train_step(loss, tx), state, [Y] * steps)
+        return mse_loss(functional_call(net, state.params, (X,)), 2 * Y)
 
     return outer
 
@@ -89,18 +89,18 @@ def test_the_module_comes_back_whatever_happens(net):
     with pytest.raises(ZeroDivisionError):
         fails()
     assert all(p is before[name] for name, p in net.named_parameters())
-    assert inner.now.state.step == 0
+    assert inner.state.opt_state.step == 0
 
 
 def test_going_back_to_where_it_was(net):
     inner = fo.MetaOptimizer(net, fo.adam(0.1))
     inner.step(mse_loss(net(X), Y))
-    here, value = inner.now, mse_loss(net(X), Y)
+    here, value = inner.state, mse_loss(net(X), Y)
     inner.step(value)
     assert mse_loss(net(X), Y) != value
-    inner.now = here
+    inner.state = here
     assert mse_loss(net(X), Y) == value
-    assert inner.now.state.step == 1
+    assert inner.state.opt_state.step == 1
 
 
 def test_the_history_ends_where_it_is_cut(net):
@@ -111,4 +111,4 @@ def test_the_history_ends_where_it_is_cut(net):
     inner.step(mse_loss(net(X), Y))
     (slope,) = torch.autograd.grad(mse_loss(net(X), Y), start, allow_unused=True)
     assert slope is None
-    assert common.close(inner.now.state.step, torch.tensor(2))
+    assert common.close(inner.state.opt_state.step, torch.tensor(2))

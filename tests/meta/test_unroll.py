@@ -19,13 +19,13 @@ HELD_OUT = common.batches(1, seed=5)[0]
 def final(rate, params=None, steps=6, tx=fo.adam, **options):
     """The loss after some steps, as a function of the rate that is an argument of the step."""
 
-    def step(now, batch, rate):
-        return fo.train_step(common.loss, tx(rate))(now, batch)
+    def step(state, batch, rate):
+        return fo.train_step(common.loss, tx(rate))(state, batch)
 
     params = PARAMS if params is None else params
-    start = fo.Training.start(tx(0.1), params)
-    now, losses = fo.unroll(step, start, DATA[:steps], args=(rate,), **options)
-    return common.loss(now.params, HELD_OUT) + 0.1 * losses.sum()
+    start = fo.TrainState.start(tx(0.1), params)
+    state, losses = fo.unroll(step, start, DATA[:steps], args=(rate,), **options)
+    return common.loss(state.params, HELD_OUT) + 0.1 * losses.sum()
 
 
 def by_hand(rate, params, steps, truncate):
@@ -47,10 +47,10 @@ RATE = torch.tensor(0.1, dtype=torch.float64)
 
 def test_it_is_a_loop():
     tx = fo.adam(0.1)
-    start = fo.Training.start(tx, common.params())
-    now, losses = fo.unroll(fo.train_step(common.loss, tx), start, common.batches(4))
+    start = fo.TrainState.start(tx, common.params())
+    state, losses = fo.unroll(fo.train_step(common.loss, tx), start, common.batches(4))
     expected, values = common.trained(tx, start, common.batches(4))
-    assert common.close(now, expected, 0.0)
+    assert common.close(state, expected, 0.0)
     assert torch.equal(losses, values)
 
 
@@ -108,9 +108,9 @@ def test_derivatives_by_data():
 
     def after(x, checkpoint):
         tx = fo.sgd(0.1)
-        step, start = fo.train_step(common.loss, tx), fo.Training.start(tx, common.params())
-        now, _ = fo.unroll(step, start, [(x, y)] * 4, checkpoint=checkpoint)
-        return common.loss(now.params, (x.detach(), y))
+        step, start = fo.train_step(common.loss, tx), fo.TrainState.start(tx, common.params())
+        state, _ = fo.unroll(step, start, [(x, y)] * 4, checkpoint=checkpoint)
+        return common.loss(state.params, (x.detach(), y))
 
     assert grad(after)(x, None).any()
     assert common.close(grad(after)(x, 2), grad(after)(x, None), 1e-12)
@@ -129,9 +129,9 @@ def test_checkpoints_need_less_memory():
 def test_a_closure_would_lose_its_derivative():
     def captures(rate):
         tx = fo.sgd(rate)
-        step, start = fo.train_step(common.loss, tx), fo.Training.start(tx, common.params())
-        now, _ = fo.unroll(step, start, common.batches(4), checkpoint=2)
-        return common.loss(now.params, common.batches(1)[0])
+        step, start = fo.train_step(common.loss, tx), fo.TrainState.start(tx, common.params())
+        state, _ = fo.unroll(step, start, common.batches(4), checkpoint=2)
+        return common.loss(state.params, common.batches(1)[0])
 
     message = "`unroll`: the function closes over a tensor that derivatives are taken by"
     with pytest.raises(fo.errors.StructureError, match=message):
@@ -149,11 +149,11 @@ def resident():
 
 tx, batch = fo.adam(1e-3), torch.randn(256, 4)
 step = fo.train_step(lambda p, batch: (p["w"] @ batch).square().mean(), tx)
-now = fo.Training.start(tx, {"w": torch.randn(256, 256)})
-now, _ = fo.unroll(step, now, [batch] * 200)
+state = fo.TrainState.start(tx, {"w": torch.randn(256, 256)})
+state, _ = fo.unroll(step, state, [batch] * 200)
 before = resident()
 for _ in range(1000):
-    now, _ = step(now, batch)
+    state, _ = step(state, batch)
 print(resident() - before)
 """
 
@@ -163,14 +163,14 @@ def test_memory_is_flat_where_nothing_requires_grad():
     found = subprocess.run([sys.executable, "-c", FLAT], capture_output=True, text=True, check=True)
     assert int(found.stdout) < 1e6
     tx = fo.adam(0.1)
-    step, start = fo.train_step(common.loss, tx), fo.Training.start(tx, PARAMS)
+    step, start = fo.train_step(common.loss, tx), fo.TrainState.start(tx, PARAMS)
     short, long = (peak_bytes(lambda n=n: fo.unroll(step, start, DATA[:n])) for n in (8, 64))
     assert long - short < 56 * 64  # the losses
 
 
 def test_a_carry_of_any_kind():
-    now, outs = fo.unroll(lambda x, i: (x * 2, {"x": x + i}), torch.tensor(1.0), range(3))
-    assert now == 8
+    state, outs = fo.unroll(lambda x, i: (x * 2, {"x": x + i}), torch.tensor(1.0), range(3))
+    assert state == 8
     assert outs["x"].tolist() == [1.0, 3.0, 6.0]
 
 

@@ -28,7 +28,7 @@ def test_the_slope_of_a_linear_function(method, sigma):
     variance = C.square().sum() + C.square()
     if method == "naive":
         variance = variance + (linear(X) / sigma) ** 2
-    off = estimated(linear, method=method, sigma=sigma, samples=samples) - C
+    off = estimated(linear, method=method, sigma=sigma, num_samples=samples) - C
     assert (off.abs() < 4 * (variance / samples) ** 0.5).all()
 
 
@@ -44,7 +44,7 @@ def test_it_is_the_formula(method):
         up, down, here = fn(X + 0.2 * z), fn(X - 0.2 * z), fn(X)
         weight = {"antithetic": (up - down) / 0.4, "forward": (up - here) / 0.2, "naive": up / 0.2}
         expected += weight[method] * z / 3
-    found = estimated(fn, sigma=0.2, samples=3, method=method)
+    found = estimated(fn, sigma=0.2, num_samples=3, method=method)
     torch.testing.assert_close(found, expected)
 
 
@@ -52,7 +52,7 @@ def test_functions_that_autograd_cannot_follow():
     def steps(x):
         return torch.tensor(float(round(10 * x[0].item())), dtype=torch.float64)
 
-    slope = estimated(steps, sigma=0.5, samples=2000)
+    slope = estimated(steps, sigma=0.5, num_samples=2000)
     assert abs(slope[0] - 10) < 1.5
     assert grad(lambda x: 0 * x.sum() + steps(x.detach()))(X)[0] == 0
 
@@ -63,7 +63,7 @@ def test_trees_chain_rule_and_autograd():
     def fn(params, factor):
         return factor * (linear(params["a"]) + params["b"][0])
 
-    zeroth = fo.zero_order(fn, samples=500, generator=torch.Generator().manual_seed(0))
+    zeroth = fo.zero_order(fn, num_samples=500, generator=torch.Generator().manual_seed(0))
     value = zeroth(params, 2.0)
     torch.testing.assert_close(value, fn(params, 2.0))
     (slope,) = torch.autograd.grad(value.square() / 2, params["a"])
@@ -78,12 +78,12 @@ def test_a_step_that_only_sees_values():
 
     tx = fo.adam(0.1)
     torch.manual_seed(0)
-    step = fo.train_step(fo.zero_order(fn, sigma=0.1, samples=16), tx)
-    now, _ = fo.unroll(step, fo.Training.start(tx, X), [None] * 100)
-    assert (now.params - C).abs().max() < 0.15
+    step = fo.train_step(fo.zero_order(fn, sigma=0.1, num_samples=16), tx)
+    state, _ = fo.unroll(step, fo.TrainState.start(tx, X), [None] * 100)
+    assert (state.params - C).abs().max() < 0.15
 
 
 def test_bad_input():
-    for bad in ({"sigma": 0.0}, {"samples": 0}, {"method": "central"}):
+    for bad in ({"sigma": 0.0}, {"num_samples": 0}, {"method": "central"}):
         with pytest.raises(fo.errors.HyperparameterError, match="`zero_order`: `sigma` must be"):
             fo.zero_order(linear, **bad)

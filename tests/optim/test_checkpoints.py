@@ -35,7 +35,8 @@ CHAINS = {
     "AdamW": lambda named: optim.AdamW(named, lr=0.1),
     "momentum": lambda named: optim.SGD(named, lr=0.1, momentum=0.9),
     "a chain with a schedule": lambda named: fo.Optimizer(
-        named, fo.chain(fo.scale_by_rms(), fo.scale_by_learning_rate(fo.linear(0.1, 0.0, 20)))
+        named,
+        fo.chain(fo.scale_by_rms(), fo.scale_by_learning_rate(fo.linear_schedule(0.1, 0.0, 20))),
     ),
 }
 

@@ -125,13 +125,13 @@ KINDS = {
     "adamw": fo.adamw(0.1),
     "amsgrad": fo.adam(0.1, amsgrad=True),
     "momentum": fo.sgd(0.1, momentum=0.9),
-    "a schedule": fo.adamw(fo.linear(0.1, 0.0, 9)),
+    "a schedule": fo.adamw(fo.linear_schedule(0.1, 0.0, 9)),
     "relative": fo.chain(fo.clip_by_global_norm(1.0), fo.scale_by_adam(), fo.scale(-0.1)),
     "a partition": fo.partition(
         {"matrix": fo.sgd(0.1, momentum=0.9), "rest": fo.adamw(0.01)}, by_dimension
     ),
     "a frozen label": fo.partition({"matrix": fo.adamw(0.1), "rest": fo.freeze()}, by_dimension),
-    "accumulate": fo.accumulate(fo.adamw(fo.linear(0.1, 0.0, 9)), 2),
+    "accumulate": fo.accumulate(fo.adamw(fo.linear_schedule(0.1, 0.0, 9)), 2),
     "skip_if": fo.skip_if(fo.adamw(0.1), fo.norm_outlier()),
     "an average": fo.chain(fo.adamw(0.1), fo.ema_of_params()),
 }

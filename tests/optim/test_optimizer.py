@@ -80,8 +80,8 @@ def test_a_chain_without_lr_follows_a_scheduler_as_a_relative_one():
 
 def test_a_schedule_inside_is_the_schedule_of_the_pure_form():
     tx = fo.chain(
-        fo.scale_by_adam(betas=(fo.linear(0.8, 0.9, 10), 0.99)),
-        fo.scale_by_learning_rate(fo.warmup_cosine_decay(0.0, 0.1, 3, 15)),
+        fo.scale_by_adam(betas=(fo.linear_schedule(0.8, 0.9, 10), 0.99)),
+        fo.scale_by_learning_rate(fo.warmup_cosine_decay_schedule(0.0, 0.1, 3, 15)),
     )
     net = model()
     opt = fo.Optimizer(net.parameters(), tx)
@@ -219,7 +219,7 @@ def test_bfloat16_parameters_are_rounded_once():
 
 def test_slots_may_be_wider_than_the_parameters_and_stay_so_on_loading():
     p = torch.nn.Parameter(torch.ones(3, dtype=torch.bfloat16))
-    tx = fo.chain(fo.scale_by_adam(slot_dtype=torch.float32), fo.scale(-0.1))
+    tx = fo.chain(fo.scale_by_adam(state_dtype=torch.float32), fo.scale(-0.1))
     opt = fo.Optimizer([p], tx)
     p.grad = torch.full_like(p, 1 / 3)
     opt.step()
@@ -242,7 +242,9 @@ def test_copies_go_on_as_the_original(make):
 
 
 def test_resuming_is_as_if_never_stopped(tmp_path):
-    tx = fo.chain(CHAIN, fo.scale_by_learning_rate(fo.cosine_decay(1.0, 8), flip_sign=False))
+    tx = fo.chain(
+        CHAIN, fo.scale_by_learning_rate(fo.cosine_decay_schedule(1.0, 8), flip_sign=False)
+    )
     net = model()
     opt = fo.Optimizer(net.parameters(), tx)
     train(net, opt, 4)

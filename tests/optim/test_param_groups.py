@@ -74,11 +74,11 @@ def test_frozen_parameters_come_to_no_group():
 
 
 def test_no_decay_on_norms_biases_and_embeddings():
-    groups = optim.param_groups_by(optim.no_decay_on_norms(net()), net())
+    groups = optim.param_groups_by(optim.param_groups_weight_decay(net()), net())
     decayed = [name for g in groups if "weight_decay" not in g for name in names_of(g)]
     assert decayed == ["layers.0.weight", "layers.1.weight"]
     linear = nn.Linear(2, 2, bias=False)
-    assert optim.no_decay_on_norms(linear) == []
+    assert optim.param_groups_weight_decay(linear) == []
 
 
 def test_the_rate_falls_from_layer_to_layer():
@@ -87,18 +87,18 @@ def test_the_rate_falls_from_layer_to_layer():
             return 1 + int(name.split(".")[1])
         return 0 if name.startswith("embedding") else 3
 
-    groups = optim.layerwise_lr(net(), 1.0, 0.5, layer_of)
+    groups = optim.param_groups_layer_decay(net(), 1.0, 0.5, layer_of)
     assert [group["lr"] for group in groups] == [0.125, 0.25, 0.5, 1.0]
     assert names_of(groups[0]) == ["embedding.weight"]
 
 
 @pytest.mark.parametrize("decay", [-2, 0.0, 1.5])
 def test_a_rate_that_would_turn_or_grow_is_refused(decay):
-    wrong = rf"^`layerwise_lr`: `decay` must lie in \(0, 1\], got {decay}.$"
+    wrong = rf"^`param_groups_layer_decay`: `decay` must lie in \(0, 1\], got {decay}.$"
     with pytest.raises(fo.errors.HyperparameterError, match=wrong):
-        optim.layerwise_lr(net(), 1.0, decay, len)
+        optim.param_groups_layer_decay(net(), 1.0, decay, len)
     with pytest.raises(fo.errors.HyperparameterError, match="`lr` must not be negative"):
-        optim.layerwise_lr(net(), -1.0, 0.5, len)
+        optim.param_groups_layer_decay(net(), -1.0, 0.5, len)
 
 
 def test_the_table_says_who_is_where():

@@ -1,4 +1,4 @@
-"""`cosine_decay` and `cosine_restarts`."""
+"""`cosine_decay_schedule` and `cosine_restarts_schedule`."""
 
 import math
 
@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.optim import lr_scheduler
 
-from funcopt.schedules import cosine_decay, cosine_restarts
+from funcopt.schedules import cosine_decay_schedule, cosine_restarts_schedule
 
 from .references import assert_same, of_optax, of_torch
 
 
 def test_it_stays_at_its_end():
-    schedule = cosine_decay(1.0, 100, end_value=0.1)
+    schedule = cosine_decay_schedule(1.0, 100, end_value=0.1)
     for step in (0, 10, 50, 75, 100):
         half = (1 + math.cos(math.pi * step / 100)) / 2
         assert schedule(step) == pytest.approx(0.9 * half + 0.1, rel=1e-15)
@@ -23,7 +23,7 @@ def test_it_stays_at_its_end():
 
 
 def test_it_is_exact_over_many_steps():
-    schedule = cosine_decay(1000.0, 10**10)
+    schedule = cosine_decay_schedule(1000.0, 10**10)
     assert schedule(10**9) == pytest.approx(975.52826, rel=1e-8)
     assert schedule(torch.tensor(10**9)).item() == schedule(10**9)
 
@@ -34,13 +34,13 @@ def test_cosine_decay_is_cosine_annealing_lr_up_to_its_end(end):
         return lr_scheduler.CosineAnnealingLR(optimizer, 50, end)
 
     # Torch multiplies what it had before, and so gathers roundings.
-    assert_same(cosine_decay(0.1, 50, end), of_torch(scheduler, 0.1, 51), roundings=40)
+    assert_same(cosine_decay_schedule(0.1, 50, end), of_torch(scheduler, 0.1, 51), roundings=40)
 
 
 @pytest.mark.parametrize("end", [0.0, 0.01, 0.5])
 def test_cosine_decay_is_that_of_optax(end):
     expected = of_optax(optax.cosine_decay_schedule(0.1, 50, alpha=end / 0.1), 80)
-    assert_same(cosine_decay(0.1, 50, end), expected)
+    assert_same(cosine_decay_schedule(0.1, 50, end), expected)
 
 
 @pytest.mark.parametrize("end", [0.0, 0.01])
@@ -51,8 +51,8 @@ def test_cosine_restarts_is_cosine_annealing_warm_restarts(first, growth, end):
         return lr_scheduler.CosineAnnealingWarmRestarts(optimizer, first, growth, end)
 
     expected = of_torch(scheduler, 0.1, 1500)
-    assert_same(cosine_restarts(0.1, first, growth, end), expected)
-    batch = cosine_restarts(0.1, first, growth, end)(torch.arange(1500))
+    assert_same(cosine_restarts_schedule(0.1, first, growth, end), expected)
+    batch = cosine_restarts_schedule(0.1, first, growth, end)(torch.arange(1500))
     expected = torch.tensor(expected, dtype=torch.float64)
     torch.testing.assert_close(batch, expected, rtol=0, atol=1e-16)
 
@@ -67,7 +67,7 @@ def restarts(first, growth, most):
 
 @given(first=st.integers(1, 10**4), growth=st.integers(2, 12))
 def test_every_restart_is_exact(first, growth):
-    schedule = cosine_restarts(1.0, first, growth)
+    schedule = cosine_restarts_schedule(1.0, first, growth)
     begins, lengths = zip(*restarts(first, growth, 2**48), strict=True)
     assert [schedule(begin) for begin in begins] == [1.0] * len(begins)
     assert torch.equal(schedule(torch.tensor(begins)), torch.ones(len(begins)).double())
@@ -79,11 +79,11 @@ def test_every_restart_is_exact(first, growth):
 
 @given(first=st.integers(1, 10**6), cycle=st.integers(0, 10**6))
 def test_every_restart_of_equal_cycles_is_exact(first, cycle):
-    schedule = cosine_restarts(1.0, first)
+    schedule = cosine_restarts_schedule(1.0, first)
     assert schedule(cycle * first) == schedule(torch.tensor(cycle * first)) == 1.0
 
 
 def test_between_steps_it_is_continuous_but_for_restarts():
-    schedule = cosine_restarts(1.0, 4, 2)
+    schedule = cosine_restarts_schedule(1.0, 4, 2)
     assert schedule(3.999) == pytest.approx(0.0, abs=1e-6)
     assert schedule(4.001) == pytest.approx(1.0, abs=1e-6)

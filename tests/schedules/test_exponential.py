@@ -1,11 +1,11 @@
-"""`exponential_decay`, `step_decay` and `multi_step_decay`."""
+"""`exponential_decay`, `step_decay_schedule` and `multi_step_decay_schedule`."""
 
 import optax
 import pytest
 import torch
 from torch.optim import lr_scheduler
 
-from funcopt.schedules import exponential_decay, multi_step_decay, step_decay
+from funcopt.schedules import exponential_decay, multi_step_decay_schedule, step_decay_schedule
 
 from .references import assert_same, of_optax, of_torch
 
@@ -53,7 +53,7 @@ def test_exponential_decay_is_exponential_lr():
 @pytest.mark.parametrize("size", [1, 3, 10])
 def test_step_decay_is_step_lr(size, gamma):
     expected = of_torch(lambda optimizer: lr_scheduler.StepLR(optimizer, size, gamma), 0.1, 60)
-    assert_same(step_decay(0.1, size, gamma), expected, roundings=60)
+    assert_same(step_decay_schedule(0.1, size, gamma), expected, roundings=60)
 
 
 @pytest.mark.parametrize("milestones", [(3, 6), (2, 2, 5), (1, 40), ()])
@@ -61,17 +61,17 @@ def test_multi_step_decay_is_multi_step_lr(milestones):
     def scheduler(optimizer):
         return lr_scheduler.MultiStepLR(optimizer, list(milestones), 0.3)
 
-    assert_same(multi_step_decay(0.1, milestones, 0.3), of_torch(scheduler, 0.1, 60))
+    assert_same(multi_step_decay_schedule(0.1, milestones, 0.3), of_torch(scheduler, 0.1, 60))
 
 
 def test_multi_step_decay_is_piecewise_constant_in_optax():
     expected = of_optax(optax.piecewise_constant_schedule(0.1, {3: 0.3, 6: 0.3}), 10)
-    assert_same(multi_step_decay(0.1, (3, 6), 0.3), expected)
+    assert_same(multi_step_decay_schedule(0.1, (3, 6), 0.3), expected)
 
 
 @pytest.mark.parametrize("size", [1, 3, 7, 10, 49, 1000])
 def test_every_stair_begins_where_it_should(size):
-    schedule = step_decay(1.0, size, 0.5)
+    schedule = step_decay_schedule(1.0, size, 0.5)
     for stair in range(1, 60):
         assert schedule(stair * size - 1) == 0.5 ** (stair - 1)
         assert schedule(stair * size) == schedule(torch.tensor(stair * size)) == 0.5**stair

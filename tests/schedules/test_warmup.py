@@ -1,4 +1,4 @@
-"""`warmup_cosine_decay` and `warmup_stable_decay`."""
+"""`warmup_cosine_decay_schedule` and `warmup_stable_decay_schedule`."""
 
 import math
 
@@ -6,25 +6,25 @@ import optax
 import pytest
 
 from funcopt.schedules import (
-    constant,
-    cosine_decay,
-    join,
-    linear,
-    warmup_cosine_decay,
-    warmup_stable_decay,
+    constant_schedule,
+    cosine_decay_schedule,
+    join_schedules,
+    linear_schedule,
+    warmup_cosine_decay_schedule,
+    warmup_stable_decay_schedule,
 )
 
 from .references import assert_same, of_optax
 
 
 def test_it_goes_from_value_to_value():
-    schedule = warmup_cosine_decay(0.2, 2.0, 100, 1000, end_value=-3.0)
+    schedule = warmup_cosine_decay_schedule(0.2, 2.0, 100, 1000, end_value=-3.0)
     assert (schedule(0), schedule(100), schedule(1000), schedule(2000)) == (0.2, 2.0, -3.0, -3.0)
 
 
 def test_with_a_peak_of_zero_the_end_value_counts_too():
     """In Optax it does not."""
-    schedule = warmup_cosine_decay(0.2, 0.0, 100, 1000, end_value=-3.0)
+    schedule = warmup_cosine_decay_schedule(0.2, 0.0, 100, 1000, end_value=-3.0)
     assert schedule(20) == pytest.approx(0.16, rel=1e-15)
     assert (schedule(0), schedule(100), schedule(1000)) == (0.2, 0.0, -3.0)
 
@@ -33,12 +33,16 @@ def test_with_a_peak_of_zero_the_end_value_counts_too():
 @pytest.mark.parametrize(("start", "end"), [(0.0, 0.0), (0.02, 0.01), (0.3, 0.2)])
 def test_warmup_cosine_decay_is_that_of_optax(start, end, warmup):
     expected = of_optax(optax.warmup_cosine_decay_schedule(start, 0.1, warmup, 50, end), 80)
-    assert_same(warmup_cosine_decay(start, 0.1, warmup, 50, end), expected)
+    assert_same(warmup_cosine_decay_schedule(start, 0.1, warmup, 50, end), expected)
 
 
 def test_warmup_cosine_decay_is_a_join():
-    expected = join((linear(0.02, 0.1, 10), cosine_decay(0.1, 40, 0.01)), (10,))
-    assert_same(warmup_cosine_decay(0.02, 0.1, 10, 50, 0.01), [expected(t) for t in range(80)], 0)
+    expected = join_schedules(
+        (linear_schedule(0.02, 0.1, 10), cosine_decay_schedule(0.1, 40, 0.01)), (10,)
+    )
+    assert_same(
+        warmup_cosine_decay_schedule(0.02, 0.1, 10, 50, 0.01), [expected(t) for t in range(80)], 0
+    )
 
 
 @pytest.mark.parametrize(
@@ -56,17 +60,21 @@ def test_warmup_stable_decay_has_the_cooldown_of_the_paper(shape, fall):
         + [0.1 * fall(n / 10) for n in range(10)]
         + [0.0] * 5
     )
-    assert_same(warmup_stable_decay(0.1, 5, 8, 10, shape=shape), expected)
+    assert_same(warmup_stable_decay_schedule(0.1, 5, 8, 10, decay_type=shape), expected)
 
 
 @pytest.mark.parametrize(("warmup", "stable"), [(5, 8), (0, 8), (5, 0), (0, 0)])
 def test_warmup_stable_decay_is_a_join(warmup, stable):
-    ours = warmup_stable_decay(0.1, warmup, stable, 10, 0.02, 0.01)
-    parts = (linear(0.02, 0.1, warmup or 1), constant(0.1), linear(0.1, 0.01, 10))
-    expected = join(parts, (warmup, warmup + stable))
+    ours = warmup_stable_decay_schedule(0.1, warmup, stable, 10, 0.02, 0.01)
+    parts = (
+        linear_schedule(0.02, 0.1, warmup or 1),
+        constant_schedule(0.1),
+        linear_schedule(0.1, 0.01, 10),
+    )
+    expected = join_schedules(parts, (warmup, warmup + stable))
     assert_same(ours, [expected(t) for t in range(40)], roundings=0)
 
 
 def test_the_stable_stretch_is_exactly_the_peak():
-    schedule = warmup_stable_decay(0.1, 5, 8, 10, end_value=0.003, shape="1-sqrt")
+    schedule = warmup_stable_decay_schedule(0.1, 5, 8, 10, end_value=0.003, decay_type="1-sqrt")
     assert {schedule(step) for step in range(5, 14)} == {0.1}

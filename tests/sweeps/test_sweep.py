@@ -27,7 +27,7 @@ def swept(tx=None, values=None, **options):
 
 def alone(setting, tx=None, params=None, batches=None):
     live = fo.with_hyperparams(fo.adamw() if tx is None else tx, setting)
-    start = fo.Training.start(live, common.params() if params is None else params)
+    start = fo.TrainState.start(live, common.params() if params is None else params)
     return common.trained(live, start, common.batches(6) if batches is None else batches)
 
 
@@ -76,8 +76,8 @@ def test_sixty_four_learning_rates_of_the_digits():
         sensitivity = max(apart(mine, other.run(i).params) for other in nudged)
         calm += sensitivity < 1e-10
         allowed = 1e-9 if sensitivity < 1e-10 else 10 * sensitivity
-        now, losses = common.trained(tx, fo.Training.start(tx, params), batches, loss)
-        assert apart(mine, now.params) < allowed
+        state, losses = common.trained(tx, fo.TrainState.start(tx, params), batches, loss)
+        assert apart(mine, state.params) < allowed
         if sensitivity < 1e-10:
             assert common.close(result.losses[i], losses)
         assert apart(mine, of_torch(rate)) < allowed
@@ -99,9 +99,9 @@ def test_every_transformation_can_be_swept(name):
         warnings.simplefilter("error")
         result = swept(tx, settings)
     for i, setting in enumerate(settings):
-        now, losses = alone(setting, tx)
+        state, losses = alone(setting, tx)
         assert common.close(result.losses[i], losses)
-        assert common.close(result.run(i).params, now.params)
+        assert common.close(result.run(i).params, state.params)
 
 
 def testing_values(value):
@@ -114,7 +114,7 @@ testing_values.__test__ = False
 
 
 def test_the_order_of_a_grid():
-    settings = fo.grid(GRID)
+    settings = fo.sweeps.grid(GRID)
     assert settings[1] == {"lr": 0.01, "weight_decay": 0.5}
     assert swept().settings == tuple(settings)
 
@@ -123,7 +123,7 @@ def test_the_order_of_a_grid():
 def test_chunks_give_the_same(chunk_size):
     whole, cut = swept(), swept(chunk_size=chunk_size)
     assert common.close(whole.losses, cut.losses, 1e-12)
-    assert common.close(whole.now, cut.now, 1e-12)
+    assert common.close(whole.state, cut.state, 1e-12)
     assert cut.settings == whole.settings
 
 
@@ -178,7 +178,7 @@ def test_torch_s_generator_is_left_alone():
     expected = torch.rand(3)
     torch.manual_seed(7)
     swept(params=seeded_params, seeds=[1, 2])
-    fo.draw({"lr": fo.log_uniform(1e-4, 1.0)}, 8, seed=1)
+    fo.sweeps.sample({"lr": fo.sweeps.loguniform(1e-4, 1.0)}, 8, seed=1)
     assert torch.equal(torch.rand(3), expected)
 
 
@@ -193,7 +193,7 @@ def test_numbers_of_the_loss():
         tx = fo.adam(setting["lr"])
         _, losses = common.trained(
             tx,
-            fo.Training.start(tx, common.params()),
+            fo.TrainState.start(tx, common.params()),
             common.batches(6),
             lambda p, b, setting=setting: loss(p, b, penalty=setting["penalty"]),
         )
@@ -202,7 +202,7 @@ def test_numbers_of_the_loss():
 
 def test_a_function_that_makes_the_transformation():
     def make(peak, decay):
-        return fo.adamw(fo.cosine_decay(peak, 6), weight_decay=decay)
+        return fo.adamw(fo.cosine_decay_schedule(peak, 6), weight_decay=decay)
 
     result = swept(make, {"peak": [0.1, 0.2], "decay": [0.0, 0.1]})
     for i, setting in enumerate(result.settings):
@@ -234,8 +234,8 @@ def test_averages_are_what_is_evaluated():
     tx = fo.chain(fo.adam(0.1), fo.ema_of_params(0.9))
     result = swept(tx, {"lr": [0.1, 0.2]}, evaluate=lambda p: p["1"]["bias"].sum())
     for i, setting in enumerate(result.settings):
-        now, _ = alone(setting, tx)
-        averaged = fo.eval_params(fo.with_hyperparams(tx, setting), now.state, now.params)
+        state, _ = alone(setting, tx)
+        averaged = fo.eval_params(fo.with_hyperparams(tx, setting), state.opt_state, state.params)
         torch.testing.assert_close(result.scores["score"][i], averaged["1"]["bias"].sum())
 
 
@@ -245,8 +245,8 @@ def test_buffers_of_every_model():
     parts = fo.split_module(model)
 
     def loss(params, buffers, batch):
-        now = parts._replace(params=params, buffers=buffers)
-        out, buffers = fo.call_module(model, now, batch[0])
+        state = parts._replace(params=params, buffers=buffers)
+        out, buffers = fo.call_module(model, state, batch[0])
         return mse_loss(out, batch[1]), buffers
 
     result = fo.sweep(
@@ -261,9 +261,9 @@ def test_buffers_of_every_model():
     )
     for i, setting in enumerate(result.settings):
         tx = fo.sgd(**setting)
-        start = fo.Training.start(tx, parts.params, parts.buffers)
-        now, _ = common.trained(tx, start, common.batches(4), loss)
-        assert common.close(result.run(i), now)
+        start = fo.TrainState.start(tx, parts.params, parts.buffers)
+        state, _ = common.trained(tx, start, common.batches(4), loss)
+        assert common.close(result.run(i), state)
         assert result.run(i).buffers["1.num_batches_tracked"] == 4
 
 
@@ -285,7 +285,7 @@ def test_dropout_is_drawn_for_every_model():
 def test_parameters_that_require_grad_leave_no_history():
     params = fo.tree.map(lambda p: p.clone().requires_grad_(), common.params())
     result = swept(params=params)
-    assert not any(x.requires_grad for x in fo.tree.leaves(result.now))
+    assert not any(x.requires_grad for x in fo.tree.leaves(result.state))
 
 
 def test_runs_that_diverge_come_last():
@@ -296,10 +296,10 @@ def test_runs_that_diverge_come_last():
 
 
 def test_drawn_at_random():
-    source = {"lr": fo.log_uniform(1e-4, 1.0), "betas": [(0.9, 0.99), (0.8, 0.9)]}
-    settings = fo.draw(source, 200, seed=5)
-    assert settings == fo.draw(source, 200, seed=5)
-    assert settings != fo.draw(source, 200, seed=6)
+    source = {"lr": fo.sweeps.loguniform(1e-4, 1.0), "betas": [(0.9, 0.99), (0.8, 0.9)]}
+    settings = fo.sweeps.sample(source, 200, seed=5)
+    assert settings == fo.sweeps.sample(source, 200, seed=5)
+    assert settings != fo.sweeps.sample(source, 200, seed=6)
     rates = torch.tensor([row["lr"] for row in settings])
     assert rates.min() >= 1e-4
     assert rates.max() <= 1.0
@@ -354,9 +354,9 @@ def test_an_argument_of_several_stages_goes_with_the_function(make, together):
     of_function = swept(make, {"betas": betas})
     of_chain = swept(make(), [together(pair) for pair in betas])
     for i, pair in enumerate(betas):
-        now, losses = alone({}, make(betas=pair))
+        state, losses = alone({}, make(betas=pair))
         for result in (of_function, of_chain):
-            assert common.close(result.run(i).params, now.params, 1e-12)
+            assert common.close(result.run(i).params, state.params, 1e-12)
             assert common.close(result.losses[i], losses, 1e-12)
 
 
@@ -375,7 +375,7 @@ def test_bad_input():
     with pytest.raises(wrong, match=r"the first has \['lr'\], number 1 has \['eps'\]"):
         swept(values=[{"lr": 0.1}, {"eps": 0.1}])
     with pytest.raises(wrong, match="values of `lr` must be numbers"):
-        swept(values={"lr": [fo.linear(0.1, 0.0, 5)]})
+        swept(values={"lr": [fo.linear_schedule(0.1, 0.0, 5)]})
     with pytest.raises(wrong, match="`chunk_size` must be positive, got 0"):
         swept(chunk_size=0)
     with pytest.raises(wrong, match="there are no batches"):
@@ -383,4 +383,4 @@ def test_bad_input():
     with pytest.raises(wrong, match=r"there is no score `accuracy`; there are \['loss'\]"):
         swept().score("accuracy")
     with pytest.raises(wrong, match="0 < low < high"):
-        fo.log_uniform(0.0, 1.0)
+        fo.sweeps.loguniform(0.0, 1.0)

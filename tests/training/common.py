@@ -6,7 +6,7 @@ import torch
 
 import funcopt as fo
 from funcopt import aliases
-from funcopt.testing._facts import numbers_of
+from funcopt.testing._facts import numeric_hyperparams
 
 ALIASES = {
     name: make
@@ -36,7 +36,7 @@ CHAINS = {
             fo.partition(
                 {
                     "matrix": fo.chain(fo.clip_by_global_norm(1.0), fo.sgd(0.1, momentum=0.9)),
-                    "rest": fo.masked(fo.adam(fo.linear(0.1, 0.05, 3)), r"bias"),
+                    "rest": fo.masked(fo.adam(fo.linear_schedule(0.1, 0.05, 3)), r"bias"),
                 },
                 by_dimension,
             ),
@@ -66,7 +66,7 @@ def every_transformation():
 
 def numbers(tx):
     """The hyperparameters that are numbers, or tuples of them."""
-    return numbers_of(tx)
+    return numeric_hyperparams(tx)
 
 
 def params(seed=0):
@@ -99,13 +99,13 @@ def loss(params, batch):
     return (hidden @ params["1"]["weight"].T + params["1"]["bias"] - y).square().mean()
 
 
-def trained(tx, now, batches, loss=loss):
+def trained(tx, state, batches, loss=loss):
     """A training after some steps, and the losses."""
     step, losses = fo.train_step(loss, tx), []
     for batch in batches:
-        now, value = step(now, batch)
+        state, value = step(state, batch)
         losses.append(value)
-    return now, torch.stack(losses)
+    return state, torch.stack(losses)
 
 
 def close(a, b, tol=1e-9):

@@ -11,18 +11,18 @@ import funcopt as fo
 from . import common
 
 SCHEDULES = [
-    fo.constant(0.1),
-    fo.linear(0.1, 0.0, 60),
-    fo.polynomial(0.1, 0.01, 2.0, 60),
+    fo.constant_schedule(0.1),
+    fo.linear_schedule(0.1, 0.0, 60),
+    fo.polynomial_schedule(0.1, 0.01, 2.0, 60),
     fo.exponential_decay(0.1, 30, 0.5),
-    fo.step_decay(0.1, 30, 0.5),
-    fo.multi_step_decay(0.1, (20, 50), 0.5),
-    fo.join((fo.constant(0.1), fo.linear(0.1, 0.0, 20)), (30,)),
-    fo.cosine_decay(0.1, 60),
-    fo.cosine_restarts(0.1, 10, t_mult=2),
-    fo.one_cycle(0.1, 80),
-    fo.warmup_cosine_decay(0.0, 0.1, 10, 80),
-    fo.warmup_stable_decay(0.1, 10, 40, 30),
+    fo.step_decay_schedule(0.1, 30, 0.5),
+    fo.multi_step_decay_schedule(0.1, (20, 50), 0.5),
+    fo.join_schedules((fo.constant_schedule(0.1), fo.linear_schedule(0.1, 0.0, 20)), (30,)),
+    fo.cosine_decay_schedule(0.1, 60),
+    fo.cosine_restarts_schedule(0.1, 10, t_mult=2),
+    fo.one_cycle_schedule(0.1, 80),
+    fo.warmup_cosine_decay_schedule(0.0, 0.1, 10, 80),
+    fo.warmup_stable_decay_schedule(0.1, 10, 40, 30),
 ]
 
 
@@ -58,11 +58,11 @@ def test_one_graph_for_a_hundred_steps(schedule):
     tx = fo.adam(schedule)
     step, graphs = fo.train_step(parabola, tx), Graphs()
     compiled = torch.compile(step, backend=graphs, fullgraph=True)
-    now = other = fo.Training.start(tx, PARAMS)
+    state = other = fo.TrainState.start(tx, PARAMS)
     for batch in torch.linspace(-1.0, 1.0, 100, dtype=torch.float64).unbind():
-        now, value = compiled(now, batch)
+        state, value = compiled(state, batch)
         other, expected = step(other, batch)
-    assert common.close((now, value), (other, expected))
+    assert common.close((state, value), (other, expected))
     assert graphs.count == 1
 
 
@@ -72,11 +72,11 @@ def test_one_graph_for_many_models(name):
     step = vmap(fo.train_step(parabola, tx), in_dims=(0, None))
     compiled = torch.compile(step, backend=graphs, fullgraph=True)
     params = [fo.tree.map(lambda p, i=i: p + i, PARAMS) for i in range(3)]
-    now = other = fo.stack([fo.Training.start(tx, p) for p in params])
+    state = other = fo.stack([fo.TrainState.start(tx, p) for p in params])
     for batch in torch.linspace(-1.0, 1.0, 8, dtype=torch.float64).unbind():
-        now, _ = compiled(now, batch)
+        state, _ = compiled(state, batch)
         other, _ = step(other, batch)
-    assert common.close(now, other)
+    assert common.close(state, other)
     assert graphs.count == 1
 
 
@@ -84,13 +84,13 @@ def test_numbers_that_change_need_no_new_graph():
     """The rate, as a tensor, and the derivative through the step by it."""
     graphs = Graphs()
 
-    def after(rate, now, batch):
-        now, _ = fo.train_step(parabola, fo.adam(rate))(now, batch)
-        return parabola(now.params, batch)
+    def after(rate, state, batch):
+        state, _ = fo.train_step(parabola, fo.adam(rate))(state, batch)
+        return parabola(state.params, batch)
 
     slope = torch.func.grad(after)
     compiled = torch.compile(slope, backend=graphs, fullgraph=True)
-    start, batch = fo.Training.start(fo.adam(), PARAMS), torch.tensor(0.5)
+    start, batch = fo.TrainState.start(fo.adam(), PARAMS), torch.tensor(0.5)
     for rate in torch.logspace(-3, 0, 6, dtype=torch.float64).unbind():
         assert common.close(compiled(rate, start, batch), slope(rate, start, batch))
     assert graphs.count == 1
@@ -122,18 +122,18 @@ def test_a_sweep_compiles():
 
 @pytest.mark.parametrize("models", [1, 3])
 def test_an_exported_step_is_the_step(models):
-    tx = fo.adamw(fo.cosine_decay(0.1, 20))
-    step, now = fo.train_step(common.loss, tx), fo.Training.start(tx, common.params())
+    tx = fo.adamw(fo.cosine_decay_schedule(0.1, 20))
+    step, state = fo.train_step(common.loss, tx), fo.TrainState.start(tx, common.params())
     if models > 1:
         step = vmap(step, in_dims=(0, None))
-        now = fo.stack([fo.Training.start(tx, common.params(seed)) for seed in range(models)])
+        state = fo.stack([fo.TrainState.start(tx, common.params(seed)) for seed in range(models)])
     batches = common.batches(10)
     file = io.BytesIO()
-    torch.export.save(fo.export_step(step, now, batches[0]), file)
+    torch.export.save(fo.export_step(step, state, batches[0]), file)
     file.seek(0)
-    run, tensors = torch.export.load(file).module(), fo.state_dict(now)
+    run, tensors = torch.export.load(file).module(), fo.state_dict(state)
     for batch in batches:
         tensors, value = run(tensors, batch)
-        now, expected = step(now, batch)
+        state, expected = step(state, batch)
         assert common.close(value, expected, 1e-12)
-    assert common.close(fo.load_state_dict(now, tensors), now, 1e-12)
+    assert common.close(fo.load_state_dict(state, tensors), state, 1e-12)

@@ -34,8 +34,8 @@ def live():
 def after(params, steps=3, loss=common.loss, batches=None):
     step = fo.train_step(loss, TX)
     batches = common.batches(steps) if batches is None else batches
-    now, losses = fo.unroll(step, fo.Training.start(TX, params), batches)
-    return common.loss(now.params, TEST) + losses.sum()
+    state, losses = fo.unroll(step, fo.TrainState.start(TX, params), batches)
+    return common.loss(state.params, TEST) + losses.sum()
 
 
 def by_params(params, value):
@@ -99,19 +99,19 @@ def test_no_history_but_what_was_asked_for(which, by_autograd):
 def test_a_loss_that_depends_on_nothing_has_no_slope():
     params = live()
     step = fo.train_step(lambda p, batch: torch.tensor(1.0), fo.sgd(0.1))
-    now, value = step(fo.Training.start(step.tx, params), None)
+    state, value = step(fo.TrainState.start(step.tx, params), None)
     assert value == 1.0
-    assert common.close(now.params, params, 0.0)
+    assert common.close(state.params, params, 0.0)
     some = fo.train_step(lambda p, batch: p["1"]["bias"].sum(), fo.sgd(0.1))
-    now, _ = some(fo.Training.start(some.tx, params), None)
-    assert torch.equal(now.params["1"]["weight"], params["1"]["weight"])
+    state, _ = some(fo.TrainState.start(some.tx, params), None)
+    assert torch.equal(state.params["1"]["weight"], params["1"]["weight"])
 
 
 def test_a_loss_of_more_than_one_number_is_refused_either_way():
     for params in (common.params(), live()):
         step = fo.train_step(lambda p, batch: p["1"]["bias"].sum()[None], fo.sgd(0.1))
         with pytest.raises(RuntimeError, match="to return a scalar Tensor"):
-            step(fo.Training.start(step.tx, params), None)
+            step(fo.TrainState.start(step.tx, params), None)
 
 
 def test_without_parameters_there_is_nothing_to_derive_by():
@@ -132,6 +132,6 @@ def test_what_else_is_made_of_the_parameters_is_not_differentiated():
     found = []
     for start, target in ((w, 2 * w), (w.detach(), 2 * w.detach())):
         params = {"w": start}
-        now, _ = step(fo.Training.start(fo.sgd(0.1), params), target)
-        found.append(now.params["w"].detach())
+        state, _ = step(fo.TrainState.start(fo.sgd(0.1), params), target)
+        found.append(state.params["w"].detach())
     assert torch.equal(*found)

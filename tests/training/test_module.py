@@ -41,8 +41,8 @@ def loss_of(model):
     parts = fo.split_module(model)
 
     def loss(params, buffers, x):
-        now = parts._replace(params=params, buffers=buffers)
-        out, buffers = fo.call_module(model, now, x)
+        state = parts._replace(params=params, buffers=buffers)
+        out, buffers = fo.call_module(model, state, x)
         return mse_loss(out, x), buffers
 
     return loss, parts
@@ -89,16 +89,16 @@ def test_a_call_changes_neither_the_module_nor_what_is_passed(model, x):
 def test_training_is_that_of_torch(model, x):
     loss, parts = loss_of(model)
     tx = fo.adamw(0.1)
-    now = fo.Training.start(tx, parts.params, parts.buffers)
+    state = fo.TrainState.start(tx, parts.params, parts.buffers)
     for _ in range(5):
-        now, _ = fo.train_step(loss, tx)(now, x)
+        state, _ = fo.train_step(loss, tx)(state, x)
     opt = torch.optim.AdamW(model.parameters(), lr=0.1)
     for _ in range(5):
         opt.zero_grad()
         mse_loss(model(x), x).backward()
         opt.step()
-    assert common.close(now.params, {k: p.detach() for k, p in model.named_parameters()}, 1e-12)
-    assert common.close(now.buffers, dict(model.named_buffers()), 1e-12)
+    assert common.close(state.params, {k: p.detach() for k, p in model.named_parameters()}, 1e-12)
+    assert common.close(state.buffers, dict(model.named_buffers()), 1e-12)
 
 
 def test_frozen_parameters_stand_still(model, x):
@@ -109,22 +109,24 @@ def test_frozen_parameters_stand_still(model, x):
         return mse_loss(out, x), buffers
 
     tx = fo.sgd(0.1)
-    now, _ = fo.train_step(loss, tx)(fo.Training.start(tx, parts.params, parts.buffers), x)
-    assert set(now.params) == {"norm.weight", "norm.bias"}
-    assert (now.params["norm.bias"] != parts.params["norm.bias"]).all()
+    state, _ = fo.train_step(loss, tx)(fo.TrainState.start(tx, parts.params, parts.buffers), x)
+    assert set(state.params) == {"norm.weight", "norm.bias"}
+    assert (state.params["norm.bias"] != parts.params["norm.bias"]).all()
 
 
 def test_statistics_of_many_models_at_once(model, x):
     loss, parts = loss_of(model)
     tx, step = fo.adam(0.1), fo.train_step(loss, fo.adam(0.1))
     starts = [
-        fo.Training.start(tx, fo.tree.map(lambda p, i=i: p * (1 + i), parts.params), parts.buffers)
+        fo.TrainState.start(
+            tx, fo.tree.map(lambda p, i=i: p * (1 + i), parts.params), parts.buffers
+        )
         for i in range(3)
     ]
-    now = fo.stack(starts)
+    state = fo.stack(starts)
     for _ in range(3):
-        now, _ = vmap(step, in_dims=(0, None))(now, x)
-    for one, start in zip(fo.unstack(now), starts, strict=True):
+        state, _ = vmap(step, in_dims=(0, None))(state, x)
+    for one, start in zip(fo.unstack(state), starts, strict=True):
         for _ in range(3):
             start, _ = step(start, x)
         assert common.close(one, start)
@@ -136,10 +138,10 @@ def test_derivatives_go_through_training_with_statistics(model, x):
 
     def after(rate):
         tx = fo.sgd(rate, momentum=0.9)
-        now = fo.Training.start(tx, parts.params, parts.buffers)
+        state = fo.TrainState.start(tx, parts.params, parts.buffers)
         for _ in range(3):
-            now, _ = fo.train_step(loss, tx)(now, x)
-        return loss(now.params, now.buffers, x)[0]
+            state, _ = fo.train_step(loss, tx)(state, x)
+        return loss(state.params, state.buffers, x)[0]
 
     rate = torch.tensor(0.1, dtype=torch.float64)
     slope = (after(rate + 1e-6) - after(rate - 1e-6)) / 2e-6
@@ -151,26 +153,26 @@ def test_dropout_differs_from_model_to_model(x):
     model = Tied(rate=0.5).double()
     loss, parts = loss_of(model)
     tx = fo.sgd(0.1)
-    start = fo.Training.start(tx, parts.params, parts.buffers)
-    step, now = fo.train_step(loss, tx), fo.stack([start, start])
-    _, values = vmap(step, in_dims=(0, None), randomness="different")(now, x)
+    start = fo.TrainState.start(tx, parts.params, parts.buffers)
+    step, state = fo.train_step(loss, tx), fo.stack([start, start])
+    _, values = vmap(step, in_dims=(0, None), randomness="different")(state, x)
     assert values[0] != values[1]
-    _, values = vmap(step, in_dims=(0, None), randomness="same")(now, x)
+    _, values = vmap(step, in_dims=(0, None), randomness="same")(state, x)
     assert values[0] == values[1]
 
 
 def test_the_way_back(model, x):
     loss, parts = loss_of(model)
     tx = fo.sgd(0.1)
-    now, _ = fo.train_step(loss, tx)(fo.Training.start(tx, parts.params, parts.buffers), x)
+    state, _ = fo.train_step(loss, tx)(fo.TrainState.start(tx, parts.params, parts.buffers), x)
     weight = model.encode.weight
-    fo.write_back(model, parts._replace(params=now.params, buffers=now.buffers))
+    fo.write_back(model, parts._replace(params=state.params, buffers=state.buffers))
     assert model.encode.weight is weight  # in place
     assert model.decode.weight is weight  # still tied
     assert weight.requires_grad
     assert weight.is_leaf
-    assert common.close(fo.split_module(model).params, now.params, 0.0)
-    assert common.close(fo.split_module(model).buffers, now.buffers, 0.0)
+    assert common.close(fo.split_module(model).params, state.params, 0.0)
+    assert common.close(fo.split_module(model).buffers, state.buffers, 0.0)
 
 
 def test_frozen_parameters_go_back_too(model):

@@ -13,19 +13,19 @@ from . import common
 def test_it_is_a_step_by_hand():
     tx, (batch,) = fo.adamw(0.1), common.batches(1)
     params = common.params()
-    state = tx.init(params)
+    opt_state = tx.init(params)
     grads, value = torch.func.grad_and_value(common.loss)(params, batch)
-    updates, state = tx.update(grads, state, params)
-    now, found = fo.train_step(common.loss, tx)(fo.Training.start(tx, params), batch)
-    assert common.close(now.params, fo.apply_updates(params, updates), 0.0)
-    assert common.close(now.state, state, 0.0)
+    updates, opt_state = tx.update(grads, opt_state, params)
+    state, found = fo.train_step(common.loss, tx)(fo.TrainState.start(tx, params), batch)
+    assert common.close(state.params, fo.apply_updates(params, updates), 0.0)
+    assert common.close(state.opt_state, opt_state, 0.0)
     assert torch.equal(found, value)
 
 
 @pytest.mark.parametrize("name", common.every_transformation())
 def test_nothing_is_changed(name):
     tx, batches = common.every_transformation()[name], common.batches(4)
-    start = fo.Training.start(tx, common.params())
+    start = fo.TrainState.start(tx, common.params())
     kept = fo.tree.map(torch.clone, start)
     versions = [x._version for x in fo.tree.leaves(start)]
     common.trained(tx, start, batches)
@@ -36,20 +36,20 @@ def test_nothing_is_changed(name):
 @pytest.mark.parametrize("name", common.every_transformation())
 def test_no_history_is_kept_where_nothing_requires_grad(name):
     tx = common.every_transformation()[name]
-    now, losses = common.trained(tx, fo.Training.start(tx, common.params()), common.batches(4))
-    assert not any(x.requires_grad for x in fo.tree.leaves((now, losses)))
+    state, losses = common.trained(tx, fo.TrainState.start(tx, common.params()), common.batches(4))
+    assert not any(x.requires_grad for x in fo.tree.leaves((state, losses)))
 
 
 def test_gradients_of_each_example():
     tx, (batch,) = fo.dp_aggregate(0.1, 0.0), common.batches(1)
-    start = fo.Training.start(tx, common.params())
-    now, value = fo.train_step(common.loss, tx)(start, batch)
+    start = fo.TrainState.start(tx, common.params())
+    state, value = fo.train_step(common.loss, tx)(start, batch)
     total = fo.tree.zeros_like(start.params)
     for x, y in zip(*batch, strict=True):
         grads = torch.func.grad(common.loss)(start.params, (x[None], y[None]))
         share = min(1.0, 0.1 / fo.tree.norm(grads).item())
         total = fo.tree.map(lambda t, g, share=share: t + share * g / 8, total, grads)
-    assert common.close(now.params, fo.apply_updates(start.params, total), 1e-12)
+    assert common.close(state.params, fo.apply_updates(start.params, total), 1e-12)
     torch.testing.assert_close(value, common.loss(start.params, batch))
     with pytest.raises(fo.errors.StructureError, match="takes a gradient for each example"):
         fo.train_step(common.loss, tx)(start._replace(buffers={"a": torch.zeros(1)}), batch)
@@ -67,11 +67,11 @@ def test_buffers_go_in_and_out():
         return ((batch - mean - params) ** 2).mean(), {"mean": mean}
 
     tx, batch = fo.sgd(0.5), torch.ones(4, 2)
-    start = fo.Training.start(tx, torch.zeros(2), {"mean": torch.zeros(2)})
-    now, value = fo.train_step(loss, tx)(start, batch)
-    torch.testing.assert_close(now.buffers["mean"], torch.full((2,), 0.1))
+    start = fo.TrainState.start(tx, torch.zeros(2), {"mean": torch.zeros(2)})
+    state, value = fo.train_step(loss, tx)(start, batch)
+    torch.testing.assert_close(state.buffers["mean"], torch.full((2,), 0.1))
     torch.testing.assert_close(value, torch.tensor(0.81))
-    torch.testing.assert_close(now.params, torch.full((2,), 0.45))
+    torch.testing.assert_close(state.params, torch.full((2,), 0.45))
 
 
 def test_the_loss_is_offered_to_those_who_ask_for_it():
@@ -83,8 +83,8 @@ def test_the_loss_is_offered_to_those_who_ask_for_it():
             return 0 * g + s.loss, slots
 
     tx, (batch,) = by_loss(), common.batches(1)
-    now, value = fo.train_step(common.loss, tx)(fo.Training.start(tx, common.params()), batch)
-    assert common.close(now.params, fo.tree.map(lambda p: p + value, common.params()))
+    state, value = fo.train_step(common.loss, tx)(fo.TrainState.start(tx, common.params()), batch)
+    assert common.close(state.params, fo.tree.map(lambda p: p + value, common.params()))
 
 
 @pytest.mark.parametrize("tx", [fo.sam(fo.sgd(0.1)), fo.lbfgs()], ids=["sam", "lbfgs"])
@@ -98,5 +98,5 @@ def test_the_loss_is_offered_as_a_function(tx):
     extra = {"value": value, "value_fn": value_fn}
     known = {name: extra[name] for name in extra if name in tx.extra_names()}
     updates, _ = tx.update(grads, tx.init(params), params, **known)
-    now, _ = fo.train_step(common.loss, tx)(fo.Training.start(tx, params), batch)
-    assert common.close(now.params, fo.apply_updates(params, updates), 1e-12)
+    state, _ = fo.train_step(common.loss, tx)(fo.TrainState.start(tx, params), batch)
+    assert common.close(state.params, fo.apply_updates(params, updates), 1e-12)

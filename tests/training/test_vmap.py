@@ -31,8 +31,8 @@ def test_models_with_numbers_of_their_own_train_as_if_alone(name):
 
     def run(values, params):
         live = fo.with_hyperparams(tx, values)
-        now, losses = common.trained(live, fo.Training.start(live, params), batches)
-        return now.params, losses  # a rate that is zero, and no tensor, needs no slots
+        state, losses = common.trained(live, fo.TrainState.start(live, params), batches)
+        return state.params, losses  # a rate that is zero, and no tensor, needs no slots
 
     together = vmap(run)(values, fo.stack(starts))
     for i, params in enumerate(starts):
@@ -45,32 +45,37 @@ def test_models_at_different_steps_go_on_as_if_alone(name):
     tx, batches = EVERY[name], common.batches(6)
     starts = []
     for i in range(3):  # which have made 0, 1 and 2 steps
-        start = fo.Training.start(tx, common.params(i))
+        start = fo.TrainState.start(tx, common.params(i))
         starts.append(common.trained(tx, start, batches[:i])[0] if i else start)
-    assert [start.state.step.item() for start in starts] == [0, 1, 2]
+    assert [start.opt_state.step.item() for start in starts] == [0, 1, 2]
     step = vmap(fo.train_step(common.loss, tx), in_dims=(0, None))
-    now = fo.stack(starts)
+    state = fo.stack(starts)
     for batch in batches[2:]:
-        now, _ = step(now, batch)
-    for one, start in zip(fo.unstack(now), starts, strict=True):
+        state, _ = step(state, batch)
+    for one, start in zip(fo.unstack(state), starts, strict=True):
         assert common.close(one, common.trained(tx, start, batches[2:])[0])
 
 
-@pytest.mark.parametrize("shape", ["linear", "cosine_decay", "warmup_cosine_decay", "one_cycle"])
+@pytest.mark.parametrize(
+    "shape",
+    ["linear", "cosine_decay_schedule", "warmup_cosine_decay_schedule", "one_cycle_schedule"],
+)
 def test_schedules_with_numbers_of_their_own(shape):
     def make(peak):
         return {
-            "linear": lambda: fo.linear(peak, 0.0, 4),
-            "cosine_decay": lambda: fo.cosine_decay(peak, 4),
-            "warmup_cosine_decay": lambda: fo.warmup_cosine_decay(0.0, peak, 2, 5),
-            "one_cycle": lambda: fo.one_cycle(peak, 6),
+            "linear": lambda: fo.linear_schedule(peak, 0.0, 4),
+            "cosine_decay_schedule": lambda: fo.cosine_decay_schedule(peak, 4),
+            "warmup_cosine_decay_schedule": lambda: fo.warmup_cosine_decay_schedule(
+                0.0, peak, 2, 5
+            ),
+            "one_cycle_schedule": lambda: fo.one_cycle_schedule(peak, 6),
         }[shape]()
 
     params, batches = common.params(), common.batches(6)
 
     def run(peak):
-        tx = fo.adamw(make(peak), weight_decay=fo.linear(peak, 0.0, 3))
-        return common.trained(tx, fo.Training.start(tx, params), batches)
+        tx = fo.adamw(make(peak), weight_decay=fo.linear_schedule(peak, 0.0, 3))
+        return common.trained(tx, fo.TrainState.start(tx, params), batches)
 
     peaks = torch.tensor([0.1, 0.02, 0.3], dtype=torch.float64)
     together = vmap(run)(peaks)
@@ -82,9 +87,9 @@ def test_schedules_with_numbers_of_their_own(shape):
 def test_the_skipped_models_are_not_the_others():
     """One of two models sees an infinite gradient, and stands still; the other goes on."""
     tx = fo.skip_if(fo.adam(0.1))
-    start = fo.Training.start(tx, torch.ones(2))
+    start = fo.TrainState.start(tx, torch.ones(2))
     step = fo.train_step(lambda p, batch: (p * batch).sum(), tx)
-    now, _ = vmap(step)(fo.stack([start, start]), torch.tensor([1.0, torch.inf]))
-    assert torch.equal(now.params[1], torch.ones(2))
-    assert (now.params[0] < 1).all()
-    assert now.state.memory.skipped.tolist() == [0, 1]
+    state, _ = vmap(step)(fo.stack([start, start]), torch.tensor([1.0, torch.inf]))
+    assert torch.equal(state.params[1], torch.ones(2))
+    assert (state.params[0] < 1).all()
+    assert state.opt_state.memory.skipped.tolist() == [0, 1]

@@ -94,14 +94,14 @@ def test_eps_is_added_outside_the_root_and_eps_root_inside():
 
 
 @pytest.mark.parametrize(
-    ("slot_dtype", "grown", "faded"),
+    ("state_dtype", "grown", "faded"),
     [(None, 0.25, 0.25), (torch.float32, 1 - 0.999**400, 0.25 * 0.999**400)],
 )
 def test_in_bfloat16_the_mean_square_stands_still_and_in_float32_it_learns(
-    slot_dtype, grown, faded
+    state_dtype, grown, faded
 ):
     # From 0.25 on, half a unit in the last place of bfloat16 is 2^-10, more than 0.001 * 0.75.
-    tx = fo.scale_by_adam((0.9, 0.999), slot_dtype=slot_dtype)
+    tx = fo.scale_by_adam((0.9, 0.999), state_dtype=state_dtype)
     p = torch.zeros(1, dtype=torch.bfloat16)
     _, state = feed(tx, [torch.ones_like(p)] * 400)
     assert state.slots.exp_avg_sq.item() == pytest.approx(grown, rel=1e-5)

@@ -249,10 +249,10 @@ def test_in_bfloat16_the_average_moves_only_if_it_is_kept_wider():
         return {"p": -torch.full_like(params["p"], 2**-7)}
 
     found = {}
-    for slot_dtype in (None, torch.float32):
-        tx = fo.chain(fo.sgd(1.0), fo.ema_of_params(0.999, slot_dtype=slot_dtype))
+    for state_dtype in (None, torch.float32):
+        tx = fo.chain(fo.sgd(1.0), fo.ema_of_params(0.999, state_dtype=state_dtype))
         params, state = purely(tx, 3, start, up)
-        found[slot_dtype] = state.slots["p"][-1].ema_params
+        found[state_dtype] = state.slots["p"][-1].ema_params
         assert fo.eval_params(tx, state, params)["p"].dtype == torch.bfloat16
     at = [1 + 2**-7 * t for t in (1, 2, 3)]
     expected = 0.999 * (0.999 * at[0] + 0.001 * at[1]) + 0.001 * at[2]

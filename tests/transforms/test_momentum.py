@@ -81,7 +81,7 @@ def test_a_momentum_that_fell_to_zero_forgets_the_buffer():
 
 def test_only_the_buffer_is_rounded_to_the_storage_dtype():
     fine = torch.tensor([1.0 + 2**-10])  # 1 in bfloat16
-    (update,), state = feed(fo.trace(0.9, slot_dtype=torch.bfloat16), [fine])
+    (update,), state = feed(fo.trace(0.9, state_dtype=torch.bfloat16), [fine])
     assert torch.equal(update, fine)
     assert torch.equal(state.slots.momentum_buffer, torch.ones(1, dtype=torch.bfloat16))
 
@@ -138,7 +138,7 @@ def test_in_bfloat16_the_mean_stands_still_and_in_float32_it_does_not():
         return state.slots.ema.float().item()
 
     assert mean_after(fo.ema(decay)) == 1.0
-    wide = mean_after(fo.ema(decay, slot_dtype=torch.float32))
+    wide = mean_after(fo.ema(decay, state_dtype=torch.float32))
     assert wide == pytest.approx(decay**100, rel=1e-5)
 
 

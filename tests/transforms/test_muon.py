@@ -468,7 +468,11 @@ def test_labels_can_be_given():
 
 def test_schedules_may_be_given_for_both():
     net = transformer()
-    opt = optim.Muon(net.named_parameters(), lr=fo.linear(0.2, 0.0, 2), adamw_lr=fo.constant(0.1))
+    opt = optim.Muon(
+        net.named_parameters(),
+        lr=fo.linear_schedule(0.2, 0.0, 2),
+        adamw_lr=fo.constant_schedule(0.1),
+    )
     assert [group["lr"] for group in opt.param_groups] == [0.1, 0.2]
     train(net, opt, 1)
     assert [group["lr"] for group in opt.param_groups] == [0.1, 0.1]

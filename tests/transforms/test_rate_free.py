@@ -185,7 +185,7 @@ def test_it_finds_a_rate_for_a_bowl_of_any_size(name):
     for size in (1e-2, 1e2):
         x = torch.nn.Parameter(torch.zeros(5, dtype=torch.float64))
         bottom = size * torch.linspace(0.5, 1.0, 5, dtype=torch.float64)
-        opt = getattr(optim, name)([x], lr=fo.linear(1.0, 0.0, 600))
+        opt = getattr(optim, name)([x], lr=fo.linear_schedule(1.0, 0.0, 600))
         for _ in range(600):
             opt.zero_grad()
             (x - bottom).abs().sum().backward()
@@ -319,7 +319,10 @@ def test_a_skipped_step_leaves_the_distance_as_it_was():
     ("options", "sentence"),
     [
         ({"d0": 0.0}, "`d0` must be positive, got 0.0"),
-        ({"d0": fo.linear(1.0, 2.0, 3)}, "`d0` is used once, by `init`: it must be a number"),
+        (
+            {"d0": fo.linear_schedule(1.0, 2.0, 3)},
+            "`d0` is used once, by `init`: it must be a number",
+        ),
         ({"growth_rate": 0.5}, "`growth_rate` must be at least 1, got 0.5"),
         ({"eps": 0.0}, "`eps` must be positive, got 0.0"),
         ({"lr": -1.0}, "`lr` must not be negative, got -1.0"),

@@ -44,7 +44,7 @@ def test_only_what_turns_the_sign_can_descend():
     assert fo.scale_by_sign().sign() == 1
     assert fo.chain(fo.adamw(0.1), fo.scale_by_learning_rate(0.1)).sign() == 1
     assert fo.chain(fo.scale_by_adam(), fo.scale(-0.1)).sign() == -1
-    assert fo.scale(fo.linear(1.0, -1.0, 9)).sign() is None
+    assert fo.scale(fo.linear_schedule(1.0, -1.0, 9)).sign() is None
 
 
 def test_a_schedule_sees_the_number_of_updates_already_made():

@@ -134,7 +134,7 @@ def test_with_equal_weights_the_average_is_the_mean_of_what_the_steps_make(tx):
 @pytest.mark.parametrize("store_average", [False, True])
 def test_the_momentum_may_change_from_step_to_step(store_average):
     """The average is unmoved by it: it is computed with the momentum that made the parameters."""
-    momentum = fo.linear(0.95, 0.5, 10)
+    momentum = fo.linear_schedule(0.95, 0.5, 10)
     tx = fo.schedule_free(fo.scale(-0.1), 1.0, momentum, store_average=store_average)
     z, x, y = dict(START), dict(START), dict(START)
     for t in range(12):
@@ -155,7 +155,7 @@ def test_a_stored_average_may_have_no_momentum():
 
 
 def test_a_first_rate_of_zero_moves_nothing():
-    lr = fo.linear(0.0, 0.1, 4)
+    lr = fo.linear_schedule(0.0, 0.1, 4)
     tx = fo.schedule_free_adamw(lr)
     params, state = purely(tx, 1)
     assert same(params, START)
@@ -181,10 +181,10 @@ def test_on_noise_the_average_is_better_than_the_parameters():
 # bfloat16
 
 
-def small_steps(store_average, slot_dtype, steps=400):
+def small_steps(store_average, state_dtype, steps=400):
     """A run whose steps are far below the spacing of bfloat16 at 1, which is 2^-7."""
     start = {"p": torch.ones(1, dtype=torch.bfloat16)}
-    tx = fo.schedule_free_sgd(1.0, store_average=store_average, slot_dtype=slot_dtype)
+    tx = fo.schedule_free_sgd(1.0, store_average=store_average, state_dtype=state_dtype)
 
     def up(params, t):
         return {"p": torch.full((1,), -(2.0**-12), dtype=torch.bfloat16)}
@@ -211,7 +211,7 @@ def test_in_bfloat16_the_average_is_exact_only_if_it_is_stored_wider():
 
 def test_slots_have_the_dtype_that_was_asked_for():
     params = {"p": torch.ones(2, dtype=torch.bfloat16)}
-    tx = fo.schedule_free_adamw(store_average=True, slot_dtype=torch.float32)
+    tx = fo.schedule_free_adamw(store_average=True, state_dtype=torch.float32)
     _, state = tx.update(params, tx.init(params), params)
     assert {x.dtype for x in fo.tree.leaves(state.slots)} == {torch.float32}
     assert fo.eval_params(tx, state, params)["p"].dtype == torch.bfloat16
@@ -264,14 +264,14 @@ def test_it_comes_last():
     with pytest.raises(HyperparameterError) as error:
         fo.chain(fo.schedule_free_sgd(), fo.clip_by_global_norm(1.0))
     assert str(error.value) == (
-        "`chain`: `interpolate_with_average` looks at the step about to be made, and has to come "
+        "`chain`: `primal_averaging` looks at the step about to be made, and has to come "
         "after every stage that changes updates, as clip_by_global_norm(1.0) does."
     )
 
 
 def test_it_needs_the_parameters():
     tx = fo.schedule_free_sgd()
-    with pytest.raises(MissingParamsError, match="`interpolate_with_average` needs the parameters"):
+    with pytest.raises(MissingParamsError, match="`primal_averaging` needs the parameters"):
         tx.update(grads_at(START, 0), tx.init(START))
 
 
@@ -289,4 +289,4 @@ def test_it_needs_the_parameters():
 )
 def test_a_bad_number_is_named(options, message):
     with pytest.raises(HyperparameterError, match=message):
-        fo.interpolate_with_average(**options)
+        fo.primal_averaging(**options)

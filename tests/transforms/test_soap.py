@@ -280,7 +280,7 @@ def test_in_low_precision_matrices_stay_wide():
     slots = fo.scale_by_soap().init(p).slots
     assert slots.exp_avg.dtype == torch.bfloat16
     assert {x.dtype for x in (*slots.GG, *slots.Q)} == {torch.float32}
-    assert fo.scale_by_soap(slot_dtype=torch.float32).init(p).slots.exp_avg.dtype == torch.float32
+    assert fo.scale_by_soap(state_dtype=torch.float32).init(p).slots.exp_avg.dtype == torch.float32
 
 
 def test_derivatives_through_the_bases_are_those_of_differences():

@@ -11,14 +11,14 @@ from ..typing import Memory, Slots
 
 
 class WatchTotals(NamedTuple):
-    """What `watch` adds up over tensors."""
+    """What `monitor` adds up over tensors."""
 
     update_squares: Tensor  # ()
     param_squares: Tensor  # ()
     entries: Tensor  # ()
 
 
-class watch(TensorRule):
+class monitor(TensorRule):
     """Leaves the updates as they are, and shows how long they are at this place in the chain.
 
         update_norm = sqrt(sum of u^2)

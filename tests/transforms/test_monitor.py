@@ -1,4 +1,4 @@
-"""`watch`: three numbers, and nothing else."""
+"""`monitor`: three numbers, and nothing else."""
 
 import pytest
 import torch
@@ -10,14 +10,14 @@ GRADS = {"a": torch.tensor([1.0, 2.0]), "b": torch.tensor(2.0)}
 
 
 def test_updates_pass_unchanged():
-    tx = fo.watch()
+    tx = fo.monitor()
     updates, _ = tx.update(GRADS, tx.init(PARAMS), PARAMS)
     assert all(torch.equal(updates[name], g) for name, g in GRADS.items())
 
 
 def test_an_optimizer_shows_what_was_watched_where_it_stands():
     params = {name: torch.nn.Parameter(p.clone()) for name, p in PARAMS.items()}
-    tx = fo.chain(fo.watch(), fo.scale(-0.5), fo.watch())
+    tx = fo.chain(fo.monitor(), fo.scale(-0.5), fo.monitor())
     opt = fo.Optimizer(list(params.items()), tx)
     for name, p in params.items():
         p.grad = GRADS[name].clone()
@@ -26,12 +26,12 @@ def test_an_optimizer_shows_what_was_watched_where_it_stands():
     assert shown["update_norm"] == 3.0
     assert shown["update_rms"] == pytest.approx(3.0**0.5)
     assert shown["param_norm"] == 5.0
-    assert shown["watch_2/update_norm"] == 1.5
+    assert shown["monitor_2/update_norm"] == 1.5
     assert shown["lr"] == 1.0
 
 
 def test_a_parameter_without_gradient_is_not_watched():
-    tx = fo.chain(fo.watch(), fo.scale(-1.0))
+    tx = fo.chain(fo.monitor(), fo.scale(-1.0))
     a, b = (torch.nn.Parameter(torch.ones(2)) for _ in range(2))
     opt = fo.Optimizer([a, b], tx)
     a.grad = torch.ones(2)

@@ -5,7 +5,7 @@ import torch
 
 import funcopt as fo
 from funcopt import optim
-from funcopt.engine._torch_kernels import TorchKernel
+from funcopt.engine._torch_backend import TorchBackend
 
 from .common import Run, gap, parameters
 
@@ -13,7 +13,7 @@ SHAPES = {"a": (3, 4), "b": (), "c": (7,)}
 
 ROWS = [
     fo.adamw(0.1),
-    fo.adamw(fo.linear(0.1, 0.0, 9), (0.8, 0.95), 1e-3, 0.3, amsgrad=True),
+    fo.adamw(fo.linear_schedule(0.1, 0.0, 9), (0.8, 0.95), 1e-3, 0.3, amsgrad=True),
     fo.adam(0.1, weight_decay=0.2),
     fo.adam(0.1, amsgrad=True),
     fo.sgd(0.1),
@@ -28,15 +28,15 @@ every_row = pytest.mark.parametrize("tx", ROWS, ids=lambda tx: " ".join(repr(tx)
 
 @pytest.fixture
 def calls(monkeypatch):
-    """How many steps torch's kernels have made."""
+    """How many steps the kernels of torch have made."""
     made = []
-    step = TorchKernel.step
+    step = TorchBackend.step
 
-    def counted(self, work):
-        made.append(work)
-        return step(self, work)
+    def counted(self, inputs):
+        made.append(inputs)
+        return step(self, inputs)
 
-    monkeypatch.setattr(TorchKernel, "step", counted)
+    monkeypatch.setattr(TorchBackend, "step", counted)
     return made
 
 
