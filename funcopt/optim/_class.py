@@ -29,6 +29,10 @@ HINTS: Values = {
 ENGINE = "engine"
 """How an optimizer makes its steps, which is no matter of a group."""
 
+STATE_DTYPE = "state_dtype"
+"""The dtype in which slots are created. A group does not hold it, and so no checkpoint either: what
+is loaded gets the dtype of the optimizer that loads."""
+
 
 def optimizer_class(
     name: str,
@@ -48,12 +52,14 @@ def optimizer_class(
     Where `make` returns a `partition`, arguments are only the beginning of numbers: every label is
     a group, whose keys are the hyperparameters of its own transformation, as in `Optimizer`. So
     each has an `lr` for schedulers. Arguments annotated as switches (`bool`, `int`, `str`, a
-    `Literal`, a dtype) stay keys of all groups.
+    `Literal`, a dtype) stay keys of all groups. An argument `state_dtype` is that of the whole
+    optimizer: it is in `defaults`, and no key of a group.
 
     Args:
         name: The name of the class; it pickles if it is bound to that name in the calling module.
         make: Makes the transformation of the hyperparameters, such as `adamw`.
-        like: A class of torch whose signature and defaults to take, instead of those of `make`.
+        like: A class of torch whose signature and defaults to take, instead of those of `make`;
+            arguments that it lacks are appended, by keyword only.
         **defaults: Defaults that differ from those of `make`.
 
     Raises:
@@ -65,7 +71,7 @@ def optimizer_class(
         raise HyperparameterError(
             f"`optimizer_class({name!r})`: {missing} must have a default: pass it as a keyword."
         )
-    own = _arguments(make, values) if like is None else _arguments_of(like, values)
+    own = _arguments(make, values) if like is None else _arguments_of(like, make, values)
     more = _hints(but=[a.name for a in own])
 
     class Made(_FromFunction):
@@ -78,7 +84,9 @@ def optimizer_class(
     Made._given = {a.name: a.default for a in own if a.name != "params"}
     Made._make_tx = staticmethod(make)
     Made._argument_names = tuple(values)
-    Made._switches = tuple(k for k, a in arguments.items() if _is_switch(a.annotation))
+    Made._switches = tuple(
+        k for k, a in arguments.items() if _is_switch(a.annotation) and k != STATE_DTYPE
+    )
     return Made
 
 
@@ -105,6 +113,8 @@ class _FromFunction(Optimizer):
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Adds a group; with a `partition`, one for every label that occurs in it."""
+        if isinstance(param_group, dict) and STATE_DTYPE in self._argument_names:
+            self._drop_state_dtype(param_group)
         if self._labelled and isinstance(param_group, dict):
             elsewhere = self._elsewhere(self._defaults()).intersection(param_group)
             for key in sorted(elsewhere):
@@ -114,11 +124,21 @@ class _FromFunction(Optimizer):
                 )
         super().add_param_group(param_group)
 
+    def _drop_state_dtype(self, group: dict[str, Any]) -> None:
+        """Of a group that was made of all `defaults`, as `ZeroRedundancyOptimizer` does."""
+        mine = self.defaults[STATE_DTYPE]
+        if (found := group.pop(STATE_DTYPE, mine)) != mine:
+            raise HyperparameterError(
+                f"`{type(self).__name__}`: `{STATE_DTYPE}` is an argument of the class, no key of "
+                f"a group: it is {mine} in all of them, got {found}."
+            )
+
     def _defaults(self, of: Any = None) -> Values:
         if "defaults" not in self.__dict__:  # which are about to be set: the arguments
             return {}
         if not self._labelled:  # else numbers have the names that they have in the chain
-            return {k: self.defaults[k] for k in self._argument_names if k in self.defaults}
+            keys = [k for k in self._argument_names if k != STATE_DTYPE]
+            return {k: self.defaults[k] for k in keys if k in self.defaults}
         switches = {k: self.defaults[k] for k in self._switches}
         return {**switches, **super()._defaults(of)}
 
@@ -129,7 +149,8 @@ class _FromFunction(Optimizer):
         self, values: Values, of: Any, made: Any
     ) -> tuple[GradientTransformation, Mapping[str, Place]]:
         if not self._labelled:
-            return self._made_of(values), {}
+            whole = {k: self.defaults[k] for k in self._argument_names if k == STATE_DTYPE}
+            return self._made_of({**values, **whole}), {}
         arguments = {k: values.get(k, self.defaults[k]) for k in self._switches}
         tx = self._made_of({**{k: self.defaults[k] for k in self._argument_names}, **arguments})
         where = places(tx, of)
@@ -157,11 +178,14 @@ def _arguments(make: Callable[..., Any], values: Values) -> list[inspect.Paramet
     return [*arguments, *_hints()]
 
 
-def _arguments_of(like: type, values: Values) -> list[inspect.Parameter]:
-    """The arguments of a torch class; what we know nothing of is left out."""
+def _arguments_of(like: type, make: Callable[..., Any], values: Values) -> list[inspect.Parameter]:
+    """The arguments of a torch class, then those that only `make` has; others are left out."""
     known = {"params", *HINTS, *values}
-    arguments = inspect.signature(like).parameters.values()
-    return [a.replace(annotation=inspect.Parameter.empty) for a in arguments if a.name in known]
+    arguments = inspect.signature(like).parameters
+    own = [a.replace(kind=a.KEYWORD_ONLY) for a in inspect.signature(make).parameters.values()]
+    more = [a.replace(default=values[a.name]) for a in own if a.name not in arguments]
+    taken = [*(a for a in arguments.values() if a.name in known), *more]
+    return [a.replace(annotation=inspect.Parameter.empty) for a in taken]
 
 
 def _hints(but: Sequence[str] = ()) -> list[inspect.Parameter]:

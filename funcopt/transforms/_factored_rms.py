@@ -36,8 +36,9 @@ class scale_by_factored_rms(TensorRule):
     and nothing is bounded.
 
     u has no unit, and a root mean square near 1. Memory: n + m numbers instead of n m. Dtypes:
-    slots in that of the parameter. On shards the gradient is gathered, and the slots of matrices
-    are whole on every rank.
+    slots in `state_dtype`, else in that of the parameter; for bfloat16 parameters take
+    `torch.float32`, as Hugging Face does: once w is small, a bfloat16 mean no longer moves. On
+    shards the gradient is gathered, and the slots of matrices are whole on every rank.
 
     Args:
         beta2_decay: The power with which the weight of the newest gradient falls; not positive.
@@ -47,9 +48,10 @@ class scale_by_factored_rms(TensorRule):
         add_eps: Add `eps` to the squares, instead of bounding their means.
         min_dim_size_to_factor: Factor the two longest dimensions, as Optax does, and only where
             both are at least so long. `None` is torch's way: the last two, always.
+        state_dtype: Storage dtype of the slots.
 
     Raises:
-        HyperparameterError: If `beta2_decay` is positive, or another number negative.
+        HyperparameterError: If `beta2_decay` is positive, or another hyperparameter negative.
         LeafError: If a parameter is complex.
 
     References:
@@ -61,6 +63,7 @@ class scale_by_factored_rms(TensorRule):
     eps: Scalar | None = None
     add_eps: bool = False
     min_dim_size_to_factor: int | None = None
+    state_dtype: torch.dtype | None = None
     elementwise = False
 
     def __post_init__(self) -> None:
@@ -71,12 +74,12 @@ class scale_by_factored_rms(TensorRule):
             checks.whole(self, "min_dim_size_to_factor", self.min_dim_size_to_factor)
 
     def init_tensor(self, p: Tensor) -> FactoredRmsSlots:
-        dims = self._dims(p)
+        dims, dtype = self._dims(p), self.state_dtype or p.dtype
         if dims is None:
-            return FactoredRmsSlots((), (), torch.zeros_like(p))
+            return FactoredRmsSlots((), (), torch.zeros_like(p, dtype=dtype))
         rows, columns = dims
-        of_rows = torch.zeros(_without(p, columns), dtype=p.dtype, device=p.device)
-        of_columns = torch.zeros(_without(p, rows), dtype=p.dtype, device=p.device)
+        of_rows = torch.zeros(_without(p, columns), dtype=dtype, device=p.device)
+        of_columns = torch.zeros(_without(p, rows), dtype=dtype, device=p.device)
         return FactoredRmsSlots(of_rows, of_columns, ())
 
     def prepare(self, step: Any, memory: Memory) -> dict[str, Any]:

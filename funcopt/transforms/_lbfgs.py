@@ -77,9 +77,11 @@ class lbfgs(VectorRule):
     the same function in all evaluations: no dropout. `value`, the loss at the parameters, saves
     one more.
 
-    Inner products are over all parameters, groups and ranks. The loop is bounded by `max_eval`,
-    and ends early only where Python can look at numbers: not under `torch.func.vmap` or
-    `torch.compile`, nor for parameters that require derivatives, or with clocks on a device.
+    The history is stored in at least float32: it consists of differences, which in fewer bits are
+    mostly rounding. Inner products are over all parameters, groups and ranks. The loop is bounded
+    by `max_eval`, and ends early only where Python can look at numbers: not under
+    `torch.func.vmap` or `torch.compile`, nor for parameters that require derivatives, or with
+    clocks on a device.
 
     Args:
         lr: The step length, or the first that a search tries; the same in all groups.

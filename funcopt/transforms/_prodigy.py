@@ -62,7 +62,8 @@ class scale_by_prodigy(TensorRule):
     `lr`, `eps`, `weight_decay` and, where `beta3` is given, `betas` may differ between parameter
     groups; each group weighs by its own `lr`. A group at 0 stands still and adds nothing.
 
-    Shapes: any. Dtypes: slots in `state_dtype`, else in that of the parameter, which p0 always has.
+    Shapes: any. Dtypes: slots in `state_dtype`, else in that of the parameter, which p0 always has,
+    a copy of the first parameters: rounded otherwise than p, it would differ from it at the start.
     `Optimizer.metrics()` shows ``d``.
 
     Args:

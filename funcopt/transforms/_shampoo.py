@@ -42,7 +42,8 @@ class scale_by_shampoo(TensorRule):
     On CUDA, torch waits for the device where it makes a root.
 
     Shapes: any; vectors pass unchanged without `precondition_1d`. Dtypes: GG and roots in at least
-    float32. On shards the whole tensor is gathered; GG and roots are whole on every rank.
+    float32, in which they are factorized. On shards the whole tensor is gathered; GG and roots are
+    whole on every rank.
 
     Args:
         beta2: Decay rate of the means, in [0, 1); `None` for sums.

@@ -53,7 +53,8 @@ class scale_by_soap(TensorRule):
     On CUDA, torch waits for the device where it computes eigenvectors: in the first update.
 
     Shapes: any. Dtypes: means in `state_dtype`, else in that of the parameter; GG and Q in at least
-    float32. On shards the whole tensor is gathered; GG and Q are whole on every rank.
+    float32, in which they are factorized. On shards the whole tensor is gathered; GG and Q are
+    whole on every rank.
 
     Args:
         betas: Decay rates of the two means, in [0, 1).
