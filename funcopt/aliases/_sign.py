@@ -17,14 +17,15 @@ from ..typing import Scalar
 def lion(
     lr: Scalar = 1e-4,
     betas: tuple[Scalar, Scalar] = (0.9, 0.99),
-    weight_decay: Scalar = 1e-2,
+    weight_decay: Scalar = 0.0,
     *,
     state_dtype: torch.dtype | None = None,
 ) -> GradientTransformation:
     """Lion: `scale_by_lion`, with decoupled weight decay.
 
-    The numbers are those of `optax.lion`, whose default for `weight_decay` is 1e-3. The momentum is
-    stored in `state_dtype`, else in the dtype of the parameter.
+    Steps and defaults are those of `lion_pytorch.Lion`; `optax.lion` takes the same steps, and its
+    default for `weight_decay` is 1e-3. The momentum is stored in `state_dtype`, else in the dtype
+    of the parameter.
 
     Raises:
         HyperparameterError: If one of `betas` is outside [0, 1), or another hyperparameter is
