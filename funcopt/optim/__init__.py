@@ -29,10 +29,10 @@ from ._classes import Rprop as Rprop
 from ._classes import SGDScheduleFree as SGDScheduleFree
 from ._classes import Shampoo as Shampoo
 from ._classes import Yogi as Yogi
+from ._layer_decay import param_groups_layer_decay as param_groups_layer_decay
 from ._optimizer import Optimizer as Optimizer
 from ._param_groups import explain as explain
 from ._param_groups import param_groups_by as param_groups_by
-from ._param_groups import param_groups_layer_decay as param_groups_layer_decay
 from ._param_groups import param_groups_weight_decay as param_groups_weight_decay
 
 
