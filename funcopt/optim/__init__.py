@@ -35,6 +35,43 @@ from ._param_groups import explain as explain
 from ._param_groups import param_groups_by as param_groups_by
 from ._param_groups import param_groups_weight_decay as param_groups_weight_decay
 
+__all__ = [
+    "ASGD",
+    "LAMB",
+    "LARS",
+    "LBFGS",
+    "MARS",
+    "SGD",
+    "SOAP",
+    "AdaBelief",
+    "Adadelta",
+    "Adafactor",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "AdamWScheduleFree",
+    "Adamax",
+    "DAdaptAdamW",
+    "Lion",
+    "Muon",
+    "NAdam",
+    "Optimizer",
+    "Prodigy",
+    "RAdam",
+    "RMSprop",
+    "Rprop",
+    "SGDScheduleFree",
+    "Shampoo",
+    "Yogi",
+    "explain",
+    "lr_scheduler",
+    "optimizer_class",
+    "param_groups_by",
+    "param_groups_layer_decay",
+    "param_groups_weight_decay",
+    "swa_utils",
+]
+
 
 def __getattr__(name: str) -> object:
     import sys
