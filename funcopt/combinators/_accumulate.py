@@ -19,14 +19,14 @@ from ._wrapper import Wrapper
 
 
 class AccumulateSlots(NamedTuple):
-    """What `accumulate` remembers of one tensor."""
+    """The slots of `accumulate`."""
 
     grad_sum: Tensor  # like p: the sum of the gradients since the last update
     inner: Slots
 
 
 class AccumulateMemory(NamedTuple):
-    """What `accumulate` remembers besides."""
+    """The shared scalars of `accumulate`."""
 
     micro_step: Tensor  # (), int64: gradients since the last update
     inner_updates: Tensor  # (), int64: updates that `inner` has made, which its schedules see

@@ -13,15 +13,15 @@ from ..typing import Memory, Scalar, Slots
 
 
 class FactoredRmsSlots(NamedTuple):
-    """What is remembered of one tensor: of a matrix its margins, of other tensors all."""
+    """The slots: of a matrix those of rows and columns, of other tensors that of all entries."""
 
-    row_var: Any  # like p, with length 1 where it was averaged: mean square of every row; or ()
-    col_var: Any  # the same of every column; or ()
-    variance: Any  # like p: mean square of every entry; or ()
+    row_var: Any  # like p, but of length 1 where averaged: EMA of the mean square of rows; or ()
+    col_var: Any  # the same of columns; or ()
+    variance: Any  # like p: EMA of the square of every entry; or ()
 
 
 class scale_by_factored_rms(TensorRule):
-    """Divides the gradient by a root mean square that is kept by row and by column.
+    """Divides the gradient by its root mean square, of which rows and columns are stored.
 
     A tensor with at least two dimensions is a batch of matrices in its last two, (n, m). At step
     t = 1, 2, ..., for a gradient g and w = t^beta2_decay, with means over dimensions that stay:
@@ -31,7 +31,7 @@ class scale_by_factored_rms(TensorRule):
         v = row_var col_var / max(mean(row_var, over rows), eps)               (..., n, m)
         u = g / sqrt(max(v, eps^2))
 
-    A tensor of fewer dimensions has v = variance, the same moving mean of its g^2. These are the
+    A tensor of fewer dimensions has v = variance, the same moving average of its g^2. These are the
     numbers of torch. With `add_eps`, as in the paper and in Optax, g^2 + eps is averaged instead,
     and nothing is bounded.
 
