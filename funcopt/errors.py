@@ -1,5 +1,19 @@
 """One exception type for each kind of mistake; each is also the built-in that fits it."""
 
+__all__ = [
+    "DonatedError",
+    "ExtraArgumentError",
+    "FuncoptError",
+    "HyperparameterError",
+    "LabelError",
+    "LeafError",
+    "MissingParamsError",
+    "ModeError",
+    "SparseGradientError",
+    "StructureError",
+    "TiedParametersError",
+]
+
 
 class FuncoptError(Exception):
     """What all of them are."""

@@ -15,6 +15,17 @@ from torch import Tensor
 from ._numerics.scalars import sqrt
 from .errors import StructureError
 
+__all__ = [
+    "cast",
+    "dot",
+    "flatten",
+    "leaves",
+    "map",
+    "names",
+    "norm",
+    "zeros_like",
+]
+
 NAMESPACE = "funcopt"
 
 

@@ -6,6 +6,16 @@ from typing import Any, TypeAlias, get_args, get_origin
 
 from torch import Tensor
 
+__all__ = [
+    "Memory",
+    "Params",
+    "Scalar",
+    "Schedule",
+    "Slots",
+    "State",
+    "Updates",
+]
+
 Schedule: TypeAlias = Callable[[Any], Any]
 """A number as a function of the updates already made: 0 at the first."""
 

@@ -334,7 +334,7 @@ MISTAKES = {
         TypeError,
         "`SGD`: got an unexpected keyword argument 'betas'; it is (params, lr=0.001, momentum=0, "
         "dampening=0, weight_decay=0, nesterov=False, *, maximize=False, foreach=None, "
-        "differentiable=False, fused=None, capturable=False, engine='auto').",
+        "differentiable=False, fused=None, state_dtype=None, capturable=False, engine='auto').",
     ),
     "a negative lr in one group": (
         lambda: optim.SGD([{"params": [parameter()], "lr": -1.0}]),

@@ -19,14 +19,14 @@ from ._wrapper import Wrapper
 
 
 class AccumulateSlots(NamedTuple):
-    """What `accumulate` remembers of one tensor."""
+    """The slots of `accumulate`."""
 
-    grad_sum: Tensor  # like p, at least float32: the gradients since the last update
+    grad_sum: Tensor  # like p: the sum of the gradients since the last update
     inner: Slots
 
 
 class AccumulateMemory(NamedTuple):
-    """What `accumulate` remembers besides."""
+    """The shared scalars of `accumulate`."""
 
     micro_step: Tensor  # (), int64: gradients since the last update
     inner_updates: Tensor  # (), int64: updates that `inner` has made, which its schedules see
@@ -41,14 +41,17 @@ class accumulate(Wrapper):
         u = 0                                at the others
 
     So `inner` runs once for all of them: its clipping, its schedules, its noise and its decay see
-    real updates. The sum is kept in at least float32, and where Python can look at the clock, the
-    other calls cost no more than the addition. A NaN is gone with the update it spoils. A parameter
-    without a gradient at the last call is not updated then, and keeps its sum for the next time.
+    real updates. The sum is stored in `state_dtype`, else in at least float32, and where Python can
+    look at the clock, the other calls cost no more than the addition. A NaN is gone with the update
+    it spoils. A parameter without a gradient at the last call is not updated then, and keeps its
+    sum for the next time.
 
     Args:
         inner: What to run, a transformation that works tensor by tensor.
         steps: How many gradients make an update.
         mean: Give `inner` the mean of the gradients, or else their sum.
+        state_dtype: Storage dtype of the sum, such as `torch.bfloat16` to save memory, in which it
+            is rounded at every call.
 
     Raises:
         HyperparameterError: If `steps` is not a positive whole number, or `inner` evaluates the
@@ -58,6 +61,7 @@ class accumulate(Wrapper):
     inner: GradientTransformation
     steps: int
     mean: bool = True
+    state_dtype: torch.dtype | None = None
     memory_per = "tree"
 
     def __post_init__(self) -> None:
@@ -71,7 +75,7 @@ class accumulate(Wrapper):
             )
 
     def init_slots(self, name: str | None, p: Tensor) -> Slots:
-        zeros = torch.zeros_like(p, dtype=widen(p.dtype))
+        zeros = torch.zeros_like(p, dtype=self.state_dtype or widen(p.dtype))
         return AccumulateSlots(zeros, self.clocked().init_slots(name, p))
 
     def init_memory(self, like: Tensor) -> Memory:

@@ -65,7 +65,7 @@ class cautious(Around):
 
     Args:
         inner: What to run, a transformation that works tensor by tensor.
-        floor: The least mean to divide by; positive.
+        floor: Lower bound of the mean in the denominator; positive. 1e-3 as in the authors' code.
 
     Raises:
         HyperparameterError: If `floor` is not positive; if it is not known whether the updates of

@@ -53,7 +53,7 @@ class sam(Wrapper):
         rho: The distance, in units of the parameters, or relative to them with `adaptive`.
         adaptive: Whether entries are scaled; for some parameters only if it is a mask as `masked`
             takes it. The official code scales weights, not biases: ``adaptive=r"weight"``.
-        eta: What is added to the size of an entry.
+        eta: What is added to the size of an entry; 0.01 as in the authors' code of ASAM.
         eps: What is added to the norm, so that it can be divided by.
 
     Raises:

@@ -29,11 +29,48 @@ from ._classes import Rprop as Rprop
 from ._classes import SGDScheduleFree as SGDScheduleFree
 from ._classes import Shampoo as Shampoo
 from ._classes import Yogi as Yogi
+from ._layer_decay import param_groups_layer_decay as param_groups_layer_decay
 from ._optimizer import Optimizer as Optimizer
 from ._param_groups import explain as explain
 from ._param_groups import param_groups_by as param_groups_by
-from ._param_groups import param_groups_layer_decay as param_groups_layer_decay
 from ._param_groups import param_groups_weight_decay as param_groups_weight_decay
+
+__all__ = [
+    "ASGD",
+    "LAMB",
+    "LARS",
+    "LBFGS",
+    "MARS",
+    "SGD",
+    "SOAP",
+    "AdaBelief",
+    "Adadelta",
+    "Adafactor",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "AdamWScheduleFree",
+    "Adamax",
+    "DAdaptAdamW",
+    "Lion",
+    "Muon",
+    "NAdam",
+    "Optimizer",
+    "Prodigy",
+    "RAdam",
+    "RMSprop",
+    "Rprop",
+    "SGDScheduleFree",
+    "Shampoo",
+    "Yogi",
+    "explain",
+    "lr_scheduler",
+    "optimizer_class",
+    "param_groups_by",
+    "param_groups_layer_decay",
+    "param_groups_weight_decay",
+    "swa_utils",
+]
 
 
 def __getattr__(name: str) -> object:

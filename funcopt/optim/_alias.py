@@ -72,8 +72,9 @@ class AliasOptimizer(Optimizer):
         if make is None:
             return
         arguments = inspect.signature(make).parameters
+        dtypes = tuple(k for k, a in arguments.items() if torch.dtype in _kinds(a.annotation))
         switches = tuple(k for k, a in arguments.items() if _is_switch(a.annotation))
-        cls.maker = Maker(make, tuple(arguments), switches)
+        cls.maker = Maker(make, tuple(arguments), switches, dtypes)
         declared = cls.__dict__.get("__init__")
         own = _declared(declared) if declared else _arguments(make, like, defaults or {})
         _check(cls.__name__, own, cls.maker.arguments)
@@ -126,12 +127,14 @@ def optimizer_class(
     Where `make` returns a `partition`, arguments are only the beginning of numbers: every label is
     a group, whose keys are the hyperparameters of its own transformation, as in `Optimizer`. So
     each has an `lr` for schedulers. Arguments annotated as switches (`bool`, `int`, `str`, a
-    `Literal`, a dtype) stay keys of all groups.
+    `Literal`) stay keys of all groups. A dtype, such as `state_dtype`, is that of the whole
+    optimizer: it is in `defaults`, and no key of a group or of a checkpoint.
 
     Args:
         name: The name of the class; it pickles if it is bound to that name in the calling module.
         make: Makes the transformation of the hyperparameters, such as `adamw`.
-        like: A class of torch whose signature and defaults to take, instead of those of `make`.
+        like: A class of torch whose signature and defaults to take, instead of those of `make`;
+            arguments that it lacks are appended, by keyword only.
         **defaults: Defaults that differ from those of `make`.
 
     Raises:
@@ -152,7 +155,13 @@ def _arguments(
     if like is not None:
         known = {"params", *EXECUTION, *own}
         theirs = inspect.signature(like).parameters
-        return {k: a.replace(annotation=empty) for k, a in theirs.items() if k in known}
+        more = {
+            k: a.replace(annotation=empty, kind=a.KEYWORD_ONLY)
+            for k, a in own.items()
+            if k not in theirs
+        }
+        taken = {k: a.replace(annotation=empty) for k, a in theirs.items() if k in known}
+        return {**taken, **more}
     each = {
         k: a.replace(default=defaults.get(k, a.default), annotation=empty) for k, a in own.items()
     }
@@ -184,7 +193,13 @@ def _keywords(but: Container[str]) -> list[inspect.Parameter]:
 
 def _is_switch(annotation: Any) -> bool:
     """Whether an argument so annotated is structure, and plain enough for a checkpoint."""
-    if get_origin(annotation) in (Union, types.UnionType):
-        return all(map(_is_switch, get_args(annotation)))
-    plain = (bool, int, str, type(None), torch.dtype)
-    return get_origin(annotation) is Literal or annotation in plain
+    plain = (bool, int, str, type(None))
+    return all(get_origin(x) is Literal or x in plain for x in _kinds(annotation))
+
+
+def _kinds(annotation: Any) -> tuple[Any, ...]:
+    """The parts of a union, or what is none."""
+    return get_args(annotation) if get_origin(annotation) in _UNIONS else (annotation,)
+
+
+_UNIONS = (Union, types.UnionType)

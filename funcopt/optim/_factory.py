@@ -66,6 +66,11 @@ class Factory:
         """The defaults that do not belong into a group of which `own` are the hyperparameters."""
         return set(self.hyperparameters()) - set(own)
 
+    @property
+    def common(self) -> tuple[str, ...]:
+        """Arguments of the whole optimizer, which no group holds."""
+        return ()
+
     def check_group(self, group: Mapping[str, Any]) -> None:
         """Refuses keys that a group cannot set."""
 
@@ -122,6 +127,7 @@ class Maker(NamedTuple):
     function: Callable[..., GradientTransformation]
     arguments: tuple[str, ...]
     switches: tuple[str, ...]  # the arguments that are structure
+    dtypes: tuple[str, ...]  # those that are dtypes, which checkpoints of groups do not take
 
     def __call__(self, values: Options) -> GradientTransformation:
         scalars = {k: as_hyperparameter(k, values[k]) for k in self.arguments}
@@ -149,17 +155,30 @@ class FunctionFactory(Factory):
 
     def hyperparameters(self, of: NamedParameter | None = None) -> Options:
         if not self.labeled:
-            return {k: self.defaults[k] for k in self.maker.arguments}
+            keys = [k for k in self.maker.arguments if k not in self.common]
+            return {k: self.defaults[k] for k in keys}
         switches = {k: self.defaults[k] for k in self.maker.switches}
         return {**switches, **super().hyperparameters(of)}
 
     def foreign(self, own: Options) -> set[str]:
         return super().foreign(own) | set(self.maker.arguments) - set(own)
 
+    @property
+    def common(self) -> tuple[str, ...]:
+        return self.maker.dtypes
+
     def check_group(self, group: Mapping[str, Any]) -> None:
+        for key in self.common:
+            mine = self.defaults[key]
+            if group.get(key, mine) != mine:  # it may be made of all defaults, as by ZeRO
+                raise HyperparameterError(
+                    f"`{self.owner.__name__}`: `{key}` is an argument of the class, no key of a "
+                    f"group: it is {mine} in all of them, got {group[key]}."
+                )
         if not self.labeled:
             return
-        for key in sorted(self.foreign(self.hyperparameters()).intersection(group)):
+        foreign = self.foreign(self.hyperparameters()) - set(self.common)
+        for key in sorted(foreign.intersection(group)):
             raise HyperparameterError(
                 f"`{self.owner.__name__}`: `{key}` is an argument of the class, no key of a "
                 "group: each label has a group with keys of its own, such as `lr`."
@@ -169,7 +188,7 @@ class FunctionFactory(Factory):
         self, values: Options, of: NamedParameter | None, before: GroupTransformation | None
     ) -> tuple[GradientTransformation, Mapping[str, FieldPath]]:
         if not self.labeled:
-            return self.maker(values), {}
+            return self.maker({**self.defaults, **values}), {}
         switches = {k: values.get(k, self.defaults[k]) for k in self.maker.switches}
         tx = self.maker({**self.defaults, **switches})
         where = field_paths(tx, of)

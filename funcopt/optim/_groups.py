@@ -112,6 +112,8 @@ class ParameterGroups:
         first = next(iter(group["params"]), None)
         of = first if isinstance(first, tuple) else (None, first)
         own = self.factory.hyperparameters(of if isinstance(of[1], Tensor) else None)
+        for key in self.factory.common:
+            group.pop(key, None)
         foreign = self.factory.foreign(own) - set(group)
         for key, value in own.items():
             group.setdefault(key, value)

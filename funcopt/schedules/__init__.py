@@ -18,3 +18,18 @@ from ._polynomial import linear_schedule as linear_schedule
 from ._polynomial import polynomial_schedule as polynomial_schedule
 from ._warmup import warmup_cosine_decay_schedule as warmup_cosine_decay_schedule
 from ._warmup import warmup_stable_decay_schedule as warmup_stable_decay_schedule
+
+__all__ = [
+    "constant_schedule",
+    "cosine_decay_schedule",
+    "cosine_restarts_schedule",
+    "exponential_decay",
+    "join_schedules",
+    "linear_schedule",
+    "multi_step_decay_schedule",
+    "one_cycle_schedule",
+    "polynomial_schedule",
+    "step_decay_schedule",
+    "warmup_cosine_decay_schedule",
+    "warmup_stable_decay_schedule",
+]

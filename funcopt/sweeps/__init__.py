@@ -5,3 +5,11 @@ from ._settings import loguniform as loguniform
 from ._settings import sample as sample
 from ._sweep import sweep as sweep
 from ._sweep_result import Sweep as Sweep
+
+__all__ = [
+    "Sweep",
+    "grid",
+    "loguniform",
+    "sample",
+    "sweep",
+]

@@ -28,3 +28,29 @@ from ._trial import gradients as gradients
 from ._trial import train as train
 from ._values import is_a_value as is_a_value
 from ._values import saves_and_loads as saves_and_loads
+
+__all__ = [
+    "LAWS",
+    "LAWS_OF_DERIVATIVES",
+    "asks_for_params",
+    "asks_for_the_loss",
+    "check_transformation",
+    "compiles_to_the_same",
+    "describe",
+    "differentiates",
+    "gradients",
+    "has_finite_derivatives_at_zero",
+    "is_a_value",
+    "is_elementwise_if_it_says_so",
+    "is_pure",
+    "keeps_metadata",
+    "leaves_out_what_has_no_gradient",
+    "reads_hyperparams_from_s",
+    "refuses_unknown_extra",
+    "saves_and_loads",
+    "takes_complex_as_two_reals",
+    "train",
+    "treats_tensors_apart",
+    "vmaps",
+    "works_in_place",
+]

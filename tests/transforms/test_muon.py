@@ -374,6 +374,34 @@ def test_shapes_tell():
     assert fo.hidden_weights()(None, torch.zeros(1, 9)) == "muon"
 
 
+MATRIX, VECTOR = torch.ones(4, 3), torch.ones(4)
+
+
+def test_the_labels_are_arguments():
+    role = fo.hidden_weights(hidden="matrix", other="rest")
+    assert role("layer.weight", MATRIX) == "matrix"
+    assert role("head.weight", MATRIX) == role("layer.bias", VECTOR) == "rest"
+    assert eval(repr(role), {"hidden_weights": fo.hidden_weights}) == role
+
+
+@pytest.mark.parametrize("labels", [("adamw", "adamw"), (None, "adamw"), ("soap", 1)], ids=str)
+def test_two_labels_that_differ_are_needed(labels):
+    with pytest.raises(HyperparameterError, match="must be two different labels"):
+        fo.hidden_weights(None, *labels)
+
+
+@pytest.mark.parametrize("matrices", [fo.soap(), fo.shampoo(), fo.lion()], ids=str)
+def test_other_methods_for_matrices_have_a_group_of_their_own(matrices):
+    labels = fo.hidden_weights(hidden="matrix", other="rest")
+    tx = fo.partition({"matrix": matrices, "rest": fo.adamw(3e-4)}, labels)
+    net = transformer()
+    before = {name: p.detach().clone() for name, p in net.named_parameters()}
+    opt = fo.Optimizer(net.named_parameters(), tx)
+    assert {name for name, label in group_of(opt).items() if label == "matrix"} == HIDDEN
+    after = train(net, opt, 2)
+    assert all(not torch.equal(after[name], before[name]) for name in before)
+
+
 def test_two_optimizers_of_torch_take_the_same_steps():
     """One object, one scheduler: both learning rates follow it."""
     net, other = transformer(), transformer()
