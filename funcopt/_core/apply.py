@@ -7,9 +7,10 @@ from torch import Tensor
 
 from .. import tree
 from ..errors import LeafError, StructureError
-from ..typing import Params, State, Updates
-from .stage import State as RuleState
-from .tensor_rule import PerTensor
+from ..typing import Params, Tree, Updates
+from .per_tensor import PerTensor
+from .stage import State
+from .transformation import GradientTransformation
 
 
 def apply_updates(params: Params, updates: Updates) -> Params:
@@ -46,12 +47,16 @@ def apply_updates_(params: Params, updates: Updates) -> None:
     tree.map(lambda p, q: p if p is q else p.copy_(q), params, new)
 
 
-def detach_state(state: State) -> State:
+def detach_state(state: Tree) -> Tree:
     """`state` without its history: what follows is not differentiated through what came before."""
-    return tree.map(lambda x: x.detach() if isinstance(x, Tensor) else x, state)
+
+    def detached(x: Tensor) -> Tensor:
+        return x.detach() if isinstance(x, Tensor) else x
+
+    return tree.map(detached, state)
 
 
-def eval_params(tx: PerTensor, state: RuleState, params: Params) -> Params:
+def eval_params(tx: GradientTransformation, state: State, params: Params) -> Params:
     """The parameters to evaluate the model with: an average where `tx` keeps one, else `params`.
 
     A pure function: training goes on with `params` and `state` as they are.
@@ -59,7 +64,7 @@ def eval_params(tx: PerTensor, state: RuleState, params: Params) -> Params:
     Raises:
         StructureError: If the state belongs to other parameters.
     """
-    if not isinstance(state, RuleState):
+    if not isinstance(state, State) or not isinstance(tx, PerTensor):
         raise StructureError(
             f"`eval_params`: the state must be one that works tensor by tensor, got "
             f"{type(state).__name__}. The order is `eval_params(tx, state, params)`."
@@ -71,7 +76,7 @@ def eval_params(tx: PerTensor, state: RuleState, params: Params) -> Params:
     )
 
 
-def state_dict(state: State) -> dict[str, Tensor]:
+def state_dict(state: Tree) -> dict[str, Tensor]:
     """`state` as one flat dict of tensors, by path, e.g. ``slots/weight/exp_avg``.
 
     It loads under ``torch.load(weights_only=True)``. The tensors are those of the state, not
@@ -80,7 +85,7 @@ def state_dict(state: State) -> dict[str, Tensor]:
     return dict(zip(tree.names(state), tree.flatten(state)[0], strict=True))
 
 
-def load_state_dict(state: State, loaded: dict[str, Tensor]) -> State:
+def load_state_dict(state: Tree, loaded: dict[str, Tensor]) -> Tree:
     """A state in the structure of `state`, with its dtypes and devices, and the values of `loaded`.
 
     Args:

@@ -40,7 +40,7 @@ def conclude_per_tensor(
 def _vmapped(
     conclude: Conclude, columns: Sequence[Tensor]
 ) -> tuple[Sequence[Mapping[str, Any]], frozenset[str]]:
-    scalars: dict[str, tuple[list[Any], tree.Spec]] = {}
+    scalars: dict[str, tuple[list[Any], tree.Spec[Any]]] = {}
 
     def one(*total: Tensor) -> list[Tensor]:
         scalars.update((name, tree.flatten(value)) for name, value in conclude(*total).items())

@@ -9,11 +9,13 @@ from torch import Tensor
 
 from .. import tree
 from ..errors import ExtraArgumentError, StructureError
-from ..typing import Params, Updates
+from ..typing import Params
 from .precision import Leaves
 
 
-def value_and_grad(value_fn: Callable[[Params], Tensor]) -> Callable[[Params], tuple[Any, Updates]]:
+def value_and_grad(
+    value_fn: Callable[[Params], Tensor],
+) -> Callable[[Params], tuple[Tensor, Params]]:
     """``value_and_grad(value_fn)(params)`` is the loss at `params`, and its gradient there.
 
     `value_fn` is the extra argument by that name. A plain function is differentiated by
@@ -28,7 +30,7 @@ def value_and_grad(value_fn: Callable[[Params], Tensor]) -> Callable[[Params], t
     if own is not None:
         return own  # type: ignore[no-any-return]
 
-    def of_params(params: Params) -> tuple[Any, Updates]:
+    def of_params(params: Params) -> tuple[Tensor, Params]:
         leaves, spec = tree.flatten(params)
         at = [i for i, p in enumerate(leaves) if p is not None]
 
@@ -101,7 +103,7 @@ class _SubsetLoss(Loss):
 class PureLoss(Loss):
     """Made of the extra argument `value_fn`, for the tensors of one pure update."""
 
-    def __init__(self, value_fn: Callable[[Params], Tensor], value: Any, leaves: Leaves) -> None:
+    def __init__(self, value_fn: Callable[[Any], Tensor], value: Any, leaves: Leaves) -> None:
         if not callable(value_fn):
             raise ExtraArgumentError(
                 "`value_fn` must be a function of the parameters that returns the loss, got "
@@ -134,12 +136,12 @@ class TreeLoss(NamedTuple):
     """A `Loss` as the `value_fn` of a stage that sees whole trees."""
 
     loss: Loss
-    make: Callable[[Sequence[Tensor]], Params]
+    make: Callable[[Sequence[Tensor]], Any]
 
     def __call__(self, params: Params) -> Tensor:
         return self.loss.value_and_grad(tree.leaves(params))[0]
 
-    def value_and_grad(self, params: Params) -> tuple[Tensor, Updates]:
+    def value_and_grad(self, params: Params) -> tuple[Tensor, Any]:
         value, gs = self.loss.value_and_grad(tree.leaves(params))
         return value, self.make(gs)
 

@@ -10,13 +10,12 @@ from torch import Tensor
 from .. import tree
 from .._numerics.scalars import at, has_schedule, number
 from ..errors import FuncoptError, StructureError
-from ..typing import Memory, Params, Slots, State, Updates
+from ..typing import Memory, OptState, Params, Slots, Updates
 from . import precision
 from .loss import PureLoss
 from .record import unchecked
 from .reduction import Reduce, reduce
-from .stage import Bucket, Members, Node
-from .stage import State as RuleState
+from .stage import Bucket, Members, Node, State
 from .transformation import GradientTransformation
 
 
@@ -29,7 +28,7 @@ class PerTensor(GradientTransformation):
     engine elsewhere use the same methods.
     """
 
-    def init(self, params: Params, *, capturable: bool = False) -> RuleState:
+    def init(self, params: Params, *, capturable: bool = False) -> State:
         leaves, spec = precision.checked_params(type(self).__name__, params)
         names = tree.names(params)
         self.check_names([(n, p) for n, p in zip(names, leaves, strict=True) if p is not None])
@@ -41,11 +40,11 @@ class PerTensor(GradientTransformation):
         clock = (torch.zeros((), dtype=torch.int64), self.init_memory(like))
         if capturable:
             clock = tree.map(lambda x: x.to(like.device), clock)
-        return RuleState(*clock, spec.unflatten(slots))
+        return State(*clock, spec.unflatten(slots))
 
     def update(
-        self, updates: Updates, state: State, params: Params | None = None, **extra: Any
-    ) -> tuple[Updates, RuleState]:
+        self, updates: Updates, state: OptState, params: Params | None = None, **extra: Any
+    ) -> tuple[Updates, State]:
         if torch.compiler.is_compiling():
             return self._update(updates, state, params, extra)
         try:
@@ -59,9 +58,9 @@ class PerTensor(GradientTransformation):
             raise self._foreign(state) from error
 
     def _update(
-        self, updates: Updates, state: State, params: Params | None, extra: Mapping[str, Any]
-    ) -> tuple[Updates, RuleState]:
-        if not isinstance(state, RuleState):
+        self, updates: Updates, state: OptState, params: Params | None, extra: Mapping[str, Any]
+    ) -> tuple[Updates, State]:
+        if not isinstance(state, State):
             raise self._foreign(state)
         who, needs_params = type(self).__name__, self.params_needed_by()
         leaves = precision.Leaves(
@@ -72,16 +71,16 @@ class PerTensor(GradientTransformation):
         node = self.open([Bucket(self, now, now - 1, state.memory)], self._members(leaves, extra))
         us, slots = self.run(leaves.gs, leaves.slots, leaves.ps, node, reduce)
         new_updates, new_slots = leaves.lower(us, slots)
-        return new_updates, RuleState(step, self.memory_after(node)[0], new_slots)
+        return new_updates, State(step, self.memory_after(node)[0], new_slots)
 
-    def _foreign(self, state: State) -> StructureError:
+    def _foreign(self, state: OptState) -> StructureError:
         return StructureError(
             f"`{type(self).__name__}`: the state, of type `{type(state).__name__}`, was made by "
             "another transformation or for other parameters: call `init(params)` on this one. The "
             "order is `update(updates, state, params)`."
         )
 
-    def _is_state_for(self, state: RuleState, params: Params) -> bool:
+    def _is_state_for(self, state: State, params: Params) -> bool:
         """Whether `state` has the paths and shapes of one that was made for `params`."""
         given, expected = (
             list(zip(tree.names(x), (y.shape for y in tree.leaves(x)), strict=False))

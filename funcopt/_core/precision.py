@@ -20,10 +20,10 @@ from ..errors import (
     StructureError,
     TiedParametersError,
 )
-from ..typing import Params, Slots, Updates
+from ..typing import Params, Slots
 
 
-def checked_params(who: str, params: Params) -> tuple[list[Any], tree.Spec]:
+def checked_params(who: str, params: Params) -> tuple[list[Any], tree.Spec[Any]]:
     """The leaves of `params` and their structure.
 
     Raises:
@@ -66,9 +66,9 @@ class Leaves:
         self,
         who: str,
         needs_params: str | None,
-        updates: Updates,
+        updates: Any,
         slots: Slots,
-        params: Params | None,
+        params: Any,
         examples: bool = False,
     ) -> None:
         self._who, self._updates, self.has_params = who, updates, params is not None
@@ -109,14 +109,14 @@ class Leaves:
         flat = self._like_updates(name, values)
         return [lift(flat[i], wide) for i, wide in zip(self.active, self._wide, strict=True)]
 
-    def put(self, ps: Sequence[Tensor]) -> Params:
+    def put(self, ps: Sequence[Tensor]) -> Any:
         """The tree of the parameters, with `ps` in the place of those of this pass."""
         now = list(self._all_ps)
         for i, p in zip(self.active, ps, strict=True):
             now[i] = lower(p, now[i])
         return self._spec.unflatten(now)
 
-    def lower(self, us: list[Tensor], slots: list[Slots]) -> tuple[Updates, Slots]:
+    def lower(self, us: list[Tensor], slots: list[Slots]) -> tuple[Any, Slots]:
         """The trees of the updates, in the gradients' dtype, and of the slots, each in its own."""
         new_us, new_slots = list(self._old), list(self._old_slots)
         for i, u, new in zip(self.active, us, slots, strict=True):

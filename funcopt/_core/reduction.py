@@ -21,7 +21,7 @@ class MeasureSpec:
 
     def __init__(
         self,
-        spec: tree.Spec,
+        spec: tree.Spec[Any],
         tensors: Sequence[Tensor],
         like: Sequence[Sequence[Tensor]],
         bucket_of: Sequence[int],

@@ -8,9 +8,10 @@ from torch import Tensor
 
 from .. import tree
 from ..errors import StructureError
+from ..typing import Tree
 
 
-def stack(trees: Sequence[Any]) -> Any:
+def stack(trees: Sequence[Tree]) -> Tree:
     """One tree whose leaves are those of `trees`, stacked along a new first dimension.
 
         >>> stack([{"w": torch.zeros(2)}, {"w": torch.ones(2)}])
@@ -38,7 +39,7 @@ def stack(trees: Sequence[Any]) -> Any:
     return spec.unflatten([None if x[0] is None else torch.stack(x) for x in columns])
 
 
-def unstack(stacked: Any) -> list[Any]:
+def unstack(stacked: Tree) -> list[Tree]:
     """The inverse of `stack`: one tree for each entry along the first dimension, as views.
 
     Raises:

@@ -167,7 +167,7 @@ class Node:
         self.rows = rows
 
     def conclude_each(
-        self, table: Tensor, rows_by_dtype: Mapping[Any, Sequence[int]], spec: tree.Spec
+        self, table: Tensor, rows_by_dtype: Mapping[Any, Sequence[int]], spec: tree.Spec[Any]
     ) -> None:
         """The same for `measure_per = "tensor"`: every tensor gets a row of its own."""
         rows: list[dict[str, Any]] = [{}] * len(table)
@@ -187,7 +187,7 @@ class Node:
     per_tensor_scalars: frozenset[str] = frozenset()
     """The names of the scalars that may differ between the tensors of a bucket."""
 
-    def _conclude_one(self, bucket: int, spec: tree.Spec, *total: Tensor) -> Mapping[str, Any]:
+    def _conclude_one(self, bucket: int, spec: tree.Spec[Any], *total: Tensor) -> Mapping[str, Any]:
         """The scalars that the rule of a bucket concludes for one tensor."""
         rule, row, memory = self.rules[bucket], self.rows[bucket], self.memory[bucket]
         return self._conclude(rule, row, memory, spec.unflatten(total))[0]

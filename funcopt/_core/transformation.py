@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 from torch import Tensor
 
 from ..errors import ExtraArgumentError
-from ..typing import Params, State, Updates, is_hyperparameter
+from ..typing import OptState, Params, Updates, is_hyperparameter
 from .record import Record
 
 
@@ -35,7 +35,7 @@ class GradientTransformation(Record, ABC):
             field.name for field in dataclasses.fields(cls) if is_hyperparameter(field.type)
         )
 
-    def init(self, params: Params, *, capturable: bool = False) -> State:
+    def init(self, params: Params, *, capturable: bool = False) -> OptState:
         """Returns the state before the first step. Stateless unless overridden.
 
         Args:
@@ -51,8 +51,8 @@ class GradientTransformation(Record, ABC):
 
     @abstractmethod
     def update(
-        self, updates: Updates, state: State, params: Params | None = None, **extra: Any
-    ) -> tuple[Updates, State]:
+        self, updates: Updates, state: OptState, params: Params | None = None, **extra: Any
+    ) -> tuple[Updates, OptState]:
         """Transforms `updates`; nothing that is passed in is changed.
 
         Args:

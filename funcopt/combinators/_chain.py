@@ -10,7 +10,7 @@ from .._core.reduction import Reduce
 from .._core.stage import Bucket, Members, Node
 from .._core.tensor_rule import GradientTransformation, Part, PerTensor, below
 from ..errors import HyperparameterError, StructureError
-from ..typing import Memory, Params, Slots, State, Updates
+from ..typing import Memory, OptState, Params, Slots, Updates
 from ._order import changes_updates, comes_last, refuse_before_first, which_comes_last
 
 
@@ -57,14 +57,14 @@ class chain(PerTensor):
         refuse_before_first(flat)
         object.__setattr__(self, "stages", tuple(flat))
 
-    def init(self, params: Params, *, capturable: bool = False) -> State:
+    def init(self, params: Params, *, capturable: bool = False) -> OptState:
         if self.is_per_tensor():
             return super().init(params, capturable=capturable)
         return tuple(stage.init(params, capturable=capturable) for stage in self.stages)
 
     def update(
-        self, updates: Updates, state: State, params: Params | None = None, **extra: Any
-    ) -> tuple[Updates, State]:
+        self, updates: Updates, state: OptState, params: Params | None = None, **extra: Any
+    ) -> tuple[Updates, OptState]:
         if self.is_per_tensor():
             return super().update(updates, state, params, **extra)
         if not isinstance(state, tuple) or len(state) != len(self.stages):

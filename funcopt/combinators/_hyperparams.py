@@ -6,13 +6,15 @@ path (``1/inner/eps``) always works too. Parameter groups and checkpoints use th
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 
 from .._core.tensor_rule import GradientTransformation
 from ..errors import HyperparameterError
 from ..typing import Scalar
+
+Tx = TypeVar("Tx", bound=GradientTransformation)
 
 
 def hyperparams(
@@ -31,9 +33,7 @@ def hyperparams(
     return {key: getattr(node, name) for key, (_, node, name) in _fields(tx, of).items()}
 
 
-def with_hyperparams(
-    tx: GradientTransformation, values: Mapping[str, Any]
-) -> GradientTransformation:
+def with_hyperparams(tx: Tx, values: Mapping[str, Scalar | tuple[Scalar, ...]]) -> Tx:
     """A copy of `tx` in which the named hyperparameters have new values.
 
     Args:
@@ -119,9 +119,7 @@ def field_paths(
     return {key: (path, name) for key, (path, _, name) in _fields(tx, of).items()}
 
 
-def with_fields(
-    tx: GradientTransformation, values: Mapping[FieldPath, Any]
-) -> GradientTransformation:
+def with_fields(tx: Tx, values: Mapping[FieldPath, Any]) -> Tx:
     """A copy of `tx` with new values in these fields; nodes without a change are kept."""
     changes: dict[tuple[str, ...], dict[str, Any]] = {}
     for (path, name), value in values.items():
@@ -143,10 +141,8 @@ def _fields(
 
 
 def _with_fields(
-    tx: GradientTransformation,
-    path: tuple[str, ...],
-    changes: Mapping[tuple[str, ...], Mapping[str, Any]],
-) -> GradientTransformation:
+    tx: Tx, path: tuple[str, ...], changes: Mapping[tuple[str, ...], Mapping[str, Any]]
+) -> Tx:
     here = len(path)
     if any(len(other) > here and other[:here] == path for other in changes):
         children = tx.children()

@@ -8,12 +8,11 @@ from torch import Tensor
 from .. import tree
 from .._core import precision
 from .._core.apply import apply_updates, apply_updates_
-from .._core.stage import Bucket
-from .._core.stage import State as RuleState
+from .._core.stage import Bucket, State
 from .._core.tensor_rule import GradientTransformation, PerTensor
 from .._numerics.scalars import is_traced, number
 from ..errors import DonatedError, HyperparameterError, StructureError
-from ..typing import Params, State, Updates
+from ..typing import OptState, Params, Tree, Updates
 from ._engine import Engine, EngineOption
 from ._step import StepInputs
 from ._tensor_guard import TensorGuard
@@ -72,8 +71,8 @@ class donated:
         return f"donated({self.tx!r})"
 
     def __call__(
-        self, params: Params, grads: Updates, state: State, **extra: Any
-    ) -> tuple[Params, State]:
+        self, params: Params, grads: Updates, state: Tree, **extra: Any
+    ) -> tuple[Params, Tree]:
         if torch.compiler.is_compiling() or _is_transformed(params):
             updates, state = self.tx.update(grads, state, params, **extra)
             return apply_updates(params, updates), state
@@ -88,9 +87,9 @@ class donated:
 
     def _in_place(
         self, tx: PerTensor, params: Params, grads: Updates, state: Any, extra: dict[str, Any]
-    ) -> tuple[Params, State]:
+    ) -> tuple[Params, OptState]:
         ps, spec = tree.flatten(params)
-        if not isinstance(state, RuleState):
+        if not isinstance(state, State):
             raise StructureError(
                 f"`donated`: the state, of type `{type(state).__name__}`, is not one of "
                 f"`{type(tx).__name__}`. The order is `step(params, grads, state)`."
@@ -113,7 +112,7 @@ class donated:
                 ps[i] = _donate(ps[i])
             flat = list(map(_donate, flat))
         _donate(state.step)
-        return spec.unflatten(ps), RuleState(step, memory, of_slots.unflatten(flat))
+        return spec.unflatten(ps), State(step, memory, of_slots.unflatten(flat))
 
     def _step_inputs(
         self,
@@ -148,7 +147,7 @@ class donated:
         tx: PerTensor,
         params: Params,
         grads: Updates,
-        state: RuleState,
+        state: State,
         active: list[int],
         tensors: list[Any],
     ) -> "_CheckedTrees":
@@ -165,14 +164,14 @@ class donated:
 class _CheckedTrees(NamedTuple):
     """Trees that have been checked: those of the same structure and metadata need not be."""
 
-    specs: tuple[tree.Spec, tree.Spec]  # of parameters and slots
+    specs: tuple[tree.Spec[Any], tree.Spec[Any]]  # of parameters and slots
     active: list[int]  # those with a gradient
     guard: TensorGuard
     names: list[str]
     tensor_extra: frozenset[str]  # the names of extra arguments that are trees like the parameters
 
     def holds(
-        self, specs: tuple[tree.Spec, tree.Spec], active: list[int], tensors: list[Any]
+        self, specs: tuple[tree.Spec[Any], tree.Spec[Any]], active: list[int], tensors: list[Any]
     ) -> bool:
         """Whether these trees have the same structure and metadata."""
         return self.specs == specs and self.active == active and self.guard.holds(tensors)

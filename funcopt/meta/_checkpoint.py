@@ -25,7 +25,7 @@ def remat(who: str, fn: Callable[..., Any]) -> Callable[..., Any]:
         refuse_traced(who, fn)
         leaves, spec = tree.flatten(args)
         places = [i for i, x in enumerate(leaves) if isinstance(x, Tensor)]
-        out_spec: list[tree.Spec] = []
+        out_spec: list[tree.Spec[Any]] = []
 
         def flat(*tensors: Tensor) -> tuple[Tensor, ...]:
             given = list(leaves)

@@ -1,7 +1,7 @@
 """How the result of a training depends on the numbers it was done with."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,13 +13,13 @@ from ..typing import Params
 from ._unroll import unroll
 
 
-class Hypergradient(NamedTuple):
+class Hypergradient(NamedTuple, Generic[Params]):
     """A training, and the derivatives of what came of it."""
 
     value: Tensor  # (): what `outer` returned
     values: dict[str, Any]  # its derivative by every number, by name
-    params: Params  # its derivative by the first parameters; `None` if truncated
-    state: TrainState  # after the last step
+    params: Params | None  # its derivative by the first parameters; `None` if truncated
+    state: TrainState[Params]  # after the last step
     losses: Tensor  # (steps,): the loss before each
 
 
@@ -34,7 +34,7 @@ def hypergrad(
     buffers: Any = (),
     truncate: int | None = None,
     checkpoint: int | None = None,
-) -> Hypergradient:
+) -> Hypergradient[Params]:
     """Trains, and differentiates ``outer(params)`` of the result by `values` and first `params`.
 
         found = hypergrad(loss, adam(), {"lr": 1e-3}, params, batches, validation_loss)
@@ -69,10 +69,14 @@ def hypergrad(
     batches = list(batches)
     cut = 0 if truncate is None else max(len(batches) - truncate, 0)
 
-    def step(state: TrainState, batch: Any, values: Mapping[str, Any]) -> tuple[TrainState, Tensor]:
+    def step(
+        state: TrainState[Any], batch: Any, values: Mapping[str, Any]
+    ) -> tuple[TrainState[Any], Tensor]:
         return routing.step(values)(state, batch)
 
-    def total(values: Mapping[str, Any], begin: Any) -> tuple[Tensor, tuple[TrainState, Tensor]]:
+    def total(
+        values: Mapping[str, Any], begin: Any
+    ) -> tuple[Tensor, tuple[TrainState[Any], Tensor]]:
         state = begin if cut else TrainState.start(routing.step(values).tx, begin, buffers)
         state, losses = unroll(step, state, batches[cut:], args=(values,), checkpoint=checkpoint)
         given = (state.params,) if state.buffers == () else (state.params, state.buffers)

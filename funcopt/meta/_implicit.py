@@ -1,22 +1,27 @@
 """Derivatives of a solution, from the equation that it solves."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ParamSpec
 
 import torch
 from torch import Tensor
 from torch.func import vjp
 
 from .. import tree
+from ..typing import Tree
 from ._closure_check import captured, refuse_traced
-from ._solve import solve_normal_cg
+from ._solve import MatVec, solve_normal_cg
+
+Arguments = ParamSpec("Arguments")
+Solve = Callable[[MatVec, Any], Any]
+"""``solve(matvec, b)``, of trees."""
 
 
 def custom_root(
     optimality: Callable[..., Any],
     *,
-    solve: Callable[[Callable[[Any], Any], Any], Any] | None = None,
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    solve: Solve | None = None,
+) -> Callable[[Callable[Arguments, Tree]], Callable[Arguments, Tree]]:
     """Gives a solver the derivative of the root it finds, however it finds it.
 
         @custom_root(torch.func.grad(inner_loss))
@@ -54,7 +59,7 @@ def custom_root(
             leaves, spec = tree.flatten((start, *args))
             begins = len(tree.flatten(start)[0])
             places = [i for i, x in enumerate(leaves) if isinstance(x, Tensor)]
-            out_spec: list[tree.Spec] = []
+            out_spec: list[tree.Spec[Any]] = []
 
             def rebuilt(tensors: tuple[Tensor, ...]) -> Any:
                 given = list(leaves)

@@ -40,16 +40,18 @@ class MetaOptimizer:
             for key, p in owner._parameters.items():
                 if p is not None and p.requires_grad:
                     self._places.setdefault(names[p], []).append((owner._parameters, key))
-        params = {name: places[0][0][places[0][1]] for name, places in self._places.items()}
+        params: dict[str, Tensor] = {
+            name: places[0][0][places[0][1]] for name, places in self._places.items()
+        }
         self._state = TrainState.start(tx, params)
 
     @property
-    def state(self) -> TrainState:
+    def state(self) -> TrainState[dict[str, Tensor]]:
         """Parameters and state, to look at or to come back to: nothing changes it afterwards."""
         return self._state
 
     @state.setter
-    def state(self, state: TrainState) -> None:
+    def state(self, state: TrainState[dict[str, Tensor]]) -> None:
         for name, places in self._places.items():
             for owner, key in places:
                 owner[key] = state.params[name]

@@ -1,7 +1,7 @@
 """Derivatives of functions that have none, from their values nearby."""
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, ParamSpec, cast
 
 import torch
 from torch import Tensor
@@ -9,15 +9,17 @@ from torch import Tensor
 from .. import tree
 from ..errors import HyperparameterError
 
+Arguments = ParamSpec("Arguments")
+
 
 def zero_order(
-    fn: Callable[..., Tensor],
+    fn: Callable[Arguments, Tensor],
     *,
     sigma: float = 1.0,
     num_samples: int = 1,
     method: Literal["antithetic", "forward", "naive"] = "antithetic",
     generator: torch.Generator | None = None,
-) -> Callable[..., Tensor]:
+) -> Callable[Arguments, Tensor]:
     """`fn`, with the derivative by its first argument estimated from its values alone.
 
     With z standard normal, mean over `num_samples` of them:
@@ -54,14 +56,16 @@ def zero_order(
             f"'antithetic', 'forward', 'naive', got {sigma!r}, {num_samples!r} and {method!r}."
         )
 
+    value_of: Callable[..., Tensor] = fn
+
     def estimate(x: Any, args: tuple[Any, ...]) -> Any:
         total = tree.zeros_like(x)
-        base = fn(x, *args) if method == "forward" else 0.0
+        base = value_of(x, *args) if method == "forward" else 0.0
         for _ in range(num_samples):
             z = tree.map(lambda p: _normal(p, generator), x)
-            value = fn(_moved(x, z, sigma), *args)
+            value = value_of(_moved(x, z, sigma), *args)
             if method == "antithetic":
-                weight = (value - fn(_moved(x, z, -sigma), *args)) / (2 * sigma)
+                weight = (value - value_of(_moved(x, z, -sigma), *args)) / (2 * sigma)
             else:
                 weight = (value - base) / sigma
             total = _moved(total, z, weight / num_samples)
@@ -70,12 +74,12 @@ def zero_order(
     def call(x: Any, *args: Any) -> Tensor:
         leaves, spec = tree.flatten(x)
         return _ZeroOrder.apply(  # type: ignore[no-any-return, no-untyped-call]
-            lambda *xs: fn(spec.unflatten(list(xs)), *args),
+            lambda *xs: value_of(spec.unflatten(list(xs)), *args),
             lambda *xs: spec.flatten_up_to(estimate(spec.unflatten(list(xs)), args)),
             *leaves,
         )
 
-    return call
+    return cast(Callable[Arguments, Tensor], call)
 
 
 class _ZeroOrder(torch.autograd.Function):

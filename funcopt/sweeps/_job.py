@@ -18,7 +18,7 @@ from ._memory import peak_bytes
 from ._progress import Silent
 from ._settings import Setting, columns_of
 
-Chunk = tuple[dict[str, Any], TrainState, Iterator[Any], int | None]
+Chunk = tuple[dict[str, Any], TrainState[Any], Iterator[Any], int | None]
 """Numbers and start of every run, the batches, and their dimension to map over, if there is one."""
 
 
@@ -38,7 +38,7 @@ class Job:
             step = vmap(self._step, in_dims=(0, 0, dim), randomness=randomness)
             self.steps[dim] = torch.compile(step, fullgraph=True) if compile else step
 
-    def _step(self, values: Mapping[str, Any], state: TrainState, batch: Any) -> Any:
+    def _step(self, values: Mapping[str, Any], state: TrainState[Any], batch: Any) -> Any:
         return self.routing.step(values)(state, batch)
 
     def chunk(self, runs: Sequence[Setting], params: Any, buffers: Any, batches: Any) -> Chunk:
@@ -47,7 +47,7 @@ class Job:
         device = next((x.device for x in tree.leaves(params)), torch.device("cpu"))
         table = columns_of([{k: run[k] for k in run if k in self._names} for run in runs], device)
 
-        def start(values: Mapping[str, Any], params: Any, buffers: Any) -> TrainState:
+        def start(values: Mapping[str, Any], params: Any, buffers: Any) -> TrainState[Any]:
             tx = self.routing.step(values).tx
             return TrainState(params, tx.init(params, capturable=True), buffers)
 
@@ -65,7 +65,7 @@ class Job:
         return frozenset(self.routing.tx_names + self.routing.loss_names)
 
     @torch.no_grad()
-    def train(self, chunk: Chunk, bar: Any) -> tuple[Tensor, TrainState, dict[str, Tensor]]:
+    def train(self, chunk: Chunk, bar: Any) -> tuple[Tensor, TrainState[Any], dict[str, Tensor]]:
         """Losses (runs, steps), the end of training, and its scores, for every run."""
         table, state, batches, dim = chunk
         losses, step = [], self.steps[dim]
@@ -77,11 +77,11 @@ class Job:
             raise HyperparameterError("`sweep`: there are no batches to train on.")
         return torch.stack(losses, dim=1), state, self._scores(table, state)
 
-    def _scores(self, table: Mapping[str, Any], state: TrainState) -> dict[str, Tensor]:
+    def _scores(self, table: Mapping[str, Any], state: TrainState[Any]) -> dict[str, Tensor]:
         if self.evaluate is None:
             return {}
 
-        def score(values: Mapping[str, Any], state: TrainState) -> dict[str, Tensor]:
+        def score(values: Mapping[str, Any], state: TrainState[Any]) -> dict[str, Tensor]:
             tx, params = self.routing.step(values).tx, state.params
             if isinstance(tx, PerTensor) and tx.is_per_tensor():
                 params = eval_params(tx, state.opt_state, params)

@@ -3,35 +3,78 @@
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal, overload
 
 import torch
+from torch import Tensor
 
 from .. import tree
 from ..errors import HyperparameterError
 from ..training import MakesTx, route_hyperparams
+from ..typing import Params
 from ._job import Job, first, fitting
 from ._progress import Bar
 from ._settings import Setting, settings_of
 from ._sweep_result import Sweep
+
+Randomness = Literal["different", "same", "error"]
+Evaluate = Callable[..., Tensor | dict[str, Tensor]]
+
+
+@overload
+def sweep(
+    loss: Callable[..., Any],
+    tx: MakesTx,
+    values: Mapping[str, Iterable[Any]] | Sequence[Setting],
+    params: Callable[[int], Params],
+    batches: Iterable[Any] | Callable[[int], Iterable[Any]],
+    *,
+    buffers: Any = ...,
+    seeds: Iterable[int] | None = ...,
+    evaluate: Evaluate | None = ...,
+    chunk_size: int | None = ...,
+    memory_limit: int | None = ...,
+    compile: bool = ...,
+    randomness: Randomness = ...,
+    progress: bool = ...,
+) -> Sweep[Params]: ...
+
+
+@overload
+def sweep(
+    loss: Callable[..., Any],
+    tx: MakesTx,
+    values: Mapping[str, Iterable[Any]] | Sequence[Setting],
+    params: Params,
+    batches: Iterable[Any] | Callable[[int], Iterable[Any]],
+    *,
+    buffers: Any = ...,
+    seeds: Iterable[int] | None = ...,
+    evaluate: Evaluate | None = ...,
+    chunk_size: int | None = ...,
+    memory_limit: int | None = ...,
+    compile: bool = ...,
+    randomness: Randomness = ...,
+    progress: bool = ...,
+) -> Sweep[Params]: ...
 
 
 def sweep(
     loss: Callable[..., Any],
     tx: MakesTx,
     values: Mapping[str, Iterable[Any]] | Sequence[Setting],
-    params: Any,
-    batches: Any,
+    params: Params | Callable[[int], Params],
+    batches: Iterable[Any] | Callable[[int], Iterable[Any]],
     *,
     buffers: Any = (),
     seeds: Iterable[int] | None = None,
-    evaluate: Callable[..., Any] | None = None,
+    evaluate: Evaluate | None = None,
     chunk_size: int | None = None,
     memory_limit: int | None = None,
     compile: bool = False,
-    randomness: str = "different",
+    randomness: Randomness = "different",
     progress: bool = True,
-) -> Sweep:
+) -> Sweep[Params]:
     """Trains one model for each setting, all of them at once by `torch.func.vmap`.
 
         result = sweep(loss, adam(), {"lr": torch.logspace(-4, 0, 64)}, params, batches)

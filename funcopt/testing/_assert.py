@@ -6,7 +6,7 @@ import torch
 
 from .. import tree
 from .._core.tensor_rule import GradientTransformation
-from ..typing import State
+from ..typing import OptState
 
 __tracebackhide__ = True  # pytest shows the caller's line
 
@@ -38,7 +38,9 @@ def close(tx: GradientTransformation, what: str, got: Any, expected: Any, tol: f
             raise AssertionError(f"{tx!r}: {what} differ at `{name}`: {a} instead of {b}.")
 
 
-def shares_no_memory(tx: GradientTransformation, one: str, a: State, other: str, b: State) -> None:
+def shares_no_memory(
+    tx: GradientTransformation, one: str, a: OptState, other: str, b: OptState
+) -> None:
     """Two trees share no memory."""
     memory = {x.untyped_storage().data_ptr() for x in tree.leaves(b) if x.numel()}
     shared = [x for x in tree.leaves(a) if x.numel() and x.untyped_storage().data_ptr() in memory]

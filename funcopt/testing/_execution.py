@@ -12,7 +12,7 @@ from .._core.apply import apply_updates
 from .._core.tensor_rule import GradientTransformation
 from ..combinators import with_hyperparams
 from ..engine import donated, interpret_in_chunks
-from ..typing import Params, Updates
+from ..typing import Params
 from ._assert import close, require
 from ._facts import numeric_hyperparams, scaled
 from ._trial import gradients, train
@@ -43,7 +43,7 @@ def vmaps(tx: GradientTransformation, params: Params, **extra: Any) -> None:
     values = {k: scaled(v, (1.0, 0.9, 0.8)) for k, v in numeric_hyperparams(tx).items()}
     ps = tree.map(lambda p: torch.stack([p, 0.5 * p, -p]).double(), params)
 
-    def run(values: Mapping[str, Any], ps: Params) -> Updates:
+    def run(values: Mapping[str, Any], ps: Any) -> Any:
         return train(with_hyperparams(tx, values), ps, 2, **extra)
 
     with warnings.catch_warnings():

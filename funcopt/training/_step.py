@@ -1,7 +1,7 @@
 """One step of training, as a pure function of what it changes."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple
 
 from torch import Tensor
 from torch.func import grad_and_value, vmap
@@ -11,19 +11,21 @@ from .._core.apply import apply_updates
 from .._core.record import Record
 from .._core.tensor_rule import GradientTransformation
 from ..errors import StructureError
-from ..typing import Params, State
+from ..typing import OptState, Params
 from ._grad import live_slopes
 
 
-class TrainState(NamedTuple):
+class TrainState(NamedTuple, Generic[Params]):
     """What a step of training changes."""
 
     params: Params
-    opt_state: State
+    opt_state: OptState
     buffers: Any = ()  # what the loss changes besides, such as the statistics of a batch norm
 
     @classmethod
-    def start(cls, tx: GradientTransformation, params: Params, buffers: Any = ()) -> "TrainState":
+    def start(
+        cls, tx: GradientTransformation, params: Params, buffers: Any = ()
+    ) -> "TrainState[Params]":
         """Training with `tx` before its first step."""
         return cls(params, tx.init(params), buffers)
 
@@ -55,10 +57,10 @@ class train_step(Record):
     loss: Callable[..., Any]
     tx: GradientTransformation
 
-    def __call__(self, state: TrainState, batch: Any) -> tuple[TrainState, Tensor]:
+    def __call__(self, state: TrainState[Params], batch: Any) -> tuple[TrainState[Params], Tensor]:
         has_buffers = state.buffers != ()
 
-        def of(params: Params) -> Any:
+        def of(params: Any) -> Any:
             given = (state.buffers, batch) if has_buffers else (batch,)
             found = self.loss(params, *given)
             return found if has_buffers else (found, ())
@@ -71,7 +73,7 @@ class train_step(Record):
         updates, opt_state = self.tx.update(grads, state.opt_state, state.params, **extra)
         return TrainState(apply_updates(state.params, updates), opt_state, buffers), value
 
-    def _of_examples(self, state: TrainState, batch: Any) -> tuple[Any, Tensor]:
+    def _of_examples(self, state: TrainState[Any], batch: Any) -> tuple[Any, Tensor]:
         """The gradient of each example, and the mean loss."""
         if state.buffers != ():
             raise StructureError(
@@ -79,14 +81,14 @@ class train_step(Record):
                 "buffers would mix them: use a module without, such as one with a group norm."
             )
 
-        def one(params: Params, example: Any) -> Tensor:
+        def one(params: Any, example: Any) -> Tensor:
             value: Tensor = self.loss(params, tree.map(lambda x: x[None], example))
             return value
 
         grads, values = vmap(grad_and_value(one), in_dims=(None, 0))(state.params, batch)
         return grads, values.mean()
 
-    def _extra(self, value: Tensor, value_fn: Callable[[Params], Tensor]) -> dict[str, Any]:
+    def _extra(self, value: Tensor, value_fn: Callable[[Any], Tensor]) -> dict[str, Any]:
         known = self.tx.extra_names() or frozenset()
         offered = {"value": value, "value_fn": value_fn}
         return {name: offered[name] for name in offered if name in known}

@@ -1,6 +1,7 @@
 """How far to go along a direction: line searches, one evaluation of the loss at a time."""
 
 from abc import abstractmethod
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -78,7 +79,7 @@ def search_along(
     for _ in range(line_search.most + 1):
         if is_concrete(search.done) and search.done:
             break
-        search = select(search.done, search, lambda old=search: attempt(old))
+        search = select(search.done, search, partial(attempt, search))
     return search
 
 

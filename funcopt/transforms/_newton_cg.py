@@ -1,5 +1,6 @@
 """Newton's method without a matrix: the direction by conjugate gradients."""
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -126,5 +127,5 @@ class newton_cg(VectorRule):
         for _ in range(self.max_cg_iter):
             if is_concrete(solve.alive) and not solve.alive:
                 break
-            solve = select(solve.alive, lambda old=solve: iterate(old), solve)
+            solve = select(solve.alive, partial(iterate, solve), solve)
         return solve.z, solve.products
