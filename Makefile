@@ -22,7 +22,7 @@ help:
 	@echo "              with DEMO_ARGS=--all, every optimizer there is"
 	@echo "make test     lint, types and tests"
 	@echo "make lint     ruff: style and format"
-	@echo "make types    mypy"
+	@echo "make types    mypy and pyright"
 	@echo "make tests    pytest; e.g. make tests PYTEST_ARGS='-x -k adam'"
 	@echo "make docs     the site, in site/; a warning is an error"
 	@echo "make bench    speed next to others: a table and a figure, in docs/; on a quiet machine"
@@ -43,6 +43,7 @@ lint: $(VENV)/.for-work
 types: $(VENV)/.for-work
 	@echo "==> types"
 	$(BIN)/mypy
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
 tests: $(VENV)/.for-work
 	@echo "==> tests"

@@ -13,9 +13,9 @@ from typing import Any, TypeVar, Union, get_args, get_origin
 from torch import Tensor
 
 if sys.version_info >= (3, 12):
-    from typing import TypeAliasType
+    from typing import TypeAliasType as TypeAliasType
 else:
-    from typing_extensions import TypeAliasType  # which torch and optree require
+    from typing_extensions import TypeAliasType as TypeAliasType  # which torch and optree require
 
 __all__ = [
     "Memory",

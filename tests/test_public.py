@@ -4,6 +4,7 @@ import ast
 import inspect
 import pathlib
 import pickle
+import pydoc
 import tomllib
 import types
 
@@ -39,6 +40,19 @@ def test_it_stands_in_the_reference(name):
 @pytest.mark.parametrize("name", PUBLIC)
 def test_it_pickles(name):
     assert pickle.loads(pickle.dumps(PUBLIC[name])) is PUBLIC[name]
+
+
+def test_help_prints_a_scalar_as_a_scalar():
+    text = pydoc.plain(pydoc.render_doc(fo.adamw))
+    assert "adamw(lr: Scalar = 0.001, betas: tuple[Scalar, Scalar] = (0.9, 0.999)," in text
+    text = pydoc.plain(pydoc.render_doc(fo.scale_by_prodigy))
+    assert "beta3: Optional[Scalar] = None" in text or "beta3: Scalar | None = None" in text
+    assert "apply_updates(params: ~Params, " in pydoc.plain(pydoc.render_doc(fo.apply_updates))
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_help_never_prints_what_a_scalar_is_made_of(name):
+    assert "Callable[[typing.Any], typing.Any]" not in pydoc.plain(pydoc.render_doc(PUBLIC[name]))
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ class from_functions(GradientTransformation):
     """
 
     init_fn: Callable[..., OptState]
-    update_fn: Callable[..., tuple[Updates, OptState]]
+    update_fn: Callable[..., tuple[Any, OptState]]
 
     def __post_init__(self) -> None:
         checks.takes(self, "init_fn", self.init_fn, ("params",))
@@ -52,7 +52,8 @@ class from_functions(GradientTransformation):
         self, updates: Updates, state: OptState, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, OptState]:
         self.check_extra(extra)
-        return self.update_fn(updates, state, params, **extra)
+        new: tuple[Updates, OptState] = self.update_fn(updates, state, params, **extra)
+        return new
 
     def extra_names(self) -> frozenset[str] | None:
         arguments = list(inspect.signature(self.update_fn).parameters.values())

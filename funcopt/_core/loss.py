@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -13,9 +13,13 @@ from ..typing import Params
 from .precision import Leaves
 
 
-def value_and_grad(
-    value_fn: Callable[[Params], Tensor],
-) -> Callable[[Params], tuple[Tensor, Params]]:
+class ValueAndGrad(Protocol):
+    """A loss with its gradient, as functions of the parameters."""
+
+    def __call__(self, params: Params, /) -> tuple[Tensor, Params]: ...
+
+
+def value_and_grad(value_fn: Callable[[Any], Tensor]) -> ValueAndGrad:
     """``value_and_grad(value_fn)(params)`` is the loss at `params`, and its gradient there.
 
     `value_fn` is the extra argument by that name. A plain function is differentiated by
@@ -30,7 +34,7 @@ def value_and_grad(
     if own is not None:
         return own  # type: ignore[no-any-return]
 
-    def of_params(params: Params) -> tuple[Tensor, Params]:
+    def of_params(params: Params, /) -> tuple[Tensor, Params]:
         leaves, spec = tree.flatten(params)
         at = [i for i, p in enumerate(leaves) if p is not None]
 

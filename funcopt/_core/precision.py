@@ -78,7 +78,9 @@ class Leaves:
             raise MissingParamsError(
                 f"`{needs_params}` needs the parameters: call `update(updates, state, params)`."
             )
-        all_ps = [None] * len(leaves) if params is None else self._like_updates("params", params)
+        all_ps: list[Any] = [None] * len(leaves)
+        if params is not None:
+            all_ps = self._like_updates("params", params)
         self._old, self._all_ps, self._examples = leaves, all_ps, examples
         self.active = [i for i, g in enumerate(leaves) if g is not None]
         self._wide: list[torch.dtype] = []

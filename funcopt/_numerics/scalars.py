@@ -33,12 +33,12 @@ def is_traced(x: Tensor) -> bool:
 
 def is_wrapped(x: Tensor) -> bool:
     """Whether `torch.func` maps over `x` or differentiates by it."""
-    return bool(torch._C._functorch.is_functorch_wrapped_tensor(x))
+    return bool(torch._C._functorch.is_functorch_wrapped_tensor(x))  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def is_mapped() -> bool:
     """Whether this runs inside of `torch.func`, whatever it is that is mapped or differentiated."""
-    return torch._C._functorch.peek_interpreter_stack() is not None
+    return torch._C._functorch.peek_interpreter_stack() is not None  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def number(x: Any) -> Any:

@@ -25,7 +25,7 @@ class Agreement(NamedTuple):
 
 
 class agreement(TensorRule):
-    """Keeps the entries of an update that have the sign of the gradient, which stands for `p`."""
+    """Keeps the entries of an update `g` that have the sign of the gradient, given as `p`."""
 
     floor: Scalar
     downhill: bool
@@ -33,8 +33,8 @@ class agreement(TensorRule):
     needs_params = True
     measure_per = "tensor"
 
-    def measure_tensor(self, u: Tensor, slots: Slots, p: Tensor, s: Scalars) -> Agreement:
-        return Agreement(self._agrees(u, p).to(u.dtype).sum(), count(u))
+    def measure_tensor(self, g: Tensor, slots: Slots, p: Tensor, s: Scalars) -> Agreement:
+        return Agreement(self._agrees(g, p).to(g.dtype).sum(), count(g))
 
     def conclude(
         self, s: Scalars, memory: Memory, total: Agreement
@@ -42,8 +42,8 @@ class agreement(TensorRule):
         mean = total.agreeing / total.entries.clamp(min=1.0)
         return {"factor": 1 / mean.clamp(min=s.floor)}, memory
 
-    def update_tensor(self, u: Tensor, slots: Slots, p: Tensor, s: Scalars) -> tuple[Tensor, Slots]:
-        return u * (self._agrees(u, p) * s.factor), slots  # so that a NaN stays one
+    def update_tensor(self, g: Tensor, slots: Slots, p: Tensor, s: Scalars) -> tuple[Tensor, Slots]:
+        return g * (self._agrees(g, p) * s.factor), slots  # so that a NaN stays one
 
     def _agrees(self, u: Tensor, g: Tensor) -> Tensor:
         return u * g < 0 if self.downhill else u * g > 0

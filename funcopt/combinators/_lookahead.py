@@ -72,7 +72,6 @@ class lookahead(Wrapper):
     reset: bool = False
     state_dtype: torch.dtype | None = None
     memory_per = "tree"
-    comes_last = True
     averages = True
 
     def __post_init__(self) -> None:
@@ -80,6 +79,10 @@ class lookahead(Wrapper):
         checks.whole_number(self, "sync_period", self.sync_period, least=1)
         checks.fraction(self, "slow_step_size", self.slow_step_size)
         refuse_last(self, self.inner)
+
+    @property
+    def comes_last(self) -> bool:  # type: ignore[override]
+        return True
 
     def params_needed_by(self) -> str | None:
         return type(self).__name__

@@ -75,7 +75,7 @@ class ForeachKernel:
                 if self._last_use[x.at] == len(values) - 1:
                     values[x.at] = None  # its memory can be used again
         for at, ref in lowered.writes:
-            torch._foreach_copy_(given[at], values[ref.at])
+            torch._foreach_copy_(given[at], values[ref.at])  # pyright: ignore[reportPrivateImportUsage]
         if not lowered.measures:
             return None
         columns = [torch.stack(values[ref.at]) for ref in lowered.measures]
@@ -121,7 +121,7 @@ class _ForeachCall:
             return None  # Python numbers would promote it to another dtype than 0-d tensors do
         if name == "to" and len(args) == 2 and isinstance(args[1], torch.dtype):
             out = [torch.empty_like(x, dtype=args[1]) for x in args[0]]
-            torch._foreach_copy_(out, args[0])
+            torch._foreach_copy_(out, args[0])  # pyright: ignore[reportPrivateImportUsage]
             return out
         if name in UNARY and len(args) == 1:
             return _function(name)(args[0])

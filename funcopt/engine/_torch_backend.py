@@ -88,7 +88,7 @@ def _adam(kernel: Any, adam: int) -> Callable[[Batch], KernelCall]:
 def _sgd(nesterov: bool) -> Callable[[Batch], KernelCall]:
     def bind(batch: Batch) -> KernelCall:
         return functools.partial(
-            torch._fused_sgd_,
+            torch._fused_sgd_,  # pyright: ignore[reportPrivateImportUsage]
             batch.ps,
             batch.gs,
             batch.slots[0] if batch.slots else [],
@@ -106,7 +106,7 @@ def _sgd(nesterov: bool) -> Callable[[Batch], KernelCall]:
 
 def _adagrad(batch: Batch) -> KernelCall:
     return functools.partial(
-        torch._fused_adagrad_,
+        torch._fused_adagrad_,  # pyright: ignore[reportPrivateImportUsage]
         batch.ps,
         batch.gs,
         batch.slots[0],
@@ -127,13 +127,13 @@ def _match(tx: Any) -> Callable[[Batch], KernelCall] | None:
             add_decayed_weights(),
             scale_by_learning_rate(flip_sign=True),
         ):
-            return _adam(torch._fused_adamw_, 0)
+            return _adam(torch._fused_adamw_, 0)  # pyright: ignore[reportPrivateImportUsage]
         case (
             add_decayed_weights(),
             scale_by_adam(eps_root=0.0, nesterov=False),
             scale_by_learning_rate(flip_sign=True),
         ):
-            return _adam(torch._fused_adam_, 1)
+            return _adam(torch._fused_adam_, 1)  # pyright: ignore[reportPrivateImportUsage]
         case (
             add_decayed_weights(),
             trace(nesterov=nesterov),

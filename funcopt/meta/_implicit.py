@@ -8,12 +8,12 @@ from torch import Tensor
 from torch.func import vjp
 
 from .. import tree
-from ..typing import Tree
+from ..typing import Tree, TypeAliasType
 from ._closure_check import captured, refuse_traced
 from ._solve import MatVec, solve_normal_cg
 
 Arguments = ParamSpec("Arguments")
-Solve = Callable[[MatVec, Any], Any]
+Solve = TypeAliasType("Solve", Callable[[MatVec, Any], Any])
 """``solve(matvec, b)``, of trees."""
 
 

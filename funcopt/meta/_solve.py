@@ -11,9 +11,10 @@ from .. import tree
 from .._core import checks
 from .._core.record import Record
 from .._numerics.scalars import is_concrete
-from ..typing import Scalar, Tree
+from ..typing import Scalar, Tree, TypeAliasType
 
-MatVec = Callable[[Any], Any]
+MatVec = TypeAliasType("MatVec", Callable[[Any], Any])
+"""What multiplies a tree by a matrix."""
 
 
 class solve_cg(Record):
@@ -124,10 +125,11 @@ class solve_neumann(Record):
 
     def __call__(self, matvec: MatVec, b: Tree) -> Tree:
         term = total = b
+        lr: Any = self.lr  # no schedule
         for _ in range(self.maxiter - 1):
-            term = _plus(term, matvec(term), -self.lr)  # type: ignore[operator]  # no schedule
+            term = _plus(term, matvec(term), -lr)
             total = _plus(total, term, 1.0)
-        found: Tree = tree.map(lambda x: self.lr * x, total)
+        found: Tree = tree.map(lambda x: lr * x, total)
         return found
 
 

@@ -15,7 +15,7 @@ Out = TypeVar("Out")
 
 
 def unroll(
-    step: Callable[..., tuple[Tree, Out]],
+    step: Callable[..., tuple[Any, Out]],
     state: Tree,
     batches: Iterable[Any],
     *,

@@ -94,7 +94,7 @@ class _ZeroOrder(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, slope: Tensor) -> Any:
+    def backward(ctx: Any, slope: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         return (None, None, *(slope * g for g in ctx.estimate(*ctx.saved_tensors)))
 
 

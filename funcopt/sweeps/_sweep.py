@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, Literal, overload
+from typing import Any, Literal, TypeVar, overload
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from ._sweep_result import Sweep
 
 Randomness = Literal["different", "same", "error"]
 Evaluate = Callable[..., Tensor | dict[str, Tensor]]
+Start = TypeVar("Start", bound=Tensor | Mapping[Any, Any] | Sequence[Any])  # no function
 
 
 @overload
@@ -29,14 +30,14 @@ def sweep(
     params: Callable[[int], Params],
     batches: Iterable[Any] | Callable[[int], Iterable[Any]],
     *,
-    buffers: Any = ...,
-    seeds: Iterable[int] | None = ...,
-    evaluate: Evaluate | None = ...,
-    chunk_size: int | None = ...,
-    memory_limit: int | None = ...,
-    compile: bool = ...,
-    randomness: Randomness = ...,
-    progress: bool = ...,
+    buffers: Any = (),
+    seeds: Iterable[int] | None = None,
+    evaluate: Evaluate | None = None,
+    chunk_size: int | None = None,
+    memory_limit: int | None = None,
+    compile: bool = False,
+    randomness: Randomness = "different",
+    progress: bool = True,
 ) -> Sweep[Params]: ...
 
 
@@ -45,25 +46,7 @@ def sweep(
     loss: Callable[..., Any],
     tx: MakesTx,
     values: Mapping[str, Iterable[Any]] | Sequence[Setting],
-    params: Params,
-    batches: Iterable[Any] | Callable[[int], Iterable[Any]],
-    *,
-    buffers: Any = ...,
-    seeds: Iterable[int] | None = ...,
-    evaluate: Evaluate | None = ...,
-    chunk_size: int | None = ...,
-    memory_limit: int | None = ...,
-    compile: bool = ...,
-    randomness: Randomness = ...,
-    progress: bool = ...,
-) -> Sweep[Params]: ...
-
-
-def sweep(
-    loss: Callable[..., Any],
-    tx: MakesTx,
-    values: Mapping[str, Iterable[Any]] | Sequence[Setting],
-    params: Params | Callable[[int], Params],
+    params: Start,
     batches: Iterable[Any] | Callable[[int], Iterable[Any]],
     *,
     buffers: Any = (),
@@ -74,7 +57,25 @@ def sweep(
     compile: bool = False,
     randomness: Randomness = "different",
     progress: bool = True,
-) -> Sweep[Params]:
+) -> Sweep[Start]: ...
+
+
+def sweep(
+    loss: Callable[..., Any],
+    tx: MakesTx,
+    values: Mapping[str, Iterable[Any]] | Sequence[Setting],
+    params: Any,
+    batches: Iterable[Any] | Callable[[int], Iterable[Any]],
+    *,
+    buffers: Any = (),
+    seeds: Iterable[int] | None = None,
+    evaluate: Evaluate | None = None,
+    chunk_size: int | None = None,
+    memory_limit: int | None = None,
+    compile: bool = False,
+    randomness: Randomness = "different",
+    progress: bool = True,
+) -> Sweep[Any]:
     """Trains one model for each setting, all of them at once by `torch.func.vmap`.
 
         result = sweep(loss, adam(), {"lr": torch.logspace(-4, 0, 64)}, params, batches)

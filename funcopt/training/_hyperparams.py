@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 from .._core.tensor_rule import GradientTransformation
 from ..combinators import hyperparams, paths, with_hyperparams
 from ..errors import HyperparameterError
+from ..typing import TypeAliasType
 from ._step import train_step
 
-MakesTx = GradientTransformation | Callable[..., GradientTransformation]
+MakesTx = TypeAliasType("MakesTx", GradientTransformation | Callable[..., GradientTransformation])
 """A transformation, or a function that makes one from hyperparameters passed by keyword."""
 
 

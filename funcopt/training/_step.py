@@ -11,7 +11,7 @@ from .._core.apply import apply_updates
 from .._core.record import Record
 from .._core.tensor_rule import GradientTransformation
 from ..errors import StructureError
-from ..typing import OptState, Params
+from ..typing import OptState, Params, Tree
 from ._grad import live_slopes
 
 
@@ -24,10 +24,10 @@ class TrainState(NamedTuple, Generic[Params]):
 
     @classmethod
     def start(
-        cls, tx: GradientTransformation, params: Params, buffers: Any = ()
-    ) -> "TrainState[Params]":
+        cls, tx: GradientTransformation, params: Tree, buffers: Any = ()
+    ) -> "TrainState[Tree]":
         """Training with `tx` before its first step."""
-        return cls(params, tx.init(params), buffers)
+        return TrainState(params, tx.init(params), buffers)
 
 
 class train_step(Record):
