@@ -2,25 +2,26 @@
 
     python scripts/optim_classes.py
 
-The arguments are those of the class of torch, where there is one, else those of the function that
-the class is made of; annotations are always those of the function. A test compares the file with
-what this makes.
+The arguments are those of the class of torch, where there is one, and by keyword those that only
+the function has of which the class is made; annotations are always those of the function. A test
+compares the file with what this makes.
 """
 
 import ast
+import importlib
 import inspect
 import re
+import sys
 import textwrap
+import types
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from funcopt import aliases
-from funcopt.optim import _lbfgs
-
 FILE = Path(__file__).parent.parent / "funcopt" / "optim" / "_classes.py"
+
 WIDTH, INDENT = 100, "    "
 
 LIKE_TORCH = {  # the function that each class is made of; its arguments are those of torch's class
@@ -61,7 +62,7 @@ EXECUTION = {  # what every class takes besides: annotation and default
     "capturable": ("bool", "False"),
     "differentiable": ("bool", "False"),
     "fused": ("bool | None", "None"),
-    "engine": ("How", '"auto"'),
+    "engine": ("EngineOption", '"auto"'),
 }
 HEAD = '''"""The classes of `torch.optim` and of others, made of aliases: same arguments and steps.
 
@@ -73,7 +74,17 @@ Written by `scripts/optim_classes.py`. The bodies of `__init__` are declarations
 
 
 def main() -> None:
+    without_optim()
     FILE.write_text(written())
+
+
+def without_optim() -> None:
+    """Lets `funcopt` be imported while a function has an argument that its class has not yet."""
+    stand_in = types.ModuleType("funcopt.optim")
+    stand_in.__path__ = [str(FILE.parent)]
+    stand_in.__getattr__ = lambda name: None  # type: ignore[method-assign]
+    sys.modules["funcopt.optim"] = stand_in
+    sys.path.insert(0, str(FILE.parents[2]))
 
 
 def written() -> str:
@@ -83,7 +94,8 @@ def written() -> str:
 
 
 def function(maker: str) -> Callable[..., Any]:
-    found: Callable[..., Any] = getattr(aliases, maker, None) or getattr(_lbfgs, maker)
+    module = "funcopt.optim._lbfgs" if maker == "of_torch" else "funcopt.aliases"
+    found: Callable[..., Any] = getattr(importlib.import_module(module), maker)
     return found
 
 
@@ -104,7 +116,7 @@ def imports(body: str) -> str:
     listed = "".join(f"    {name},\n" for name in names)
     return (
         f"\n{standard}\nimport torch\n\nfrom ..aliases import (\n{listed})\n{labels}"
-        f"from ..engine import How\n{line_search}from ..typing import ParamsT, Scalar\n"
+        f"from ..engine import EngineOption\n{line_search}from ..typing import ParamsT, Scalar\n"
         "from ._alias import AliasOptimizer\nfrom ._lbfgs import of_torch\n"
     )
 
@@ -125,7 +137,7 @@ def one_class(name: str, maker: Callable[..., Any]) -> str:
 def docstring(maker: Callable[..., Any]) -> str:
     """The first line of that of the function, and which that is."""
     first, *_ = (inspect.getdoc(maker) or "").splitlines()
-    if maker is _lbfgs.of_torch:
+    if maker.__name__ == "of_torch":
         return first
     line = f"{first[:-1]}; see `{maker.__name__}`."
     return line if len(line) < WIDTH - 10 else f"{first}\n\n{INDENT}See `{maker.__name__}`."
@@ -147,6 +159,9 @@ def arguments(maker: Callable[..., Any], theirs: type | None) -> Iterable[str]:
     more = [k for k in EXECUTION if k not in {a.name for a in given}]
     if not starred:
         yield "*"
+    for a in inspect.signature(maker).parameters.values():
+        if a.name not in {x.name for x in given}:
+            yield f"{a.name}: {told[a.name]} = {literal(a.default)}"
     for k in more:
         annotation, default = EXECUTION[k]
         yield f"{k}: {annotation} = {default}"

@@ -4,13 +4,25 @@ import inspect
 import sys
 import types
 from collections.abc import Callable, Container, Mapping, Sequence
-from typing import Any, ClassVar, Generic, Literal, ParamSpec, Union, get_args, get_origin
+from typing import (
+    Any,
+    ClassVar,
+    Concatenate,
+    Generic,
+    Literal,
+    ParamSpec,
+    Union,
+    get_args,
+    get_origin,
+    overload,
+)
 
 import torch
-from torch.optim.optimizer import ParamsT
 
 from .._core.tensor_rule import GradientTransformation
+from ..engine import EngineOption
 from ..errors import HyperparameterError
+from ..typing import ParamsT
 from ._averages import TRAIN_MODE
 from ._factory import FunctionFactory, Maker
 from ._optimizer import Optimizer
@@ -104,17 +116,68 @@ class AliasOptimizer(Optimizer):
 class FunctionOptimizer(AliasOptimizer, Generic[P]):
     """An `AliasOptimizer` that takes the arguments `P` of its function after the parameters."""
 
-    def __init__(self, params: ParamsT, *args: P.args, **kwargs: P.kwargs) -> None:
+    @overload
+    def __init__(self, params: ParamsT, *args: P.args, **kwargs: P.kwargs) -> None: ...
+
+    # No type says that it takes these too: where one is given, the others are not looked at.
+    @overload
+    def __init__(self, params: ParamsT, *args: Any, maximize: bool, **kwargs: Any) -> None: ...
+
+    @overload
+    def __init__(self, params: ParamsT, *args: Any, foreach: bool, **kwargs: Any) -> None: ...
+
+    @overload
+    def __init__(self, params: ParamsT, *args: Any, capturable: bool, **kwargs: Any) -> None: ...
+
+    @overload
+    def __init__(self, params: ParamsT, *args: Any, fused: bool, **kwargs: Any) -> None: ...
+
+    @overload
+    def __init__(
+        self, params: ParamsT, *args: Any, differentiable: bool, **kwargs: Any
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self, params: ParamsT, *args: Any, engine: EngineOption, **kwargs: Any
+    ) -> None: ...
+
+    def __init__(self, params: ParamsT, *args: Any, **kwargs: Any) -> None:
         super().__init__(params, *args, **kwargs)
+
+
+@overload
+def optimizer_class(
+    name: str, make: Callable[P, GradientTransformation], *, like: None = None
+) -> type[FunctionOptimizer[P]]: ...
+
+
+@overload
+def optimizer_class(  # type: ignore[overload-overlap]
+    name: str,
+    make: Callable[..., GradientTransformation],
+    *,
+    like: Callable[Concatenate[ParamsT, P], torch.optim.Optimizer],
+) -> type[FunctionOptimizer[P]]: ...
+
+
+@overload
+def optimizer_class(
+    name: str,
+    make: Callable[..., GradientTransformation],
+    *,
+    like: type[torch.optim.Optimizer] | None = None,
+    **defaults: Any,
+) -> type[FunctionOptimizer[...]]: ...
 
 
 def optimizer_class(
     name: str,
-    make: Callable[P, GradientTransformation],
+    make: Callable[..., GradientTransformation],
     *,
-    like: type[torch.optim.Optimizer] | None = None,
+    like: Any = None,
     **defaults: Any,
-) -> type[FunctionOptimizer[P]]:
+) -> type[FunctionOptimizer[...]]:
     """Makes a class ``name(params, **hyperparameters)``, a real `torch.optim.Optimizer`.
 
         >>> Signum = optimizer_class("Signum", lambda lr, beta=0.9: chain(

@@ -51,7 +51,7 @@ class StateColumn:
 
     def add_one(self) -> None:
         if self._vector is None:
-            torch._foreach_add_(self.tensors, 1)
+            torch._foreach_add_(self.tensors, 1)  # pyright: ignore[reportPrivateImportUsage]
             self._snapshot = self._read()
             return
         letter, count, size = LETTERS[self._vector.dtype], len(self.rows), self._vector.itemsize

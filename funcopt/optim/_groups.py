@@ -110,8 +110,8 @@ class ParameterGroups:
             The keys that the base class will fill in besides, which are those of other groups.
         """
         first = next(iter(group["params"]), None)
-        of = first if isinstance(first, tuple) else (None, first)
-        own = self.factory.hyperparameters(of if isinstance(of[1], Tensor) else None)
+        name, p = first if isinstance(first, tuple) else (None, first)
+        own = self.factory.hyperparameters((name, p) if isinstance(p, Tensor) else None)
         for key in self.factory.common:
             group.pop(key, None)
         foreign = self.factory.foreign(own) - set(group)

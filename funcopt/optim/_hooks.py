@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch.optim import optimizer as base
+from torch.optim import optimizer as base  # pyright: ignore[reportAttributeAccessIssue]
 
-_Range = getattr(torch._C._profiler, "_RecordFunctionFast", torch.profiler.record_function)
+_profiler: Any = torch._C._profiler  # pyright: ignore[reportAttributeAccessIssue]
+_Range = getattr(_profiler, "_RecordFunctionFast", torch.profiler.record_function)
 
 
 def profile_hook_step(func: Callable[..., Any]) -> Callable[..., Any]:
@@ -56,7 +57,7 @@ def _has_hooks(opt: Any) -> bool:
         or opt._optimizer_step_post_hooks
         or base._global_optimizer_pre_hooks
         or base._global_optimizer_post_hooks
-        or torch._C._autograd._profiler_enabled()
+        or torch._C._autograd._profiler_enabled()  # pyright: ignore[reportAttributeAccessIssue]
     )
 
 

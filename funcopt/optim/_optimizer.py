@@ -21,9 +21,9 @@ with what is here, `_reshape` takes the state along when parameters change.
 """
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import torch
 from torch import Tensor
@@ -32,6 +32,7 @@ from .._core.stage import Node
 from .._core.tensor_rule import GradientTransformation, PerTensor
 from ..combinators import walk
 from ..engine import Engine, EngineOption
+from ..typing import ParamsT
 from . import _hooks, _reshape
 from ._averages import TRAIN_MODE, Averages, in_training
 from ._checkpoint import as_saved, matched, restore
@@ -46,6 +47,8 @@ from ._partial import check_sums, made_by_zero
 from ._scheduled import ScheduledValues
 from ._state import StateStore
 from ._step_plan import StepPlan, plan_step
+
+Loss = TypeVar("Loss")
 
 
 class Optimizer(torch.optim.Optimizer):
@@ -96,7 +99,7 @@ class Optimizer(torch.optim.Optimizer):
 
     def __init__(
         self,
-        params: Iterable[Any],
+        params: ParamsT,
         tx: GradientTransformation,
         *,
         maximize: bool = False,
@@ -115,7 +118,7 @@ class Optimizer(torch.optim.Optimizer):
         self._set_up(params, factory, defaults, engine)
 
     def _set_up(
-        self, params: Iterable[Any], factory: Factory, defaults: Options, engine: EngineOption
+        self, params: ParamsT, factory: Factory, defaults: Options, engine: EngineOption
     ) -> None:
         """Makes the parts, and adds the parameters, in whichever way the class is constructed."""
         who = type(self).__name__
@@ -146,6 +149,12 @@ class Optimizer(torch.optim.Optimizer):
 
     profile_hook_step = staticmethod(_hooks.profile_hook_step)
 
+    @overload
+    def step(self, closure: None = None, **extra: Any) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], Loss], **extra: Any) -> Loss: ...
+
     def step(self, closure: Callable[[], Any] | None = None, **extra: Any) -> Any:
         """Takes one step.
 
@@ -172,7 +181,7 @@ class Optimizer(torch.optim.Optimizer):
             if "value" in (self.tx.extra_names() or ()):
                 extra.setdefault("value", loss)
         with torch.set_grad_enabled(self.defaults["differentiable"]):
-            self._step_impl(extra, closure, loss)
+            self._step_impl(extra, closure, loss)  # pyright: ignore[reportAttributeAccessIssue]
         return loss
 
     # `torch.compile` of a loop around it breaks its graph here.

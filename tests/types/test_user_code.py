@@ -53,13 +53,16 @@ def test_the_classes_of_optim_are_classes() -> None:
     optim.AdamW(model.parameters(), fo.cosine_decay_schedule(1e-3, 100), amsgrad=True)
     optim.Muon(model.named_parameters(), lr=0.02, adamw_lr=3e-4, maximize=True)
     optim.LBFGS(model.parameters(), line_search_fn="strong_wolfe")
+    optim.SGD(optim.param_groups_weight_decay(model), lr=0.1)
     assert isinstance(opt, fo.Optimizer)
     assert learning_rates(Mine(model)) == [1e-2]
 
-    torch.optim.lr_scheduler.StepLR(opt, 10).step()
+    scheduler = torch.optim.lr_scheduler.StepLR(opt, 10)
     optim.lr_scheduler.CosineAnnealingLR(opt, T_max=10)
-    assert_type(opt.step(), None)
-    assert_type(opt.step(lambda: model(torch.ones(3)).sum().item()), float)
+    assert_type(opt.step(lambda: 1.0), float)
+    assert_type(opt.step(lambda: torch.ones(())), Tensor)
+    opt.step()
+    scheduler.step()
     assert_type(opt.tx, fo.GradientTransformation)
 
 
@@ -68,7 +71,7 @@ def test_a_wrong_argument_of_a_class_is_an_error() -> None:
     with pytest.raises(TypeError):
         optim.AdamW(ps, learning_rate=1e-3)  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
     with pytest.raises(TypeError):
-        optim.SGD(ps, 0.1, 0.9, 0.0, 0.0, False, True)  # type: ignore[misc] # pyright: ignore[reportCallIssue]
+        optim.SGD(ps, 0.1, 0.9, 0.0, 0.0, False, True)  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
     with pytest.raises(TypeError):
         optim.Lion()  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
     with pytest.raises((TypeError, fo.errors.HyperparameterError)):
@@ -84,19 +87,21 @@ def signum(lr: fo.Scalar = 1e-3, beta: fo.Scalar = 0.9) -> fo.GradientTransforma
 
 
 Signum = optim.optimizer_class("Signum", signum)
-Slow = optim.optimizer_class("Slow", signum, lr=1e-6)
+Private = optim.optimizer_class("Private", fo.dpsgd, lr=0.1, max_norm=1.0, noise_multiplier=1.0)
+LikeTorch = optim.optimizer_class("LikeTorch", fo.adamw, like=torch.optim.AdamW)
 
 
 def test_optimizer_class_takes_the_arguments_of_its_function() -> None:
     ps = [torch.ones(2, requires_grad=True)]
     opt = Signum(ps, lr=1e-2, beta=0.8)
     assert learning_rates(opt) == [1e-2]
-    assert learning_rates(Slow(ps)) == [1e-6]
+    assert learning_rates(Private(ps)) == [0.1]
+    assert learning_rates(LikeTorch(ps, lr=0.1, fused=True)) == [0.1]
     Signum(ps, fo.linear_schedule(0.1, 0.0, 10), maximize=True, engine="eager")
     with pytest.raises(TypeError):
-        Signum(ps, momentum=0.8)  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
+        Signum(ps, momentum=0.8)  # type: ignore[call-overload] # pyright: ignore[reportCallIssue]
     with pytest.raises((TypeError, fo.errors.HyperparameterError)):
-        Signum(ps, beta="high")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+        Signum(ps, beta="high")  # type: ignore[call-overload] # pyright: ignore[reportArgumentType]
 
 
 # Chains, and the pure form
