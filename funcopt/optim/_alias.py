@@ -105,7 +105,8 @@ class AliasOptimizer(Optimizer):
         try:
             bound = cls.__signature__.bind(params, *args, **kwargs)
         except TypeError as error:
-            raise TypeError(f"`{cls.__name__}`: {error}; it is {cls.__signature__}.") from None
+            shown = _without_annotations(cls.__signature__)
+            raise TypeError(f"`{cls.__name__}`: {error}; it is {shown}.") from None
         given = {k: v for k, v in bound.arguments.items() if k != "params"}
         engine = given.pop(ENGINE, "auto")
         defaults = {"differentiable": False, "maximize": False, **cls._given, **given}
@@ -252,6 +253,11 @@ def _keywords(but: Container[str]) -> list[inspect.Parameter]:
     kind = inspect.Parameter.KEYWORD_ONLY
     more = {**EXECUTION, ENGINE: "auto"}
     return [inspect.Parameter(k, kind, default=v) for k, v in more.items() if k not in but]
+
+
+def _without_annotations(signature: inspect.Signature) -> inspect.Signature:
+    each = signature.parameters.values()
+    return signature.replace(parameters=[a.replace(annotation=a.empty) for a in each])
 
 
 def _is_switch(annotation: Any) -> bool:
