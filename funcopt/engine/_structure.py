@@ -26,8 +26,9 @@ def _same_field(a: Any, b: Any) -> bool:
         return len(a) == len(b) and all(map(_same_field, a, b))
     if isinstance(a, dict) and isinstance(b, dict):
         return a.keys() == b.keys() and all(_same_field(a[k], b[k]) for k in a)
-    if hasattr(a, "__code__") and hasattr(b, "__code__"):  # two closures of one function
-        return a.__code__ is b.__code__ and _same_field(_closed_over(a), _closed_over(b))
+    code = getattr(a, "__code__", None)
+    if code is not None and hasattr(b, "__code__"):  # two closures of one function
+        return code is b.__code__ and _same_field(_closed_over(a), _closed_over(b))
     return values_equal(a, b)
 
 

@@ -103,7 +103,8 @@ class Tracer:
         indices = [self._index_of[id(x)] for x in node.members.tensors]
         row_of = dict(zip(indices, node.row_of, strict=True))
         outputs: dict[int, Outputs] = {}
-        measured, tables, like = [], [], {}
+        measured: list[int] = []
+        tables, like = [], {}
         eager: list[Tensor] = []
         for i, part in zip(indices, parts, strict=True):
             values = [x.reshape(()) for x in spec.flatten_up_to(part)]
