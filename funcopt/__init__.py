@@ -24,6 +24,7 @@ from ._core.stack import unstack as unstack
 from ._core.stage import State as State
 from ._core.tensor_rule import GradientTransformation as GradientTransformation
 from ._core.tensor_rule import TensorRule as TensorRule
+from ._hints.names import explain_missing as _explain_missing
 
 # Chains with a name in the literature
 from .aliases import adabelief as adabelief
@@ -160,3 +161,5 @@ from .transforms import strong_wolfe as strong_wolfe
 from .transforms import trace as trace
 from .typing import Scalar as Scalar
 from .typing import Schedule as Schedule
+
+_explain_missing(__name__)

@@ -1,6 +1,7 @@
 """The Adam family."""
 
 from .._core.tensor_rule import GradientTransformation
+from .._hints.calls import explained
 from ..combinators import chain
 from ..transforms import (
     add_decayed_weights,
@@ -15,6 +16,7 @@ from ..transforms import (
 from ..typing import Scalar
 
 
+@explained
 def adam(
     lr: Scalar = 1e-3,
     betas: tuple[Scalar, Scalar] = (0.9, 0.999),
@@ -45,6 +47,7 @@ def adam(
     )
 
 
+@explained
 def adamw(
     lr: Scalar = 1e-3,
     betas: tuple[Scalar, Scalar] = (0.9, 0.999),
@@ -70,6 +73,7 @@ def adamw(
     )
 
 
+@explained
 def nadam(
     lr: Scalar = 2e-3,
     betas: tuple[Scalar, Scalar] = (0.9, 0.999),
@@ -93,6 +97,7 @@ def nadam(
     return _decayed(scaling, weight_decay, lr, decoupled_weight_decay)
 
 
+@explained
 def radam(
     lr: Scalar = 1e-3,
     betas: tuple[Scalar, Scalar] = (0.9, 0.999),
@@ -114,6 +119,7 @@ def radam(
     return _decayed(scale_by_radam(betas, eps=eps), weight_decay, lr, decoupled_weight_decay)
 
 
+@explained
 def adamax(
     lr: Scalar = 2e-3,
     betas: tuple[Scalar, Scalar] = (0.9, 0.999),
@@ -134,6 +140,7 @@ def adamax(
     return _decayed(scale_by_adamax(betas, eps=eps), weight_decay, lr, decoupled=False)
 
 
+@explained
 def adabelief(
     lr: Scalar = 1e-3,
     betas: tuple[Scalar, Scalar] = (0.9, 0.999),
@@ -154,6 +161,7 @@ def adabelief(
     return _decayed(scale_by_belief(betas, eps=eps), weight_decay, lr, decoupled=True)
 
 
+@explained
 def yogi(
     lr: Scalar = 1e-2,
     betas: tuple[Scalar, Scalar] = (0.9, 0.999),

@@ -1,6 +1,7 @@
 """The adaptive methods before Adam."""
 
 from .._core.tensor_rule import GradientTransformation
+from .._hints.calls import explained
 from ..combinators import chain
 from ..transforms import (
     add_decayed_weights,
@@ -13,6 +14,7 @@ from ..transforms import (
 from ..typing import Scalar
 
 
+@explained
 def rmsprop(
     lr: Scalar = 1e-2,
     alpha: Scalar = 0.99,
@@ -40,6 +42,7 @@ def rmsprop(
     )
 
 
+@explained
 def adagrad(
     lr: Scalar = 1e-2,
     lr_decay: Scalar = 0.0,
@@ -67,6 +70,7 @@ def adagrad(
     )
 
 
+@explained
 def adadelta(
     lr: Scalar = 1.0, rho: Scalar = 0.9, eps: Scalar = 1e-6, weight_decay: Scalar = 0.0
 ) -> GradientTransformation:

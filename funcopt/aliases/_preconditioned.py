@@ -1,6 +1,7 @@
 """Preconditioners with a matrix for every dimension."""
 
 from .._core.tensor_rule import GradientTransformation
+from .._hints.calls import explained
 from ..combinators import chain
 from ..transforms import (
     add_decayed_weights,
@@ -12,6 +13,7 @@ from ..transforms import (
 from ..typing import Scalar
 
 
+@explained
 def soap(
     lr: Scalar = 3e-3,
     betas: tuple[Scalar, Scalar] = (0.95, 0.95),
@@ -53,6 +55,7 @@ def soap(
     return chain(scaling, add_decayed_weights(weight_decay), scale_by_learning_rate(lr))
 
 
+@explained
 def shampoo(
     lr: Scalar = 1e-1,
     momentum: Scalar = 0.0,

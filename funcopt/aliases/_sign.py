@@ -1,6 +1,7 @@
 """Methods whose updates are signs."""
 
 from .._core.tensor_rule import GradientTransformation
+from .._hints.calls import explained
 from ..combinators import chain
 from ..transforms import (
     add_decayed_weights,
@@ -12,6 +13,7 @@ from ..transforms import (
 from ..typing import Scalar
 
 
+@explained
 def lion(
     lr: Scalar = 1e-4,
     betas: tuple[Scalar, Scalar] = (0.9, 0.99),
@@ -33,6 +35,7 @@ def lion(
     )
 
 
+@explained
 def rprop(
     lr: Scalar = 1e-2,
     etas: tuple[Scalar, Scalar] = (0.5, 1.2),

@@ -1,5 +1,6 @@
 """Real torch optimizers: ``import funcopt.optim as optim``."""
 
+from .._hints.names import explain_missing as _explain_missing
 from . import lr_scheduler as lr_scheduler
 from . import swa_utils as swa_utils
 from ._class import optimizer_class as optimizer_class
@@ -35,17 +36,4 @@ from ._param_groups import param_groups_by as param_groups_by
 from ._param_groups import param_groups_layer_decay as param_groups_layer_decay
 from ._param_groups import param_groups_weight_decay as param_groups_weight_decay
 
-
-def __getattr__(name: str) -> object:
-    import sys
-
-    import torch
-
-    message = f"`funcopt.optim` has no `{name}`."
-    if hasattr(torch.optim, name):
-        message = (
-            f"`funcopt.optim` has no `{name}`: take `torch.optim.{name}`, or make a class of a "
-            "chain with `optimizer_class`."
-        )
-    # With the module at hand, Python asks "Did you mean ...?" where a name is almost right.
-    raise AttributeError(message, name=name, obj=sys.modules[__name__])
+_explain_missing(__name__)

@@ -9,6 +9,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 import torch
 
 from .._core.tensor_rule import GradientTransformation
+from .._hints.calls import argument_error
 from ..combinators import Place, changed, places
 from ..errors import HyperparameterError
 from ._default_lr import with_lr
@@ -94,10 +95,11 @@ class _FromFunction(Optimizer):
     def __init__(self, params: Iterable[Any], *args: Any, **kwargs: Any) -> None:
         cls = type(self)
         kwargs.pop(TRAIN_MODE, None)  # which `defaults` holds of a class that keeps averages
+        args = (params, *args)
         try:
-            bound = cls.__signature__.bind(params, *args, **kwargs)
+            bound = cls.__signature__.bind(*args, **kwargs)
         except TypeError as error:
-            raise TypeError(f"`{cls.__name__}`: {error}; it is {cls.__signature__}.") from None
+            raise argument_error(cls.__name__, cls.__signature__, args, kwargs, error) from None
         given = {**cls._given, **{k: v for k, v in bound.arguments.items() if k != "params"}}
         self._how = given.pop(ENGINE, "auto")
         tx = self._made_of({k: given[k] for k in self._argument_names})

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .._core.stage import Node
 from .._core.tensor_rule import GradientTransformation, PerTensor
+from .._hints.calls import explained
 from .._numerics.scalars import number
 from ..combinators import labels, unique_keys
 from ..engine import Engine, How
@@ -72,6 +73,7 @@ class Optimizer(Averaging):
         LabelError: If a parameter has no label, or a pattern fits no parameter.
     """
 
+    @explained
     def __init__(
         self,
         params: Iterable[Any],
@@ -95,7 +97,7 @@ class Optimizer(Averaging):
                 f"{tx!r} turns the sign never, or twice, so its steps ascend: one "
                 "`scale_by_learning_rate(lr)` at the end turns it. (Aliases such as `adamw` have "
                 "one.)",
-                stacklevel=2,
+                stacklevel=3,  # past the wrapper of `explained`
             )
         more = {"maximize": maximize, "differentiable": differentiable}
         if capturable:

@@ -5,6 +5,7 @@
 Each law is a function of its own, so a failure says which one was broken.
 """
 
+from .._hints.names import explain_missing as _explain_missing
 from ._arguments import asks_for_params as asks_for_params
 from ._arguments import asks_for_the_loss as asks_for_the_loss
 from ._arguments import reads_numbers_from_s as reads_numbers_from_s
@@ -28,3 +29,5 @@ from ._trial import gradients as gradients
 from ._trial import train as train
 from ._values import is_a_value as is_a_value
 from ._values import saves_and_loads as saves_and_loads
+
+_explain_missing(__name__)

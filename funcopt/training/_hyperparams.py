@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from .._core.tensor_rule import GradientTransformation
+from .._hints.calls import suggestions
 from ..combinators import hyperparams, paths, with_hyperparams
 from ..errors import HyperparameterError
 from ._step import train_step
@@ -44,15 +45,16 @@ def places(who: str, loss: Callable[..., Any], tx: MakesTx, names: Iterable[str]
         what = f"hyperparameters of `tx` are {list(hyperparams(tx))}"
     else:
         known = list(inspect.signature(tx).parameters)
-        what = f"`tx` takes {known}"
+        what = f"arguments of `tx` are {known}"
     parameters = inspect.signature(loss).parameters.values()
     keywords = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
     names = list(names)
     for name in names:
         if name not in known and name not in keywords:
+            meant = "".join(f" {sentence}" for sentence in suggestions([name], [*known, *keywords]))
             raise HyperparameterError(
-                f"`{who}`: nothing takes `{name}`: {what}, keyword-only arguments of `loss` are "
-                f"{keywords}."
+                f"`{who}`: unknown hyperparameter `{name}`.{meant} There are: {what}; keyword-only "
+                f"arguments of `loss` are {keywords}."
             )
     of_tx = tuple(name for name in names if name in known)
     return Places(loss, tx, of_tx, tuple(name for name in names if name not in known))
