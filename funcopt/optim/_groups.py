@@ -14,6 +14,7 @@ from .._numerics.scalars import has_schedule
 from ..combinators import Place, chain, changed, hyperparams, partition, places, walk, whole
 from ..engine import same_form
 from ..errors import HyperparameterError, StructureError
+from ._group_keys import warn_of_suspicious
 from ._hooks import Watched
 from ._layout import TRAIN_MODE, UPDATES, clock_dtype
 from ._values import Values, as_scalar, evaluated, is_fixed, kind, same
@@ -31,11 +32,12 @@ class Made(NamedTuple):
     seen: Values  # what stood in the group; schedules do not
     fixed: bool  # whether nobody can write into these
     places: Mapping[str, Place]  # where in `tx` the values are
+    size: int  # how many keys the group had
 
     def is_of(self, group: Mapping[str, Any]) -> bool:
         """Whether the group still holds the very same values, and they cannot be others within."""
         same = map(operator.is_, map(group.get, self.seen), self.seen.values())
-        return self.fixed and all(same)
+        return self.fixed and len(group) == self.size and all(same)
 
 
 class Grouped(Watched):
@@ -45,6 +47,7 @@ class Grouped(Watched):
     measure_group: Any = None
     _partial = False  # it may see some of the parameters only
     _complete = False  # after `__init__`
+    _told: frozenset[str] = frozenset()  # keys of groups that were warned of
 
     @functools.cached_property
     def _labelled(self) -> bool:
@@ -178,6 +181,9 @@ class Grouped(Watched):
         if made is not None and made.is_of(group):
             return made
         first, schedules = next(named(group), None), self._schedules[index]
+        if made is None or made.size != len(group):
+            new = group.keys() - self._defaults().keys() - self._told
+            self._told |= warn_of_suspicious(type(self).__name__, new, self._defaults(first))
         before = {} if made is None else made.values
         keys = [key for key in before or self._defaults(first) if key not in schedules]
         seen = {key: group[key] for key in keys}
@@ -186,14 +192,15 @@ class Grouped(Watched):
         values = {**before, **{key: as_scalar(key, seen[key]) for key in other}, **schedules}
         fixed = all(is_fixed(seen[key]) for key in other)  # the others were
         if made is not None and all(same(values[key], before[key]) for key in other):
-            made = made._replace(values=values, seen=seen, fixed=fixed)
+            made = made._replace(values=values, seen=seen, fixed=fixed, size=len(group))
         else:
             tx, where = self._make(values, first, made)
             if index and not same_form(tx, self._group(0).tx):
                 self._check_structure(index, tx)
             kinds = dict(zip(before, made.kind, strict=True)) if made else {}
             kinds.update((key, kind(values[key])) for key in (other if kinds else values))
-            made = Made(values, tx, tuple(kinds.values()), seen, fixed, where)  # type: ignore[arg-type]
+            slots = tuple(kinds.values())
+            made = Made(values, tx, slots, seen, fixed, where, len(group))  # type: ignore[arg-type]
         self._made[index] = made
         return made
 
