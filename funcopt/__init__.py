@@ -25,6 +25,7 @@ from ._core.stack import unstack as unstack
 from ._core.stage import State as State
 from ._core.tensor_rule import GradientTransformation as GradientTransformation
 from ._core.tensor_rule import TensorRule as TensorRule
+from ._hints.names import explain_missing as _explain_missing
 
 # Chains with a name in the literature
 from .aliases import adabelief as adabelief
@@ -311,3 +312,5 @@ __all__ = [
     "yogi",
     "zero_order",
 ]
+
+_explain_missing(__name__)

@@ -23,6 +23,10 @@ class HyperparameterError(FuncoptError, ValueError):
     """A hyperparameter is out of its range, unknown, or not what the place takes."""
 
 
+class ArgumentError(FuncoptError, TypeError):
+    """A call has an argument that it does not take, one too many, or one too few."""
+
+
 class LeafError(FuncoptError, TypeError):
     """A leaf of the parameters or gradients cannot be optimised: its kind, dtype or layout."""
 

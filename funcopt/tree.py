@@ -12,6 +12,7 @@ import optree
 import torch
 from torch import Tensor
 
+from ._hints.names import explain_missing as _explain_missing
 from ._numerics.scalars import sqrt
 from .errors import StructureError
 from .typing import Tree
@@ -264,3 +265,6 @@ def _outline(node: Any) -> str:
     if _kind(node) is dict:
         return f"a dict with the keys {list(node)}"
     return f"a {type(node).__name__} of {len(node)}"
+
+
+_explain_missing(__name__)

@@ -20,6 +20,8 @@ from typing import Any, Self, dataclass_transform
 import torch
 from torch import Tensor
 
+from .._hints.calls import explained
+
 
 @dataclass_transform(frozen_default=True)
 class Record:
@@ -33,12 +35,14 @@ class Record:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         dataclasses.dataclass(frozen=True, repr=False, eq=False)(cls)
+        if "__init__" in cls.__dict__:
+            cls.__init__ = explained(cls.__init__)  # type: ignore[method-assign]
 
     def replace(self, **changes: Any) -> Self:
         """Returns a copy in which the named fields have new values.
 
         Raises:
-            TypeError: If there is no such field.
+            ArgumentError: If there is no such field.
         """
         return dataclasses.replace(self, **changes)  # type: ignore[type-var]
 

@@ -4,6 +4,7 @@ import torch
 
 from .._core import checks
 from .._core.tensor_rule import GradientTransformation
+from .._hints.calls import explained
 from ..combinators import chain
 from ..transforms import (
     clip_by_block_rms,
@@ -15,6 +16,7 @@ from ..transforms import (
 from ..typing import Scalar
 
 
+@explained
 def adafactor(
     lr: Scalar = 1e-2,
     beta2_decay: Scalar = -0.8,

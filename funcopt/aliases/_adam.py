@@ -3,6 +3,7 @@
 import torch
 
 from .._core.tensor_rule import GradientTransformation
+from .._hints.calls import explained
 from ..combinators import chain
 from ..transforms import (
     add_decayed_weights,
@@ -17,6 +18,7 @@ from ..transforms import (
 from ..typing import Scalar
 
 
+@explained
 def adam(
     lr: Scalar = 1e-3,
     betas: tuple[Scalar, Scalar] = (0.9, 0.999),
@@ -50,6 +52,7 @@ def adam(
     )
 
 
+@explained
 def adamw(
     lr: Scalar = 1e-3,
     betas: tuple[Scalar, Scalar] = (0.9, 0.999),
@@ -79,6 +82,7 @@ def adamw(
     )
 
 
+@explained
 def nadam(
     lr: Scalar = 2e-3,
     betas: tuple[Scalar, Scalar] = (0.9, 0.999),
@@ -106,6 +110,7 @@ def nadam(
     return _decayed(scaling, weight_decay, lr, decoupled_weight_decay)
 
 
+@explained
 def radam(
     lr: Scalar = 1e-3,
     betas: tuple[Scalar, Scalar] = (0.9, 0.999),
@@ -132,6 +137,7 @@ def radam(
     return _decayed(scaling, weight_decay, lr, decoupled_weight_decay)
 
 
+@explained
 def adamax(
     lr: Scalar = 2e-3,
     betas: tuple[Scalar, Scalar] = (0.9, 0.999),
@@ -157,6 +163,7 @@ def adamax(
     return _decayed(scaling, weight_decay, lr, decoupled=False)
 
 
+@explained
 def adabelief(
     lr: Scalar = 1e-3,
     betas: tuple[Scalar, Scalar] = (0.9, 0.999),
@@ -182,6 +189,7 @@ def adabelief(
     return _decayed(scaling, weight_decay, lr, decoupled=True)
 
 
+@explained
 def yogi(
     lr: Scalar = 1e-2,
     betas: tuple[Scalar, Scalar] = (0.9, 0.999),

@@ -3,6 +3,7 @@
 import torch
 
 from .._core.tensor_rule import GradientTransformation
+from .._hints.calls import explained
 from ..combinators import chain
 from ..transforms import (
     add_decayed_weights,
@@ -15,6 +16,7 @@ from ..transforms import (
 from ..typing import Scalar
 
 
+@explained
 def rmsprop(
     lr: Scalar = 1e-2,
     alpha: Scalar = 0.99,
@@ -45,6 +47,7 @@ def rmsprop(
     )
 
 
+@explained
 def adagrad(
     lr: Scalar = 1e-2,
     lr_decay: Scalar = 0.0,
@@ -78,6 +81,7 @@ def adagrad(
     )
 
 
+@explained
 def adadelta(
     lr: Scalar = 1.0,
     rho: Scalar = 0.9,

@@ -3,6 +3,7 @@
 import torch
 
 from .._core.tensor_rule import GradientTransformation
+from .._hints.calls import explained
 from ..combinators import chain
 from ..transforms import (
     add_decayed_weights,
@@ -14,6 +15,7 @@ from ..transforms import (
 from ..typing import Scalar
 
 
+@explained
 def lamb(
     lr: Scalar = 1e-3,
     betas: tuple[Scalar, Scalar] = (0.9, 0.999),
@@ -44,6 +46,7 @@ def lamb(
     )
 
 
+@explained
 def lars(
     lr: Scalar = 1.0,
     momentum: Scalar = 0.9,

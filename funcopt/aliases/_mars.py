@@ -4,6 +4,7 @@ import torch
 
 from .._core import checks
 from .._core.tensor_rule import GradientTransformation
+from .._hints.calls import explained
 from ..combinators import chain
 from ..transforms import (
     add_decayed_weights,
@@ -14,6 +15,7 @@ from ..transforms import (
 from ..typing import Scalar
 
 
+@explained
 def mars(
     lr: Scalar = 3e-3,
     betas: tuple[Scalar, Scalar] = (0.95, 0.99),

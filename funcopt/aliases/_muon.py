@@ -5,6 +5,7 @@ from typing import Literal
 import torch
 
 from .._core.tensor_rule import GradientTransformation
+from .._hints.calls import explained
 from ..combinators import Labels, chain, partition
 from ..transforms import add_decayed_weights, scale_by_learning_rate, scale_by_muon
 from ..typing import Scalar
@@ -12,6 +13,7 @@ from ._adam import adamw
 from ._hidden import hidden_weights
 
 
+@explained
 def muon(
     lr: Scalar = 1e-3,
     weight_decay: Scalar = 0.1,

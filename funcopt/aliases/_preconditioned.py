@@ -3,6 +3,7 @@
 import torch
 
 from .._core.tensor_rule import GradientTransformation
+from .._hints.calls import explained
 from ..combinators import chain
 from ..transforms import (
     add_decayed_weights,
@@ -14,6 +15,7 @@ from ..transforms import (
 from ..typing import Scalar
 
 
+@explained
 def soap(
     lr: Scalar = 3e-3,
     betas: tuple[Scalar, Scalar] = (0.95, 0.95),
@@ -60,6 +62,7 @@ def soap(
     return chain(scaling, add_decayed_weights(weight_decay), scale_by_learning_rate(lr))
 
 
+@explained
 def shampoo(
     lr: Scalar = 1e-1,
     momentum: Scalar = 0.0,

@@ -5,11 +5,13 @@ import math
 import torch
 
 from .._core.tensor_rule import GradientTransformation
+from .._hints.calls import explained
 from ..combinators import chain
 from ..transforms import add_decayed_weights, scale, scale_by_dadapt_adam, scale_by_prodigy
 from ..typing import Scalar
 
 
+@explained
 def prodigy(
     lr: Scalar = 1.0,
     betas: tuple[Scalar, Scalar] = (0.9, 0.999),
@@ -55,6 +57,7 @@ def prodigy(
     return _downhill(scaling, weight_decay, decouple)
 
 
+@explained
 def dadapt_adamw(
     lr: Scalar = 1.0,
     betas: tuple[Scalar, Scalar] = (0.9, 0.999),

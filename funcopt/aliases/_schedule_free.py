@@ -4,11 +4,13 @@ import torch
 
 from .._core import checks
 from .._core.tensor_rule import GradientTransformation
+from .._hints.calls import explained
 from ..combinators import chain, schedule_free
 from ..transforms import add_decayed_weights, scale, scale_by_rms
 from ..typing import Scalar
 
 
+@explained
 def schedule_free_sgd(
     lr: Scalar = 1.0,
     momentum: Scalar = 0.9,
@@ -43,6 +45,7 @@ def schedule_free_sgd(
     )
 
 
+@explained
 def schedule_free_adamw(
     lr: Scalar = 2.5e-3,
     betas: tuple[Scalar, Scalar] = (0.9, 0.999),

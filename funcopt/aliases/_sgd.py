@@ -3,6 +3,7 @@
 import torch
 
 from .._core.tensor_rule import GradientTransformation
+from .._hints.calls import explained
 from ..combinators import chain
 from ..transforms import (
     add_decayed_weights,
@@ -17,6 +18,7 @@ from ..transforms import (
 from ..typing import Scalar
 
 
+@explained
 def dpsgd(
     lr: Scalar,
     max_norm: Scalar,
@@ -47,6 +49,7 @@ def dpsgd(
     )
 
 
+@explained
 def noisy_sgd(
     lr: Scalar, eta: Scalar = 0.01, gamma: Scalar = 0.55, seed: Scalar = 0
 ) -> GradientTransformation:
@@ -64,6 +67,7 @@ def noisy_sgd(
     return chain(add_noise(eta, gamma, seed=seed), scale_by_learning_rate(lr))
 
 
+@explained
 def sgd(
     lr: Scalar = 1e-3,
     momentum: Scalar = 0.0,
@@ -92,6 +96,7 @@ def sgd(
     )
 
 
+@explained
 def asgd(
     lr: Scalar = 1e-2,
     lambd: Scalar = 1e-4,

@@ -3,6 +3,7 @@
 import torch
 
 from .._core.tensor_rule import GradientTransformation
+from .._hints.calls import explained
 from ..combinators import chain
 from ..transforms import (
     add_decayed_weights,
@@ -14,6 +15,7 @@ from ..transforms import (
 from ..typing import Scalar
 
 
+@explained
 def lion(
     lr: Scalar = 1e-4,
     betas: tuple[Scalar, Scalar] = (0.9, 0.99),
@@ -42,6 +44,7 @@ def lion(
     )
 
 
+@explained
 def rprop(
     lr: Scalar = 1e-2,
     etas: tuple[Scalar, Scalar] = (0.5, 1.2),

@@ -11,12 +11,14 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from .._core.tensor_rule import GradientTransformation
+from .._hints.calls import explained, suggestions
 from ..errors import HyperparameterError
 from ..typing import Scalar
 
 Tx = TypeVar("Tx", bound=GradientTransformation)
 
 
+@explained
 def hyperparams(
     tx: GradientTransformation, of: tuple[str | None, Tensor] | None = None
 ) -> dict[str, Scalar | tuple[Scalar, ...]]:
@@ -33,6 +35,7 @@ def hyperparams(
     return {key: getattr(node, name) for key, (_, node, name) in _fields(tx, of).items()}
 
 
+@explained
 def with_hyperparams(tx: Tx, values: Mapping[str, Scalar | tuple[Scalar, ...]]) -> Tx:
     """A copy of `tx` in which the named hyperparameters have new values.
 
@@ -43,19 +46,25 @@ def with_hyperparams(tx: Tx, values: Mapping[str, Scalar | tuple[Scalar, ...]]) 
     Raises:
         HyperparameterError: If `tx` has no such hyperparameter, or the value is out of range.
     """
+    return set_hyperparams("with_hyperparams", tx, values)
+
+
+def set_hyperparams(who: str, tx: Tx, values: Mapping[str, Scalar | tuple[Scalar, ...]]) -> Tx:
+    """`with_hyperparams`, called by another name."""
     known = field_paths(tx)
     by_path = {"/".join((*path, name)): (path, name) for path, name in known.values()}
     found: dict[FieldPath, Any] = {}
     for key, value in values.items():
         field = known.get(key) or by_path.get(key)
         if field is None:
+            meant = "".join(f" {sentence}" for sentence in suggestions([key], [*known, *by_path]))
             raise HyperparameterError(
-                f"`with_hyperparams`: there is no hyperparameter `{key}`; there are "
-                f"{list(known)}, by full path {list(by_path)}."
+                f"`{who}`: unknown hyperparameter `{key}`.{meant} There are {list(known)}, by full "
+                f"path {list(by_path)}."
             )
         if field in found:
             raise HyperparameterError(
-                f"`with_hyperparams`: `{key}` and another key of {list(values)} name the same "
+                f"`{who}`: `{key}` and another key of {list(values)} name the same "
                 "hyperparameter: give it one value."
             )
         found[field] = value

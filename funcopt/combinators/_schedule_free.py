@@ -3,11 +3,13 @@
 import torch
 
 from .._core.tensor_rule import GradientTransformation
+from .._hints.calls import explained
 from ..transforms import primal_averaging
 from ..typing import Scalar
 from ._chain import chain
 
 
+@explained
 def schedule_free(
     inner: GradientTransformation,
     lr: Scalar = 1.0,

@@ -58,7 +58,7 @@ def hypergrad(
         checkpoint: As in `unroll`: less memory, more time.
 
     Raises:
-        HyperparameterError: If nothing takes a name of `values`, or `truncate` is not a positive
+        HyperparameterError: If a name of `values` is unknown, or `truncate` is not a positive
             whole number.
     """
     if truncate is not None:

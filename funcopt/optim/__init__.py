@@ -1,5 +1,6 @@
 """Real torch optimizers: ``import funcopt.optim as optim``."""
 
+from .._hints.names import explain_missing as _explain_missing
 from . import lr_scheduler as lr_scheduler
 from . import swa_utils as swa_utils
 from ._alias import optimizer_class as optimizer_class
@@ -86,3 +87,6 @@ def __getattr__(name: str) -> object:
         )
     # With the module at hand, Python asks "Did you mean ...?" where a name is almost right.
     raise AttributeError(message, name=name, obj=sys.modules[__name__])
+
+
+_explain_missing(__name__)

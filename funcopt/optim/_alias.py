@@ -20,6 +20,7 @@ from typing import (
 import torch
 
 from .._core.tensor_rule import GradientTransformation
+from .._hints.calls import argument_error
 from ..engine import EngineOption
 from ..errors import HyperparameterError
 from ..typing import ParamsT
@@ -102,11 +103,11 @@ class AliasOptimizer(Optimizer):
     def __init__(self, params: ParamsT, *args: Any, **kwargs: Any) -> None:
         cls = type(self)
         kwargs.pop(TRAIN_MODE, None)  # which `defaults` holds of a class that keeps averages
+        args = (params, *args)
         try:
-            bound = cls.__signature__.bind(params, *args, **kwargs)
+            bound = cls.__signature__.bind(*args, **kwargs)
         except TypeError as error:
-            shown = _without_annotations(cls.__signature__)
-            raise TypeError(f"`{cls.__name__}`: {error}; it is {shown}.") from None
+            raise argument_error(cls.__name__, cls.__signature__, args, kwargs, error) from None
         given = {k: v for k, v in bound.arguments.items() if k != "params"}
         engine = given.pop(ENGINE, "auto")
         defaults = {"differentiable": False, "maximize": False, **cls._given, **given}
@@ -253,11 +254,6 @@ def _keywords(but: Container[str]) -> list[inspect.Parameter]:
     kind = inspect.Parameter.KEYWORD_ONLY
     more = {**EXECUTION, ENGINE: "auto"}
     return [inspect.Parameter(k, kind, default=v) for k, v in more.items() if k not in but]
-
-
-def _without_annotations(signature: inspect.Signature) -> inspect.Signature:
-    each = signature.parameters.values()
-    return signature.replace(parameters=[a.replace(annotation=a.empty) for a in each])
 
 
 def _is_switch(annotation: Any) -> bool:

@@ -36,11 +36,12 @@ class GroupTransformation(NamedTuple):
     immutable: bool  # whether no object that was given can be written into
     places: Mapping[str, FieldPath]  # where in `tx` the values are
     slots_key: tuple[Any, ...]  # what of the values decides which slots there are
+    size: int  # how many keys the group had
 
     def is_of(self, group: Mapping[str, Any]) -> bool:
         """Whether the group still holds the very same values, and they cannot be others within."""
         same = map(operator.is_, map(group.get, self.given), self.given.values())
-        return self.immutable and all(same)
+        return self.immutable and len(group) == self.size and all(same)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -116,7 +117,7 @@ def chain_factory(tx: GradientTransformation) -> ChainFactory:
             f"{tx!r} turns the sign never, or twice, so its steps ascend: one "
             "`scale_by_learning_rate(lr)` at the end turns it. (Aliases such as `adamw` have "
             "one.)",
-            stacklevel=3,
+            stacklevel=4,  # past the wrapper of `explained`
         )
     return ChainFactory(per_tensor(with_lr(tx)))
 

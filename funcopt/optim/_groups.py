@@ -11,6 +11,7 @@ from ..combinators import partition, walk
 from ..engine import same_structure
 from ..errors import HyperparameterError
 from ._factory import Factory, GroupTransformation
+from ._group_keys import warn_of_suspicious
 from ._options import (
     NamedParameter,
     Options,
@@ -34,6 +35,7 @@ class ParameterGroups:
         self.schedules: list[Options] = []  # by group
         self.who = who  # in messages
         self._transformations: dict[int, GroupTransformation] = {}  # by group
+        self._warned: frozenset[str] = frozenset()  # keys that were warned of
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_transformations": {}}
@@ -48,6 +50,8 @@ class ParameterGroups:
         if old is not None and old.is_of(group):
             return old
         first, schedules = next(named_parameters(group), None), self.schedules[index]
+        if old is None or old.size != len(group):
+            self._warn_of_keys(group, first)
         before = {} if old is None else old.values
         keys = before or self.factory.hyperparameters(first)
         given = {key: group[key] for key in keys if key not in schedules}
@@ -57,7 +61,7 @@ class ParameterGroups:
         values = {**before, **changed, **schedules}
         immutable = all(is_immutable(given[key]) for key in other)  # the others were
         if old is not None and all(same_value(values[key], before[key]) for key in other):
-            new = old._replace(values=values, given=given, immutable=immutable)
+            new = old._replace(values=values, given=given, immutable=immutable, size=len(group))
         else:
             tx, places = self.factory.make(values, first, old)
             if index and not same_structure(
@@ -67,9 +71,15 @@ class ParameterGroups:
             parts = dict(zip(before, old.slots_key, strict=True)) if old else {}
             parts.update((key, slots_key(values[key])) for key in (other if parts else values))
             key = tuple(parts.values())
-            new = GroupTransformation(tx, values, given, immutable, places, key)  # type: ignore[arg-type]
+            size = len(group)
+            new = GroupTransformation(tx, values, given, immutable, places, key, size)  # type: ignore[arg-type]
         self._transformations[index] = new
         return new
+
+    def _warn_of_keys(self, group: Mapping[str, Any], first: NamedParameter | None) -> None:
+        """Warns of keys that no step reads, where they look like one that is read."""
+        new = group.keys() - self.factory.hyperparameters().keys() - self._warned
+        self._warned |= warn_of_suspicious(self.who, new, self.factory.hyperparameters(first))
 
     def _check_structure(self, index: int, tx: GradientTransformation, first: PerTensor) -> None:
         """Refuses a group whose transformation differs from the first in more than numbers."""

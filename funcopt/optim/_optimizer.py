@@ -30,6 +30,7 @@ from torch import Tensor
 
 from .._core.stage import Node
 from .._core.tensor_rule import GradientTransformation, PerTensor
+from .._hints.calls import explained
 from ..combinators import walk
 from ..engine import Engine, EngineOption
 from ..typing import ParamsT
@@ -97,6 +98,7 @@ class Optimizer(torch.optim.Optimizer):
     tx: GradientTransformation
     measure_group: Any = None
 
+    @explained
     def __init__(
         self,
         params: ParamsT,

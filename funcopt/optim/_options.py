@@ -20,7 +20,7 @@ def named_parameters(group: Mapping[str, Any]) -> Iterator[NamedParameter]:
     return zip(names, group["params"], strict=False)
 
 
-def evaluated(value: Any, updates: Any) -> Any:
+def evaluate_schedule(value: Any, updates: Any) -> Any:
     """`value` with its schedules after so many updates, as Python numbers where possible."""
     now = at(value, number(updates))
     return tuple(map(number, now)) if isinstance(now, tuple) else number(now)

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ..errors import HyperparameterError
 from ._groups import ParameterGroups
-from ._options import Options, evaluated, same_value
+from ._options import Options, evaluate_schedule, same_value
 from ._state import State, StateStore
 
 
@@ -68,4 +68,6 @@ class ScheduledValues:
         """The values of a group's schedules that the next update will use."""
         schedules = self._groups.schedules[index]
         counts = self._store.counts(param_groups, state, index, updates) if schedules else {}
-        return {k: evaluated(value, counts.get(k, updates)) for k, value in schedules.items()}
+        return {
+            k: evaluate_schedule(value, counts.get(k, updates)) for k, value in schedules.items()
+        }

@@ -6,6 +6,7 @@ values may be tensors too, to be swept over or learned, or themselves schedules.
 what it is used for: any hyperparameter takes one, and takes any other function of the step as well.
 """
 
+from .._hints.names import explain_missing as _explain_missing
 from ._constant import constant_schedule as constant_schedule
 from ._cosine import cosine_decay_schedule as cosine_decay_schedule
 from ._cosine import cosine_restarts_schedule as cosine_restarts_schedule
@@ -33,3 +34,5 @@ __all__ = [
     "warmup_cosine_decay_schedule",
     "warmup_stable_decay_schedule",
 ]
+
+_explain_missing(__name__)

@@ -1,5 +1,6 @@
 """Many trainings at once: every model with its own hyperparameters, data and seed."""
 
+from .._hints.names import explain_missing as _explain_missing
 from ._settings import grid as grid
 from ._settings import loguniform as loguniform
 from ._settings import sample as sample
@@ -13,3 +14,5 @@ __all__ = [
     "sample",
     "sweep",
 ]
+
+_explain_missing(__name__)

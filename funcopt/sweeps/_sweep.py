@@ -112,7 +112,7 @@ def sweep(
         progress: Show a bar, if tqdm is installed and someone looks.
 
     Raises:
-        HyperparameterError: If nothing takes a name, or a value does not fit; a `memory_limit` that
+        HyperparameterError: If a name is unknown, or a value does not fit; a `memory_limit` that
             does not even hold one model.
     """
     runs = [

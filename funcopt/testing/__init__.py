@@ -5,6 +5,7 @@
 Each law is a function of its own, so a failure says which one was broken.
 """
 
+from .._hints.names import explain_missing as _explain_missing
 from ._arguments import asks_for_params as asks_for_params
 from ._arguments import asks_for_the_loss as asks_for_the_loss
 from ._arguments import reads_hyperparams_from_s as reads_hyperparams_from_s
@@ -54,3 +55,5 @@ __all__ = [
     "vmaps",
     "works_in_place",
 ]
+
+_explain_missing(__name__)

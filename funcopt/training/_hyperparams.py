@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from .._core.tensor_rule import GradientTransformation
+from .._hints.calls import suggestions
 from ..combinators import hyperparams, paths, with_hyperparams
 from ..errors import HyperparameterError
 from ..typing import TypeAliasType
@@ -47,15 +48,16 @@ def route_hyperparams(
         what = f"hyperparameters of `tx` are {list(hyperparams(tx))}"
     else:
         known = list(inspect.signature(tx).parameters)
-        what = f"`tx` takes {known}"
+        what = f"arguments of `tx` are {known}"
     parameters = inspect.signature(loss).parameters.values()
     keywords = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
     names = list(names)
     for name in names:
         if name not in known and name not in keywords:
+            meant = "".join(f" {sentence}" for sentence in suggestions([name], [*known, *keywords]))
             raise HyperparameterError(
-                f"`{who}`: nothing takes `{name}`: {what}, keyword-only arguments of `loss` are "
-                f"{keywords}."
+                f"`{who}`: unknown hyperparameter `{name}`.{meant} There are: {what}; keyword-only "
+                f"arguments of `loss` are {keywords}."
             )
     tx_names = tuple(name for name in names if name in known)
     return HyperparamRouting(loss, tx, tx_names, tuple(name for name in names if name not in known))

@@ -136,7 +136,8 @@ def test_beside_a_class_of_torch_the_defaults_have_its_keys():
 
 
 def test_wrong_arguments_show_the_signature():
-    with pytest.raises(TypeError, match=r"`Declared`: got an unexpected keyword.*beta=0\.9"):
+    expected = r"`Declared`: unknown argument `betta`. Did you mean `beta`\? It takes .*beta=0.9"
+    with pytest.raises(TypeError, match=expected):
         Declared([torch.nn.Parameter(torch.ones(2))], betta=0.5)
 
 

@@ -69,7 +69,8 @@ def test_they_are_those_of_torch_or_of_the_function(name):
     expected = [(a.name, a.kind, a.default) for a in known]
     found = [(a.name, a.kind, a.default) for a in mine.values() if a.name != "params"]
     assert found[: len(expected)] == expected
-    assert {name for name, *_ in found[len(expected) :]} == set(MORE) - {a.name for a in known}
+    more = {*function, *MORE} - {a.name for a in known}
+    assert {name for name, *_ in found[len(expected) :]} == more
     for key, argument in function.items():
         assert mine[key].annotation == argument.annotation
 
