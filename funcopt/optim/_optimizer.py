@@ -143,12 +143,12 @@ class Optimizer(Averaging):
                 loss = closure()
             if "value" in (self.tx.extra_names() or ()):
                 extra.setdefault("value", loss)
+        from .._numerics import dynamo  # at the first step: it is slow to import
+
         with torch.set_grad_enabled(self.defaults["differentiable"]):
-            self._step_impl(extra, closure, loss)
+            dynamo.outside_graphs(self._step_impl, extra, closure, loss)
         return loss
 
-    # `torch.compile` of a loop around it breaks its graph here.
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _step_impl(self, extra: Mapping[str, Any], closure: Any, value: Any) -> None:
         if not self.state and self._is_probe():
             return self.init_state()
