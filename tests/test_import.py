@@ -25,7 +25,9 @@ def loaded(statement: str) -> set[str]:
     """The modules that a fresh process has after `statement`."""
     script = f"{statement}\nimport sys\nprint(*sys.modules, sep='\\n')"
     command = [sys.executable, "-c", script]
-    return set(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.split())
+    return set(
+        subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.split()
+    )
 
 
 @pytest.fixture(scope="module")

@@ -90,7 +90,8 @@ class Scalars:
 
     def __init__(self, owner: str, values: Mapping[str, Any]) -> None:
         self._owner = owner
-        self.__dict__.update(values)
+        for name, value in values.items():
+            setattr(self, name, value)
 
     def __getattr__(self, name: str) -> Any:
         known = sorted(key for key in self.__dict__ if not key.startswith("_"))
@@ -129,7 +130,7 @@ class Node:
         first, owner = self.rules[0], type(self.rules[0]).__name__
         keys = self.members.keys() if first.random else ()
         each_its_own = first.random or first.tensor_extra
-        made: dict[Any, Scalars] = {}
+        made: dict[Any, tuple[dict[str, Any], Scalars]] = {}
         out = []
         for i, (row, tensor) in enumerate(zip(self.which, like, strict=True)):
             if self.lens is not None and (seen := self.lens(self, row, tensor)) is not None:
@@ -138,14 +139,15 @@ class Node:
             key = (row, tensor.dtype)
             if key not in made:
                 values = {k: cast(v, tensor.dtype) for k, v in self.rows[row].items()}
-                made[key] = Scalars(owner, values)
+                made[key] = values, Scalars(owner, values)
+            values, scalars = made[key]
             if not each_its_own:
-                out.append(made[key])
+                out.append(scalars)
                 continue
             mine: dict[str, Any] = {k: self.members.tensor_extra[k][i] for k in first.tensor_extra}
             if first.random:
                 mine["draw"] = Draw(keys[i], self.members.tensors[i])
-            out.append(Scalars(owner, {**vars(made[key]), **mine}))
+            out.append(Scalars(owner, {**values, **mine}))
         return out
 
     def conclude(self, total: Any) -> None:
@@ -177,7 +179,7 @@ class Node:
             columns = [x.to(*form) for x, form in zip(mine.unbind(1), forms, strict=True)]
             ask = functools.partial(self._asked, bucket, spec)
             each, own = of_each(ask, columns, beside=(self.rows[bucket], self.memory[bucket]))
-            self.own |= own
+            self.own = self.own | own
             for place, more in zip(places, each, strict=True):
                 rows[place] = {**self.rows[bucket], **more}
         self.rows, self.which = rows, range(len(rows))
