@@ -44,7 +44,14 @@ class Record:
         Raises:
             ArgumentError: If there is no such field.
         """
-        return dataclasses.replace(self, **changes)  # type: ignore[type-var]
+        known = {field.name for field in dataclasses.fields(self)}  # type: ignore[arg-type]
+        if unknown := sorted(changes.keys() - known):
+            raise TypeError(f"`{type(self).__name__}` has no field {unknown[0]!r}.")
+        # Not by the constructor: torch 2.11 cannot trace one with a record among its defaults.
+        made: Self = unchecked(self, changes)
+        if (check := getattr(made, "__post_init__", None)) is not None:
+            check()
+        return made
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
@@ -114,8 +121,10 @@ def _arguments(record: Record) -> list[str]:
 def unchecked(record: Any, values: Mapping[str, Any]) -> Any:
     """`record.replace(**values)` without the range checks: values of a schedule, maybe traced."""
     made = object.__new__(type(record))
-    made.__dict__.update(record.__dict__)
-    made.__dict__.update(values)
+    for field in dataclasses.fields(record):  # one by one: torch 2.11 cannot trace `__dict__`
+        name = field.name
+        value = values[name] if name in values else getattr(record, name)
+        object.__setattr__(made, name, value)
     return made
 
 

@@ -90,7 +90,8 @@ class Scalars:
 
     def __init__(self, owner: str, values: Mapping[str, Any]) -> None:
         self._owner = owner
-        self.__dict__.update(values)
+        for name, value in values.items():
+            setattr(self, name, value)
 
     def __getattr__(self, name: str) -> Any:
         known = sorted(key for key in self.__dict__ if not key.startswith("_"))
@@ -129,7 +130,7 @@ class Node:
         first, owner = self.rules[0], type(self.rules[0]).__name__
         keys = self.members.keys() if first.random else ()
         each_its_own = first.random or first.tensor_extra
-        made: dict[Any, Scalars] = {}
+        made: dict[Any, tuple[dict[str, Any], Scalars]] = {}
         out = []
         for i, (row, tensor) in enumerate(zip(self.row_of, like, strict=True)):
             traced = None if self.trace_hook is None else self.trace_hook(self, row, tensor)
@@ -139,14 +140,15 @@ class Node:
             key = (row, tensor.dtype)
             if key not in made:
                 values = {k: cast_scalar(v, tensor.dtype) for k, v in self.rows[row].items()}
-                made[key] = Scalars(owner, values)
+                made[key] = values, Scalars(owner, values)
+            values, scalars = made[key]
             if not each_its_own:
-                out.append(made[key])
+                out.append(scalars)
                 continue
             mine: dict[str, Any] = {k: self.members.tensor_extra[k][i] for k in first.tensor_extra}
             if first.random:
                 mine["draw"] = Draw(keys[i], self.members.tensors[i])
-            out.append(Scalars(owner, {**vars(made[key]), **mine}))
+            out.append(Scalars(owner, {**values, **mine}))
         return out
 
     def conclude(self, total: Any) -> None:
@@ -179,7 +181,7 @@ class Node:
             conclude = functools.partial(self._conclude_one, bucket, spec)
             given = (self.rows[bucket], self.memory[bucket])
             each, varying = conclude_per_tensor(conclude, columns, closed_over=given)
-            self.per_tensor_scalars |= varying
+            self.per_tensor_scalars = self.per_tensor_scalars | varying
             for i, more in zip(indices, each, strict=True):
                 rows[i] = {**self.rows[bucket], **more}
         self.rows, self.row_of = rows, range(len(rows))

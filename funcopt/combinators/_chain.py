@@ -91,7 +91,7 @@ class chain(PerTensor):
         return frozenset().union(*(known for known in names if known is not None))
 
     def takes_examples(self) -> bool:
-        return bool(self.stages) and self.stages[0].takes_examples()
+        return len(self.stages) > 0 and self.stages[0].takes_examples()
 
     def sign(self) -> int | None:
         product = 1

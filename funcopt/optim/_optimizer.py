@@ -182,12 +182,12 @@ class Optimizer(torch.optim.Optimizer):
                 loss = closure()
             if "value" in (self.tx.extra_names() or ()):
                 extra.setdefault("value", loss)
+        from .._numerics import dynamo  # at the first step: it is slow to import
+
         with torch.set_grad_enabled(self.defaults["differentiable"]):
-            self._step_impl(extra, closure, loss)  # pyright: ignore[reportAttributeAccessIssue]
+            dynamo.outside_graphs(self._step_impl, extra, closure, loss)  # pyright: ignore[reportCallIssue]
         return loss
 
-    # `torch.compile` of a loop around it breaks its graph here.
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _step_impl(self, extra: Options, closure: Any, loss: Any) -> None:
         param_groups, state = self.param_groups, self.state
         if not state and is_probe(param_groups):
