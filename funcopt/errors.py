@@ -1,6 +1,7 @@
 """One exception type for each kind of mistake; each is also the built-in that fits it."""
 
 __all__ = [
+    "ArgumentError",
     "DonatedError",
     "ExtraArgumentError",
     "FuncoptError",

@@ -30,13 +30,13 @@ __all__ = [
 
 NAMESPACE = "funcopt"
 
-Made = TypeVar("Made", covariant=True)
+_Rebuilt = TypeVar("_Rebuilt", covariant=True)
 
 
-class Spec(Protocol[Made]):
+class Spec(Protocol[_Rebuilt]):
     """The structure of a tree, without its leaves."""
 
-    def unflatten(self, leaves: Sequence[Any], /) -> Made: ...
+    def unflatten(self, leaves: Sequence[Any], /) -> _Rebuilt: ...
 
     def flatten_up_to(self, tree: Any, /) -> list[Any]: ...
 

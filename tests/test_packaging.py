@@ -7,6 +7,8 @@ import tomllib
 
 import pytest
 
+import funcopt
+
 ROOT = pathlib.Path(__file__).parent.parent
 FACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = FACTS["project"]
@@ -33,7 +35,7 @@ def test_every_dependency_says_its_oldest_version(requirement):
 
 def test_the_citation_is_of_this_version():
     citation = (ROOT / "CITATION.cff").read_text()
-    assert f"\nversion: {PROJECT['version']}\n" in citation
+    assert f"\nversion: {funcopt.__version__}\n" in citation
     assert f"\nlicense: {PROJECT['license']}\n" in citation
 
 
