@@ -21,21 +21,19 @@ def explained(function: F) -> F:
     def call(*args: Any, **kwargs: Any) -> Any:
         try:
             return function(*args, **kwargs)
-        except TypeError as error:
-            if error.__traceback__ is None or error.__traceback__.tb_next is not None:
-                raise  # from within
-            wrong = _of_call(function, args, kwargs, error)
+        except TypeError:
+            wrong = _misfit(function, args, kwargs)
+            if wrong is None:
+                raise  # it is from within
         raise wrong  # not while handling the other, which would be shown too
 
     return cast(F, call)
 
 
-def _of_call(
-    function: Callable[..., Any],
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
-    error: TypeError,
-) -> TypeError:
+def _misfit(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> ArgumentError | None:
+    """What to raise for a call that a function cannot take; `None` if it can."""
     who, signature = function.__name__, inspect.signature(function)
     if who == "__init__":
         who, args = type(args[0]).__name__, args[1:]
@@ -43,9 +41,9 @@ def _of_call(
         signature = signature.replace(parameters=own)
     try:
         signature.bind(*args, **kwargs)
-    except TypeError as found:  # without the instance among what was given
-        return argument_error(who, signature, args, kwargs, found)
-    return error
+    except TypeError as error:
+        return argument_error(who, signature, args, kwargs, error)
+    return None
 
 
 def argument_error(

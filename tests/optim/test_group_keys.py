@@ -57,6 +57,10 @@ def test_a_synonym_of_what_is_not_there_means_nothing():
     assert suspicious(["wd", "beta1", "b2"], ["lr", "eps"]) == []
 
 
+def test_a_live_key_is_itself_however_near_others_are():
+    assert suspicious(["beta", "beta2", "betas"], ["beta", "beta2", "betas"]) == []
+
+
 @pytest.mark.parametrize("key", sorted(NOTES))
 def test_notes_of_frameworks_are_left_alone(key):
     live = [
