@@ -12,10 +12,12 @@ from funcopt import tree
 
 
 def nudged(params, seed=0):
-    """All entries one rounding higher or lower; which, `seed` decides."""
+    """All entries one rounding higher or lower; which, `seed` decides. Integers stay."""
     generator = torch.Generator().manual_seed(seed)
 
     def moved(p):
+        if not p.is_floating_point():
+            return p
         up = torch.rand(p.shape, generator=generator) < 0.5
         return p.detach().nextafter(torch.where(up, torch.inf, -torch.inf).to(p))
 

@@ -121,12 +121,19 @@ def test_many_steps_on_their_own_are_those_of_torch(options, steps):
 
 
 @pytest.mark.parametrize("options", OPTIONS[:3], ids=ids)
-def test_within_one_step_not_a_digit_is_lost_on_a_winding_path(options):
+def test_within_one_step_no_more_is_lost_than_by_one_rounding_on_a_winding_path(options):
+    """100 iterations carry a rounding of the start to 1e-12, and to 1e-6 where the rate is 0.3."""
     options = {**options, "max_iter": 100, "max_eval": 200}
+
+    def end_of(make, start):
+        return wrapped(lambda ps: make(ps, **options), start, 1, valley)[0]
+
     start = {"x": far(10)}
-    mine, _ = wrapped(lambda ps: optim.LBFGS(ps, **options), start, 1, valley)
-    theirs, _ = wrapped(lambda ps: torch.optim.LBFGS(ps, **options), start, 1, valley)
-    assert gap(mine, theirs) <= 1e-15
+    theirs = end_of(torch.optim.LBFGS, start)
+    sensitivity = max(
+        gap(theirs, end_of(torch.optim.LBFGS, nudged(start, seed))) for seed in range(3)
+    )
+    assert gap(end_of(optim.LBFGS, start), theirs) <= 10 * sensitivity
 
 
 def test_200_steps_in_single_precision_come_as_close():
