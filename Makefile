@@ -1,7 +1,8 @@
 # Everything is installed into VENV by the first target that needs it, and again only when
 # pyproject.toml or constraints.txt have changed. Nothing outside of this folder is touched.
 
-.PHONY: help demo test lint types tests tests-lowest docs package bench format clean
+.PHONY: help demo test lint types tests tests-portable tests-portable-quick tests-lowest docs package \
+	bench format clean
 .DELETE_ON_ERROR:
 
 VENV ?= .venv
@@ -32,6 +33,9 @@ help:
 	@echo "make lint     ruff: style and format"
 	@echo "make types    mypy and pyright"
 	@echo "make tests    pytest; e.g. make tests PYTEST_ARGS='-x -k adam'"
+	@echo "make tests-portable"
+	@echo "              the numerical tests as other processors run them: on each set of kernels,"
+	@echo "              on 1 and 2 threads; tests-portable-quick: on two, what enlarges roundings"
 	@echo "make tests-lowest  pytest with the oldest torch and optree that are allowed, in $(LOWEST)"
 	@echo "make docs     the site, in site/; a warning is an error"
 	@echo "make package  the wheel and the sdist, in dist/; the wheel takes a step in a bare environment"
@@ -58,6 +62,25 @@ types: $(VENV)/.for-work
 tests: $(VENV)/.for-work
 	@echo "==> tests"
 	OMP_NUM_THREADS=1 $(BIN)/pytest $(PYTEST_ARGS)
+
+# Other processors, as far as this one can pass for them: ATen, MKL and oneDNN each choose their
+# kernels by what the processor has, and round otherwise with others. A number after the name is that
+# of the threads. pytest's header shows that a row computes otherwise: in the bits of a product.
+ROWS = native-1 native-2 avx2-1 avx2-2 default-1 default-2
+ROW_native =
+ROW_avx2 = ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 ONEDNN_MAX_CPU_ISA=AVX2
+ROW_default = ATEN_CPU_CAPABILITY=default MKL_ENABLE_INSTRUCTIONS=SSE4_2 ONEDNN_MAX_CPU_ISA=SSE41
+PORTABLE_ARGS ?= -m numerical
+
+tests-portable: $(addprefix .portable-,$(ROWS))
+
+tests-portable-quick:
+	@$(MAKE) --no-print-directory tests-portable ROWS="avx2-1 default-2" PORTABLE_ARGS="-m enlarging"
+
+.portable-%: $(VENV)/.for-work
+	@echo "==> tests as on $*"
+	$(ROW_$(word 1,$(subst -, ,$*))) OMP_NUM_THREADS=$(word 2,$(subst -, ,$*)) \
+		$(BIN)/pytest $(PYTEST_ARGS) $(PORTABLE_ARGS)
 
 tests-lowest: $(LOWEST)/.for-tests
 	@echo "==> tests with the oldest torch and optree"
