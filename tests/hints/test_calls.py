@@ -61,7 +61,7 @@ CALLS = {
     "a combinator": (
         lambda: fo.accumulate(fo.sgd(), every_k_schedule=4),
         "`accumulate`: unknown argument `every_k_schedule`. `every_k_schedule` is Optax's: here "
-        "`steps`. It takes (inner, steps, mean=True).",
+        "`steps`. It takes (inner, steps, mean=True, state_dtype=None).",
     ),
     "a solver": (
         lambda: fo.solve_cg(steps=3),

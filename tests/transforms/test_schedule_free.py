@@ -322,5 +322,5 @@ def test_it_passes_every_argument_on():
 
 
 def test_a_wrong_keyword_is_refused_by_its_own_name():
-    with pytest.raises(TypeError, match=r"^schedule_free\(\) got an unexpected keyword argument"):
+    with pytest.raises(TypeError, match=r"^`schedule_free`: unknown argument `beta`"):
         fo.schedule_free(fo.scale(-0.1), beta=0.9)
