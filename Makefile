@@ -1,7 +1,8 @@
 # Everything is installed into VENV by the first target that needs it, and again only when
 # pyproject.toml or constraints.txt have changed. Nothing outside of this folder is touched.
 
-.PHONY: help demo test lint types tests docs bench format clean
+.PHONY: help demo test lint types tests tests-portable tests-portable-quick tests-lowest docs package \
+	bench format clean
 .DELETE_ON_ERROR:
 
 VENV ?= .venv
@@ -12,7 +13,15 @@ PYTHON ?= $(shell for python in python3.11 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& echo $$python && break; done)
 
-PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
+# The oldest torch and optree that pyproject.toml allows; and nothing but funcopt's wheel.
+LOWEST ?= .venv-lowest
+BARE := build/bare
+
+INSTALL := -m pip install --disable-pip-version-check --constraint
+PIP := $(BIN)/python $(INSTALL) constraints.txt
+
+FOR_TESTS := --editable '.[examples]' --group test --group frameworks --group benchmarks
+FOR_WORK := $(FOR_TESTS) --group docs --group dev --group package
 
 # One process for each core, each with one thread: on small tensors more threads only wait.
 PYTEST_ARGS ?= --numprocesses auto --maxprocesses 8
@@ -22,12 +31,17 @@ help:
 	@echo "              with DEMO_ARGS=--all, every optimizer there is"
 	@echo "make test     lint, types and tests"
 	@echo "make lint     ruff: style and format"
-	@echo "make types    mypy"
+	@echo "make types    mypy and pyright"
 	@echo "make tests    pytest; e.g. make tests PYTEST_ARGS='-x -k adam'"
+	@echo "make tests-portable"
+	@echo "              the numerical tests as other processors run them: on each set of kernels,"
+	@echo "              on 1 and 2 threads; tests-portable-quick: on two, what enlarges roundings"
+	@echo "make tests-lowest  pytest with the oldest torch and optree that are allowed, in $(LOWEST)"
 	@echo "make docs     the site, in site/; a warning is an error"
+	@echo "make package  the wheel and the sdist, in dist/; the wheel takes a step in a bare environment"
 	@echo "make bench    speed next to others: a table and a figure, in docs/; on a quiet machine"
 	@echo "make format   mend what ruff can mend"
-	@echo "make clean    remove what was built, and $(VENV)"
+	@echo "make clean    remove what was built, $(VENV) and $(LOWEST)"
 
 demo: $(VENV)/.for-demo
 	@echo "==> training"
@@ -43,14 +57,48 @@ lint: $(VENV)/.for-work
 types: $(VENV)/.for-work
 	@echo "==> types"
 	$(BIN)/mypy
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
 tests: $(VENV)/.for-work
 	@echo "==> tests"
 	OMP_NUM_THREADS=1 $(BIN)/pytest $(PYTEST_ARGS)
 
+# Other processors, as far as this one can pass for them: ATen, MKL and oneDNN each choose their
+# kernels by what the processor has, and round otherwise with others. A number after the name is that
+# of the threads. pytest's header shows that a row computes otherwise: in the bits of a product.
+ROWS = native-1 native-2 avx2-1 avx2-2 default-1 default-2
+ROW_native =
+ROW_avx2 = ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 ONEDNN_MAX_CPU_ISA=AVX2
+ROW_default = ATEN_CPU_CAPABILITY=default MKL_ENABLE_INSTRUCTIONS=SSE4_2 ONEDNN_MAX_CPU_ISA=SSE41
+PORTABLE_ARGS ?= -m numerical
+
+tests-portable: $(addprefix .portable-,$(ROWS))
+
+tests-portable-quick:
+	@$(MAKE) --no-print-directory tests-portable ROWS="avx2-1 default-2" PORTABLE_ARGS="-m enlarging"
+
+.portable-%: $(VENV)/.for-work
+	@echo "==> tests as on $*"
+	$(ROW_$(word 1,$(subst -, ,$*))) OMP_NUM_THREADS=$(word 2,$(subst -, ,$*)) \
+		$(BIN)/pytest $(PYTEST_ARGS) $(PORTABLE_ARGS)
+
+tests-lowest: $(LOWEST)/.for-tests
+	@echo "==> tests with the oldest torch and optree"
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/pytest $(PYTEST_ARGS)
+
 docs: $(VENV)/.for-work
 	@echo "==> docs"
 	$(BIN)/mkdocs build --strict
+
+package: $(VENV)/.for-work
+	@echo "==> package"
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
+	$(PYTHON) -m venv --clear $(BARE)
+	$(BARE)/bin/python $(INSTALL) constraints.txt dist/*.whl
+	$(BARE)/bin/python -I .ci/wheel.py
+	rm -r $(BARE)
 
 bench: $(VENV)/.for-work
 	@echo "==> measuring"
@@ -62,7 +110,7 @@ format: $(VENV)/.for-work
 	$(BIN)/ruff format
 
 clean:
-	rm -rf $(VENV) build dist site out .cache .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) $(LOWEST) build dist site out .cache .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.made:
@@ -79,5 +127,14 @@ $(VENV)/.for-demo: pyproject.toml constraints.txt | $(VENV)/.made
 
 $(VENV)/.for-work: pyproject.toml constraints.txt | $(VENV)/.made
 	@echo "==> installing funcopt and what the tests and the docs need"
-	$(PIP) --editable '.[examples,test,frameworks,benchmarks,docs,dev]'
+	$(PIP) --upgrade pip # for groups
+	$(PIP) $(FOR_WORK)
 	@touch $@ $(VENV)/.for-demo
+
+$(LOWEST)/.for-tests: pyproject.toml constraints.txt .ci/lowest.py
+	@echo "==> installing funcopt with the oldest torch and optree that it allows"
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(PYTHON) .ci/lowest.py > $(LOWEST)/constraints.txt
+	$(LOWEST)/bin/python $(INSTALL) $(LOWEST)/constraints.txt --upgrade pip
+	$(LOWEST)/bin/python $(INSTALL) $(LOWEST)/constraints.txt $(FOR_TESTS)
+	@touch $@

@@ -34,7 +34,9 @@ def network() -> nn.Module:
     return nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
 
 
-def members(x: Tensor, y: Tensor, count: int, steps: int) -> tuple[nn.Module, fo.Sweep]:
+def members(
+    x: Tensor, y: Tensor, count: int, steps: int
+) -> tuple[nn.Module, fo.Sweep[dict[str, Tensor]]]:
     """So many networks, each with a start and an order of its own."""
     model = network()
 

@@ -180,7 +180,7 @@ def leave_gradients_of_examples(model: nn.Module, x: Tensor, y: Tensor) -> Tenso
     params = {name: p.detach() for name, p in model.named_parameters()}
     grads, losses = vmap(grad_and_value(loss_of), in_dims=(None, 0, 0))(params, x, y)
     for name, p in model.named_parameters():
-        p.grad_sample = grads[name]
+        p.grad_sample = grads[name]  # type: ignore[attr-defined] # pyright: ignore[reportAttributeAccessIssue]
     return losses.mean()
 
 
@@ -290,7 +290,8 @@ def draw(results: Mapping[str, Result], epochs: int, path: Path) -> None:
         ax.grid(alpha=0.3)
     fig.supxlabel("epoch")
     fig.supylabel("loss (cross-entropy)")
-    unique = dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
+    handles, labels = panels.flat[0].get_legend_handles_labels()
+    unique = dict(zip(labels, handles, strict=True))
     fig.legend(unique.values(), unique.keys(), loc="outside upper center", ncols=len(unique))
     path.parent.mkdir(parents=True, exist_ok=True)
     fig.savefig(path, dpi=150)
@@ -312,7 +313,7 @@ def faults(results: Mapping[str, Result]) -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--all", action="store_true", help="every optimizer of the library")
     given = parser.parse_args(argv)

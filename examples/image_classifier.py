@@ -132,7 +132,7 @@ def main(data: Path | None = None, epochs: int = 4) -> dict[str, tuple[list[floa
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--data", type=Path, help="a folder with the files of CIFAR-10")
     parser.add_argument("--epochs", type=int, default=4)
     main(**vars(parser.parse_args()))

@@ -26,6 +26,7 @@ def main(steps: int = 4000) -> tuple[float, float]:
     y = 3 * x + 0.8
     model, criterion = LinearRegression().to(device), nn.MSELoss()
     opt = optim.SGD(model.parameters(), lr=1e-3)
+    loss = torch.tensor(torch.inf)
     for _ in range(steps):
         loss = criterion(model(x), y)
         opt.zero_grad()

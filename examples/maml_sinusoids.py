@@ -139,7 +139,7 @@ def draw(
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--iterations", type=int, default=5000, help="the paper makes 70000")
     parser.add_argument("--compile", action="store_true")
     main(**vars(parser.parse_args()))

@@ -36,6 +36,7 @@ def main(steps: int = 100) -> float:
     model = torch.nn.Linear(3, 1)
     tx = fo.chain(signum(), fo.scale_by_learning_rate(fo.linear_schedule(0.1, 0.0, steps)))
     opt = fo.Optimizer(model.parameters(), tx)
+    loss = torch.tensor(torch.inf)
     for _ in range(steps):
         opt.zero_grad()
         loss = (model(x) - y).square().mean()

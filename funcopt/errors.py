@@ -1,5 +1,20 @@
 """One exception type for each kind of mistake; each is also the built-in that fits it."""
 
+__all__ = [
+    "ArgumentError",
+    "DonatedError",
+    "ExtraArgumentError",
+    "FuncoptError",
+    "HyperparameterError",
+    "LabelError",
+    "LeafError",
+    "MissingParamsError",
+    "ModeError",
+    "SparseGradientError",
+    "StructureError",
+    "TiedParametersError",
+]
+
 
 class FuncoptError(Exception):
     """What all of them are."""
@@ -7,6 +22,10 @@ class FuncoptError(Exception):
 
 class HyperparameterError(FuncoptError, ValueError):
     """A hyperparameter is out of its range, unknown, or not what the place takes."""
+
+
+class ArgumentError(FuncoptError, TypeError):
+    """A call has an argument that it does not take, one too many, or one too few."""
 
 
 class LeafError(FuncoptError, TypeError):

@@ -6,32 +6,48 @@ Dicts are walked in the order of their sorted keys, as JAX and optree do.
 
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar, overload
 
 import optree
 import torch
 from torch import Tensor
 
+from ._hints.names import explain_missing as _explain_missing
 from ._numerics.scalars import sqrt
 from .errors import StructureError
+from .typing import Tree
+
+__all__ = [
+    "cast",
+    "dot",
+    "flatten",
+    "leaves",
+    "map",
+    "names",
+    "norm",
+    "zeros_like",
+]
 
 NAMESPACE = "funcopt"
 
+_Rebuilt = TypeVar("_Rebuilt", covariant=True)
 
-class Spec(Protocol):
+
+class Spec(Protocol[_Rebuilt]):
     """The structure of a tree, without its leaves."""
 
-    def unflatten(self, leaves: Sequence[Any], /) -> Any: ...
+    def unflatten(self, leaves: Sequence[Any], /) -> _Rebuilt: ...
 
     def flatten_up_to(self, tree: Any, /) -> list[Any]: ...
 
 
-def flatten(tree: Any) -> tuple[list[Any], Spec]:
+def flatten(tree: Tree) -> tuple[list[Any], Spec[Tree]]:
     """The leaves of `tree`, `None` among them, and what rebuilds it."""
     if torch.compiler.is_compiling():
         # optree's `unflatten` of constant leaves and of empty dicts fails under fullgraph.
         return [leaf for _, leaf in _walk(tree, ())], _Traced(tree)
-    leaves, spec = optree.tree_flatten(tree, none_is_leaf=True, namespace=NAMESPACE)
+    node: Any = tree  # optree has types of its own
+    leaves, spec = optree.tree_flatten(node, none_is_leaf=True, namespace=NAMESPACE)
     return leaves, _Eager(spec)
 
 
@@ -47,10 +63,11 @@ optree.register_pytree_node(
 )
 
 
-def flatten_around(tree: Any) -> tuple[list[Any], Spec]:
+def flatten_around(tree: Tree) -> tuple[list[Any], Spec[Tree]]:
     """The leaves of `tree`, where a `ParamTree` is one, and what rebuilds it."""
+    node: Any = tree
     found, spec = optree.tree_flatten(
-        tree,
+        node,
         is_leaf=lambda node: isinstance(node, ParamTree),
         none_is_leaf=True,
         namespace=NAMESPACE,
@@ -58,12 +75,12 @@ def flatten_around(tree: Any) -> tuple[list[Any], Spec]:
     return found, _Eager(spec)
 
 
-def leaves(tree: Any) -> list[Any]:
+def leaves(tree: Tree) -> list[Any]:
     """The leaves of `tree` that are not `None`."""
     return [leaf for leaf in flatten(tree)[0] if leaf is not None]
 
 
-def names(tree: Any) -> list[str]:
+def names(tree: Tree) -> list[str]:
     """The path of every leaf, `None` among them, such as ``layers/0/weight``.
 
     In a key, ``/`` is written ``~1`` and ``~`` as ``~0``, so that no two leaves have one name.
@@ -72,8 +89,21 @@ def names(tree: Any) -> list[str]:
     if torch.compiler.is_compiling() or len(found) == len(flatten(tree)[0]):
         return found
     # A kind of node that only optree has been taught.
-    paths = optree.tree_paths(tree, none_is_leaf=True, namespace=NAMESPACE)
+    node: Any = tree
+    paths = optree.tree_paths(node, none_is_leaf=True, namespace=NAMESPACE)
     return [_joined(path) for path in paths]
+
+
+@overload
+def map(fn: Callable[[Tensor], Tensor], tree: Tree, /) -> Tree: ...
+
+
+@overload
+def map(fn: Callable[[Tensor, Any], Tensor], tree: Tree, other: Any, /) -> Tree: ...
+
+
+@overload
+def map(fn: Callable[..., Any], tree: Any, *rest: Any) -> Any: ...
 
 
 def map(fn: Callable[..., Any], tree: Any, *rest: Any) -> Any:
@@ -92,23 +122,31 @@ def map(fn: Callable[..., Any], tree: Any, *rest: Any) -> Any:
     )
 
 
-def zeros_like(tree: Any, dtype: torch.dtype | None = None) -> Any:
+def zeros_like(tree: Tree, dtype: torch.dtype | None = None) -> Tree:
     """A tree of zeros like `tree`."""
-    return map(lambda x: torch.zeros_like(x, dtype=dtype), tree)
+
+    def zeros(x: Tensor) -> Tensor:
+        return torch.zeros_like(x, dtype=dtype)
+
+    return map(zeros, tree)
 
 
-def cast(tree: Any, dtype: torch.dtype) -> Any:
+def cast(tree: Tree, dtype: torch.dtype) -> Tree:
     """`tree` with its floating-point leaves in `dtype`; the others as they are."""
-    return map(lambda x: x.to(dtype) if x.is_floating_point() else x, tree)
+
+    def to_dtype(x: Tensor) -> Tensor:
+        return x.to(dtype) if x.is_floating_point() else x
+
+    return map(to_dtype, tree)
 
 
-def dot(a: Any, b: Any) -> Tensor:
+def dot(a: Tree, b: Tree) -> Tensor:
     """The sum over all entries of ``a * b``, in at least float32; 0 for a tree without leaves."""
     products = leaves(map(_dot, a, b))
     return torch.stack(products).sum() if products else torch.zeros(())
 
 
-def norm(tree: Any) -> Tensor:
+def norm(tree: Tree) -> Tensor:
     """The Euclidean norm of all entries together, in at least float32."""
     return sqrt(dot(tree, tree))
 
@@ -227,3 +265,6 @@ def _outline(node: Any) -> str:
     if _kind(node) is dict:
         return f"a dict with the keys {list(node)}"
     return f"a {type(node).__name__} of {len(node)}"
+
+
+_explain_missing(__name__)

@@ -1,40 +1,80 @@
-"""The words that signatures are made of."""
+"""The words that signatures are made of.
+
+A type variable stands for a tree that comes back as the type that it was: parameters that are a
+``dict[str, Tensor]`` stay one through `apply_updates`, for checkers too.
+"""
 
 import re
-from collections.abc import Callable
-from typing import Any, TypeAlias, get_args, get_origin
+import sys
+from collections.abc import Callable, Iterable
+from types import NoneType, UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin
 
 from torch import Tensor
 
-Schedule: TypeAlias = Callable[[Any], Any]
+if sys.version_info >= (3, 12):
+    from typing import TypeAliasType as TypeAliasType
+else:
+    from typing_extensions import TypeAliasType as TypeAliasType  # which torch and optree require
+
+__all__ = [
+    "Length",
+    "Memory",
+    "OptState",
+    "Params",
+    "ParamsT",
+    "Scalar",
+    "Schedule",
+    "Slots",
+    "Tree",
+    "Updates",
+]
+
+Schedule = TypeAliasType("Schedule", Callable[[Any], Any])
 """A number as a function of the updates already made: 0 at the first."""
 
-Scalar: TypeAlias = float | Tensor | Schedule
+Scalar = TypeAliasType("Scalar", float | Tensor | Schedule)
 """A hyperparameter: a number, a 0-d tensor, or a schedule. A field annotated with it is live."""
 
-Length: TypeAlias = int | Tensor
+Length = TypeAliasType("Length", int | Tensor)
 """How many updates something takes: a whole number, or a 0-d tensor, so that runs may differ."""
 
-Params: TypeAlias = Any
+Tree = TypeVar("Tree")
 """A pytree of tensors: dicts, lists, tuples, named tuples, or one bare tensor."""
 
-Updates: TypeAlias = Any
+Params = TypeVar("Params")
+"""A pytree of tensors: the parameters."""
+
+Updates = TypeVar("Updates")
 """A pytree like the parameters; `None` where there is no gradient."""
 
-State: TypeAlias = Any
-"""What a transformation remembers: a pytree of tensors."""
+OptState = TypeAliasType("OptState", Any)
+"""What a transformation remembers: a pytree of tensors.
 
-Slots: TypeAlias = Any
+Of one that works tensor by tensor it is a `State`; of one that sees whole trees, whatever its
+`init` returns.
+"""
+
+Slots = TypeAliasType("Slots", Any)
 """The part of a state that belongs to one tensor: a named tuple of tensors, or ``()``."""
 
-Memory: TypeAlias = Any
+Memory = TypeAliasType("Memory", Any)
 """The scalars a rule remembers from step to step: a named tuple of 0-d tensors, or ``()``."""
+
+ParamsT = TypeAliasType(
+    "ParamsT", Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
+)
+"""What an optimizer is made for, as in torch: tensors, pairs of name and tensor, or groups."""
 
 
 def is_hyperparameter(annotation: Any) -> bool:
     """Whether a field so annotated is live: a `Scalar`, an optional one, or a tuple of them."""
     if isinstance(annotation, str):  # from __future__ import annotations
         return re.search(r"\bScalar\b", annotation) is not None
-    if get_origin(annotation) is tuple:
-        return any(is_hyperparameter(part) for part in get_args(annotation))
-    return set(get_args(annotation)) - {type(None)} == set(get_args(Scalar))
+    parts, kind = get_args(annotation), get_origin(annotation)
+    if kind is tuple:
+        return any(map(is_hyperparameter, parts))
+    if kind in (Union, UnionType):
+        parts = tuple(part for part in parts if part is not NoneType)
+        return len(parts) == 1 and is_hyperparameter(parts[0])
+    return annotation is Scalar

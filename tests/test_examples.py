@@ -41,7 +41,7 @@ def test_pure_loop(example):
 
 def test_your_own_rule(example, capsys):
     assert example("your_own_rule").main() < 1e-2
-    assert "chain(signum(), scale_by_learning_rate(linear(" in capsys.readouterr().out
+    assert "chain(signum(), scale_by_learning_rate(linear_schedule(" in capsys.readouterr().out
 
 
 def test_bare_tensors(example, capsys):

@@ -13,7 +13,7 @@ ROOT = pathlib.Path(funcopt.__file__).parent
 
 LAYERS = (
     ("errors", "typing"),
-    ("_numerics",),
+    ("_numerics", "_hints"),
     ("tree",),
     ("_core",),
     ("schedules", "transforms"),
@@ -25,7 +25,11 @@ LAYERS = (
     ("testing",),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
-INTERNAL = ("_core", "_numerics")  # packages whose modules are there for the rest of the library
+INTERNAL = (
+    "_core",
+    "_hints",
+    "_numerics",
+)  # packages whose modules are there for the rest of the library
 
 FILES = [path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py"]
 each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -27,7 +27,7 @@ METHODS = {
     "NAdam": Method(fo.nadam, 3e-3),
     "RAdam": Method(fo.radam, 3e-3),
     "Adamax": Method(fo.adamax, 1e-2),
-    "Lion": Method(fo.lion, 3e-4),
+    "Lion": Method(lambda lr: fo.lion(lr, weight_decay=0.01), 3e-4),
     "Adafactor": Method(fo.adafactor, 1e-2),
     "LAMB": Method(fo.lamb, 1e-2),
     "LARS": Method(fo.lars, 1.0),

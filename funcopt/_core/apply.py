@@ -1,4 +1,4 @@
-"""What is done with updates and with state, once a transformation has made them."""
+"""Functions of updates and state: applying, averaging, saving and loading."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .. import tree
 from ..errors import LeafError, StructureError
-from ..typing import Params, State, Updates
+from ..typing import OptState, Params, Tree, Updates
 from .transformation import GradientTransformation
 
 
@@ -45,12 +45,16 @@ def apply_updates_(params: Params, updates: Updates) -> None:
     tree.map(lambda p, q: p if p is q else p.copy_(q), params, new)
 
 
-def detach_state(state: State) -> State:
+def detach_state(state: Tree) -> Tree:
     """`state` without its history: what follows is not differentiated through what came before."""
-    return tree.map(lambda x: x.detach() if isinstance(x, Tensor) else x, state)
+
+    def detached(x: Tensor) -> Tensor:
+        return x.detach() if isinstance(x, Tensor) else x
+
+    return tree.map(detached, state)
 
 
-def eval_params(tx: GradientTransformation, state: State, params: Params) -> Params:
+def eval_params(tx: GradientTransformation, state: OptState, params: Params) -> Params:
     """The parameters to evaluate the model with: an average where `tx` keeps one, else `params`.
 
     A pure function: training goes on with `params` and `state` as they are.
@@ -67,7 +71,7 @@ def eval_params(tx: GradientTransformation, state: State, params: Params) -> Par
     return tx.averaged(state, params)
 
 
-def state_dict(state: State) -> dict[str, Tensor]:
+def state_dict(state: Tree) -> dict[str, Tensor]:
     """`state` as one flat dict of tensors, by path, e.g. ``slots/weight/exp_avg``.
 
     It loads under ``torch.load(weights_only=True)``. The tensors are those of the state, not
@@ -76,7 +80,7 @@ def state_dict(state: State) -> dict[str, Tensor]:
     return dict(zip(tree.names(state), tree.flatten(state)[0], strict=True))
 
 
-def load_state_dict(state: State, loaded: dict[str, Tensor]) -> State:
+def load_state_dict(state: Tree, loaded: dict[str, Tensor]) -> Tree:
     """A state in the structure of `state`, with its dtypes and devices, and the values of `loaded`.
 
     Args:
@@ -93,9 +97,9 @@ def load_state_dict(state: State, loaded: dict[str, Tensor]) -> State:
         )
     names, (mine, spec) = tree.names(state), tree.flatten(state)
     reshaped = [
-        f"{name}: {_form(loaded[name])} instead of {_form(x)}"
+        f"{name}: {_shape_of(loaded[name])} instead of {_shape_of(x)}"
         for name, x in zip(names, mine, strict=True)
-        if name in loaded and _form(loaded[name]) != _form(x)
+        if name in loaded and _shape_of(loaded[name]) != _shape_of(x)
     ]
     missing, unknown = sorted(set(names) - set(loaded)), sorted(set(loaded) - set(names))
     if missing or unknown or reshaped:
@@ -108,7 +112,8 @@ def load_state_dict(state: State, loaded: dict[str, Tensor]) -> State:
     )
 
 
-def _form(x: Any) -> Any:
+def _shape_of(x: Any) -> Any:
+    """The shape of a tensor; of anything else a description."""
     return tuple(x.shape) if isinstance(x, Tensor) else f"no tensor but {x!r}"
 
 

@@ -178,7 +178,7 @@ def steps(owner: object, name: str, value: Any) -> None:
 def count(owner: object, name: str, value: Any) -> None:
     """A number of updates in a schedule, which may be 0: a whole number, or a 0-d tensor."""
     if not _is_length(owner, name, value):
-        whole(owner, name, value)
+        whole_number(owner, name, value)
 
 
 def _is_length(owner: object, name: str, value: Any) -> bool:
@@ -204,7 +204,9 @@ def structure(owner: object, name: str, value: Any) -> None:
         )
 
 
-def whole(owner: object, name: str, value: Any, *, least: int = 0, most: float = math.inf) -> None:
+def whole_number(
+    owner: object, name: str, value: Any, *, least: int = 0, most: float = math.inf
+) -> None:
     """A whole number that counts something."""
     structure(owner, name, value)
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:

@@ -58,7 +58,7 @@ def _through(end: Any, gate: _Gate, values: Any) -> Any:
 
 
 def _has_part(x: Tensor) -> bool:
-    """Whether it may have a derivative, or tells runs apart. What has none is handed on as it is."""
+    """Whether it may have a derivative, or tells runs apart. What has none passes as it is."""
     return (x.is_floating_point() or x.is_complex()) and (x.requires_grad or is_wrapped(x))
 
 
@@ -94,7 +94,7 @@ class _Exit(_End):
         return (None, None, *slopes)
 
     @staticmethod
-    def vmap(info: Any, in_dims: Any, gate: _Gate, lanes: int, *xs: Tensor) -> Any:
+    def vmap(info: Any, in_dims: Any, gate: _Gate, lanes: int, *xs: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         return _Exit._mapped(info, in_dims, gate, lanes, xs)
 
 
@@ -112,7 +112,7 @@ class _Entry(_End):
         return (None, None, *(torch.where(mask, 0.0, g) for mask, g in each))
 
     @staticmethod
-    def vmap(info: Any, in_dims: Any, gate: _Gate, lanes: int, *xs: Tensor) -> Any:
+    def vmap(info: Any, in_dims: Any, gate: _Gate, lanes: int, *xs: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         return _Entry._mapped(info, in_dims, gate, lanes, xs)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..typing import Params, Slots, State, Updates
+from ..typing import OptState, Params, Slots, Updates
 from . import checks, precision
 from .stage import Scalars
 from .tensor_rule import GradientTransformation, TensorRule
@@ -37,22 +37,23 @@ class from_functions(GradientTransformation):
         HyperparameterError: If a function does not take these arguments.
     """
 
-    init_fn: Callable[..., State]
-    update_fn: Callable[..., tuple[Updates, State]]
+    init_fn: Callable[..., OptState]
+    update_fn: Callable[..., tuple[Any, OptState]]
 
     def __post_init__(self) -> None:
         checks.takes(self, "init_fn", self.init_fn, ("params",))
         checks.takes(self, "update_fn", self.update_fn, ("updates", "state", "params"))
 
-    def init(self, params: Params, *, capturable: bool = False) -> State:
+    def init(self, params: Params, *, capturable: bool = False) -> OptState:
         precision.checked_params(type(self).__name__, params)
         return self.init_fn(params)
 
     def update(
-        self, updates: Updates, state: State, params: Params | None = None, **extra: Any
-    ) -> tuple[Updates, State]:
+        self, updates: Updates, state: OptState, params: Params | None = None, **extra: Any
+    ) -> tuple[Updates, OptState]:
         self.check_extra(extra)
-        return self.update_fn(updates, state, params, **extra)
+        new: tuple[Updates, OptState] = self.update_fn(updates, state, params, **extra)
+        return new
 
     def extra_names(self) -> frozenset[str] | None:
         arguments = list(inspect.signature(self.update_fn).parameters.values())

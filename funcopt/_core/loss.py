@@ -2,19 +2,25 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from .. import tree
 from ..errors import ExtraArgumentError, StructureError
-from ..typing import Params, Updates
+from ..typing import Params
 from .exact_zero import exact_zero
 from .precision import Leaves
 
 
-def value_and_grad(value_fn: Callable[[Params], Tensor]) -> Callable[[Params], tuple[Any, Updates]]:
+class ValueAndGrad(Protocol):
+    """A loss with its gradient, as functions of the parameters."""
+
+    def __call__(self, params: Params, /) -> tuple[Tensor, Params]: ...
+
+
+def value_and_grad(value_fn: Callable[[Any], Tensor]) -> ValueAndGrad:
     """``value_and_grad(value_fn)(params)`` is the loss at `params`, and its gradient there.
 
     `value_fn` is the extra argument by that name. A plain function is differentiated by
@@ -29,7 +35,7 @@ def value_and_grad(value_fn: Callable[[Params], Tensor]) -> Callable[[Params], t
     if own is not None:
         return own  # type: ignore[no-any-return]
 
-    def of_params(params: Params) -> tuple[Any, Updates]:
+    def of_params(params: Params, /) -> tuple[Tensor, Params]:
         leaves, spec = tree.flatten(params)
         at = [i for i, p in enumerate(leaves) if p is not None]
 
@@ -69,12 +75,12 @@ class Loss(ABC):
     def hessian(self) -> Callable[[Sequence[Tensor]], list[Tensor]]:
         """What multiplies by the Hessian, where the step begins."""
 
-    def among(self, chosen: Sequence[int]) -> "Loss":
-        """The same, of the chosen tensors alone; the others stay where they are."""
-        return _Among(self, chosen)
+    def subset(self, chosen: Sequence[int]) -> "Loss":
+        """The same, as a function of the chosen tensors; the others are constant."""
+        return _SubsetLoss(self, chosen)
 
 
-class _Among(Loss):
+class _SubsetLoss(Loss):
     def __init__(self, loss: Loss, chosen: Sequence[int]) -> None:
         self.value, self._loss, self._chosen = loss.value, loss, chosen
         self.ps = [loss.ps[i] for i in chosen]
@@ -102,7 +108,7 @@ class _Among(Loss):
 class PureLoss(Loss):
     """Made of the extra argument `value_fn`, for the tensors of one pure update."""
 
-    def __init__(self, value_fn: Callable[[Params], Tensor], value: Any, leaves: Leaves) -> None:
+    def __init__(self, value_fn: Callable[[Any], Tensor], value: Any, leaves: Leaves) -> None:
         if not callable(value_fn):
             raise ExtraArgumentError(
                 "`value_fn` must be a function of the parameters that returns the loss, got "
@@ -136,12 +142,12 @@ class TreeLoss(NamedTuple):
     """A `Loss` as the `value_fn` of a stage that sees whole trees."""
 
     loss: Loss
-    make: Callable[[Sequence[Tensor]], Params]
+    make: Callable[[Sequence[Tensor]], Any]
 
     def __call__(self, params: Params) -> Tensor:
         return self.loss.value_and_grad(tree.leaves(params))[0]
 
-    def value_and_grad(self, params: Params) -> tuple[Tensor, Updates]:
+    def value_and_grad(self, params: Params) -> tuple[Tensor, Any]:
         value, gs = self.loss.value_and_grad(tree.leaves(params))
         return value, self.make(gs)
 

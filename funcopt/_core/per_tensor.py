@@ -1,4 +1,4 @@
-"""Transformations that work tensor by tensor: their pure form, for rules and combinators alike."""
+"""Transformations that work tensor by tensor: the pure form of rules and combinators."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -10,27 +10,26 @@ from torch import Tensor
 from .. import tree
 from .._numerics.scalars import at, has_schedule, number
 from ..errors import FuncoptError, StructureError
-from ..typing import Memory, Params, Slots, State, Updates
+from ..typing import Memory, OptState, Params, Slots, Updates
 from . import precision
 from .due import filled
 from .loss import PureLoss
 from .record import unchecked
 from .reduction import Reduce, reduce
-from .stage import Bucket, Members, Node
-from .stage import State as RuleState
+from .stage import Bucket, Members, Node, State
 from .transformation import GradientTransformation
 
 
 class PerTensor(GradientTransformation):
     """A transformation that works tensor by tensor; any number of them share one pass over memory.
 
-    Rules are, and combinators of rules. A subclass says what it keeps for one tensor (`init_slots`)
-    and besides (`init_memory`), which numbers it needs in this step (`open`), and how it transforms
-    a list of tensors with them (`run`). The pure form follows from these here; so do the torch
-    optimizer and the fused engine, elsewhere.
+    Rules are, and combinators of rules. A subclass defines its slots for one tensor (`init_slots`),
+    its shared scalars (`init_memory`), the scalars of a step (`open`), and how it transforms a list
+    of tensors with them (`run`). The pure form follows from these here; the torch optimizer and the
+    engine elsewhere use the same methods.
     """
 
-    def init(self, params: Params, *, capturable: bool = False) -> RuleState:
+    def init(self, params: Params, *, capturable: bool = False) -> State:
         leaves, spec = precision.checked_params(type(self).__name__, params)
         names = tree.names(params)
         precision.warn_of_history(type(self).__name__, names, leaves)
@@ -39,15 +38,15 @@ class PerTensor(GradientTransformation):
             () if p is None else self.init_slots(name, p)
             for name, p in zip(names, leaves, strict=True)
         ]
-        like = precision.like(leaves)
+        like = precision.zero_like(leaves)
         clock = (torch.zeros((), dtype=torch.int64), self.init_memory(like))
         if capturable:
             clock = tree.map(lambda x: x.to(like.device), clock)
-        return RuleState(*clock, spec.unflatten(slots))
+        return State(*clock, spec.unflatten(slots))
 
     def update(
-        self, updates: Updates, state: State, params: Params | None = None, **extra: Any
-    ) -> tuple[Updates, RuleState]:
+        self, updates: Updates, state: OptState, params: Params | None = None, **extra: Any
+    ) -> tuple[Updates, State]:
         if torch.compiler.is_compiling():
             return self._update(updates, state, params, extra)
         try:
@@ -55,15 +54,15 @@ class PerTensor(GradientTransformation):
         except FuncoptError:
             raise
         except Exception as error:
-            # Only then it is worth the time to find out whether the state is to blame.
-            if self._fits(state, updates if params is None else params):
+            # Only now it is worth the time to find out whether the state is to blame.
+            if self._is_state_for(state, updates if params is None else params):
                 raise
             raise self._foreign(state) from error
 
     def _update(
-        self, updates: Updates, state: State, params: Params | None, extra: Mapping[str, Any]
-    ) -> tuple[Updates, RuleState]:
-        if not isinstance(state, RuleState):
+        self, updates: Updates, state: OptState, params: Params | None, extra: Mapping[str, Any]
+    ) -> tuple[Updates, State]:
+        if not isinstance(state, State):
             raise self._foreign(state)
         who, needs_params = type(self).__name__, self.params_needed_by()
         leaves = precision.Leaves(
@@ -74,10 +73,10 @@ class PerTensor(GradientTransformation):
         node = self.open([Bucket(self, now, now - 1, state.memory)], self._members(leaves, extra))
         us, slots = self.run(leaves.gs, leaves.slots, leaves.ps, node, reduce)
         new_updates, new_slots = leaves.lower(us, slots)
-        return new_updates, RuleState(step, self.memory_after(node)[0], new_slots)
+        return new_updates, State(step, self.memory_after(node)[0], new_slots)
 
-    def averaged(self, state: State, params: Params) -> Params:
-        if not isinstance(state, RuleState):
+    def averaged(self, state: OptState, params: Params) -> Params:
+        if not isinstance(state, State):
             raise StructureError(
                 f"`eval_params`: the state, of type `{type(state).__name__}`, was made by another "
                 "transformation. The order is `eval_params(tx, state, params)`."
@@ -94,20 +93,20 @@ class PerTensor(GradientTransformation):
     ) -> tuple[list[Any], dict[int, Any]]:
         return filled(self, gs, slots, ps, names)
 
-    def _foreign(self, state: State) -> StructureError:
+    def _foreign(self, state: OptState) -> StructureError:
         return StructureError(
             f"`{type(self).__name__}`: the state, of type `{type(state).__name__}`, was made by "
             "another transformation or for other parameters: call `init(params)` on this one. The "
             "order is `update(updates, state, params)`."
         )
 
-    def _fits(self, state: RuleState, params: Params) -> bool:
-        """Whether `state` has the form of one that was made for `params`."""
-        forms = [
+    def _is_state_for(self, state: State, params: Params) -> bool:
+        """Whether `state` has the paths and shapes of one that was made for `params`."""
+        given, expected = (
             list(zip(tree.names(x), (y.shape for y in tree.leaves(x)), strict=False))
             for x in (state, self.init(params))
-        ]
-        return forms[0] == forms[1]
+        )
+        return given == expected
 
     def _members(self, leaves: precision.Leaves, extra: Mapping[str, Any]) -> Members:
         self.check_extra(extra)
@@ -116,7 +115,7 @@ class PerTensor(GradientTransformation):
         if leaves.has_params and "value_fn" in extra:
             loss = PureLoss(extra["value_fn"], extra.get("value"), leaves)
         return Members(
-            which=[0] * len(leaves.gs),
+            bucket_of=[0] * len(leaves.gs),
             extra={k: v for k, v in extra.items() if k not in trees and k != "value_fn"},
             loss=loss,
             tensor_extra={k: leaves.lift(k, v) for k, v in trees.items()},
@@ -128,8 +127,8 @@ class PerTensor(GradientTransformation):
     def is_per_tensor(self) -> bool:
         return True
 
-    def numbers(self) -> dict[str, Any]:
-        """The hyperparameters of this stage itself."""
+    def hyperparam_values(self) -> dict[str, Any]:
+        """The hyperparameters of this stage, without those of its children, by name."""
         return {name: getattr(self, name) for name in self.hyperparameters}
 
     def evaluated(self, count: Any) -> Self:
@@ -139,7 +138,7 @@ class PerTensor(GradientTransformation):
                 break
         else:
             return self
-        values = {k: at(v, count) for k, v in self.numbers().items() if has_schedule(v)}
+        values = {k: at(v, count) for k, v in self.hyperparam_values().items() if has_schedule(v)}
         made: Self = unchecked(self, values)
         return made
 
@@ -147,22 +146,21 @@ class PerTensor(GradientTransformation):
     """The scalars of a step that an optimizer shows, such as a norm."""
 
     comes_last: ClassVar[bool] = False
-    """It looks at the step about to be made, so nothing may change the update after it."""
+    """It needs the final update, so no later stage may change the update."""
 
     changes_updates: ClassVar[bool] = True
     """Whether updates come out otherwise than they went in."""
 
     memory_per: ClassVar[Literal["clock", "tree"]] = "clock"
-    """Whether a parameter that joins late has a memory of its own, or shares that of the others."""
+    """Whether a parameter that joins late has shared scalars of its own, or those of the others."""
 
     measures_tensors: ClassVar[bool] = False
     """It measures each tensor by itself, although what it is made of may be elementwise."""
 
-    steady: ClassVar[bool] = False
-    """`run` transforms tensors and does nothing besides: it chooses nothing, remembers nothing.
+    replayable: ClassVar[bool] = False
+    """`run` has no side effects and no control flow that depends on values.
 
-    What it does in one step, it does in the next, with other numbers. Not so where a condition
-    decides.
+    A trace of one step can then be replayed in the next, with other scalars.
     """
 
     defers: ClassVar[bool] = False
@@ -198,7 +196,7 @@ class PerTensor(GradientTransformation):
 
     @abstractmethod
     def open(self, buckets: Sequence[Bucket], members: Members) -> Node:
-        """The numbers of this step."""
+        """The scalars of this step."""
 
     @abstractmethod
     def run(
@@ -209,14 +207,14 @@ class PerTensor(GradientTransformation):
         node: Node,
         reduce: Reduce,
     ) -> tuple[list[Tensor], list[Slots]]:
-        """Transforms a list of tensors. `reduce` is called where something is summed over all."""
+        """Transforms a list of tensors. `reduce` is called for every reduction over all of them."""
 
     def memory_after(self, node: Node) -> list[Memory]:
         """The memory of every bucket after `run`."""
         return node.memory
 
     averages: ClassVar[bool] = False
-    """Whether it keeps parameters to evaluate the model with, besides those that are trained."""
+    """Whether it keeps averaged weights, used for evaluation."""
 
     def eval_param(self, name: str | None, p: Tensor, slots: Slots, memory: Memory) -> Tensor:
         """The value of the parameter to evaluate the model with: itself, or an average."""

@@ -21,7 +21,7 @@ from ..errors import (
     StructureError,
     TiedParametersError,
 )
-from ..typing import Params, Slots, Updates
+from ..typing import Params, Slots
 
 OF_A_MODEL = "`split_module(model).params`"
 
@@ -42,12 +42,12 @@ def warn_of_history(who: str, names: Sequence[str], leaves: Sequence[Any]) -> No
             return
 
 
-def checked_params(who: str, params: Params) -> tuple[list[Any], tree.Spec]:
+def checked_params(who: str, params: Params) -> tuple[list[Any], tree.Spec[Any]]:
     """The leaves of `params` and their structure.
 
     Raises:
         LeafError: If a leaf is not a floating-point or complex tensor, dense.
-        TiedParametersError: If the same memory stands at two places.
+        TiedParametersError: If two leaves are the same memory.
     """
     leaves, spec = tree.flatten(params)
     seen: dict[Any, int] = {}
@@ -84,9 +84,9 @@ class Leaves:
         self,
         who: str,
         needs_params: str | None,
-        updates: Updates,
+        updates: Any,
         slots: Slots,
-        params: Params | None,
+        params: Any,
         examples: bool = False,
         fill: Callable[..., tuple[list[Any], dict[int, Any]]] | None = None,
     ) -> None:
@@ -97,7 +97,9 @@ class Leaves:
             raise MissingParamsError(
                 f"`{needs_params}` needs the parameters: call `update(updates, state, params)`."
             )
-        all_ps = [None] * len(leaves) if params is None else self._like_updates("params", params)
+        all_ps: list[Any] = [None] * len(leaves)
+        if params is not None:
+            all_ps = self._like_updates("params", params)
         self._due: dict[int, Any] = {}  # flags of those whose gradient is one of these zeros
         if fill is not None and not examples:
             leaves, self._due = fill(leaves, self._old_slots, all_ps, updates)
@@ -131,14 +133,14 @@ class Leaves:
         flat = self._like_updates(name, values)
         return [lift(flat[i], wide) for i, wide in zip(self.active, self._wide, strict=True)]
 
-    def put(self, ps: Sequence[Tensor]) -> Params:
+    def put(self, ps: Sequence[Tensor]) -> Any:
         """The tree of the parameters, with `ps` in the place of those of this pass."""
         now = list(self._all_ps)
         for i, p in zip(self.active, ps, strict=True):
             now[i] = lower(p, now[i])
         return self._spec.unflatten(now)
 
-    def lower(self, us: list[Tensor], slots: list[Slots]) -> tuple[Updates, Slots]:
+    def lower(self, us: list[Tensor], slots: list[Slots]) -> tuple[Any, Slots]:
         """The trees of the updates, in the gradients' dtype, and of the slots, each in its own."""
         new_us, new_slots = list(self._old), list(self._old_slots)
         for i, u, new in zip(self.active, us, slots, strict=True):
@@ -310,13 +312,13 @@ def lower_slots(slots: Slots, like: Slots) -> Slots:
     return map_slots(lower, slots, like)
 
 
-def apart(slots: Slots, others: Iterable[Tensor]) -> Slots:
+def unaliased(slots: Slots, others: Iterable[Tensor]) -> Slots:
     """Slots that share no memory with tensors that are about to be written to."""
-    mine = {_memory(x) for x in others}
-    return map_slots(lambda x: x.clone() if _memory(x) in mine else x, slots)
+    written = {_storage_of(x) for x in others}
+    return map_slots(lambda x: x.clone() if _storage_of(x) in written else x, slots)
 
 
-def _memory(x: Tensor) -> int:
+def _storage_of(x: Tensor) -> int:
     return int(shards.part(x).untyped_storage()._cdata)
 
 
@@ -327,29 +329,29 @@ def gathered(
     whole: Sequence[Tensor],
     like_p: Sequence[Slots],
 ) -> tuple[list[Tensor], list[Slots], list[Any]]:
-    """The whole of every tensor that lies on several ranks, and of its slots that are cut alike."""
+    """The full tensors of sharded gradients and parameters, and of slots sharded like them."""
     each = list(zip(gs, slots, ps, whole, like_p, strict=True))
     return (
-        [shards.whole(g, like) for g, _, _, like, _ in each],
-        [_where(shards.whole, own, like, kind) for _, own, _, like, kind in each],
-        [p if p is None else shards.whole(p, like) for _, _, p, like, _ in each],
+        [shards.full_tensor(g, like) for g, _, _, like, _ in each],
+        [_map_sharded(shards.full_tensor, own, like, at) for _, own, _, like, at in each],
+        [p if p is None else shards.full_tensor(p, like) for _, _, p, like, _ in each],
     )
 
 
 def scattered(
     us: list[Tensor], slots: list[Slots], whole: Sequence[Tensor], like_p: Sequence[Slots]
 ) -> tuple[list[Tensor], list[Slots]]:
-    """The inverse of `gathered`, for what a rule has made of it."""
+    """The inverse of `gathered`, for updates and new slots."""
     each = list(zip(us, slots, whole, like_p, strict=True))
     return (
-        [shards.cut(u, like) for u, _, like, _ in each],
-        [_where(shards.cut, own, like, kind) for _, own, like, kind in each],
+        [shards.local_shard(u, like) for u, _, like, _ in each],
+        [_map_sharded(shards.local_shard, own, like, at) for _, own, like, at in each],
     )
 
 
-def _where(fn: Callable[..., Tensor], slots: Slots, like: Tensor, kind: Slots) -> Slots:
-    """`fn` of the slots that are of the kind; the others are whole on every rank."""
-    return map_slots(lambda x, chosen: fn(x, like) if chosen else x, slots, kind)
+def _map_sharded(fn: Callable[..., Tensor], slots: Slots, like: Tensor, sharded: Slots) -> Slots:
+    """`fn` of the slots that are sharded; the others are replicated."""
+    return map_slots(lambda x, is_sharded: fn(x, like) if is_sharded else x, slots, sharded)
 
 
 def init_complex(init: Callable[[Tensor], Slots], p: Tensor) -> Slots:
@@ -386,14 +388,14 @@ def entries(slots: Slots) -> list[Tensor]:
     return found
 
 
-def like(leaves: list[Any]) -> Tensor:
+def zero_like(leaves: list[Any]) -> Tensor:
     """A 0-d zero on the device of the first parameter, in at least float32."""
     first = next((p for p in leaves if p is not None), torch.zeros(()))
     return torch.zeros((), dtype=widen(real_dtype(first)), device=first.device)
 
 
 def _identities(p: Tensor) -> list[Any]:
-    """What two places that hold the same tensor have in common; nothing more while tracing."""
+    """Keys that two leaves have in common if they are the same memory; none while compiling."""
     if torch.compiler.is_compiling():
         return []
     plain = type(p) in (Tensor, torch.nn.Parameter) and p.layout is torch.strided

@@ -20,6 +20,8 @@ from typing import Any, Self, dataclass_transform
 import torch
 from torch import Tensor
 
+from .._hints.calls import explained
+
 
 @dataclass_transform(frozen_default=True)
 class Record:
@@ -33,19 +35,27 @@ class Record:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         dataclasses.dataclass(frozen=True, repr=False, eq=False)(cls)
+        if "__init__" in cls.__dict__:
+            cls.__init__ = explained(cls.__init__)  # type: ignore[method-assign]
 
     def replace(self, **changes: Any) -> Self:
         """Returns a copy in which the named fields have new values.
 
         Raises:
-            TypeError: If there is no such field.
+            ArgumentError: If there is no such field.
         """
-        return dataclasses.replace(self, **changes)  # type: ignore[type-var]
+        if changes.keys() - {field.name for field in dataclasses.fields(self)}:  # type: ignore[arg-type]
+            return dataclasses.replace(self, **changes)  # type: ignore[type-var]  # says what fits
+        # Not by the constructor: torch 2.11 cannot trace one with a record among its defaults.
+        made: Self = unchecked(self, changes)
+        if (check := getattr(made, "__post_init__", None)) is not None:
+            check()
+        return made
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
             return NotImplemented
-        return all(same(a, b) for a, b in zip(_values(self), _values(other), strict=True))
+        return all(values_equal(a, b) for a, b in zip(_values(self), _values(other), strict=True))
 
     def __hash__(self) -> int:
         return hash((type(self), tuple(_hashable(value) for value in _values(self))))
@@ -102,7 +112,7 @@ def _arguments(record: Record) -> list[str]:
         value = getattr(record, field.name)
         if field.default is dataclasses.MISSING:
             arguments.append(value_repr(value))
-        elif not same(value, field.default):
+        elif not values_equal(value, field.default):
             arguments.append(f"{field.name}={value_repr(value)}")
     return arguments
 
@@ -110,21 +120,23 @@ def _arguments(record: Record) -> list[str]:
 def unchecked(record: Any, values: Mapping[str, Any]) -> Any:
     """`record.replace(**values)` without the range checks: values of a schedule, maybe traced."""
     made = object.__new__(type(record))
-    made.__dict__.update(record.__dict__)
-    made.__dict__.update(values)
+    for field in dataclasses.fields(record):  # one by one: torch 2.11 cannot trace `__dict__`
+        name = field.name
+        value = values[name] if name in values else getattr(record, name)
+        object.__setattr__(made, name, value)
     return made
 
 
-def same(a: Any, b: Any) -> bool:
+def values_equal(a: Any, b: Any) -> bool:
     """Whether two fields are equal: tensors in dtype and value."""
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         return a.dtype == b.dtype and torch.equal(a, b)
     if isinstance(a, Tensor) or isinstance(b, Tensor):
         return False
     if isinstance(a, (tuple, list)) and type(a) is type(b):
-        return len(a) == len(b) and all(map(same, a, b))
+        return len(a) == len(b) and all(map(values_equal, a, b))
     if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+        return a.keys() == b.keys() and all(values_equal(a[k], b[k]) for k in a)
     return bool(a == b)
 
 

@@ -1,4 +1,4 @@
-"""The sums over tensors: the only place where a pass over memory is cut in two."""
+"""Reductions over tensors: the only place where a pass over memory is cut in two."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -13,43 +13,41 @@ from ..errors import StructureError
 from .stage import Node
 
 
-class Measured:
-    """Of which tensors a stage has measured something, and how to read the table of it.
+class MeasureSpec:
+    """How the table of a stage's measures is read: which tensors its rows are of, in which dtypes.
 
-    The table has a row for each tensor, and may be wider than what was measured.
+    The table has a row for each tensor, in a dtype that may be wider than that of the measures.
     """
 
     def __init__(
         self,
-        spec: tree.Spec,
+        spec: tree.Spec[Any],
         tensors: Sequence[Tensor],
         like: Sequence[Sequence[Tensor]],
-        which: Sequence[int],
+        bucket_of: Sequence[int],
     ) -> None:
-        """`like`: what was measured of each tensor, as to dtype and device; `which`: its bucket."""
+        """`like` has the dtypes and devices of the measures of each tensor."""
         self.spec = spec
-        self.alike: dict[Any, list[int]] = {}  # rows, by bucket, devices and dtypes
-        for i, (bucket, own) in enumerate(zip(which, like, strict=True)):
+        self.rows_by_dtype: dict[Any, list[int]] = {}  # by bucket, devices and dtypes
+        for i, (bucket, own) in enumerate(zip(bucket_of, like, strict=True)):
             key = (bucket, *((x.device, x.dtype) for x in own))
-            self.alike.setdefault(key, []).append(i)
-        forms = {form for _, *each in self.alike for form in each}
-        self.widest = functools.reduce(
-            torch.promote_types, (dtype for _, dtype in forms), torch.float32
-        )
+            self.rows_by_dtype.setdefault(key, []).append(i)
+        dtypes = {dtype for _, *each in self.rows_by_dtype for _, dtype in each}
+        self.widest = functools.reduce(torch.promote_types, dtypes, torch.float32)
         sharded = any(map(shards.is_sharded, tensors))
-        found = shards.same_ranks(tensors).values() if sharded else []
-        ranks = [(places, tensors[places[0]]) for places in found]
-        self.ranks = [(places, like) for places, like in ranks if shards.is_sharded(like)]
+        found = shards.group_by_mesh(tensors).values() if sharded else []
+        each_mesh = [(rows, tensors[rows[0]]) for rows in found]
+        self.sharded_rows = [(rows, like) for rows, like in each_mesh if shards.is_sharded(like)]
 
 
 Reduce = Callable[[Node, list[Any]], None]
 
 
 def reduce(node: Node, parts: list[Any]) -> None:
-    """Combines what a stage measured of every tensor, and lets it conclude.
+    """Reduces the measures of every tensor, and calls the stage's `conclude`.
 
     The only place where a pass over memory is cut in two. Sums span all ranks that hold parts of a
-    tensor: one collective for each mesh, in which copies count once. Without tensors there is
+    tensor: one collective for each mesh, in which replicas count once. Without tensors there is
     nothing to measure, and no tensor that would need the conclusion.
     """
     if not parts:
@@ -62,25 +60,26 @@ def reduce(node: Node, parts: list[Any]) -> None:
             f"`{type(rule).__name__}`: what is measured must have one shape in all tensors, "
             f"such as one number for each example, got {shapes}."
         )
-    measured = Measured(spec, node.members.tensors, rows, node.which)
-    settle(node, _table(rows, measured.widest), measured)
+    measures = MeasureSpec(spec, node.members.tensors, rows, node.row_of)
+    conclude_measured(node, _table(rows, measures.widest), measures)
 
 
-def settle(node: Node, table: Tensor, measured: Measured) -> None:
-    """Combines what was measured, and lets the stage conclude.
+def conclude_measured(node: Node, table: Tensor, measures: MeasureSpec) -> None:
+    """Reduces a table of measures, and calls the stage's `conclude`.
 
-    Of each tensor it is told in the dtype and where it was measured, of all together in the widest.
+    The measures of one tensor are passed in their own dtype and on their device, a total in the
+    widest dtype.
     """
     rule = node.rules[0]
-    for places, like in measured.ranks:
-        table[places] = shards.over_ranks(rule.combine, table[places], like)
+    for rows, like in measures.sharded_rows:
+        table[rows] = shards.reduce_over_ranks(rule.combine, table[rows], like)
     if rule.measure_per == "tensor":
-        node.conclude_each(table, measured.alike, measured.spec)
+        node.conclude_each(table, measures.rows_by_dtype, measures.spec)
     else:
-        total = _combine(rule.combine, table).to(measured.widest)
-        if node.members.group is not None:
-            total = shards.all_reduce(rule.combine, total, node.members.group)
-        node.conclude(measured.spec.unflatten(list(total.unbind())))
+        total = _combine(rule.combine, table).to(measures.widest)
+        if node.members.process_group is not None:
+            total = shards.all_reduce(rule.combine, total, node.members.process_group)
+        node.conclude(measures.spec.unflatten(list(total.unbind())))
 
 
 def _measure(part: Tensor) -> Tensor:

@@ -1,11 +1,30 @@
 """A choice that is a branch where Python may look, and a `torch.where` where it may not."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, overload
 
 import torch
+from torch import Tensor
 
 from .. import tree
 from .._numerics.scalars import number
+from ..typing import Tree
+
+
+@overload
+def select(flag: bool | Tensor, yes: Callable[[], Tree], no: Callable[[], Tree]) -> Tree: ...
+
+
+@overload
+def select(flag: bool | Tensor, yes: Callable[[], Tree], no: Tree) -> Tree: ...
+
+
+@overload
+def select(flag: bool | Tensor, yes: Tree, no: Callable[[], Tree]) -> Tree: ...
+
+
+@overload
+def select(flag: bool | Tensor, yes: Tree, no: Tree) -> Tree: ...
 
 
 def select(flag: Any, yes: Any, no: Any) -> Any:

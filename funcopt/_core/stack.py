@@ -8,9 +8,10 @@ from torch import Tensor
 
 from .. import tree
 from ..errors import StructureError
+from ..typing import Tree
 
 
-def stack(trees: Sequence[Any]) -> Any:
+def stack(trees: Sequence[Tree]) -> Tree:
     """One tree whose leaves are those of `trees`, stacked along a new first dimension.
 
         >>> stack([{"w": torch.zeros(2)}, {"w": torch.ones(2)}])
@@ -29,16 +30,16 @@ def stack(trees: Sequence[Any]) -> Any:
     first, spec = tree.flatten(trees[0])
     columns = list(zip(*(spec.flatten_up_to(other) for other in trees), strict=True))
     for name, leaf, column in zip(tree.names(trees[0]), first, columns, strict=True):
-        forms = [_form(x) for x in column]
-        if other := next((form for form in forms if form != _form(leaf)), None):
+        metas = [_meta_of(x) for x in column]
+        if other := next((meta for meta in metas if meta != _meta_of(leaf)), None):
             raise StructureError(
                 f"`stack`: the leaves at `{name}` must be alike in shape, dtype and device, got "
-                f"{_form(leaf)} and {other}."
+                f"{_meta_of(leaf)} and {other}."
             )
     return spec.unflatten([None if x[0] is None else torch.stack(x) for x in columns])
 
 
-def unstack(stacked: Any) -> list[Any]:
+def unstack(stacked: Tree) -> list[Tree]:
     """The inverse of `stack`: one tree for each entry along the first dimension, as views.
 
     Raises:
@@ -61,5 +62,6 @@ def unstack(stacked: Any) -> list[Any]:
     return [spec.unflatten(mine) for mine in each]
 
 
-def _form(x: Any) -> Any:
+def _meta_of(x: Any) -> Any:
+    """Shape, dtype and device, for comparison and for errors."""
     return (tuple(x.shape), x.dtype, str(x.device)) if isinstance(x, Tensor) else type(x).__name__

@@ -1,6 +1,6 @@
 """One pass over a list of tensors: the scalars of every stage.
 
-Authors of rules never see this. A `Node` holds the numbers of one stage for one update. Tensors
+Authors of rules never see this. A `Node` holds the scalars of one stage for one update. Tensors
 that share the values of the hyperparameters and the clock form a `Bucket`; a pure update has one
 bucket, an optimizer with parameter groups has several, and scalars are prepared once for each.
 """
@@ -16,16 +16,16 @@ from .. import tree
 from .._numerics.random import Draw
 from ..errors import ExtraArgumentError, HyperparameterError
 from ..typing import Memory, Slots
-from .conclude import of_each
+from .conclude import conclude_per_tensor
 from .loss import Loss
 from .record import unchecked
 
 
 class State(NamedTuple):
-    """What a transformation that works tensor by tensor remembers."""
+    """The state of a transformation that works tensor by tensor."""
 
     step: Tensor  # (), int64: updates made so far
-    memory: Memory  # what the rule, or each stage of the chain, remembers besides
+    memory: Memory  # shared scalars of the rule, or of each stage of the chain
     slots: Slots  # the parameters' tree, each leaf replaced by the rule's slots
 
 
@@ -39,22 +39,22 @@ class Bucket(NamedTuple):
 
 
 class Members(NamedTuple):
-    """The tensors of a pass: which bucket each belongs to, and what only some stages ask for."""
+    """The tensors of a pass: the bucket of each, and the arguments that only some stages take."""
 
-    which: Sequence[int]  # the bucket of each tensor
+    bucket_of: Sequence[int]
     extra: Mapping[str, Any]  # scalar arguments of `update`, such as the loss
     tensor_extra: Mapping[str, Sequence[Tensor]]  # arguments of `update` shaped like the parameters
     names: Callable[[], Sequence[str | None]]  # found only if a stage chooses by name
     keys: Callable[[], Sequence[str]]  # the names, or numbers where there are none; if drawn for
     tensors: Sequence[Tensor]  # the parameters as they were given, or the gradients
-    group: Any = None  # a process group whose ranks hold other tensors of the same tree
-    loss: Loss | None = None  # for stages that evaluate it anew
+    process_group: Any = None  # a process group whose ranks hold other tensors of the same tree
+    loss: Loss | None = None  # for stages that evaluate it again
 
     def loss_for(self, who: str) -> Loss:
         """The loss as a function of these tensors.
 
         Raises:
-            ExtraArgumentError: If nobody has said what it is.
+            ExtraArgumentError: If it was not given.
         """
         if self.loss is None:
             raise ExtraArgumentError(
@@ -64,19 +64,19 @@ class Members(NamedTuple):
             )
         return self.loss
 
-    def among(self, chosen: Sequence[int]) -> tuple["Members", list[int]]:
-        """The chosen ones alone, and the buckets that they belong to, which count anew from 0."""
-        used = sorted({self.which[i] for i in chosen})
+    def subset(self, chosen: Sequence[int]) -> tuple["Members", list[int]]:
+        """The chosen tensors, and the buckets that they belong to, renumbered from 0."""
+        used = sorted({self.bucket_of[i] for i in chosen})
         place = {bucket: k for k, bucket in enumerate(used)}
         members = Members(
-            which=[place[self.which[i]] for i in chosen],
+            bucket_of=[place[self.bucket_of[i]] for i in chosen],
             extra=self.extra,
             tensor_extra={k: [v[i] for i in chosen] for k, v in self.tensor_extra.items()},
             names=lambda: _picked(self.names(), chosen),
             keys=lambda: _picked(self.keys(), chosen),
             tensors=[self.tensors[i] for i in chosen],
-            group=self.group,
-            loss=None if self.loss is None else self.loss.among(chosen),
+            process_group=self.process_group,
+            loss=None if self.loss is None else self.loss.subset(chosen),
         )
         return members, used
 
@@ -86,11 +86,12 @@ def _picked(values: Sequence[Any], chosen: Sequence[int]) -> list[Any]:
 
 
 class Scalars:
-    """The numbers of one rule in one step, by name: its fields and what it has prepared."""
+    """The scalars of one rule in one step, by name: its fields and what it has prepared."""
 
     def __init__(self, owner: str, values: Mapping[str, Any]) -> None:
         self._owner = owner
-        self.__dict__.update(values)
+        for name, value in values.items():
+            setattr(self, name, value)
 
     def __getattr__(self, name: str) -> Any:
         known = sorted(key for key in self.__dict__ if not key.startswith("_"))
@@ -101,9 +102,9 @@ class Scalars:
 
 
 class Node:
-    """One stage during one update: its numbers, a row for each bucket, and its memory.
+    """One stage during one update: its scalars, a row for each bucket, and its memory.
 
-    A combinator's node has those of what it combines in `kids`.
+    The node of a combinator has those of its inner transformations in `children`.
     """
 
     def __init__(
@@ -112,81 +113,84 @@ class Node:
         rows: list[dict[str, Any]],
         memory: list[Memory],
         members: Members,
-        kids: Sequence["Node"] = (),
+        children: Sequence["Node"] = (),
     ) -> None:
         self.rules = rules  # one for each bucket, with its schedules evaluated
         self.rows = rows
         self.memory = memory
         self.members = members
-        self.kids = kids
-        self.which = members.which
+        self.children = children
+        self.row_of = members.bucket_of  # the row of each tensor
 
-    lens: "Callable[[Node, int, Tensor], Scalars | None] | None" = None
-    """How the numbers of a row look to a tensor that is not one to compute with; the engine's."""
+    trace_hook: "Callable[[Node, int, Tensor], Scalars | None] | None" = None
+    """Set by the engine: the scalars of a row for a tensor that is traced; `None` for others."""
 
     def scalars(self, like: Sequence[Tensor]) -> list[Scalars]:
-        """The numbers for every tensor of the pass, those that are tensors in its dtype."""
+        """The scalars for every tensor of the pass, those that are tensors in its dtype."""
         first, owner = self.rules[0], type(self.rules[0]).__name__
         keys = self.members.keys() if first.random else ()
         each_its_own = first.random or first.tensor_extra
-        made: dict[Any, Scalars] = {}
+        made: dict[Any, tuple[dict[str, Any], Scalars]] = {}
         out = []
-        for i, (row, tensor) in enumerate(zip(self.which, like, strict=True)):
-            if self.lens is not None and (seen := self.lens(self, row, tensor)) is not None:
-                out.append(seen)
+        for i, (row, tensor) in enumerate(zip(self.row_of, like, strict=True)):
+            traced = None if self.trace_hook is None else self.trace_hook(self, row, tensor)
+            if traced is not None:
+                out.append(traced)
                 continue
             key = (row, tensor.dtype)
             if key not in made:
-                values = {k: cast(v, tensor.dtype) for k, v in self.rows[row].items()}
-                made[key] = Scalars(owner, values)
+                values = {k: cast_scalar(v, tensor.dtype) for k, v in self.rows[row].items()}
+                made[key] = values, Scalars(owner, values)
+            values, scalars = made[key]
             if not each_its_own:
-                out.append(made[key])
+                out.append(scalars)
                 continue
             mine: dict[str, Any] = {k: self.members.tensor_extra[k][i] for k in first.tensor_extra}
             if first.random:
                 mine["draw"] = Draw(keys[i], self.members.tensors[i])
-            out.append(Scalars(owner, {**vars(made[key]), **mine}))
+            out.append(Scalars(owner, {**values, **mine}))
         return out
 
     def conclude(self, total: Any) -> None:
-        """Gives the rule what was measured, the same for all; its answers become scalars."""
+        """Calls the rule's `conclude` with the total over all tensors, and adds its scalars."""
         more: Mapping[str, Any] = {}
         if len(self.rules) > 1 and self.rules[0].memory_per == "tree":
-            rule, row = common(self.rules, self.rows)
+            rule, row = common_scalars(self.rules, self.rows)
             more, memory = self._conclude(rule, row, self.memory[0], total)
             self.rows = [{**own, **more} for own in self.rows]
             self.memory = [memory] * len(self.rules)
             return
         rows: list[dict[str, Any]] = []
         for b, rule in enumerate(self.rules):
-            # Of the same numbers it would conclude the same again.
-            if not (b and self.memory[b] == () and _alike(self.rows[b - 1], self.rows[b])):
+            # The same scalars lead to the same conclusion.
+            if not (b and self.memory[b] == () and _same_row(self.rows[b - 1], self.rows[b])):
                 more, self.memory[b] = self._conclude(rule, self.rows[b], self.memory[b], total)
             rows.append({**self.rows[b], **more})
         self.rows = rows
 
     def conclude_each(
-        self, table: Tensor, alike: Mapping[Any, Sequence[int]], spec: tree.Spec
+        self, table: Tensor, rows_by_dtype: Mapping[Any, Sequence[int]], spec: tree.Spec[Any]
     ) -> None:
-        """The same, where each tensor has been measured by itself: each gets a row of its own."""
+        """The same for `measure_per = "tensor"`: every tensor gets a row of its own."""
         rows: list[dict[str, Any]] = [{}] * len(table)
-        for (bucket, *forms), places in alike.items():
+        for (bucket, *dtypes), indices in rows_by_dtype.items():
             mine = table
-            if len(places) < len(rows):  # an index would have to be sent to the device
-                mine = torch.stack([table[i] for i in places])
-            columns = [x.to(*form) for x, form in zip(mine.unbind(1), forms, strict=True)]
-            ask = functools.partial(self._asked, bucket, spec)
-            each, own = of_each(ask, columns, beside=(self.rows[bucket], self.memory[bucket]))
-            self.own |= own
-            for place, more in zip(places, each, strict=True):
-                rows[place] = {**self.rows[bucket], **more}
-        self.rows, self.which = rows, range(len(rows))
+            if len(indices) < len(rows):  # an index would have to be sent to the device
+                mine = torch.stack([table[i] for i in indices])
+            columns = [x.to(*dtype) for x, dtype in zip(mine.unbind(1), dtypes, strict=True)]
+            conclude = functools.partial(self._conclude_one, bucket, spec)
+            given = (self.rows[bucket], self.memory[bucket])
+            each, varying = conclude_per_tensor(conclude, columns, closed_over=given)
+            self.per_tensor_scalars = self.per_tensor_scalars | varying
+            for i, more in zip(indices, each, strict=True):
+                rows[i] = {**self.rows[bucket], **more}
+        self.rows, self.row_of = rows, range(len(rows))
 
-    own: frozenset[str] = frozenset()
-    """What each tensor may have its own of, after each was concluded of by itself."""
+    per_tensor_scalars: frozenset[str] = frozenset()
+    """The names of the scalars that may differ between the tensors of a bucket."""
 
-    def _asked(self, bucket: int, spec: tree.Spec, *total: Tensor) -> Mapping[str, Any]:
-        """What the rule of a bucket says of one tensor."""
+    def _conclude_one(self, bucket: int, spec: tree.Spec[Any], *total: Tensor) -> Mapping[str, Any]:
+        """The scalars that the rule of a bucket concludes for one tensor."""
         rule, row, memory = self.rules[bucket], self.rows[bucket], self.memory[bucket]
         return self._conclude(rule, row, memory, spec.unflatten(total))[0]
 
@@ -204,8 +208,8 @@ class Node:
         return more, new
 
 
-class Different:
-    """A hyperparameter that differs between groups, where there is one answer for all of them."""
+class DifferingScalar:
+    """A scalar that differs between parameter groups, where one value for all is needed."""
 
     def __init__(self, owner: str, name: str, differ: Sequence[str]) -> None:
         others = "" if f"`{name}`" in differ else f" It is not, as {', '.join(differ)} differ."
@@ -224,37 +228,40 @@ class Different:
     __torch_function__ = _fail
 
 
-def _alike(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
-    """Whether two rows hold the same numbers, without a look into tensors."""
-    return a.keys() == b.keys() and all(_one(a[key], b[key]) for key in a)
+def _same_row(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+    """Whether two rows hold the same values; tensors are compared by identity."""
+    return a.keys() == b.keys() and all(_same_value(a[key], b[key]) for key in a)
 
 
-def _one(a: Any, b: Any) -> bool:
+def _same_value(a: Any, b: Any) -> bool:
     if isinstance(a, tuple) and isinstance(b, tuple):
-        return len(a) == len(b) and all(map(_one, a, b))
+        return len(a) == len(b) and all(map(_same_value, a, b))
     if isinstance(a, Tensor) or isinstance(b, Tensor):
         return a is b
     return bool(a == b)
 
 
-def common(rules: Sequence[Any], rows: Sequence[Mapping[str, Any]]) -> tuple[Any, dict[str, Any]]:
-    """A rule and a row that hold what is the same in all buckets."""
+def common_scalars(
+    rules: Sequence[Any], rows: Sequence[Mapping[str, Any]]
+) -> tuple[Any, dict[str, Any]]:
+    """A rule and a row of the scalars that are the same in all buckets."""
     first, row = rules[0], dict(rows[0])
-    fields = [rule.numbers() for rule in rules]
+    fields = [rule.hyperparam_values() for rule in rules]
     differ = [
         f"`{name}`"
         for name, value in fields[0].items()
-        if any(not _one(other[name], value) for other in fields[1:])
+        if any(not _same_value(other[name], value) for other in fields[1:])
     ]
     for name in row:
-        if any(not _one(other[name], row[name]) for other in rows[1:]):
-            row[name] = Different(type(first).__name__, name, differ)
+        if any(not _same_value(other[name], row[name]) for other in rows[1:]):
+            row[name] = DifferingScalar(type(first).__name__, name, differ)
     return unchecked(first, {name: row[name] for name in first.hyperparameters}), row
 
 
-def cast(value: Any, dtype: torch.dtype) -> Any:
+def cast_scalar(value: Any, dtype: torch.dtype) -> Any:
+    """A scalar, or a tuple of them, in `dtype` where it is a floating-point tensor."""
     if isinstance(value, (tuple, list)):
-        return tuple(cast(v, dtype) for v in value)
+        return tuple(cast_scalar(v, dtype) for v in value)
     if isinstance(value, Tensor) and value.is_floating_point():
         return value.to(dtype)
     return value

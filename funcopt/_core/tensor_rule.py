@@ -42,7 +42,7 @@ class TensorRule(PerTensor):
     What a rule sees: `g`, `p` and the slots of one tensor in one dtype, at least float32; 0-d
     tensors as length 1; complex ones as two reals. `s` has the fields annotated `Scalar`, with
     schedules evaluated, and whatever `prepare` and `conclude` return. `update_tensor` and
-    `measure_tensor` read numbers from `s` only; from `self` they read structure, that is fields of
+    `measure_tensor` read scalars from `s` only; from `self` they read structure, that is fields of
     other types.
     """
 
@@ -72,7 +72,7 @@ class TensorRule(PerTensor):
     measures: ClassVar[bool] = False
     concludes: ClassVar[bool] = False
 
-    steady = True
+    replayable = True
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -118,8 +118,8 @@ class TensorRule(PerTensor):
         """Further scalars, such as a clip factor, and the new memory.
 
         `total` is what was measured, or `None`. Keyword-only arguments declare what is taken from
-        the extra arguments of `update`. Where each tensor is measured by itself, it may be called
-        for many of them at once, under `torch.func.vmap`: it should do nothing besides.
+        the extra arguments of `update`. With ``measure_per = "tensor"`` it may be called for many
+        tensors at once, under `torch.func.vmap`: it should have no side effects.
         """
         del s, total
         return {}, memory
@@ -189,7 +189,7 @@ class TensorRule(PerTensor):
         for tx, step, count, own in buckets:
             rule = tx.evaluated(count)
             rules.append(rule)
-            rows.append({**rule.numbers(), **rule.prepare(exact(step), own)})
+            rows.append({**rule.hyperparam_values(), **rule.prepare(exact(step), own)})
             memory.append(own)
         node = Node(rules, rows, memory, members)
         if (self.concludes or self.required_extra) and not self.measures:
@@ -227,5 +227,5 @@ class TensorRule(PerTensor):
 
         Shapes alone do not tell: a square slot may have that of the part on this rank.
         """
-        made = self.init_tensor(shards.hollow(p))
+        made = self.init_tensor(shards.meta_like(p))
         return precision.map_slots(lambda x: shards.is_sharded(x) and x.shape == p.shape, made)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 from torch import Tensor
 
 from ..errors import ExtraArgumentError
-from ..typing import Params, State, Updates, is_hyperparameter
+from ..typing import OptState, Params, Updates, is_hyperparameter
 from .record import Record
 
 
@@ -24,7 +24,7 @@ class GradientTransformation(Record, ABC):
     """The fields annotated `Scalar`, or a tuple of it; found when the class is made."""
 
     chooses: ClassVar[bool] = False
-    """It looks at names or kinds of parameters, so what becomes of one depends on them."""
+    """Its treatment of a parameter depends on name or kind."""
 
     comes_first: ClassVar[bool] = False
     """It evaluates the loss itself, so nothing may change the gradient before it."""
@@ -35,7 +35,7 @@ class GradientTransformation(Record, ABC):
             field.name for field in dataclasses.fields(cls) if is_hyperparameter(field.type)
         )
 
-    def init(self, params: Params, *, capturable: bool = False) -> State:
+    def init(self, params: Params, *, capturable: bool = False) -> OptState:
         """Returns the state before the first step. Stateless unless overridden.
 
         Args:
@@ -51,8 +51,8 @@ class GradientTransformation(Record, ABC):
 
     @abstractmethod
     def update(
-        self, updates: Updates, state: State, params: Params | None = None, **extra: Any
-    ) -> tuple[Updates, State]:
+        self, updates: Updates, state: OptState, params: Params | None = None, **extra: Any
+    ) -> tuple[Updates, OptState]:
         """Transforms `updates`; nothing that is passed in is changed.
 
         Args:
@@ -73,7 +73,7 @@ class GradientTransformation(Record, ABC):
             SparseGradientError: If a gradient is sparse.
         """
 
-    def averaged(self, state: State, params: Params) -> Params:
+    def averaged(self, state: OptState, params: Params) -> Params:
         """The parameters to evaluate the model with: an average where one is kept."""
         del state
         return params
@@ -88,7 +88,7 @@ class GradientTransformation(Record, ABC):
         return "value_fn" in (self.extra_names() or ())
 
     def check_extra(self, extra: Mapping[str, Any]) -> None:
-        """Refuses extra arguments of `update` that nobody would read."""
+        """Refuses extra arguments of `update` that no stage takes."""
         known = self.extra_names() if extra else None
         if known is not None and not known.issuperset(extra):
             raise ExtraArgumentError(

@@ -55,7 +55,9 @@ class Space:
             self.dtype = torch.promote_types(self.dtype, x.dtype)
         self._kinds = list(kinds.values())
         self._here = len(kinds) == 1 and len(tensors) > 0 and tensors[0].device == device
-        self._here &= members.group is None and not any(map(shards.is_sharded, members.tensors))
+        self._here &= members.process_group is None and not any(
+            map(shards.is_sharded, members.tensors)
+        )
 
     def scalar(self, x: Any) -> Tensor:
         """A number as this space has them."""
@@ -104,15 +106,15 @@ class Space:
         combine: Callable[..., Tensor] = torch.add if how == "sum" else torch.maximum
         total: Any = None
         for kind, part in zip(self._kinds, parts, strict=True):
-            here = shards.over_ranks(how, part, self._members.tensors[kind[0]])
+            here = shards.reduce_over_ranks(how, part, self._members.tensors[kind[0]])
             here = here.to(self._device, self.dtype)
             total = here if total is None else combine(total, here)
-        group = self._members.group
+        group = self._members.process_group
         return total if group is None else shards.all_reduce(how, total, group)
 
 
 def _ranks(members: Members) -> list[list[int]]:
-    return list(shards.same_ranks(members.tensors).values())
+    return list(shards.group_by_mesh(members.tensors).values())
 
 
 def _times(x: Tensor, factor: Any) -> Tensor:

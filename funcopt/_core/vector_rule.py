@@ -11,7 +11,7 @@ from ..typing import Memory, Slots
 from . import precision
 from .per_tensor import PerTensor
 from .reduction import Reduce
-from .stage import Bucket, Members, Node, Scalars, cast, common
+from .stage import Bucket, Members, Node, Scalars, cast_scalar, common_scalars
 from .vector import Space, Vector
 
 
@@ -19,8 +19,8 @@ class VectorRule(PerTensor):
     """The mathematics of all tensors as one long vector, such as a quasi-Newton method.
 
     A subclass says what it keeps for one tensor, `init_tensor`: a named tuple of tensors like it,
-    or of stacks of such; what it remembers besides, `init_memory`; and `update_vector`. The `Space`
-    that it is given makes vectors of tensors, and sums over all groups and ranks. Numbers come from
+    or of stacks of such; its shared scalars, `init_memory`; and `update_vector`. The `Space` that
+    it is given makes vectors of tensors, and sums over all groups and ranks. Hyperparameters are in
     `s`; they must be the same in all groups.
     """
 
@@ -70,7 +70,7 @@ class VectorRule(PerTensor):
 
     def open(self, buckets: Sequence[Bucket], members: Members) -> Node:
         rules = [bucket.tx.evaluated(bucket.count) for bucket in buckets]
-        rows = [rule.numbers() for rule in rules]
+        rows = [rule.hyperparam_values() for rule in rules]
         return Node(rules, rows, [bucket.memory for bucket in buckets], members)
 
     def run(
@@ -86,8 +86,8 @@ class VectorRule(PerTensor):
         who, old = type(self).__name__, node.memory[0]
         kept = precision.entries(old)
         space = Space(gs, node.members, kept[0].device if kept else torch.device("cpu"))
-        _, row = common(node.rules, node.rows)
-        numbers = Scalars(who, {k: cast(v, space.dtype) for k, v in row.items()})
+        _, row = common_scalars(node.rules, node.rows)
+        scalars = Scalars(who, {k: cast_scalar(v, space.dtype) for k, v in row.items()})
         loss = node.members.loss_for(who) if self.evaluates else None
         kind = type(slots[0])
         columns = [list(column) for column in zip(*slots, strict=True)]
@@ -96,7 +96,7 @@ class VectorRule(PerTensor):
             space.vector(gs),
             kind(*columns) if columns else (),
             old,
-            numbers,
+            scalars,
             space,
             loss,
         )

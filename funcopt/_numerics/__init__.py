@@ -1,1 +1,1 @@
-"""Functions of numbers and of tensors, without a word of optimizers."""
+"""Numerics: functions of scalars and tensors that know nothing of optimizers."""

@@ -26,12 +26,12 @@ from .scalars import integer
 Word = Any
 """32 bits: a number, or an int64 tensor of such."""
 
+Counter = tuple[Word, Word, Word, Word]
+
 MASK = 0xFFFFFFFF
 
 
-def philox(
-    counter: tuple[Word, Word, Word, Word], key: tuple[Word, Word]
-) -> tuple[Word, Word, Word, Word]:
+def philox(counter: Counter, key: tuple[Word, Word]) -> Counter:
     """Philox4x32-10: four words, for the counter and the key."""
     (a, b, c, d), (k, m) = counter, key
     for _ in range(10):
@@ -56,8 +56,16 @@ def _words(x: Any) -> tuple[Word, Word]:
     return x & MASK, (x >> 32) & MASK
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _digest(name: str) -> tuple[int, int, int, int]:
+def _counter_of(name: str) -> Counter:
+    if not torch.compiler.is_compiling():
+        return _digest(name)
+    from . import dynamo
+
+    words: Counter = dynamo.constant(_digest, name)
+    return words
+
+
+def _digest(name: str) -> Counter:
     digest = hashlib.blake2b(name.encode(), digest_size=16).digest()
     a, b, c, d = (int.from_bytes(digest[i : i + 4], "little") for i in range(0, 16, 4))
     return a, b, c, d
@@ -82,8 +90,8 @@ class Draw:
             like: The tensor or its gradient, as a rule sees it.
         """
         seed, step = integer(seed), integer(step)
-        key = philox(_digest(self._name), _words(seed))[:2]
-        index = shards.places(self._tensor, like)
+        key = philox(_counter_of(self._name), _words(seed))[:2]
+        index = shards.global_indices(self._tensor, like)
         if torch.compiler.is_compiling():
             return _normal(key, step, index, like.dtype)
         # A part at a time stays in the cache, where the many integers of a large tensor would not.

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from ..errors import FuncoptError, HyperparameterError
 
+_functorch: Any = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
+
 
 def is_concrete(x: Any) -> bool:
     """Whether `number` finds the value of `x`."""
@@ -22,8 +24,8 @@ def is_concrete(x: Any) -> bool:
 
 def forward_levels() -> int:
     """How often `torch.func` differentiates forwards here, one inside of the other."""
-    levels = torch._C._functorch.get_interpreter_stack() or []
-    jvp = torch._C._functorch.TransformType.Jvp
+    levels = _functorch.get_interpreter_stack() or []
+    jvp = _functorch.TransformType.Jvp
     return sum(level.key() == jvp for level in levels)
 
 
@@ -32,7 +34,7 @@ def alive(x: Tensor) -> Tensor:
 
     `jacrev` goes back through a function after that; torch fails where a further one is nested.
     """
-    found: Tensor = torch._C._functorch.unwrap_if_dead(x)
+    found: Tensor = _functorch.unwrap_if_dead(x)
     return found
 
 
@@ -58,9 +60,9 @@ def _of_all_runs(x: Tensor) -> Any:
     """The value below the layers of `torch.func`, if it is one; else `x`."""
     inside = x
     while is_wrapped(inside):
-        if torch._C._functorch.is_functionaltensor(inside):
+        if _functorch.is_functionaltensor(inside):
             return x
-        inside = torch._C._functorch.get_unwrapped(inside)
+        inside = _functorch.get_unwrapped(inside)
     with torch._C._DisableFuncTorch():
         values = inside.reshape(-1)
         first = values[:1]
@@ -74,12 +76,12 @@ def is_traced(x: Tensor) -> bool:
 
 def is_wrapped(x: Tensor) -> bool:
     """Whether `torch.func` maps over `x` or differentiates by it."""
-    return bool(torch._C._functorch.is_functorch_wrapped_tensor(x))
+    return bool(_functorch.is_functorch_wrapped_tensor(x))
 
 
 def is_mapped() -> bool:
     """Whether this runs inside of `torch.func`, whatever it is that is mapped or differentiated."""
-    return torch._C._functorch.peek_interpreter_stack() is not None
+    return _functorch.peek_interpreter_stack() is not None
 
 
 def is_zero(x: Any) -> bool:

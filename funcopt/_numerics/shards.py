@@ -1,7 +1,7 @@
-"""Tensors that lie on several ranks: rules see the part of this rank, sums span all of them.
+"""Sharded tensors: rules see the local part, reductions span all ranks.
 
-Elementwise mathematics needs nothing else. A rule that is not elementwise is given the whole
-tensor, and what it makes is cut again.
+Elementwise mathematics needs nothing else. A rule that is not elementwise is given the full
+tensor, and its update is sharded again.
 """
 
 import sys
@@ -21,19 +21,19 @@ def is_sharded(x: Any) -> bool:
 
 
 def local(x: Tensor) -> Tensor:
-    """The part of `x` on this rank; `x` itself if it is not sharded."""
+    """The local part of `x`; `x` itself if it is not sharded."""
     part: Tensor = x.to_local() if is_sharded(x) else x  # type: ignore[attr-defined]
     return part
 
 
 def part(x: Any) -> Tensor:
-    """The same, without a dispatch, and nothing that autograd could follow."""
+    """The same without a dispatch, so that autograd does not follow it."""
     mine: Tensor = x._local_tensor if is_sharded(x) else x
     return mine
 
 
 def placed_as(g: Any, p: Any) -> Tensor:
-    """A gradient, cut as its parameter is."""
+    """A gradient, sharded as its parameter is."""
     if is_sharded(g) and is_sharded(p) and g.placements != p.placements:
         g = g.redistribute(p.device_mesh, p.placements)
     placed: Tensor = g
@@ -41,7 +41,7 @@ def placed_as(g: Any, p: Any) -> Tensor:
 
 
 def sharded_as(part: Tensor, like: Any) -> Tensor:
-    """The tensor of which `part` is the part on this rank, sharded as `like`."""
+    """The tensor whose local part is `part`, sharded as `like`."""
     from torch.distributed.tensor import DTensor
 
     made: Tensor = DTensor.from_local(
@@ -55,24 +55,24 @@ def sharded_as(part: Tensor, like: Any) -> Tensor:
     return made
 
 
-def hollow(like: Any) -> Any:
-    """A tensor without memory, sharded as `like`; `like` itself if it is not sharded."""
+def meta_like(like: Any) -> Any:
+    """A tensor on the meta device, sharded as `like`; `like` itself if it is not sharded."""
     if not is_sharded(like):
         return like
     part = local(like)
     return sharded_as(torch.empty(part.shape, dtype=part.dtype, device="meta"), like)
 
 
-def whole(part: Tensor, like: Any) -> Tensor:
-    """All of a tensor, of which `part` is this rank's part, if `like` is sharded."""
+def full_tensor(part: Tensor, like: Any) -> Tensor:
+    """The full tensor whose local part is `part`, if `like` is sharded."""
     if not is_sharded(like):
         return part
     full: Tensor = sharded_as(part, like).full_tensor()  # type: ignore[attr-defined]
     return full
 
 
-def cut(full: Tensor, like: Any) -> Tensor:
-    """This rank's part of a whole, if `like` is sharded."""
+def local_shard(full: Tensor, like: Any) -> Tensor:
+    """The local part of a full tensor, if `like` is sharded."""
     if not is_sharded(like):
         return full
     from torch.distributed.tensor import DTensor, Replicate
@@ -83,10 +83,10 @@ def cut(full: Tensor, like: Any) -> Tensor:
     return part
 
 
-def places(x: Tensor, like: Tensor) -> Tensor:
-    """The place in the whole tensor `x` of every entry of `like`, which is this rank's part of it.
+def global_indices(x: Tensor, like: Tensor) -> Tensor:
+    """The index in the full tensor `x` of every entry of `like`, its local part.
 
-    Places count the entries row by row. Where `like` sees the complex `x` as two reals, each has
+    Indices count the entries row by row. Where `like` sees the complex `x` as two reals, each has
     one.
     """
     if not is_sharded(x):
@@ -116,7 +116,7 @@ def _part_of_range(x: Any, dim: int) -> Tensor:
     return part
 
 
-def over_ranks(how: str, values: Tensor, like: Any) -> Tensor:
+def reduce_over_ranks(how: str, values: Tensor, like: Any) -> Tensor:
     """`values`, combined over the ranks that hold other parts of tensors sharded as `like`."""
     if not is_sharded(like):
         return values
@@ -148,8 +148,8 @@ def split_dims(like: Any) -> tuple[int, ...]:
     return tuple(i for i, place in enumerate(like.placements) if not place.is_replicate())
 
 
-def same_ranks(tensors: Sequence[Any]) -> dict[Any, list[int]]:
-    """The places of tensors that are reduced together: one collective for each mesh."""
+def group_by_mesh(tensors: Sequence[Any]) -> dict[Any, list[int]]:
+    """The indices of tensors that are reduced together: one collective for each mesh."""
     found: dict[Any, list[int]] = {}
     for i, x in enumerate(tensors):
         key = (x.device_mesh, split_dims(x)) if is_sharded(x) else None

@@ -1,7 +1,10 @@
-"""Adafactor, whose memory is small."""
+"""Adafactor, with second moments factored into rows and columns."""
+
+import torch
 
 from .._core import checks
 from .._core.tensor_rule import GradientTransformation
+from .._hints.calls import explained
 from ..combinators import chain
 from ..transforms import (
     clip_by_block_rms,
@@ -13,22 +16,26 @@ from ..transforms import (
 from ..typing import Scalar
 
 
+@explained
 def adafactor(
     lr: Scalar = 1e-2,
     beta2_decay: Scalar = -0.8,
     eps: tuple[Scalar | None, Scalar] = (None, 1e-3),
     d: Scalar = 1.0,
     weight_decay: Scalar = 0.0,
+    *,
+    state_dtype: torch.dtype | None = None,
 ) -> GradientTransformation:
-    """Adafactor: `scale_by_factored_rms`, clipped, as long as the parameter, at a falling rate.
+    """Adafactor: `scale_by_factored_rms`, clipped, relative to the parameter, at a decaying rate.
 
     The defaults are those of `torch.optim.Adafactor`, and so are the steps: ``eps[0]`` bounds the
     root mean squares, ``eps[1]`` the size of a parameter, `d` the root mean square of an update.
     Optax's is made of the same stages with other options ([how](../from_optax.md#adafactor)).
+    The second moments are stored in `state_dtype`, else in the dtype of the parameter.
 
     Raises:
-        HyperparameterError: If `beta2_decay` is positive, `d` is not, another number is
-            negative, or `eps` is no pair.
+        HyperparameterError: If `beta2_decay` is positive, `d` is not, another
+            hyperparameter is negative, or `eps` is no pair.
 
     References:
         Shazeer and Stern, "Adafactor: Adaptive Learning Rates with Sublinear Memory Cost", ICML
@@ -36,7 +43,7 @@ def adafactor(
     """
     checks.several("adafactor", "eps", eps)
     return chain(
-        scale_by_factored_rms(beta2_decay, eps[0]),
+        scale_by_factored_rms(beta2_decay, eps[0], state_dtype=state_dtype),
         clip_by_block_rms(d),
         scale_by_param_block_rms(eps[1]),
         scale_by_relative_step(lr, weight_decay),

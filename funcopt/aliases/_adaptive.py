@@ -1,6 +1,9 @@
 """The adaptive methods before Adam."""
 
+import torch
+
 from .._core.tensor_rule import GradientTransformation
+from .._hints.calls import explained
 from ..combinators import chain
 from ..transforms import (
     add_decayed_weights,
@@ -13,6 +16,7 @@ from ..transforms import (
 from ..typing import Scalar
 
 
+@explained
 def rmsprop(
     lr: Scalar = 1e-2,
     alpha: Scalar = 0.99,
@@ -20,13 +24,16 @@ def rmsprop(
     weight_decay: Scalar = 0.0,
     momentum: Scalar = 0.0,
     centered: bool = False,
+    *,
+    state_dtype: torch.dtype | None = None,
 ) -> GradientTransformation:
-    """RMSprop: `scale_by_rms`, then momentum, with L2 regularisation.
+    """RMSprop: `scale_by_rms`, then momentum, with L2 regularization.
 
-    The defaults are those of `torch.optim.RMSprop`, and so are the steps.
+    The defaults are those of `torch.optim.RMSprop`, and so are the steps. Slots are stored in
+    `state_dtype`, else in the dtype of the parameter.
 
     Raises:
-        HyperparameterError: If `alpha` is outside [0, 1), or another number is negative.
+        HyperparameterError: If `alpha` is outside [0, 1), or another hyperparameter is negative.
 
     References:
         Tieleman and Hinton, "Lecture 6.5, rmsprop", 2012; Graves, 2013,
@@ -34,25 +41,29 @@ def rmsprop(
     """
     return chain(
         add_decayed_weights(weight_decay),
-        scale_by_rms(alpha, eps=eps, centered=centered),
-        trace(momentum),
+        scale_by_rms(alpha, eps=eps, centered=centered, state_dtype=state_dtype),
+        trace(momentum, state_dtype=state_dtype),
         scale_by_learning_rate(lr),
     )
 
 
+@explained
 def adagrad(
     lr: Scalar = 1e-2,
     lr_decay: Scalar = 0.0,
     weight_decay: Scalar = 0.0,
     initial_accumulator_value: Scalar = 0.0,
     eps: Scalar = 1e-10,
+    *,
+    state_dtype: torch.dtype | None = None,
 ) -> GradientTransformation:
-    """Adagrad: `scale_by_adagrad`, with L2 regularisation.
+    """Adagrad: `scale_by_adagrad`, with L2 regularization.
 
-    The defaults are those of `torch.optim.Adagrad`, and so are the steps.
+    The defaults are those of `torch.optim.Adagrad`, and so are the steps. Slots are stored in
+    `state_dtype`, else in the dtype of the parameter.
 
     Raises:
-        HyperparameterError: If one of the numbers is negative.
+        HyperparameterError: If a hyperparameter is negative.
 
     References:
         Duchi et al., "Adaptive Subgradient Methods for Online Learning and Stochastic
@@ -61,27 +72,37 @@ def adagrad(
     return chain(
         add_decayed_weights(weight_decay),
         scale_by_adagrad(
-            lr_decay=lr_decay, initial_accumulator_value=initial_accumulator_value, eps=eps
+            lr_decay=lr_decay,
+            initial_accumulator_value=initial_accumulator_value,
+            eps=eps,
+            state_dtype=state_dtype,
         ),
         scale_by_learning_rate(lr),
     )
 
 
+@explained
 def adadelta(
-    lr: Scalar = 1.0, rho: Scalar = 0.9, eps: Scalar = 1e-6, weight_decay: Scalar = 0.0
+    lr: Scalar = 1.0,
+    rho: Scalar = 0.9,
+    eps: Scalar = 1e-6,
+    weight_decay: Scalar = 0.0,
+    *,
+    state_dtype: torch.dtype | None = None,
 ) -> GradientTransformation:
-    """Adadelta: `scale_by_adadelta`, with L2 regularisation.
+    """Adadelta: `scale_by_adadelta`, with L2 regularization.
 
-    The defaults are those of `torch.optim.Adadelta`, and so are the steps.
+    The defaults are those of `torch.optim.Adadelta`, and so are the steps. Slots are stored in
+    `state_dtype`, else in the dtype of the parameter.
 
     Raises:
-        HyperparameterError: If `rho` is outside [0, 1), or another number is negative.
+        HyperparameterError: If `rho` is outside [0, 1), or another hyperparameter is negative.
 
     References:
         Zeiler, "ADADELTA: An Adaptive Learning Rate Method", 2012. https://arxiv.org/abs/1212.5701
     """
     return chain(
         add_decayed_weights(weight_decay),
-        scale_by_adadelta(rho, eps=eps),
+        scale_by_adadelta(rho, eps=eps, state_dtype=state_dtype),
         scale_by_learning_rate(lr),
     )

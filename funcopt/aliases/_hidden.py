@@ -1,4 +1,4 @@
-"""Which parameters are the weights of hidden layers, told by name and shape."""
+"""Which parameters are the weights of hidden layers, by name and shape."""
 
 import math
 import re
@@ -8,6 +8,7 @@ from torch import Tensor
 
 from .._core import checks
 from .._core.record import Record
+from ..errors import HyperparameterError
 
 _PART = r"(?<![^./])(?:{})(?![^./])"  # all that stands between dots
 _WORD = r"(?<![^./_])(?:{})(?![^./_])"  # all that stands between dots and underscores
@@ -29,11 +30,11 @@ OTHERS = re.compile(
 
 
 class hidden_weights(Record):
-    """Labels the matrices of hidden layers "muon", and all other parameters "adamw".
+    """Labels for `partition`: the matrices of hidden layers, and all other parameters.
 
-        hidden_weights()("blocks.0.mlp.fc.weight", p)     "muon", if p is a matrix
+        partition({"soap": soap(), "adamw": adamw()}, hidden_weights(hidden="soap"))
 
-    "adamw" are
+    The weights of hidden layers are all parameters but those that are excluded
 
         by shape   vectors, also those with further dimensions of size 1; without `dims`, whatever
                    has more than two dimensions
@@ -45,7 +46,7 @@ class hidden_weights(Record):
     heads of the model, but not in a numbered block: in `blocks.0.attn.heads.1.key.weight` they are
     those of attention, and hidden.
 
-    Names cannot tell what is called otherwise, such as the last layer of a `torch.nn.Sequential`:
+    A layer with another name, such as the last one of a `torch.nn.Sequential`, is not recognized:
     look at `optim.explain`, and put pairs of your own in front:
 
         labels = [(r"^4[.]", "adamw"), (lambda name, p: p.ndim < 2, "adamw"), (r"", "muon")]
@@ -54,23 +55,37 @@ class hidden_weights(Record):
     counts, as in torch.
 
     Args:
-        dims: What the matrices of a tensor of more than two dimensions are, as in `scale_by_muon`.
+        dims: What the matrices of a tensor of more than two dimensions are, as in `scale_by_muon`;
+            with either, such tensors are hidden weights.
+        hidden: The label of the weights of hidden layers; by default that of `muon`.
+        other: The label of all other parameters; by default that of `muon`.
 
     Raises:
-        HyperparameterError: If `dims` is not known.
+        HyperparameterError: If `dims` is not known, or the labels are no two strings that differ.
     """
 
     dims: Literal["batch", "flatten"] | None = None
+    hidden: str = "muon"
+    other: str = "adamw"
 
     def __post_init__(self) -> None:
         checks.choice(self, "dims", self.dims, (None, "batch", "flatten"))
+        labels = (self.hidden, self.other)
+        if not all(isinstance(label, str) for label in labels) or self.hidden == self.other:
+            raise HyperparameterError(
+                "`hidden_weights`: `hidden` and `other` must be two different labels, got "
+                f"{self.hidden!r} and {self.other!r}."
+            )
 
     def __call__(self, name: str | None, p: Tensor) -> str:
+        return self.hidden if self._is_hidden(name, p) else self.other
+
+    def _is_hidden(self, name: str | None, p: Tensor) -> bool:
         if p.dim() < 2 or (p.dim() > 2 and self.dims is None):
-            return "adamw"
+            return False
         if name is None:
-            return "muon"
+            return True
         rows, columns = p.shape[-2:]
         if self.dims == "flatten":
             rows, columns = p.shape[0], math.prod(p.shape[1:])
-        return "adamw" if min(rows, columns) == 1 or OTHERS.search(name) else "muon"
+        return min(rows, columns) > 1 and OTHERS.search(name) is None

@@ -1,7 +1,10 @@
 """Methods that reduce the variance of gradients."""
 
+import torch
+
 from .._core import checks
 from .._core.tensor_rule import GradientTransformation
+from .._hints.calls import explained
 from ..combinators import chain
 from ..transforms import (
     add_decayed_weights,
@@ -12,6 +15,7 @@ from ..transforms import (
 from ..typing import Scalar
 
 
+@explained
 def mars(
     lr: Scalar = 3e-3,
     betas: tuple[Scalar, Scalar] = (0.95, 0.99),
@@ -19,6 +23,8 @@ def mars(
     weight_decay: Scalar = 0.0,
     amsgrad: bool = False,
     gamma: Scalar = 0.025,
+    *,
+    state_dtype: torch.dtype | None = None,
 ) -> GradientTransformation:
     """MARS-AdamW: `add_mars_correction`, then AdamW.
 
@@ -27,10 +33,13 @@ def mars(
     `partition` into ``mars()`` and ``adamw(3e-3, (0.9, 0.95), weight_decay=0.1)``.
 
     ``betas[0]`` is the `momentum` of the correction too: in the finished chain these are two
-    hyperparameters, to be set together. A `sweep` of the function `mars` itself does so.
+    hyperparameters, to be set together. A `sweep` of the function `mars` itself does so. The
+    moments and the previous gradient are stored in `state_dtype`, else in the dtype of the
+    parameter.
 
     Raises:
-        HyperparameterError: If a decay rate is outside [0, 1), or another number is negative.
+        HyperparameterError: If a decay rate is outside [0, 1), or another hyperparameter is
+            negative.
 
     References:
         Yuan et al., "MARS: Unleashing the Power of Variance Reduction for Training Large Models",
@@ -38,8 +47,8 @@ def mars(
     """
     checks.betas("mars", "betas", betas)
     return chain(
-        add_mars_correction(betas[0], gamma=gamma),
-        scale_by_adam(betas, eps=eps, amsgrad=amsgrad),
+        add_mars_correction(betas[0], gamma=gamma, state_dtype=state_dtype),
+        scale_by_adam(betas, eps=eps, amsgrad=amsgrad, state_dtype=state_dtype),
         add_decayed_weights(weight_decay),
         scale_by_learning_rate(lr),
     )

@@ -1,10 +1,11 @@
-"""Muon, with AdamW for what is no matrix of a hidden layer."""
+"""Muon, with AdamW for all parameters that are no hidden matrices."""
 
 from typing import Literal
 
 import torch
 
 from .._core.tensor_rule import GradientTransformation
+from .._hints.calls import explained
 from ..combinators import Labels, chain, partition
 from ..transforms import add_decayed_weights, scale_by_learning_rate, scale_by_muon
 from ..typing import Scalar
@@ -12,6 +13,7 @@ from ._adam import adamw
 from ._hidden import hidden_weights
 
 
+@explained
 def muon(
     lr: Scalar = 1e-3,
     weight_decay: Scalar = 0.1,
@@ -29,6 +31,7 @@ def muon(
     adamw_eps: Scalar = 1e-8,
     adamw_weight_decay: Scalar = 1e-2,
     labels: Labels | None = None,
+    state_dtype: torch.dtype | None = None,
 ) -> GradientTransformation:
     """Muon for the matrices of hidden layers, AdamW for embeddings, heads, norms and biases.
 
@@ -47,7 +50,7 @@ def muon(
         momentum: As in `scale_by_muon`, and so are the others up to `ns_dtype`.
         nesterov: Look ahead.
         ns_coefficients: Those of the Newton-Schulz iteration.
-        eps: The least norm that is divided by.
+        eps: Lower bound of the norm in the denominator.
         ns_steps: The number of iterations.
         adjust_lr_fn: How the update depends on the shape.
         dims: What the matrices of a tensor of more than two dimensions are, such as "flatten" for
@@ -57,11 +60,12 @@ def muon(
         adamw_betas: Its decay rates.
         adamw_eps: Its epsilon.
         adamw_weight_decay: Its weight decay.
-        labels: Who is "muon" and who "adamw", as `partition` takes it; by default
+        labels: Which parameters are "muon" and which "adamw", as `partition` takes it; by default
             ``hidden_weights(dims)``, by name and shape. ``labels="muon"`` is torch's Muon.
+        state_dtype: Storage dtype of the moments of both, else that of the parameter.
 
     Raises:
-        HyperparameterError: If a number is out of range, or a name is not known.
+        HyperparameterError: If a hyperparameter is out of range, or a name is not known.
         LeafError: If a parameter that is labelled "muon" is not made of matrices.
         LabelError: If `labels` do not fit the parameters.
 
@@ -78,9 +82,10 @@ def muon(
         adjust_lr_fn=adjust_lr_fn,
         dims=dims,
         ns_dtype=ns_dtype,
+        state_dtype=state_dtype,
     )
     matrices = chain(scaling, add_decayed_weights(weight_decay), scale_by_learning_rate(lr))
-    others = adamw(adamw_lr, adamw_betas, adamw_eps, adamw_weight_decay)
+    others = adamw(adamw_lr, adamw_betas, adamw_eps, adamw_weight_decay, state_dtype=state_dtype)
     return partition(
         {"muon": matrices, "adamw": others}, hidden_weights(dims) if labels is None else labels
     )

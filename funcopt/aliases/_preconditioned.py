@@ -1,6 +1,9 @@
 """Preconditioners with a matrix for every dimension."""
 
+import torch
+
 from .._core.tensor_rule import GradientTransformation
+from .._hints.calls import explained
 from ..combinators import chain
 from ..transforms import (
     add_decayed_weights,
@@ -12,6 +15,7 @@ from ..transforms import (
 from ..typing import Scalar
 
 
+@explained
 def soap(
     lr: Scalar = 3e-3,
     betas: tuple[Scalar, Scalar] = (0.95, 0.95),
@@ -24,16 +28,20 @@ def soap(
     precondition_1d: bool = False,
     normalize_grads: bool = False,
     correct_bias: bool = True,
+    *,
+    state_dtype: torch.dtype | None = None,
 ) -> GradientTransformation:
     """SOAP: `scale_by_soap`, with decoupled weight decay.
 
     Arguments and defaults are those of the official code, where -1 stands for our `None`, and
     without weight decay so are the steps. The decay is that of `adamw`: ``lr weight_decay p``, of p
     before the step, in the first update too, which is otherwise zero. (The official code leaves the
-    first out, and decays what the step has made.)
+    first out, and decays what the step has made.) Both moments are stored in `state_dtype`, else
+    in the dtype of the parameter; the matrices in at least float32.
 
     Raises:
-        HyperparameterError: If a decay rate is outside [0, 1), or another number is out of range.
+        HyperparameterError: If a decay rate is outside [0, 1), or another hyperparameter is out of
+            range.
 
     References:
         Vyas et al., "SOAP: Improving and Stabilizing Shampoo using Adam", 2024.
@@ -49,10 +57,12 @@ def soap(
         precondition_1d=precondition_1d,
         normalize_grads=normalize_grads,
         correct_bias=correct_bias,
+        state_dtype=state_dtype,
     )
     return chain(scaling, add_decayed_weights(weight_decay), scale_by_learning_rate(lr))
 
 
+@explained
 def shampoo(
     lr: Scalar = 1e-1,
     momentum: Scalar = 0.0,
@@ -65,14 +75,18 @@ def shampoo(
     precondition_1d: bool = False,
     graft: bool = False,
     nesterov: bool = False,
+    *,
+    state_dtype: torch.dtype | None = None,
 ) -> GradientTransformation:
     """Shampoo: `scale_by_shampoo`, then weight decay, then momentum.
 
     Without options it is Algorithm 1 of the paper, for tensors Algorithm 2, but vectors are left
-    as they are unless `precondition_1d`.
+    as they are unless `precondition_1d`. The momentum is stored in `state_dtype`, else in the
+    dtype of the parameter; the matrices in at least float32.
 
     Raises:
-        HyperparameterError: If a decay rate is outside [0, 1), or another number is out of range.
+        HyperparameterError: If a decay rate is outside [0, 1), or another hyperparameter is out of
+            range.
 
     References:
         Gupta et al., "Shampoo: Preconditioned Stochastic Tensor Optimization", ICML 2018.
@@ -90,6 +104,6 @@ def shampoo(
     return chain(
         scaling,
         add_decayed_weights(weight_decay),
-        trace(momentum, nesterov=nesterov),
+        trace(momentum, nesterov=nesterov, state_dtype=state_dtype),
         scale_by_learning_rate(lr),
     )

@@ -1,13 +1,17 @@
-"""Methods that find their own learning rate."""
+"""Learning-rate-free methods."""
 
 import math
 
+import torch
+
 from .._core.tensor_rule import GradientTransformation
+from .._hints.calls import explained
 from ..combinators import chain
 from ..transforms import add_decayed_weights, scale, scale_by_dadapt_adam, scale_by_prodigy
 from ..typing import Scalar
 
 
+@explained
 def prodigy(
     lr: Scalar = 1.0,
     betas: tuple[Scalar, Scalar] = (0.9, 0.999),
@@ -20,15 +24,18 @@ def prodigy(
     d0: Scalar = 1e-6,
     d_coef: Scalar = 1.0,
     growth_rate: Scalar = math.inf,
+    *,
+    state_dtype: torch.dtype | None = None,
 ) -> GradientTransformation:
-    """Prodigy: `scale_by_prodigy`, downhill.
+    """Prodigy: `scale_by_prodigy`, negated.
 
     The defaults are those of `prodigyopt.Prodigy`, and so are the steps; with `use_bias_correction`
     they are those of `optax.contrib.prodigy`. Without `decouple`, the decay goes through the
-    moments. Leave `lr` at 1, or let a schedule go from 1 to 0; tune by `d_coef`.
+    moments. Leave `lr` at 1, or let a schedule go from 1 to 0; tune by `d_coef`. Slots are stored
+    in `state_dtype`, else in the dtype of the parameter, which p0 always has.
 
     Raises:
-        HyperparameterError: If a number is out of range.
+        HyperparameterError: If a hyperparameter is out of range.
 
     References:
         Mishchenko and Defazio, "Prodigy: An Expeditiously Adaptive Parameter-Free Learner", ICML
@@ -45,10 +52,12 @@ def prodigy(
         growth_rate=growth_rate,
         use_bias_correction=use_bias_correction,
         safeguard_warmup=safeguard_warmup,
+        state_dtype=state_dtype,
     )
     return _downhill(scaling, weight_decay, decouple)
 
 
+@explained
 def dadapt_adamw(
     lr: Scalar = 1.0,
     betas: tuple[Scalar, Scalar] = (0.9, 0.999),
@@ -59,15 +68,18 @@ def dadapt_adamw(
     d0: Scalar = 1e-6,
     growth_rate: Scalar = math.inf,
     layer_scale: Scalar = 1.0,
+    *,
+    state_dtype: torch.dtype | None = None,
 ) -> GradientTransformation:
-    """AdamW by D-Adaptation: `scale_by_dadapt_adam`, downhill.
+    """AdamW by D-Adaptation: `scale_by_dadapt_adam`, negated.
 
     The defaults are those of `dadaptation.DAdaptAdam` with ``decouple=True``, and so are the steps;
     with `use_bias_correction` they are those of `optax.contrib.dadapt_adamw`. Without `decouple`,
-    the decay goes through the moments. Leave `lr` at 1, or let a schedule go from 1 to 0.
+    the decay goes through the moments. Leave `lr` at 1, or let a schedule go from 1 to 0. Slots are
+    stored in `state_dtype`, else in the dtype of the parameter.
 
     Raises:
-        HyperparameterError: If a number is out of range.
+        HyperparameterError: If a hyperparameter is out of range.
 
     References:
         Defazio and Mishchenko, "Learning-Rate-Free Learning by D-Adaptation", ICML 2023.
@@ -82,6 +94,7 @@ def dadapt_adamw(
         growth_rate=growth_rate,
         layer_scale=layer_scale,
         use_bias_correction=use_bias_correction,
+        state_dtype=state_dtype,
     )
     return _downhill(scaling, weight_decay, decouple)
 

@@ -1,14 +1,16 @@
-"""Schedule-Free learning, on top of the plainest methods."""
+"""Schedule-Free learning, around SGD and Adam."""
 
 import torch
 
 from .._core import checks
 from .._core.tensor_rule import GradientTransformation
+from .._hints.calls import explained
 from ..combinators import chain, schedule_free
 from ..transforms import add_decayed_weights, scale, scale_by_rms
 from ..typing import Scalar
 
 
+@explained
 def schedule_free_sgd(
     lr: Scalar = 1.0,
     momentum: Scalar = 0.9,
@@ -20,13 +22,13 @@ def schedule_free_sgd(
     store_average: bool = False,
     state_dtype: torch.dtype | None = None,
 ) -> GradientTransformation:
-    """Schedule-Free SGD: `schedule_free` around a plain step, with weight decay.
+    """Schedule-Free SGD: `schedule_free` around plain gradient descent, with weight decay.
 
-    Numbers and defaults are those of the authors' `SGDScheduleFree`. For the arguments, and for
-    parameters in bfloat16, see `primal_averaging`.
+    Steps and defaults are those of the authors' `SGDScheduleFree`. For the arguments, and for
+    parameters in bfloat16, see `schedule_free`.
 
     Raises:
-        HyperparameterError: If a number is out of range.
+        HyperparameterError: If a hyperparameter is out of range.
 
     References:
         Defazio et al., "The Road Less Scheduled", NeurIPS 2024. https://arxiv.org/abs/2405.15682
@@ -43,6 +45,7 @@ def schedule_free_sgd(
     )
 
 
+@explained
 def schedule_free_adamw(
     lr: Scalar = 2.5e-3,
     betas: tuple[Scalar, Scalar] = (0.9, 0.999),
@@ -57,16 +60,16 @@ def schedule_free_adamw(
 ) -> GradientTransformation:
     """Schedule-Free AdamW: `schedule_free` around `scale_by_rms`, with decoupled weight decay.
 
-    Numbers and defaults are those of the authors' `AdamWScheduleFree`: the bias correction is part
-    of the rate, so it acts on the decay too. ``betas[0]`` is the `momentum` of
-    `primal_averaging`, which see for the other arguments and for bfloat16.
+    Steps and defaults are those of the authors' `AdamWScheduleFree`: the bias correction is part
+    of the learning rate, so it acts on the decay too. ``betas[0]`` is the `momentum` of
+    `schedule_free`, which see for the other arguments and for bfloat16.
 
     ``betas[1]`` is the `alpha` of `scale_by_rms` and the `beta2` of the average: in the finished
     chain these are two hyperparameters, to be set together. A `sweep` of the function
     `schedule_free_adamw` itself does so.
 
     Raises:
-        HyperparameterError: If a number is out of range.
+        HyperparameterError: If a hyperparameter is out of range.
 
     References:
         Defazio et al., "The Road Less Scheduled", NeurIPS 2024. https://arxiv.org/abs/2405.15682

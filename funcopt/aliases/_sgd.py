@@ -1,6 +1,9 @@
 """Gradient descent, with momentum or with averaging."""
 
+import torch
+
 from .._core.tensor_rule import GradientTransformation
+from .._hints.calls import explained
 from ..combinators import chain
 from ..transforms import (
     add_decayed_weights,
@@ -15,6 +18,7 @@ from ..transforms import (
 from ..typing import Scalar
 
 
+@explained
 def dpsgd(
     lr: Scalar,
     max_norm: Scalar,
@@ -23,13 +27,16 @@ def dpsgd(
     nesterov: bool = False,
     seed: Scalar = 0,
     batch_size: Scalar | None = None,
+    *,
+    state_dtype: torch.dtype | None = None,
 ) -> GradientTransformation:
     """DP-SGD: `dp_aggregate` of the gradients of all examples, then momentum.
 
-    The same as `optax.contrib.dpsgd`, but for the random numbers.
+    The same as `optax.contrib.dpsgd`, but for the random numbers. The momentum is stored in
+    `state_dtype`, else in the dtype of the parameter.
 
     Raises:
-        HyperparameterError: If a number is out of range.
+        HyperparameterError: If a hyperparameter is out of range.
 
     References:
         Abadi et al., "Deep Learning with Differential Privacy", CCS 2016.
@@ -37,20 +44,21 @@ def dpsgd(
     """
     return chain(
         dp_aggregate(max_norm, noise_multiplier, seed=seed, batch_size=batch_size),
-        trace(momentum, nesterov=nesterov),
+        trace(momentum, nesterov=nesterov, state_dtype=state_dtype),
         scale_by_learning_rate(lr),
     )
 
 
+@explained
 def noisy_sgd(
     lr: Scalar, eta: Scalar = 0.01, gamma: Scalar = 0.55, seed: Scalar = 0
 ) -> GradientTransformation:
-    """SGD with noise on the gradients: `add_noise`, then the rate.
+    """SGD with noise on the gradients: `add_noise`, then the learning rate.
 
     The defaults are those of `optax.noisy_sgd`.
 
     Raises:
-        HyperparameterError: If a number is negative, or `seed` is not a whole number.
+        HyperparameterError: If a hyperparameter is negative, or `seed` is not a whole number.
 
     References:
         Neelakantan et al., "Adding Gradient Noise Improves Learning for Very Deep Networks", 2015.
@@ -59,20 +67,23 @@ def noisy_sgd(
     return chain(add_noise(eta, gamma, seed=seed), scale_by_learning_rate(lr))
 
 
+@explained
 def sgd(
     lr: Scalar = 1e-3,
     momentum: Scalar = 0.0,
     dampening: Scalar = 0.0,
     weight_decay: Scalar = 0.0,
     nesterov: bool = False,
+    *,
+    state_dtype: torch.dtype | None = None,
 ) -> GradientTransformation:
-    """SGD: `trace` of the gradients, with L2 regularisation.
+    """SGD: `trace` of the gradients, with L2 regularization.
 
-    The defaults are those of `torch.optim.SGD`, and so are the steps. A momentum of 0 takes no
-    memory.
+    The defaults are those of `torch.optim.SGD`, and so are the steps. The momentum is stored in
+    `state_dtype`, else in the dtype of the parameter; at 0 it takes no memory.
 
     Raises:
-        HyperparameterError: If a number is negative.
+        HyperparameterError: If a hyperparameter is negative.
 
     References:
         Sutskever et al., "On the importance of initialization and momentum in deep learning",
@@ -80,25 +91,29 @@ def sgd(
     """
     return chain(
         add_decayed_weights(weight_decay),
-        trace(momentum, dampening=dampening, nesterov=nesterov),
+        trace(momentum, dampening=dampening, nesterov=nesterov, state_dtype=state_dtype),
         scale_by_learning_rate(lr),
     )
 
 
+@explained
 def asgd(
     lr: Scalar = 1e-2,
     lambd: Scalar = 1e-4,
     alpha: Scalar = 0.75,
     t0: Scalar = 1e6,
     weight_decay: Scalar = 0.0,
+    *,
+    state_dtype: torch.dtype | None = None,
 ) -> GradientTransformation:
-    """Averaged SGD: `scale_by_asgd` with L2 regularisation, and `mean_of_params` since step t0.
+    """Averaged SGD: `scale_by_asgd` with L2 regularization, and `mean_of_params` since step t0.
 
     The defaults are those of `torch.optim.ASGD`, and so are the steps. The average, torch's `ax`,
-    is what to evaluate: `eval_params`, or `Optimizer.averaged`.
+    is what to evaluate: `eval_params`, or `Optimizer.averaged`. It is stored in `state_dtype`, else
+    in the dtype of the parameter.
 
     Raises:
-        HyperparameterError: If a number is negative; `alpha` may be.
+        HyperparameterError: If a hyperparameter is negative; `alpha` may be.
 
     References:
         Polyak and Juditsky, "Acceleration of Stochastic Approximation by Averaging", 1992.
@@ -107,5 +122,5 @@ def asgd(
         add_decayed_weights(weight_decay),
         scale_by_asgd(lr, lambd, alpha),
         scale(-1.0),
-        mean_of_params(t0),
+        mean_of_params(t0, state_dtype=state_dtype),
     )

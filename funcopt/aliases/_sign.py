@@ -1,6 +1,9 @@
 """Methods whose updates are signs."""
 
+import torch
+
 from .._core.tensor_rule import GradientTransformation
+from .._hints.calls import explained
 from ..combinators import chain
 from ..transforms import (
     add_decayed_weights,
@@ -12,41 +15,54 @@ from ..transforms import (
 from ..typing import Scalar
 
 
+@explained
 def lion(
     lr: Scalar = 1e-4,
     betas: tuple[Scalar, Scalar] = (0.9, 0.99),
-    weight_decay: Scalar = 1e-2,
+    weight_decay: Scalar = 0.0,
+    *,
+    state_dtype: torch.dtype | None = None,
 ) -> GradientTransformation:
     """Lion: `scale_by_lion`, with decoupled weight decay.
 
-    The numbers are those of `optax.lion`, whose default for `weight_decay` is 1e-3.
+    Steps and defaults are those of `lion_pytorch.Lion`; `optax.lion` takes the same steps, and its
+    default for `weight_decay` is 1e-3. The momentum is stored in `state_dtype`, else in the dtype
+    of the parameter.
 
     Raises:
-        HyperparameterError: If one of `betas` is outside [0, 1), or another number is negative.
+        HyperparameterError: If one of `betas` is outside [0, 1), or another hyperparameter is
+            negative.
 
     References:
         Chen et al., "Symbolic Discovery of Optimization Algorithms", NeurIPS 2023.
         https://arxiv.org/abs/2302.06675
     """
     return chain(
-        scale_by_lion(betas), add_decayed_weights(weight_decay), scale_by_learning_rate(lr)
+        scale_by_lion(betas, state_dtype=state_dtype),
+        add_decayed_weights(weight_decay),
+        scale_by_learning_rate(lr),
     )
 
 
+@explained
 def rprop(
     lr: Scalar = 1e-2,
     etas: tuple[Scalar, Scalar] = (0.5, 1.2),
     step_sizes: tuple[Scalar, Scalar] = (1e-6, 50),
+    *,
+    state_dtype: torch.dtype | None = None,
 ) -> GradientTransformation:
-    """Rprop: `scale_by_rprop`, downhill.
+    """Rprop: `scale_by_rprop`, negated.
 
-    The defaults are those of `torch.optim.Rprop`, and so are the steps.
+    The defaults are those of `torch.optim.Rprop`, and so are the steps. Slots are stored in
+    `state_dtype`, else in the dtype of the parameter.
 
     Raises:
-        HyperparameterError: If `etas` are not below and above 1, or another number is negative.
+        HyperparameterError: If `etas` are not below and above 1, or another hyperparameter is
+            negative.
 
     References:
         Riedmiller and Braun, "A Direct Adaptive Method for Faster Backpropagation Learning: The
         RPROP Algorithm", ICNN 1993.
     """
-    return chain(scale_by_rprop(lr, etas, step_sizes), scale(-1.0))
+    return chain(scale_by_rprop(lr, etas, step_sizes, state_dtype=state_dtype), scale(-1.0))

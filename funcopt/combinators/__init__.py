@@ -4,14 +4,14 @@ from ._accumulate import AccumulateSlots as AccumulateSlots
 from ._accumulate import accumulate as accumulate
 from ._cautious import cautious as cautious
 from ._chain import chain as chain
-from ._hyperparams import Place as Place
-from ._hyperparams import changed as changed
+from ._hyperparams import FieldPath as FieldPath
+from ._hyperparams import field_paths as field_paths
 from ._hyperparams import hyperparams as hyperparams
 from ._hyperparams import labels as labels
 from ._hyperparams import paths as paths
-from ._hyperparams import places as places
 from ._hyperparams import unique_keys as unique_keys
 from ._hyperparams import walk as walk
+from ._hyperparams import with_fields as with_fields
 from ._hyperparams import with_hyperparams as with_hyperparams
 from ._labels import Labels as Labels
 from ._lookahead import LookaheadSlots as LookaheadSlots

@@ -20,14 +20,14 @@ from ._wrapper import Wrapper
 
 
 class AccumulateSlots(NamedTuple):
-    """What `accumulate` remembers of one tensor."""
+    """The slots of `accumulate`."""
 
-    grad_sum: Tensor  # like p, at least float32: the gradients since the last update; -0 if none
+    grad_sum: Tensor  # like p: the sum of the gradients since the last update; -0 if there was none
     inner: Slots
 
 
 class AccumulateMemory(NamedTuple):
-    """What `accumulate` remembers besides."""
+    """The shared scalars of `accumulate`."""
 
     micro_step: Tensor  # (), int64: gradients since the last update
     inner_updates: Tensor  # (), int64: updates that `inner` has made, which its schedules see
@@ -42,8 +42,9 @@ class accumulate(Wrapper):
         u = 0                                at the others
 
     So `inner` runs once for all of them: its clipping, its schedules, its noise and its decay see
-    real updates. The sum is kept in at least float32, and where Python can look at the clock, the
-    other calls cost no more than the addition. A NaN is gone with the update it spoils.
+    real updates. The sum is stored in `state_dtype`, else in at least float32, and where Python can
+    look at the clock, the other calls cost no more than the addition. A NaN is gone with the update
+    it spoils.
 
     All calls of a window together are one batch: a parameter with a gradient in any of them is
     updated at the last, and a missing gradient counts as zero, in the stages around this one too
@@ -54,6 +55,8 @@ class accumulate(Wrapper):
         inner: What to run, a transformation that works tensor by tensor.
         steps: How many gradients make an update.
         mean: Give `inner` the mean of the gradients, or else their sum.
+        state_dtype: Storage dtype of the sum, such as `torch.bfloat16` to save memory, in which it
+            is rounded at every call.
 
     Raises:
         HyperparameterError: If `steps` is not a positive whole number, or `inner` evaluates the
@@ -63,12 +66,13 @@ class accumulate(Wrapper):
     inner: GradientTransformation
     steps: int
     mean: bool = True
+    state_dtype: torch.dtype | None = None
     memory_per = "tree"
     defers = True
 
     def __post_init__(self) -> None:
         check_inner(self, self.inner)
-        checks.whole(self, "steps", self.steps, least=1)
+        checks.whole_number(self, "steps", self.steps, least=1)
         if self.inner.needs_closure:
             raise HyperparameterError(
                 f"`accumulate`: {self.inner!r} evaluates the loss itself, and would see that of "
@@ -77,7 +81,7 @@ class accumulate(Wrapper):
             )
 
     def init_slots(self, name: str | None, p: Tensor) -> Slots:
-        nothing = unset_like(p, widen(p.dtype))
+        nothing = unset_like(p, self.state_dtype or widen(p.dtype))
         return AccumulateSlots(nothing, self.clocked().init_slots(name, p))
 
     def owes(self, slots: Any) -> Any:
@@ -86,7 +90,7 @@ class accumulate(Wrapper):
         some = is_unset(first).logical_not().any()
         if not shards.is_sharded(slots.grad_sum):
             return some
-        return shards.over_ranks("max", some.to(torch.float32), slots.grad_sum) > 0
+        return shards.reduce_over_ranks("max", some.to(torch.float32), slots.grad_sum) > 0
 
     def init_memory(self, like: Tensor) -> Memory:
         zero = torch.zeros((), dtype=torch.int64)
@@ -108,12 +112,12 @@ class accumulate(Wrapper):
         micro, made = old[0].micro_step + 1, old[0].inner_updates
         full = number(micro) == self.steps
         sums = [own.grad_sum + (g + 0.0) for own, g in zip(slots, gs, strict=True)]
-        inner, kid = [own.inner for own in slots], node.kids[0]
+        inner, child = [own.inner for own in slots], node.children[0]
 
         def update() -> Any:
             grads = [total / self.steps for total in sums] if self.mean else sums
-            us, new = self.clocked().run(grads, inner, ps, kid, reduce)
-            after = self.clocked().memory_after(kid)
+            us, new = self.clocked().run(grads, inner, ps, child, reduce)
+            after = self.clocked().memory_after(child)
             return us, new, after, [torch.full_like(x, -0.0) for x in sums], micro * 0, made + 1
 
         def wait() -> Any:

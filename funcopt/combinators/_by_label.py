@@ -22,7 +22,7 @@ class ByLabel(PerTensor):
     own, a tensor has ``()``.
     """
 
-    steady = True
+    replayable = True
     chooses = True
 
     @abstractmethod
@@ -91,7 +91,7 @@ class ByLabel(PerTensor):
         node = _Split([], [], [b.memory for b in buckets], members)
         for j, (label, tx) in enumerate(zip(self.branches(), self._each(), strict=True)):
             if chosen := [i for i, own in enumerate(labels) if own == label]:
-                mine, used = members.among(chosen)
+                mine, used = members.subset(chosen)
                 rows = [
                     buckets[k]._replace(
                         tx=buckets[k].tx.branches()[label], memory=buckets[k].memory[j]
@@ -99,7 +99,7 @@ class ByLabel(PerTensor):
                     for k in used
                 ]
                 node.branches.append(_Branch(j, tx, chosen, used, tx.open(rows, mine)))
-        node.kids = [branch.node for branch in node.branches]
+        node.children = [branch.node for branch in node.branches]
         return node
 
     def run(
@@ -111,17 +111,17 @@ class ByLabel(PerTensor):
         reduce: Reduce,
     ) -> tuple[list[Tensor], list[Slots]]:
         us, new = list(gs), list(slots)
-        for j, tx, chosen, _, kid in node.branches:  # type: ignore[attr-defined]
+        for j, tx, chosen, _, child in node.branches:  # type: ignore[attr-defined]
             own = [slots[i][j] for i in chosen]
-            done = tx.run([gs[i] for i in chosen], own, [ps[i] for i in chosen], kid, reduce)
+            done = tx.run([gs[i] for i in chosen], own, [ps[i] for i in chosen], child, reduce)
             for i, u, entry in zip(chosen, *done, strict=True):
                 us[i], new[i] = u, (*slots[i][:j], entry, *slots[i][j + 1 :])
         return us, new
 
     def memory_after(self, node: Node) -> list[Memory]:
         memory = [list(of_bucket) for of_bucket in node.memory]
-        for j, tx, _, used, kid in node.branches:  # type: ignore[attr-defined]
-            for bucket, after in zip(used, tx.memory_after(kid), strict=True):
+        for j, tx, _, used, child in node.branches:  # type: ignore[attr-defined]
+            for bucket, after in zip(used, tx.memory_after(child), strict=True):
                 memory[bucket][j] = after
         return [tuple(of_bucket) for of_bucket in memory]
 
@@ -154,7 +154,7 @@ class ByLabel(PerTensor):
 class _Branch(NamedTuple):
     """The parameters of one label in one update."""
 
-    place: int
+    position: int  # among the branches
     tx: PerTensor
     chosen: Sequence[int]  # of the tensors of the pass
     used: Sequence[int]  # of the buckets

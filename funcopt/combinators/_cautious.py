@@ -25,7 +25,7 @@ class Agreement(NamedTuple):
 
 
 class agreement(TensorRule):
-    """Keeps the entries of an update that have the sign of the gradient, which stands for `p`."""
+    """Keeps the entries of an update `g` that have the sign of the gradient, given as `p`."""
 
     floor: Scalar
     downhill: bool
@@ -33,8 +33,8 @@ class agreement(TensorRule):
     needs_params = True
     measure_per = "tensor"
 
-    def measure_tensor(self, u: Tensor, slots: Slots, p: Tensor, s: Scalars) -> Agreement:
-        return Agreement(self._agrees(u, p).to(u.dtype).sum(), count(u))
+    def measure_tensor(self, g: Tensor, slots: Slots, p: Tensor, s: Scalars) -> Agreement:
+        return Agreement(self._agrees(g, p).to(g.dtype).sum(), count(g))
 
     def conclude(
         self, s: Scalars, memory: Memory, total: Agreement
@@ -42,8 +42,8 @@ class agreement(TensorRule):
         mean = total.agreeing / total.entries.clamp(min=1.0)
         return {"factor": 1 / mean.clamp(min=s.floor)}, memory
 
-    def update_tensor(self, u: Tensor, slots: Slots, p: Tensor, s: Scalars) -> tuple[Tensor, Slots]:
-        return u * (self._agrees(u, p) * s.factor), slots  # so that a NaN stays one
+    def update_tensor(self, g: Tensor, slots: Slots, p: Tensor, s: Scalars) -> tuple[Tensor, Slots]:
+        return g * (self._agrees(g, p) * s.factor), slots  # so that a NaN stays one
 
     def _agrees(self, u: Tensor, g: Tensor) -> Tensor:
         return u * g < 0 if self.downhill else u * g > 0
@@ -65,7 +65,7 @@ class cautious(Around):
 
     Args:
         inner: What to run, a transformation that works tensor by tensor.
-        floor: The least mean to divide by; positive.
+        floor: Lower bound of the mean in the denominator; positive. 1e-3 as in the authors' code.
 
     Raises:
         HyperparameterError: If `floor` is not positive; if it is not known whether the updates of
@@ -80,7 +80,7 @@ class cautious(Around):
     inner: GradientTransformation
     floor: Scalar = 1e-3
     measures_tensors = True
-    steady = True
+    replayable = True
 
     def __post_init__(self) -> None:
         check_inner(self, self.inner)
@@ -108,10 +108,10 @@ class cautious(Around):
         inner = [b._replace(tx=b.tx.inner) for b in buckets]
         rules = [agreement(b.tx.floor, b.tx.sign() == -1) for b in buckets]
         masks = [b._replace(tx=rule, memory=()) for b, rule in zip(buckets, rules, strict=True)]
-        kids = [self._inner.open(inner, members)]
+        children = [self._inner.open(inner, members)]
         if rules:
-            kids.append(rules[0].open(masks, members))
-        return Node([], [], [b.memory for b in buckets], members, kids)
+            children.append(rules[0].open(masks, members))
+        return Node([], [], [b.memory for b in buckets], members, children)
 
     def run(
         self,
@@ -121,20 +121,20 @@ class cautious(Around):
         node: Node,
         reduce: Reduce,
     ) -> tuple[list[Tensor], list[Slots]]:
-        us, new = self._inner.run(gs, slots, ps, node.kids[0], reduce)
+        us, new = self._inner.run(gs, slots, ps, node.children[0], reduce)
         if us:
-            mask = node.kids[1]
+            mask = node.children[1]
             us, _ = mask.rules[0].run(us, [()] * len(us), gs, mask, reduce)
         return us, new
 
     def memory_after(self, node: Node) -> list[Memory]:
-        return self._inner.memory_after(node.kids[0])
+        return self._inner.memory_after(node.children[0])
 
     def eval_param(self, name: str | None, p: Tensor, slots: Slots, memory: Memory) -> Tensor:
         return self._inner.eval_param(name, p, slots, memory)
 
     def nodes(self, node: Node) -> list[tuple[PerTensor, Node]]:
-        return [(self, node), *self._inner.nodes(node.kids[0])]
+        return [(self, node), *self._inner.nodes(node.children[0])]
 
     def counts(self, count: Any, memory: Memory) -> dict[tuple[str, ...], Any]:
         return {(): count, **below("inner", self._inner.counts(count, memory))}

@@ -11,7 +11,7 @@ from .._core.reduction import Reduce
 from .._core.stage import Bucket, Members, Node
 from .._core.tensor_rule import GradientTransformation, Part, PerTensor, below
 from ..errors import HyperparameterError, StructureError
-from ..typing import Memory, Params, Slots, State, Updates
+from ..typing import Memory, OptState, Params, Slots, Updates
 from ._order import changes_updates, comes_last, refuse_before_first, which_comes_last
 
 
@@ -31,7 +31,7 @@ class chain(PerTensor):
         HyperparameterError: If a stage is not a transformation.
     """
 
-    steady = True
+    replayable = True
     stages: tuple[GradientTransformation, ...]
 
     def __init__(self, *stages: GradientTransformation) -> None:
@@ -58,14 +58,14 @@ class chain(PerTensor):
         refuse_before_first(flat)
         object.__setattr__(self, "stages", tuple(flat))
 
-    def init(self, params: Params, *, capturable: bool = False) -> State:
+    def init(self, params: Params, *, capturable: bool = False) -> OptState:
         if self.is_per_tensor():
             return super().init(params, capturable=capturable)
         return tuple(stage.init(params, capturable=capturable) for stage in self.stages)
 
     def update(
-        self, updates: Updates, state: State, params: Params | None = None, **extra: Any
-    ) -> tuple[Updates, State]:
+        self, updates: Updates, state: OptState, params: Params | None = None, **extra: Any
+    ) -> tuple[Updates, OptState]:
         if self.is_per_tensor():
             return super().update(updates, state, params, **extra)
         self._check_state(state)
@@ -78,14 +78,14 @@ class chain(PerTensor):
             new_state.append(new)
         return updates, tuple(new_state)
 
-    def _check_state(self, state: State) -> None:
+    def _check_state(self, state: OptState) -> None:
         if not isinstance(state, tuple) or len(state) != len(self.stages):
             raise StructureError(
                 f"`chain` of {len(self.stages)} stages got a state that is not a tuple of as many, "
                 "made by another transformation: call `init(params)` on this one."
             )
 
-    def averaged(self, state: State, params: Params) -> Params:
+    def averaged(self, state: OptState, params: Params) -> Params:
         if self.is_per_tensor():
             return super().averaged(state, params)
         self._check_state(state)
@@ -120,7 +120,7 @@ class chain(PerTensor):
         return frozenset().union(*(known for known in names if known is not None))
 
     def takes_examples(self) -> bool:
-        return bool(self.stages) and self.stages[0].takes_examples()
+        return len(self.stages) > 0 and self.stages[0].takes_examples()
 
     def sign(self) -> int | None:
         product = 1
@@ -174,11 +174,11 @@ class chain(PerTensor):
         return tuple(stage.init_memory(like) for stage in self._rules)
 
     def open(self, buckets: Sequence[Bucket], members: Members) -> Node:
-        kids = []
+        children = []
         for i, stage in enumerate(self._rules):
             mine = [Bucket(b.tx.stages[i], b.step, b.count, b.memory[i]) for b in buckets]
-            kids.append(stage.open(mine, members))
-        return Node([], [], [() for _ in buckets], members, kids)
+            children.append(stage.open(mine, members))
+        return Node([], [], [() for _ in buckets], members, children)
 
     def run(
         self,
@@ -189,15 +189,17 @@ class chain(PerTensor):
         reduce: Reduce,
     ) -> tuple[list[Tensor], list[Slots]]:
         columns = []
-        for i, (stage, kid) in enumerate(zip(self._rules, node.kids, strict=True)):
-            gs, column = stage.run(gs, [own[i] for own in slots], ps, kid, reduce)
+        for i, (stage, child) in enumerate(zip(self._rules, node.children, strict=True)):
+            gs, column = stage.run(gs, [own[i] for own in slots], ps, child, reduce)
             columns.append(column)
         rows = zip(*columns, strict=True) if columns else [()] * len(gs)
         return gs, list(rows)
 
     def memory_after(self, node: Node) -> list[Memory]:
-        kids = [s.memory_after(kid) for s, kid in zip(self._rules, node.kids, strict=True)]
-        return list(zip(*kids, strict=True)) if kids else node.memory
+        columns = [
+            s.memory_after(child) for s, child in zip(self._rules, node.children, strict=True)
+        ]
+        return list(zip(*columns, strict=True)) if columns else node.memory
 
     def counts(self, count: Any, memory: Memory) -> dict[tuple[str, ...], Any]:
         found: dict[tuple[str, ...], Any] = {}
@@ -220,8 +222,8 @@ class chain(PerTensor):
         return value
 
     def nodes(self, node: Node) -> list[tuple[PerTensor, Node]]:
-        each = zip(self._rules, node.kids, strict=True)
-        return [found for stage, kid in each for found in stage.nodes(kid)]
+        each = zip(self._rules, node.children, strict=True)
+        return [found for stage, child in each for found in stage.nodes(child)]
 
 
 def _hint(stage: Any) -> str:

@@ -24,7 +24,7 @@ class Clock(NamedTuple):
 class clocked(Around):
     """Runs `inner` by a clock of its own, so that a combinator can leave it as it was."""
 
-    steady = True
+    replayable = True
     inner: PerTensor
 
     def init_memory(self, like: Tensor) -> Clock:
@@ -46,10 +46,10 @@ class clocked(Around):
         node: Node,
         reduce: Reduce,
     ) -> tuple[list[Tensor], list[Slots]]:
-        return self.inner.run(gs, slots, ps, node.kids[0], reduce)
+        return self.inner.run(gs, slots, ps, node.children[0], reduce)
 
     def memory_after(self, node: Node) -> list[Memory]:
-        inner = self.inner.memory_after(node.kids[0])
+        inner = self.inner.memory_after(node.children[0])
         each = zip(node.memory, inner, strict=True)
         return [Clock(old.inner_step + 1, new) for old, new in each]
 
@@ -57,7 +57,7 @@ class clocked(Around):
         return self.inner.eval_param(name, p, slots, memory.inner)
 
     def nodes(self, node: Node) -> list[tuple[PerTensor, Node]]:
-        return self.inner.nodes(node.kids[0])
+        return self.inner.nodes(node.children[0])
 
     def counts(self, count: Any, memory: Memory) -> dict[tuple[str, ...], Any]:
         return self.inner.counts(count, memory.inner)

@@ -6,19 +6,23 @@ path (``1/inner/eps``) always works too. Parameter groups and checkpoints use th
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 
 from .._core.tensor_rule import GradientTransformation
+from .._hints.calls import explained, suggestions
 from ..errors import HyperparameterError
 from ..typing import Scalar
 
+Tx = TypeVar("Tx", bound=GradientTransformation)
 
+
+@explained
 def hyperparams(
     tx: GradientTransformation, of: tuple[str | None, Tensor] | None = None
 ) -> dict[str, Scalar | tuple[Scalar, ...]]:
-    """The numbers that `tx` is made of, in order, by name.
+    """The hyperparameters of `tx`, in order, by name.
 
         >>> hyperparams(chain(clip_by_global_norm(1.0), scale_by_adam(), scale(-0.1)))
         {'max_norm': 1.0, 'eps': 1e-06, 'betas': (0.9, 0.999), 'scale_by_adam/eps': 1e-08,
@@ -28,12 +32,11 @@ def hyperparams(
     With a parameter `of`, by name and tensor, only those that have to do with it: inside a
     `partition`, those of its own branch.
     """
-    return {key: getattr(node, name) for key, (_, node, name) in _places(tx, of).items()}
+    return {key: getattr(node, name) for key, (_, node, name) in _fields(tx, of).items()}
 
 
-def with_hyperparams(
-    tx: GradientTransformation, values: Mapping[str, Any]
-) -> GradientTransformation:
+@explained
+def with_hyperparams(tx: Tx, values: Mapping[str, Scalar | tuple[Scalar, ...]]) -> Tx:
     """A copy of `tx` in which the named hyperparameters have new values.
 
     Args:
@@ -43,23 +46,29 @@ def with_hyperparams(
     Raises:
         HyperparameterError: If `tx` has no such hyperparameter, or the value is out of range.
     """
-    known = places(tx)
+    return set_hyperparams("with_hyperparams", tx, values)
+
+
+def set_hyperparams(who: str, tx: Tx, values: Mapping[str, Scalar | tuple[Scalar, ...]]) -> Tx:
+    """`with_hyperparams`, called by another name."""
+    known = field_paths(tx)
     by_path = {"/".join((*path, name)): (path, name) for path, name in known.values()}
-    found: dict[Place, Any] = {}
+    found: dict[FieldPath, Any] = {}
     for key, value in values.items():
-        place = known.get(key) or by_path.get(key)
-        if place is None:
+        field = known.get(key) or by_path.get(key)
+        if field is None:
+            meant = "".join(f" {sentence}" for sentence in suggestions([key], [*known, *by_path]))
             raise HyperparameterError(
-                f"`with_hyperparams`: there is no hyperparameter `{key}`; there are "
-                f"{list(known)}, by full path {list(by_path)}."
+                f"`{who}`: unknown hyperparameter `{key}`.{meant} There are {list(known)}, by full "
+                f"path {list(by_path)}."
             )
-        if place in found:
+        if field in found:
             raise HyperparameterError(
-                f"`with_hyperparams`: `{key}` and another key of {list(values)} name the same "
+                f"`{who}`: `{key}` and another key of {list(values)} name the same "
                 "hyperparameter: give it one value."
             )
-        found[place] = value
-    return changed(tx, found)
+        found[field] = value
+    return with_fields(tx, found)
 
 
 def unique_keys(parts: Iterable[tuple[str, str]]) -> list[str]:
@@ -105,48 +114,48 @@ def paths(
     tx: GradientTransformation, of: tuple[str | None, Tensor] | None = None
 ) -> dict[str, str]:
     """The full path of every hyperparameter, by key; with `of`, of those of one parameter."""
-    return {key: "/".join((*path, name)) for key, (path, name) in places(tx, of).items()}
+    return {key: "/".join((*path, name)) for key, (path, name) in field_paths(tx, of).items()}
 
 
-Place = tuple[tuple[str, ...], str]
-"""The path of a node, and the name of one of its numbers."""
+FieldPath = tuple[tuple[str, ...], str]
+"""The path of a node, and the name of one of its fields."""
 
 
-def places(
+def field_paths(
     tx: GradientTransformation, of: tuple[str | None, Tensor] | None = None
-) -> dict[str, Place]:
-    """Where every hyperparameter is, by key: the same in all that differ in numbers only."""
-    return {key: (path, name) for key, (path, _, name) in _places(tx, of).items()}
+) -> dict[str, FieldPath]:
+    """The field of every hyperparameter, by key; it does not depend on values."""
+    return {key: (path, name) for key, (path, _, name) in _fields(tx, of).items()}
 
 
-def changed(tx: GradientTransformation, values: Mapping[Place, Any]) -> GradientTransformation:
-    """A copy of `tx` with other numbers in these places; what has none of them stays as it is."""
+def with_fields(tx: Tx, values: Mapping[FieldPath, Any]) -> Tx:
+    """A copy of `tx` with new values in these fields; nodes without a change are kept."""
     changes: dict[tuple[str, ...], dict[str, Any]] = {}
     for (path, name), value in values.items():
         changes.setdefault(path, {})[name] = value
-    return _changed(tx, (), changes)
+    return _with_fields(tx, (), changes)
 
 
-def _places(
+def _fields(
     tx: GradientTransformation, of: tuple[str | None, Tensor] | None = None
 ) -> dict[str, tuple[tuple[str, ...], GradientTransformation, str]]:
     nodes = walk(tx, of=of)
-    places, parts = [], []
+    fields, parts = [], []
     for label, (path, node) in zip(labels(node for _, node in nodes), nodes, strict=True):
         for name in node.hyperparameters:
             if getattr(node, name) is not None:
-                places.append((path, node, name))
+                fields.append((path, node, name))
                 parts.append((label, name))
-    return dict(zip(unique_keys(parts), places, strict=True))
+    return dict(zip(unique_keys(parts), fields, strict=True))
 
 
-def _changed(
-    tx: GradientTransformation,
-    path: tuple[str, ...],
-    changes: Mapping[tuple[str, ...], Mapping[str, Any]],
-) -> GradientTransformation:
+def _with_fields(
+    tx: Tx, path: tuple[str, ...], changes: Mapping[tuple[str, ...], Mapping[str, Any]]
+) -> Tx:
     here = len(path)
     if any(len(other) > here and other[:here] == path for other in changes):
         children = tx.children()
-        tx = tx.with_children({k: _changed(c, (*path, k), changes) for k, c in children.items()})
+        tx = tx.with_children(
+            {k: _with_fields(c, (*path, k), changes) for k, c in children.items()}
+        )
     return tx.replace(**changes[path]) if path in changes else tx

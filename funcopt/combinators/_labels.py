@@ -8,8 +8,9 @@ from torch import Tensor
 
 from .. import tree
 from ..errors import LabelError
+from ..typing import TypeAliasType
 
-Labels = Any
+Labels = TypeAliasType("Labels", Any)
 """One of three:
 
 * a list of pairs ``(which, label)``, of which the first that fits a parameter counts. `which` is a

@@ -72,14 +72,17 @@ class lookahead(Wrapper):
     reset: bool = False
     state_dtype: torch.dtype | None = None
     memory_per = "tree"
-    comes_last = True
     averages = True
 
     def __post_init__(self) -> None:
         check_inner(self, self.inner)
-        checks.whole(self, "sync_period", self.sync_period, least=1)
+        checks.whole_number(self, "sync_period", self.sync_period, least=1)
         checks.fraction(self, "slow_step_size", self.slow_step_size)
         refuse_last(self, self.inner)
+
+    @property
+    def comes_last(self) -> bool:  # type: ignore[override]
+        return True
 
     def params_needed_by(self) -> str | None:
         return type(self).__name__
@@ -93,7 +96,7 @@ class lookahead(Wrapper):
         return LookaheadMemory(zero, self.clocked().init_memory(like))
 
     def open(self, buckets: Sequence[Bucket], members: Members) -> Node:
-        rows = [b.tx.evaluated(b.count).numbers() for b in buckets]
+        rows = [b.tx.evaluated(b.count).hyperparam_values() for b in buckets]
         memory = [b.memory for b in buckets]
         return Node([], rows, memory, members, [self.open_inner(buckets, members)])
 
@@ -105,12 +108,12 @@ class lookahead(Wrapper):
         node: Node,
         reduce: Reduce,
     ) -> tuple[list[Tensor], list[Slots]]:
-        kid, made = node.kids[0], node.memory[0].inner_updates + 1
-        us, inner = self.clocked().run(gs, [own.inner for own in slots], ps, kid, reduce)
-        slow, memory = [own.slow for own in slots], self.clocked().memory_after(kid)
+        child, made = node.children[0], node.memory[0].inner_updates + 1
+        us, inner = self.clocked().run(gs, [own.inner for own in slots], ps, child, reduce)
+        slow, memory = [own.slow for own in slots], self.clocked().memory_after(child)
 
         def sync() -> Any:
-            shares = [node.rows[bucket]["slow_step_size"] for bucket in node.which]
+            shares = [node.rows[bucket]["slow_step_size"] for bucket in node.row_of]
             each = zip(slow, ps, us, shares, strict=True)
             new = [back + share * (p + u - back) for back, p, u, share in each]
             steps = [q - p for q, p in zip(new, ps, strict=True)]
@@ -129,7 +132,7 @@ class lookahead(Wrapper):
             precision.lift_slots(tx.init_slots(name, x), x, p.dtype)
             for name, x, p in zip(members.names(), given, ps, strict=True)
         ]
-        return slots, [tx.init_memory(precision.like(given)) for _ in node.memory]
+        return slots, [tx.init_memory(precision.zero_like(given)) for _ in node.memory]
 
     def eval_param(self, name: str | None, p: Tensor, slots: Any, memory: Any) -> Tensor:
         slow: Tensor = slots.slow

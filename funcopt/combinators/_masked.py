@@ -6,6 +6,7 @@ from torch import Tensor
 
 from .._core.functions import identity
 from .._core.tensor_rule import GradientTransformation
+from .._hints.calls import explained
 from ..transforms import set_to_zero
 from ._by_label import ByLabel
 from ._labels import Choice, Labels, choice_of_mask
@@ -54,6 +55,7 @@ class masked(ByLabel):
         return INNER if choice.of(name, p) else REST
 
 
+@explained
 def freeze(mask: Labels = True) -> masked:
     """Sets the updates of the parameters of the mask to zero, so that they stand still.
 

@@ -53,7 +53,7 @@ class sam(Wrapper):
         rho: The distance, in units of the parameters, or relative to them with `adaptive`.
         adaptive: Whether entries are scaled; for some parameters only if it is a mask as `masked`
             takes it. The official code scales weights, not biases: ``adaptive=r"weight"``.
-        eta: What is added to the size of an entry.
+        eta: What is added to the size of an entry; 0.01 as in the authors' code of ASAM.
         eps: What is added to the norm, so that it can be divided by.
 
     Raises:
@@ -105,8 +105,8 @@ class sam(Wrapper):
 
     def open(self, buckets: Sequence[Bucket], members: Members) -> Node:
         rows = [b._replace(tx=b.tx.ascent(), memory=()) for b in buckets]
-        kids = [self.ascent().open(rows, members), self.open_inner(buckets, members)]
-        return Node([], [], [b.memory for b in buckets], members, kids)
+        children = [self.ascent().open(rows, members), self.open_inner(buckets, members)]
+        return Node([], [], [b.memory for b in buckets], members, children)
 
     def run(
         self,
@@ -118,13 +118,16 @@ class sam(Wrapper):
     ) -> tuple[list[Tensor], list[Slots]]:
         if not gs:
             return gs, slots
-        (up, kid), (sizes, loss) = node.kids, (self._sizes(ps, node), node.members.loss_for("sam"))
+        (up, child), (sizes, loss) = (
+            node.children,
+            (self._sizes(ps, node), node.members.loss_for("sam")),
+        )
         scaled = [size * g for size, g in zip(sizes, gs, strict=True)]
         steps, _ = self.ascent().run(scaled, [()] * len(gs), ps, up, reduce)
         there = [p + size * e for p, size, e in zip(ps, sizes, steps, strict=True)]
         _, grads = loss.value_and_grad(there)
-        us, new = self.clocked().run(grads, [own.inner for own in slots], ps, kid, reduce)
-        each = zip(node.memory, self.clocked().memory_after(kid), strict=True)
+        us, new = self.clocked().run(grads, [own.inner for own in slots], ps, child, reduce)
+        each = zip(node.memory, self.clocked().memory_after(child), strict=True)
         node.memory = [SamMemory(old.inner_updates + 1, own) for old, own in each]
         return us, [SamSlots(own) for own in new]
 
@@ -135,7 +138,7 @@ class sam(Wrapper):
     def _sizes(self, ps: list[Tensor], node: Node) -> list[Any]:
         """The unit of every entry: 1 where nothing is scaled."""
         members, choice = node.members, self._choice()
-        who = zip(members.names(), members.tensors, ps, node.kids[0].scalars(ps), strict=True)
+        who = zip(members.names(), members.tensors, ps, node.children[0].scalars(ps), strict=True)
         return [p.abs() + s.eta if choice.of(name, like) else 1.0 for name, like, p, s in who]
 
     def _choice(self) -> Choice:

@@ -1,32 +1,69 @@
 """Schedule-Free learning, around any chain."""
 
-from typing import Any
+import torch
 
 from .._core.tensor_rule import GradientTransformation
+from .._hints.calls import explained
 from ..transforms import primal_averaging
 from ..typing import Scalar
 from ._chain import chain
 
 
+@explained
 def schedule_free(
-    inner: GradientTransformation, lr: Scalar = 1.0, momentum: Scalar = 0.9, **options: Any
+    inner: GradientTransformation,
+    lr: Scalar = 1.0,
+    momentum: Scalar = 0.9,
+    *,
+    warmup_steps: int = 0,
+    r: Scalar = 0.0,
+    weight_lr_power: Scalar = 2.0,
+    beta2: Scalar | None = None,
+    store_average: bool = False,
+    state_dtype: torch.dtype | None = None,
 ) -> chain:
-    """Averages the steps of `inner` instead of letting them shrink: no schedule, no last step.
+    """Averages the iterates of `inner` instead of decaying its learning rate.
 
         tx = schedule_free(chain(clip_by_global_norm(1.0), scale_by_rms(0.999), scale(-1.0)), 2e-3)
 
-    The same as ``chain(inner, primal_averaging(lr, momentum, **options))``, which see for
-    formula and options. The steps of `inner`, times `lr`, move a sequence z; the parameters that
-    are trained lie between z and its mean x, which is what to evaluate: `eval_params` in the pure
-    form; in an optimizer ``opt.eval()``, then ``opt.train()``, or ``with opt.averaged():``.
+    The same as `inner` followed by `primal_averaging`, which has the formula. The updates of
+    `inner`, times `lr`, move a sequence z; the trained parameters lie between z and its average x,
+    the averaged weights, used for evaluation: `eval_params` in the pure form; in an optimizer
+    ``opt.eval()``, then ``opt.train()``, or ``with opt.averaged():``.
 
-    `inner` needs no momentum of its own, and no rate: one that changes belongs into `lr`, where the
-    weights of the mean see it. Its weight decay sees the parameters that are trained.
+    `inner` needs no momentum and no learning rate of its own: one that changes belongs into `lr`,
+    where the weights of the average see it. Its weight decay sees the trained parameters.
+
+    Args:
+        inner: A transformation whose updates descend.
+        lr: The learning rate: a factor of the updates, which the weights of the average see; not
+            negative.
+        momentum: How near the trained parameters are to x, in (0, 1]; with `store_average` it may
+            be 0.
+        warmup_steps: Updates of linear warmup, until the learning rate is `lr`; 0 for none.
+        r: Power of the step in the weights: with r > 0, later steps count more; not negative.
+        weight_lr_power: Power of the learning rate in the weights; 0 for equal weights. Not
+            negative.
+        beta2: Decay rate of a second moment in `inner` that has no bias correction: the learning
+            rate is corrected instead, and with it the weights.
+        store_average: Store x, one more tensor per parameter, instead of computing it.
+        state_dtype: Storage dtype of z and x, else that of the parameter; for bfloat16 parameters
+            take `torch.float32` and `store_average`.
 
     Raises:
-        HyperparameterError: If a number is out of range, or `inner` is no transformation.
+        HyperparameterError: If a hyperparameter is out of range, or `inner` is no transformation.
 
     References:
         Defazio et al., "The Road Less Scheduled", NeurIPS 2024. https://arxiv.org/abs/2405.15682
     """
-    return chain(inner, primal_averaging(lr, momentum, **options))
+    averaging = primal_averaging(
+        lr,
+        momentum,
+        warmup_steps=warmup_steps,
+        r=r,
+        weight_lr_power=weight_lr_power,
+        beta2=beta2,
+        store_average=store_average,
+        state_dtype=state_dtype,
+    )
+    return chain(inner, averaging)

@@ -3,9 +3,11 @@
 from typing import Any
 
 from .._core.tensor_rule import GradientTransformation
-from ._hyperparams import with_hyperparams
+from .._hints.calls import explained
+from ._hyperparams import set_hyperparams
 
 
+@explained
 def scheduled(tx: GradientTransformation, **schedules: Any) -> GradientTransformation:
     """A copy of `tx` in which the named hyperparameters follow schedules.
 
@@ -18,4 +20,4 @@ def scheduled(tx: GradientTransformation, **schedules: Any) -> GradientTransform
     Raises:
         HyperparameterError: If `tx` has no hyperparameter of that name.
     """
-    return with_hyperparams(tx, schedules)
+    return set_hyperparams("scheduled", tx, schedules)

@@ -72,7 +72,7 @@ class norm_outlier(TensorRule):
     def __post_init__(self) -> None:
         checks.positive(self, "zscore", self.zscore)
         checks.in_unit_interval(self, "decay", self.decay)
-        checks.whole(self, "warmup", self.warmup, least=1)
+        checks.whole_number(self, "warmup", self.warmup, least=1)
 
     def init_memory(self, like: Tensor) -> NormMemory:
         return NormMemory(torch.zeros((), dtype=torch.int64), like.clone(), like.clone())
@@ -167,8 +167,8 @@ class skip_if(Wrapper):
 
     def open(self, buckets: Sequence[Bucket], members: Members) -> Node:
         rows = [b._replace(tx=b.tx.when, memory=b.memory.when) for b in buckets]
-        kids = [self._condition.open(rows, members), self.open_inner(buckets, members)]
-        return Node([], [], [b.memory for b in buckets], members, kids)
+        children = [self._condition.open(rows, members), self.open_inner(buckets, members)]
+        return Node([], [], [b.memory for b in buckets], members, children)
 
     def run(
         self,
@@ -180,7 +180,7 @@ class skip_if(Wrapper):
     ) -> tuple[list[Tensor], list[Slots]]:
         if not gs:
             return gs, slots
-        old, (when, kid) = node.memory, node.kids
+        old, (when, child) = node.memory, node.children
         skipped, made = old[0].skipped, old[0].inner_updates
         seen = self._looked_at(gs, slots, ps, when, reduce)
         if "skip" not in when.rows[0]:
@@ -197,8 +197,8 @@ class skip_if(Wrapper):
 
         def update() -> Any:
             good = [unless(skip, g) for g in gs]
-            us, new = self.clocked().run(good, inner, ps, kid, reduce)
-            return us, new, self.clocked().memory_after(kid), skipped, made + 1
+            us, new = self.clocked().run(good, inner, ps, child, reduce)
+            return us, new, self.clocked().memory_after(child), skipped, made + 1
 
         us, new, memory, skipped, made = select(skip, leave_out, update)
         each = zip(self._condition.memory_after(when), memory, strict=True)
@@ -229,7 +229,7 @@ class skip_if(Wrapper):
         return [(self, memory._replace(when=(), inner=())), *when, *inner]
 
     def nodes(self, node: Node) -> list[tuple[PerTensor, Node]]:
-        return [*self._condition.nodes(node.kids[0]), *super().nodes(node)]
+        return [*self._condition.nodes(node.children[0]), *super().nodes(node)]
 
     @property
     def _condition(self) -> TensorRule:

@@ -63,7 +63,7 @@ class Wrapper(PerTensor):
         return self.clocked().eval_param(name, p, slots.inner, memory.inner)
 
     def nodes(self, node: Node) -> list[tuple[PerTensor, Node]]:
-        return [(self, node), *self.clocked().nodes(node.kids[-1])]
+        return [(self, node), *self.clocked().nodes(node.children[-1])]
 
     def counts(self, count: Any, memory: Any) -> dict[tuple[str, ...], Any]:
         made = number(memory.inner_updates)

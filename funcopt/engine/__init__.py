@@ -1,13 +1,45 @@
-"""Execution in place: any chain, in as few passes over memory as it has sums."""
+"""Execution in place: any chain, in as few passes over memory as it has reductions, plus one.
+
+The engine's ten nouns, and where each lives:
+
+* **step inputs** (`_step`, `StepInputs`): what one step works on, that is parameters, gradients and
+  slots by index, the bucket of each, and the stages with their hyperparameters. The eager step,
+  operation by operation, is there, too.
+* **engine** (`_engine`, `Engine`): chooses the backend of a step: kernels that are traced
+  (`_traced_backend`), a fused kernel of torch for chains that have one (`_torch_backend`), or the
+  eager step. An optimizer uses it, and `donated` (`_donated`), the pure form in place.
+* **block** (`_blocks`, `Block`): tensors that share a kernel, as columns of parameters, gradients
+  and slots. A `BlockLayout` (`_block_layout`) groups the tensors of a step into blocks, and each
+  block into cells, whose tensors share a row of scalars. `Tasks` are pieces of tensors.
+* **symbol** (`_symbols`, `Symbol`, `ScalarSymbol`): what stands for a tensor or a scalar while it
+  is traced. The metadata of results is found by running on the meta device (`_meta_inference`).
+* **graph** (`_graph`, `Graph`; its calls in `_calls`): the operations on one tensor, as they are
+  traced.
+* **tracer** (`_tracer`, `Tracer`): runs the mathematics of a step on symbols, once for each cell.
+* **guard** (`_guards`, `Guard`): a value that a trace relies on; where it differs, a `GuardFailed`
+  leads to a retrace. A `TensorGuard` (`_tensor_guard`) is one on the metadata of many tensors,
+  `_identity` has those on many objects, `_structure` those on transformations.
+* **lowered graph** (`_lowering`, `LoweredGraph`): a part of a graph as one pass over memory,
+  without dead code; equal ones share a kernel.
+* **kernel** (`_kernels`, `Kernel`): a lowered graph that is ready to run: machine code (`_native`),
+  functions of lists (`_foreach`), or a function of vectors in a loop.
+* **compiled step** (`_replay`, `CompiledStep`): the launches of a step, each a kernel over tasks of
+  a block, in passes that end with a reduction (`ReductionPass`) or with the results.
+
+The way of a step: `Engine.step` gets step inputs. `TracedBackend` lays the tensors out in blocks.
+If there is a compiled step whose guards hold, it is replayed: scalars are read, kernels launched.
+Otherwise the step is traced: at every reduction, and at the end, the graphs are lowered, and their
+kernels compiled and launched. A step that cannot be traced raises `Unsupported`, and runs eagerly.
+"""
 
 from ._donated import Donated as Donated
 from ._donated import donated as donated
 from ._engine import Engine as Engine
-from ._engine import How as How
+from ._engine import EngineOption as EngineOption
 from ._identity import addresses as addresses
-from ._identity import hold as hold
+from ._identity import dicts_hold as dicts_hold
 from ._identity import identical as identical
-from ._kernels import in_pieces as in_pieces
-from ._step import Work as Work
-from ._structure import same_form as same_form
-from ._tensor_guard import Alike as Alike
+from ._kernels import interpret_in_chunks as interpret_in_chunks
+from ._step import StepInputs as StepInputs
+from ._structure import same_structure as same_structure
+from ._tensor_guard import TensorGuard as TensorGuard

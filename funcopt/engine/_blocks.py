@@ -1,4 +1,4 @@
-"""Tensors that are worked on alike: how they lie in memory, and how the work is cut into tasks."""
+"""Blocks of tensors that share a kernel, and the tasks into which the work on them is divided."""
 
 import array
 import itertools
@@ -8,60 +8,62 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._core import precision
 from . import _identity
 
 CHUNK = 32768
 """Entries of a tensor that one task works on."""
 
-MEASURED = 4096
-"""The same where something is summed: in a task the sum is made in the dtype of the mathematics,
-over tasks in float64, so rounding does not grow with the tensor."""
+REDUCTION_CHUNK = 4096
+"""The same where something is summed: within a task in the compute dtype, over tasks in float64,
+so rounding does not grow with the tensor."""
+
+PARAMETER, GRADIENT = 0, 1
+"""The roles of the first two columns of a block; slots follow."""
 
 
 class Block:
-    """Tensors whose parts have the same dtypes: parameter, gradient and the entries of the slots.
+    """Tensors of the same dtypes, as columns: parameters, gradients, and each entry of the slots.
 
-    A column has one of these of every leaf; columns are numbered by role.
+    A leaf is the position of a parameter in its column; the role of a column is its position.
     """
 
-    def __init__(self, members: Sequence[int], columns: Sequence[Sequence[Tensor]]) -> None:
-        self.members = list(members)  # their places among all tensors of the step
-        self.leaves = len(self.members)
+    def __init__(self, indices: Sequence[int], columns: Sequence[Sequence[Tensor]]) -> None:
+        self.indices = list(indices)  # of each leaf among all tensors of the step
+        self.leaves = len(self.indices)
         self.device = columns[0][0].device
-        self.set(columns)
-        self.lengths = [x.numel() for x in self.columns[0]]
+        self.set_columns(columns)
+        self.lengths = [x.numel() for x in self.columns[PARAMETER]]
         self._tasks: dict[Any, Tasks] = {}
 
-    def set(self, columns: Sequence[Sequence[Tensor]]) -> None:
-        """The tensors of this step, in the layout of the first ones."""
+    def set_columns(self, columns: Sequence[Sequence[Tensor]]) -> None:
+        """Uses the tensors of this step, whose metadata is that of the first ones."""
         self.columns = [list(column) for column in columns]
-        self._places: dict[int, array.array[int]] = {}  # by role
+        self._addresses: dict[int, array.array[int]] = {}  # by role
 
-    def renew(self, gradients: list[Tensor], stay: bool) -> None:
-        """The same tensors, with the gradients of this step; whether the others `stay` in place."""
-        self.columns[1] = gradients
-        if stay:
-            self._places.pop(1, None)
+    def set_gradients(self, gradients: list[Tensor], same_addresses: bool) -> None:
+        """Uses the gradients of this step; the other tensors are the same objects as before."""
+        self.columns[GRADIENT] = gradients
+        if same_addresses:
+            self._addresses.pop(GRADIENT, None)
         else:
-            self._places = {}
+            self._addresses = {}
 
     def replace(self, role: int, leaf: int, x: Tensor) -> None:
-        """Another tensor in one place."""
+        """Uses another tensor for one leaf of a column."""
         self.columns[role][leaf] = x
-        self._places = {}
+        self._addresses = {}
 
     def pointers(self, roles: tuple[int, ...]) -> "array.array[int]":
-        """Where the tensors of these columns begin, column by column."""
+        """The addresses of the tensors of these columns, column by column."""
         found = array.array("q")
         for role in roles:
-            if role not in self._places:
-                self._places[role] = _identity.addresses(self.columns[role])
-            found.extend(self._places[role])
+            if role not in self._addresses:
+                self._addresses[role] = _identity.addresses(self.columns[role])
+            found.extend(self._addresses[role])
         return found
 
     def tasks(self, cells: tuple[tuple[int, ...], ...], chunk: int) -> "Tasks":
-        """The work on these cells, each of them leaves that share a row of numbers."""
+        """The tasks for these cells, each a tuple of leaves that share a row of scalars."""
         key = (cells, chunk)
         if key not in self._tasks:
             self._tasks[key] = Tasks(self.lengths, cells, chunk)
@@ -69,51 +71,50 @@ class Block:
 
 
 class Tasks:
-    """Pieces of tensors of about one size."""
+    """Pieces of tensors of about equal size, which are worked on in parallel."""
 
     def __init__(self, lengths: Sequence[int], cells: Sequence[Sequence[int]], chunk: int) -> None:
-        self.cells = cells
         self.leaves = [leaf for cell in cells for leaf in cell]
-        self.row_of = [row for row, cell in enumerate(cells) for _ in cell]
         self.entries = sum(lengths[leaf] for leaf in self.leaves)
-        self.owner: list[int] = []  # of every task: the place of its leaf in `leaves`
+        owner: list[int] = []  # of every task: the position of its leaf in `leaves`
         self._table = array.array("q")
-        for place, leaf in enumerate(self.leaves):
+        for position, leaf in enumerate(self.leaves):
             for start in range(0, lengths[leaf], chunk):
                 self._table.extend((leaf, start, min(chunk, lengths[leaf] - start)))
-                self.owner.append(place)
+                owner.append(position)
         rows = [0] * len(lengths)
-        for leaf, row in zip(self.leaves, self.row_of, strict=True):
-            rows[leaf] = row
+        for row, cell in enumerate(cells):
+            for leaf in cell:
+                rows[leaf] = row
         self._rows = array.array("q", rows)
-        self.count = len(self.owner)
-        self.table_at = self._table.buffer_info()[0]
-        self.rows_at = self._rows.buffer_info()[0]
-        self._owner = torch.tensor(self.owner, dtype=torch.int64, device="cpu")
+        self.count = len(owner)
+        self.table_address = self._table.buffer_info()[0]
+        self.rows_address = self._rows.buffer_info()[0]
+        self._owner = torch.tensor(owner, dtype=torch.int64, device="cpu")
 
     def __iter__(self) -> Iterator[tuple[int, int, int, int]]:
         """Leaf, start, length and row of every task."""
         each = zip(*(self._table[i::3] for i in range(3)), strict=True)
         return ((leaf, start, n, self._rows[leaf]) for leaf, start, n in each)
 
-    def gathered(self, out: Tensor, how: str) -> Tensor:
-        """What the tasks have measured, leaf by leaf, in the order of `leaves`."""
-        empty = {"sum": 0.0, "max": -torch.inf, "min": torch.inf}[how]
+    def reduce_leaves(self, out: Tensor, combine: str) -> Tensor:
+        """The measures of every leaf, in the order of `leaves`, from those of the tasks."""
+        empty = {"sum": 0.0, "max": -torch.inf, "min": torch.inf}[combine]
         if self._owner.device != out.device:
             self._owner = self._owner.to(out.device)
         found = out.new_full((len(self.leaves), out.shape[1]), empty)
-        if how == "sum":
+        if combine == "sum":
             return found.index_add_(0, self._owner, out)
-        return found.index_reduce_(0, self._owner, out, "amax" if how == "max" else "amin")
+        return found.index_reduce_(0, self._owner, out, "amax" if combine == "max" else "amin")
 
 
-def real(x: Tensor) -> Tensor:
-    """A tensor as rules see it, complex numbers as pairs."""
+def as_real(x: Tensor) -> Tensor:
+    """A tensor as rules see it: a complex one as pairs of reals."""
     return torch.view_as_real(x) if x.is_complex() else x
 
 
 def is_dense(x: Tensor) -> bool:
-    """Whether its entries fill a piece of memory, in whatever order, each of them once."""
+    """Whether its entries fill a piece of memory without holes or overlaps, in any order."""
     if x.is_contiguous():
         return True
     expected = 1
@@ -126,29 +127,25 @@ def is_dense(x: Tensor) -> bool:
     return True
 
 
-def is_alike(columns: Sequence[Tensor]) -> bool:
-    """Whether the parts of one leaf lie in memory in the same order, so that it can be walked."""
-    first = columns[0]
-    if all(x.is_contiguous() for x in columns):
+def same_memory_order(tensors: Sequence[Tensor]) -> bool:
+    """Whether tensors of one shape are dense and have their entries in the same order in memory."""
+    first = tensors[0]
+    if all(x.is_contiguous() for x in tensors):
         return True
-    return is_dense(first) and all(_order(x) == _order(first) for x in columns)
+    return is_dense(first) and all(_strides(x) == _strides(first) for x in tensors)
 
 
-def _order(x: Tensor) -> Any:
+def _strides(x: Tensor) -> Any:
     return [stride for stride, size in zip(x.stride(), x.shape, strict=True) if size != 1]
 
 
-def flat(x: Tensor) -> Tensor:
+def as_vector(x: Tensor) -> Tensor:
     """A dense tensor as a vector, in the order of memory."""
     return x if x.dim() == 1 and x.is_contiguous() else x.as_strided((x.numel(),), (1,))
 
 
-def compute_dtype(columns: Sequence[Tensor]) -> torch.dtype:
-    return precision.compute_dtype(columns[1], columns[0], tuple(columns[2:]))
-
-
 def overlap(columns: Sequence[Sequence[Tensor]]) -> bool:
-    """Whether memory that is written is also another's: then the order of work would matter."""
+    """Whether two tensors share memory: then the order of writes would matter."""
     spans = sorted(
         (x.data_ptr(), x.data_ptr() + x.numel() * x.element_size())
         for column in columns

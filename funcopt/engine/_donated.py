@@ -1,4 +1,4 @@
-"""The pure form without copies: what goes in is used up, and its memory is what comes out."""
+"""The pure form without copies: its arguments are donated, and the results lie in their memory."""
 
 from typing import Any, NamedTuple, Never
 
@@ -9,19 +9,18 @@ from .. import tree
 from .._core import precision
 from .._core.apply import apply_updates, apply_updates_
 from .._core.due import filled
-from .._core.stage import Bucket
-from .._core.stage import State as RuleState
+from .._core.stage import Bucket, State
 from .._core.tensor_rule import GradientTransformation, PerTensor
 from .._numerics.scalars import is_traced, number
 from ..errors import DonatedError, HyperparameterError, StructureError
-from ..typing import Params, State, Updates
-from ._engine import Engine, How
-from ._step import Work
-from ._tensor_guard import Alike
+from ..typing import OptState, Params, Tree, Updates
+from ._engine import Engine, EngineOption
+from ._step import StepInputs
+from ._tensor_guard import TensorGuard
 
 
 class Donated(Tensor):
-    """A tensor whose memory is another's now."""
+    """A tensor that was donated: its memory belongs to another one now."""
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Never:
@@ -39,59 +38,59 @@ class donated:
         for batch in data:
             params, state = step(params, grad(loss)(params, batch), state)
 
-    The numbers are those of `update` and `apply_updates`, but no memory is taken: `params` and
-    `state` are used up, and what is returned lies where they lay, as with JAX's donated arguments.
+    The results are those of `update` and `apply_updates`, but no memory is allocated: `params` and
+    `state` are donated, and what is returned lies in their memory, as with JAX's donated arguments.
     To use one of those tensors afterwards is an error. Gradients are only read. A `Parameter` of a
-    module cannot be used up: it is returned as it is, changed.
+    module cannot be donated: it is changed in place and returned.
 
-    It is no function to differentiate through or to map over; while `torch.func` or
-    `torch.compile` look on, it is `update` and `apply_updates`, and nothing is used up.
+    It is no function to differentiate through or to map over; under `torch.func` and
+    `torch.compile` it is `update` and `apply_updates`, and nothing is donated.
 
     Args:
         tx: The transformation.
         engine: As for `Optimizer`.
 
     Raises:
-        DonatedError: If a tensor that is used up is used again.
+        DonatedError: If a donated tensor is used again.
         StructureError: If the trees do not match; nothing is changed.
         HyperparameterError: If `tx` is no transformation.
     """
 
-    def __init__(self, tx: GradientTransformation, *, engine: How = "auto") -> None:
+    def __init__(self, tx: GradientTransformation, *, engine: EngineOption = "auto") -> None:
         if not isinstance(tx, GradientTransformation):
             raise HyperparameterError(f"`donated`: expected a transformation, got {tx!r}.")
         self.tx = tx
         self._engine = Engine(engine)
-        self._known: _Known | None = None
+        self._checked: _CheckedTrees | None = None
 
     @property
     def engine(self) -> str:
-        """What has made the last step: "fused", "foreach", "torch" or "eager"."""
+        """The engine that has made the last step: "fused", "foreach", "torch" or "eager"."""
         return self._engine.name
 
     def __repr__(self) -> str:
         return f"donated({self.tx!r})"
 
     def __call__(
-        self, params: Params, grads: Updates, state: State, **extra: Any
-    ) -> tuple[Params, State]:
-        if torch.compiler.is_compiling() or _watched(params):
+        self, params: Params, grads: Updates, state: Tree, **extra: Any
+    ) -> tuple[Params, Tree]:
+        if torch.compiler.is_compiling() or _is_transformed(params):
             updates, state = self.tx.update(grads, state, params, **extra)
             return apply_updates(params, updates), state
         with torch.no_grad():
             tx = self.tx
             if isinstance(tx, PerTensor) and tx.is_per_tensor() and "value_fn" not in extra:
                 return self._in_place(tx, params, grads, state, extra)
-            # What sees whole trees, or evaluates the loss again, makes a state of its own.
+            # Stages that see whole trees, or evaluate the loss again, return a new state.
             updates, state = self.tx.update(grads, state, params, **extra)
             apply_updates_(params, updates)
-            return tree.map(_handed_on, params), state
+            return tree.map(_donate, params), state
 
     def _in_place(
         self, tx: PerTensor, params: Params, grads: Updates, state: Any, extra: dict[str, Any]
-    ) -> tuple[Params, State]:
+    ) -> tuple[Params, OptState]:
         ps, spec = tree.flatten(params)
-        if not isinstance(state, RuleState):
+        if not isinstance(state, State):
             raise StructureError(
                 f"`donated`: the state, of type `{type(state).__name__}`, is not one of "
                 f"`{type(tx).__name__}`. The order is `step(params, grads, state)`."
@@ -103,85 +102,86 @@ class donated:
         step = state.step + 1
         active = [i for i, g in enumerate(gs) if g is not None]
         tensors = [*(ps[i] for i in active), *(gs[i] for i in active), *flat]
-        known = self._known
-        if known is None or not known.fits((spec, of_slots), active, tensors):
-            known = self._known = self._looked_at(tx, params, grads, state, active, tensors)
+        checked = self._checked
+        if checked is None or not checked.holds((spec, of_slots), active, tensors):
+            checked = self._checked = self._check(tx, params, grads, state, active, tensors)
         tx.check_extra(extra)
         memory = state.memory
         if active:
             columns = [[x[i] for i in active] for x in (ps, gs, slots)]
-            work = self._work(tx, columns, step, memory, extra, known)
-            memory = tx.memory_after(self._engine.step(work))[0]
+            inputs = self._step_inputs(tx, columns, step, memory, extra, checked)
+            memory = tx.memory_after(self._engine.step(inputs))[0]
             for i in active:
-                ps[i] = _handed_on(ps[i])
-            flat = list(map(_handed_on, flat))
-        _handed_on(state.step)
-        return spec.unflatten(ps), RuleState(step, memory, of_slots.unflatten(flat))
+                ps[i] = _donate(ps[i])
+            flat = list(map(_donate, flat))
+        _donate(state.step)
+        return spec.unflatten(ps), State(step, memory, of_slots.unflatten(flat))
 
-    def _work(
+    def _step_inputs(
         self,
         tx: PerTensor,
         columns: list[list[Any]],
         step: Tensor,
         memory: Any,
         extra: dict[str, Any],
-        known: "_Known",
-    ) -> Work:
+        checked: "_CheckedTrees",
+    ) -> StepInputs:
         (ps, gs, slots), now = columns, number(step)
-        spec, active = known.specs[0], known.active
-        trees = {k: spec.flatten_up_to(v) for k, v in extra.items() if k in known.shaped}
-        return Work(
+        spec, active = checked.specs[0], checked.active
+        trees = {k: spec.flatten_up_to(v) for k, v in extra.items() if k in checked.tensor_extra}
+        return StepInputs(
             tx=tx,
             buckets=[Bucket(tx, now, now - 1, memory)],
-            which=[0] * len(active),
+            bucket_of=[0] * len(active),
             ps=ps,
             gs=gs,
             slots=slots,
-            flips=[False] * len(active),
-            names=lambda: known.names,
-            keys=lambda: known.names,
+            negate=[False] * len(active),
+            names=lambda: checked.names,
+            keys=lambda: checked.names,
             extra={k: v for k, v in extra.items() if k not in trees},
             tensor_extra={k: [column[i] for i in active] for k, column in trees.items()},
-            form=known,
-            group=None,
+            metadata_key=checked,
+            process_group=None,
         )
 
-    def _looked_at(
+    def _check(
         self,
         tx: PerTensor,
         params: Params,
         grads: Updates,
-        state: RuleState,
+        state: State,
         active: list[int],
         tensors: list[Any],
-    ) -> "_Known":
-        """Refuses what `update` would refuse."""
+    ) -> "_CheckedTrees":
+        """Raises the errors that `update` would raise."""
         who = type(tx).__name__
         precision.checked_params(who, params)
         precision.Leaves(who, tx.params_needed_by(), grads, state.slots, params)
         names, specs = tree.names(params), (tree.flatten(params)[1], tree.flatten(state.slots)[1])
-        return _Known(
-            specs, active, Alike(tensors), [names[i] for i in active], tx.tensor_extra_names()
+        return _CheckedTrees(
+            specs, active, TensorGuard(tensors), [names[i] for i in active], tx.tensor_extra_names()
         )
 
 
-class _Known(NamedTuple):
-    """What has been found out of trees of one form."""
+class _CheckedTrees(NamedTuple):
+    """Trees that have been checked: those of the same structure and metadata need not be."""
 
-    specs: tuple[tree.Spec, tree.Spec]  # of parameters and slots
+    specs: tuple[tree.Spec[Any], tree.Spec[Any]]  # of parameters and slots
     active: list[int]  # those with a gradient
-    alike: Alike
+    guard: TensorGuard
     names: list[str]
-    shaped: frozenset[str]
+    tensor_extra: frozenset[str]  # the names of extra arguments that are trees like the parameters
 
-    def fits(
-        self, specs: tuple[tree.Spec, tree.Spec], active: list[int], tensors: list[Any]
+    def holds(
+        self, specs: tuple[tree.Spec[Any], tree.Spec[Any]], active: list[int], tensors: list[Any]
     ) -> bool:
-        return self.specs == specs and self.active == active and self.alike(tensors)
+        """Whether these trees have the same structure and metadata."""
+        return self.specs == specs and self.active == active and self.guard.holds(tensors)
 
 
-def _handed_on(x: Any) -> Any:
-    """The same memory as another tensor; `x` is used up, if it is nothing more than a tensor."""
+def _donate(x: Any) -> Any:
+    """A new tensor with the memory of `x`, which becomes `Donated` if it is a plain tensor."""
     if type(x) is not Tensor:
         return x
     new = x.detach()
@@ -191,7 +191,7 @@ def _handed_on(x: Any) -> Any:
     return new
 
 
-def _watched(params: Params) -> bool:
-    """Whether somebody watches every operation, and so must see them."""
+def _is_transformed(params: Params) -> bool:
+    """Whether `torch.func` or a dispatch mode follows every operation."""
     first = next(iter(tree.leaves(params)), None)
     return isinstance(first, Tensor) and is_traced(first)

@@ -1,4 +1,4 @@
-"""Which way steps are made: by kernels, or operation by operation."""
+"""The engine: chooses the backend that makes a step."""
 
 import logging
 import os
@@ -6,103 +6,103 @@ from typing import Any, Literal, get_args
 
 from .._core.stage import Node
 from ..errors import HyperparameterError
-from ._fused import Fused
 from ._guards import Unsupported
 from ._kernels import has_compiler
-from ._step import Work, eagerly
-from ._torch_kernels import TorchKernel
+from ._step import StepInputs, eager_step
+from ._torch_backend import TorchBackend
+from ._traced_backend import TracedBackend
 
 log = logging.getLogger("funcopt")
 
-How = Literal["auto", "eager", "torch", "foreach", "fused"]
+EngineOption = Literal["auto", "eager", "torch", "foreach", "fused"]
 
-ENTRIES = 2**16
-TENSORS = 100
-"""From so many entries or tensors on, it pays to compile: a job of that size is no example."""
+MIN_ENTRIES = 2**16
+MIN_TENSORS = 100
+"""Compilation pays from so many entries or tensors on."""
 
 
 class Engine:
-    """Makes steps in place. What it has found out of the first is used for those like it.
+    """Makes steps in place. What it has found for the first is used for those like it.
 
     Raises:
         HyperparameterError: If there is no such engine.
     """
 
-    def __init__(self, how: str = "auto") -> None:
-        if how not in get_args(How):
+    def __init__(self, option: str = "auto") -> None:
+        if option not in get_args(EngineOption):
             raise HyperparameterError(
-                f"`engine` must be one of {', '.join(map(repr, get_args(How)))}, got {how!r}."
+                f"`engine` must be one of {', '.join(map(repr, get_args(EngineOption)))}, "
+                f"got {option!r}."
             )
-        self.how = os.environ.get("FUNCOPT_ENGINE", how) if how == "auto" else how
+        self.option = os.environ.get("FUNCOPT_ENGINE", option) if option == "auto" else option
         self.name = "eager"  # which one has made the last step
-        self._chosen: tuple[Any, tuple[str, ...]] = (None, ())  # for tensors of this form
-        self._fused: Fused | None = None
-        self._torch: TorchKernel | None = None
-        self._tried: Any = None
-        self._given_up: Any = None
-        self._reasons: set[str] = set()
+        # Each of these holds for tensors with the metadata of this key.
+        self._backends: tuple[Any, tuple[str, ...]] = (None, ())
+        self._torch_key: Any = None
+        self._torch: TorchBackend | None = None
+        self._traced: TracedBackend | None = None
+        self._untraceable_key: Any = None
+        self._reasons: set[str] = set()  # those that are in the log already
 
-    def step(self, work: Work) -> Node:
+    def step(self, inputs: StepInputs) -> Node:
         """Makes one step."""
-        if self._chosen[0] is not work.form:
-            self._chosen = (work.form, self._ways(work))
-        for way in self._chosen[1]:
-            node = self._by_torch(work) if way == "torch" else self._by_kernels(work)
+        if self._backends[0] is not inputs.metadata_key:
+            self._backends = (inputs.metadata_key, self._choose_backends(inputs))
+        for backend in self._backends[1]:
+            node = self._by_torch(inputs) if backend == "torch" else self._by_tracing(inputs)
             if node is not None:
                 return node
         self.name = "eager"
-        return eagerly(work)
+        return eager_step(inputs)
 
-    def _ways(self, work: Work) -> tuple[str, ...]:
-        """What is tried, in this order, before the operations one by one."""
-        if self.how != "auto":
-            return {"eager": (), "torch": ("torch",)}.get(self.how, ("kernels", "torch"))
-        if any(p.device.type != "cpu" for p in work.ps):
-            return (
-                "torch",
-                "kernels",
-            )  # of torch's kernels nothing is known there but that they are fast
-        large = len(work.ps) >= TENSORS or sum(p.numel() for p in work.ps) >= ENTRIES
-        return ("kernels", "torch") if large and has_compiler() else ("torch",)
+    def _choose_backends(self, inputs: StepInputs) -> tuple[str, ...]:
+        """The backends to try, in this order, before the eager step."""
+        if self.option != "auto":
+            return {"eager": (), "torch": ("torch",)}.get(self.option, ("traced", "torch"))
+        if any(p.device.type != "cpu" for p in inputs.ps):
+            return ("torch", "traced")  # nothing has been measured there
+        entries = sum(p.numel() for p in inputs.ps)
+        large = len(inputs.ps) >= MIN_TENSORS or entries >= MIN_ENTRIES
+        return ("traced", "torch") if large and has_compiler() else ("torch",)
 
-    def _by_torch(self, work: Work) -> Node | None:
+    def _by_torch(self, inputs: StepInputs) -> Node | None:
         """The step by a kernel of torch, if there is one."""
-        if self._tried is not work.form:
-            self._tried = work.form
+        if self._torch_key is not inputs.metadata_key:
+            self._torch_key = inputs.metadata_key
             try:
-                self._torch = TorchKernel(work)
+                self._torch = TorchBackend(inputs)
             except Unsupported:
                 self._torch = None
         try:
-            node = None if self._torch is None else self._torch.step(work)
-        except Unsupported:  # a number is another now
+            node = None if self._torch is None else self._torch.step(inputs)
+        except Unsupported:  # for the hyperparameters of this step
             return None
         if node is not None:
             self.name = "torch"
         return node
 
-    def _by_kernels(self, work: Work) -> Node | None:
-        """The step by kernels of ours, unless they cannot make it."""
-        if work.evaluate is not None:
-            self._give_up(work, Unsupported("the loss is evaluated within the step"))
+    def _by_tracing(self, inputs: StepInputs) -> Node | None:
+        """The step by kernels that are traced and compiled, if it can be."""
+        if inputs.evaluate is not None:
+            self._give_up(inputs, Unsupported("the loss is evaluated within the step"))
             return None
-        if self._fused is not None and not self._fused.fits(work):
-            self._fused = None
-        if self._fused is None and self._given_up is work.form:
+        if self._traced is not None and not self._traced.holds(inputs):
+            self._traced = None
+        if self._traced is None and self._untraceable_key is inputs.metadata_key:
             return None
         try:
-            if self._fused is None:
-                self._fused = Fused(work, self.how)
-            node = self._fused.step(work)
+            if self._traced is None:
+                self._traced = TracedBackend(inputs, self.option)
+            node = self._traced.step(inputs)
         except Unsupported as reason:
-            self._give_up(work, reason)
+            self._give_up(inputs, reason)
             return None
-        self.name = self._fused.name
+        self.name = self._traced.name
         return node
 
-    def _give_up(self, work: Work, reason: Unsupported) -> None:
-        """Makes all further steps of these tensors operation by operation."""
-        self._fused, self._given_up = None, work.form
+    def _give_up(self, inputs: StepInputs, reason: Unsupported) -> None:
+        """Makes all further steps of tensors like these operation by operation."""
+        self._traced, self._untraceable_key = None, inputs.metadata_key
         if str(reason) not in self._reasons:
             self._reasons.add(str(reason))
-            log.info("%s runs operation by operation: %s", type(work.tx).__name__, reason)
+            log.info("%s runs operation by operation: %s", type(inputs.tx).__name__, reason)

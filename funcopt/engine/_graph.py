@@ -1,305 +1,24 @@
-"""Recording: what a rule does to one tensor, whichever, written down as it does it."""
+"""The graph of a step: the operations that a rule does on one tensor, as they are traced."""
 
 import math
-import operator
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from .._core.stage import Node
-from ._guards import Fetch, Guard, Unsupported, constant
-from ._meta_inference import Form, Outcome, outcome
+from ._calls import Call, Input, Ref, ScalarInput, flatten_args, op_name
+from ._guards import Guard, ScalarSource, Unsupported, constant_source
+from ._meta_inference import Inferred, TensorMeta, infer
+from ._symbols import ScalarSymbol, Symbol
+
+METADATA_QUERIES = frozenset({"is_floating_point", "is_complex"})
+
+ATTRIBUTES = ("dtype", "device", "layout", "requires_grad", "is_sparse", "is_meta")
+"""What may be read of a symbol."""
 
 EXPONENTS = frozenset({"pow", "__pow__", "float_power"})
-"""Functions whose second argument makes a difference of what is to be computed."""
-
-
-class Ref(NamedTuple):
-    """A value of a tape, as an argument."""
-
-    at: int
-
-
-class Input(NamedTuple):
-    """A tensor that the recorded function is given."""
-
-    role: int
-    dtype: torch.dtype
-
-
-class Entry(NamedTuple):
-    """A number that it is given, in the row of the numbers."""
-
-    place: int
-
-
-class Call(NamedTuple):
-    """A function of torch, and what it was given."""
-
-    func: Any
-    args: tuple[Any, ...]
-    kwargs: tuple[tuple[str, Any], ...]
-
-    @property
-    def refs(self) -> list[Ref]:
-        """The values that it needs."""
-        return [x for x in _flat((self.args, dict(self.kwargs))) if isinstance(x, Ref)]
-
-
-class Symbol(Tensor):
-    """A tensor of which only the dtype is known, as a vector; what is done with it is recorded."""
-
-    tape: "Tape"
-    at: int
-    form: Form
-    vector: bool  # else a number
-    reduced: bool  # and that number is a sum over entries
-
-    @classmethod
-    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return dispatch(func, args, kwargs or {})
-
-
-def dispatch(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-    """Runs `func`, of which an argument is being recorded."""
-    symbol = next((x for x in _flat((args, kwargs)) if isinstance(x, Symbol)), None)
-    if symbol is None:
-        raise Unsupported(f"`{name_of(func)}` of numbers alone")
-    return symbol.tape.call(func, args, kwargs)
-
-
-class Number:
-    """A Python number that may be another in the next step.
-
-    With other numbers it makes numbers, in float64 as ever. Where it meets a tensor it becomes an
-    input of the kernel. Whoever asks what it is gets an answer, which the recording then relies on.
-    """
-
-    def __init__(self, value: float, fetch: Fetch, guards: list[Guard]) -> None:
-        self.value, self.fetch, self.guards = value, fetch, guards
-
-    @classmethod
-    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return dispatch(func, args, kwargs or {})
-
-    def _asked(self, ask: Callable[..., Any], *others: Any) -> Any:
-        answer = ask(self.value, *map(_value, others))
-        self.guards.append(Guard(_later(ask, self, *others), answer))
-        return answer
-
-    def __bool__(self) -> bool:
-        return bool(self._asked(bool))
-
-    def __float__(self) -> float:
-        return float(self._asked(float))
-
-    def __int__(self) -> int:
-        return int(self._asked(int))
-
-    def __index__(self) -> int:
-        return int(self._asked(operator.index))
-
-    def __repr__(self) -> str:
-        return f"Number({self.value!r})"
-
-    __hash__ = object.__hash__
-
-
-def _value(x: Any) -> Any:
-    return x.value if isinstance(x, Number) else x
-
-
-def _later(function: Callable[..., Any], *operands: Any) -> Fetch:
-    """`function` of what the operands are in a later step: asked for in every one, so no loops."""
-    varies = any(isinstance(x, Number) and x.fetch.varies for x in operands)
-    find: Callable[[Sequence[Node], int], Any]
-    match operands:
-        case (Number(fetch=Fetch(find=f)),):
-            find = lambda nodes, i: function(f(nodes, i))  # noqa: E731
-        case Number(fetch=Fetch(find=f)), Number(fetch=Fetch(find=g)):
-            find = lambda nodes, i: function(f(nodes, i), g(nodes, i))  # noqa: E731
-        case Number(fetch=Fetch(find=f)), x:
-            find = lambda nodes, i: function(f(nodes, i), x)  # noqa: E731
-        case x, Number(fetch=Fetch(find=g)):
-            find = lambda nodes, i: function(x, g(nodes, i))  # noqa: E731
-        case _:  # functions of numbers here have one or two
-            raise AssertionError(operands)
-    return Fetch(find, varies)
-
-
-def _computed(function: Callable[..., Any], *operands: Any) -> Any:
-    if any(isinstance(x, Tensor) for x in operands):
-        return NotImplemented
-    guards = next(x.guards for x in operands if isinstance(x, Number))
-    return Number(function(*map(_value, operands)), _later(function, *operands), guards)
-
-
-def _binary(name: str, function: Callable[..., Any]) -> None:
-    setattr(Number, f"__{name}__", lambda self, other: _computed(function, self, other))
-    setattr(Number, f"__r{name}__", lambda self, other: _computed(function, other, self))
-
-
-def _unary(name: str, function: Callable[..., Any]) -> None:
-    setattr(Number, f"__{name}__", lambda self: _computed(function, self))
-
-
-def _compared(function: Callable[..., Any]) -> Callable[[Number, Any], Any]:
-    def compare(self: Number, other: Any) -> Any:
-        return NotImplemented if isinstance(other, Tensor) else self._asked(function, other)
-
-    return compare
-
-
-for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow"):
-    _binary(_name, getattr(operator, _name))
-for _name in ("neg", "pos", "abs"):
-    _unary(_name, getattr(operator, _name))
-for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
-    setattr(Number, f"__{_name}__", _compared(getattr(operator, _name)))
-
-
-class Tape:
-    """What is done to one tensor in a step, up to now.
-
-    `wide` is the dtype in which it is computed, and that of the row of numbers, which are on the
-    CPU or on the `device` of the tensor.
-    """
-
-    def __init__(self, wide: torch.dtype, device: torch.device) -> None:
-        self.wide, self.device = wide, device
-        self.values: list[Input | Entry | Call | Any] = []
-        self.fetches: list[Fetch] = []  # of every number in the row
-        self.guards: list[Guard] = []
-        self.scaled = False  # whether a sum was multiplied by a number
-        self._known: dict[Any, Symbol] = {}
-
-    def input(self, role: int, dtype: torch.dtype) -> Symbol:
-        """A tensor that will be passed in, in its own dtype."""
-        return self._symbol(Input(role, dtype), Form(dtype, True))
-
-    def number(self, fetch: Fetch, key: Any = None) -> Symbol:
-        """A 0-d tensor that will be in the row of numbers."""
-        if key is not None and key in self._known:
-            return self._known[key]
-        self.fetches.append(fetch)
-        place = Entry(len(self.fetches) - 1)
-        made = self._symbol(place, Form(self.wide, False))
-        if key is not None:
-            self._known[key] = made
-        return made
-
-    def flag(self, fetch: Fetch) -> Any:
-        """A 0-d tensor of bool that will be in the row of numbers."""
-        return self.number(fetch) != 0
-
-    def is_nothing(self, x: Symbol) -> bool:
-        """Whether `x` is minus zero everywhere, which changes nothing where it is added."""
-        made = self.values[x.at]
-        if not isinstance(made, Call) or made.func is not torch.full_like:
-            return False
-        fill = made.args[1] if len(made.args) > 1 else None
-        return isinstance(fill, float) and fill == 0 and math.copysign(1.0, fill) < 0
-
-    def apart(self, x: Any) -> Any:
-        """`x`, not as an input, which may have been written to before it is read.
-
-        Multiplied by a one that compilers do not know of: they leave out a `clone`, and then store
-        what the input has become (Inductor of torch 2.13).
-        """
-        if not isinstance(self.values[x.at], Input):
-            return x
-        if not x.form.dtype.is_floating_point:
-            raise Unsupported("an input of whole numbers that is stored elsewhere")
-        return x * self.number(constant(1.0), ("constant", "1.0"))
-
-    def _symbol(self, value: Any, form: Form, reduced: bool = False) -> Symbol:
-        self.values.append(value)
-        made: Symbol = form.example().as_subclass(Symbol)
-        made.tape, made.at, made.form = self, len(self.values) - 1, form
-        made.vector, made.reduced = form.vector, reduced
-        return made
-
-    def call(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-        name = name_of(func)
-        if name == "__get__":
-            return _attribute(func, args)
-        if name in PLAIN:
-            with torch._C.DisableTorchFunctionSubclass():
-                return func(*args, **kwargs)
-        if (name.endswith("_") and not name.endswith("__")) or "out" in kwargs:
-            raise Unsupported(f"`{name}`, which changes a tensor in place")
-        given = [x for x in _flat((args, kwargs)) if isinstance(x, Symbol)]
-        if name == "clone":  # nothing is changed in place
-            return given[0]
-        if any(x.tape is not self for x in given):
-            raise Unsupported(f"`{name}` of two tensors of the parameters")
-        if sums := [x for x in given if x.reduced]:
-            scaled = name in SCALING and len(sums) == 1 and not any(x.vector for x in given)
-            if name not in SHAPELESS and not scaled:
-                raise Unsupported(f"`{name}` of a sum within one tensor")
-            self.scaled |= scaled
-        floating = any(x.form.dtype.is_floating_point for x in given)
-        if name in DIVIDING and floating and len(args) == 2 and not kwargs:
-            inverse = self._inverse(args[1])
-            if inverse is not None:
-                func, name, args = Tensor.mul, "mul", (args[0], inverse)
-        made = Outcome()
-        for lift in (True, False):  # as numbers of the row, or, where only these can be, as numbers
-            seen = self._lifted((tuple(args), kwargs), lift, floating, name)
-            made = outcome(func, *_formed(seen))
-            if not made.error:
-                break
-        else:
-            raise Unsupported(f"`{name}`: {made.error}")
-        symbols = [x for x in _flat(seen) if isinstance(x, Symbol)]
-        if made.same is not None:
-            return symbols[made.same]
-        assert made.form is not None
-        shrunk = not made.form.vector and any(x.vector or x.reduced for x in given)
-        call = Call(
-            func,
-            _referring(seen[0]),
-            tuple((k, _referring(v)) for k, v in seen[1].items()),
-        )
-        return self._symbol(call, made.form, shrunk)
-
-    def _inverse(self, x: Any) -> Any:
-        """What to multiply by instead of dividing by the number `x`: many times as fast."""
-        if isinstance(x, Number) and x._asked(_is_invertible):
-            return 1.0 / x  # type: ignore[operator]  # a number of the same kind
-        return 1 / x if isinstance(x, float) and _is_invertible(x) else None
-
-    def _lifted(self, x: Any, lift: bool, floating: bool, name: str) -> Any:
-        """An argument as `func` is to see it: numbers that may change as tensors."""
-        if isinstance(x, dict):
-            return {k: self._lifted(v, lift, floating, name) for k, v in x.items()}
-        if isinstance(x, (tuple, list)):
-            keep = name in EXPONENTS
-            return tuple(
-                v
-                if keep and i and isinstance(v, (int, float))
-                else self._lifted(v, lift, floating, name)
-                for i, v in enumerate(x)
-            )
-        if isinstance(x, Symbol):
-            return x
-        if isinstance(x, Number):
-            return self.number(x.fetch, id(x.fetch)) if lift else _plain(x)
-        if isinstance(x, float) or (type(x) is int and name in ARITHMETIC):
-            if not lift or not floating:
-                return x
-            return self.number(constant(x), ("constant", repr(x)))
-        if isinstance(x, Tensor):
-            near = x.device.type == "cpu" or x.device == self.device
-            if not x.dim() and near and lift and x.is_floating_point():
-                return self.number(constant(x))
-            if not x.dim() and near and lift and x.dtype is torch.bool:
-                return self.flag(constant(x))
-            raise Unsupported(f"`{name}` of a tensor that no stage has been given")
-        return x
-
+"""Functions whose second argument is part of the code, as compilers unroll small powers."""
 
 ARITHMETIC = frozenset(
     [
@@ -316,57 +35,195 @@ ARITHMETIC = frozenset(
         "minimum",
     ]
 )
-"""Functions of which an integer is a number like others, and no dimension."""
+"""Functions of which an integer argument is a scalar, and no dimension."""
 
-DIVIDING = frozenset({"div", "true_divide", "__truediv__"})
+DIVISIONS = frozenset({"div", "true_divide", "__truediv__"})
 
-SHAPELESS = frozenset({"reshape", "to", "float", "double"})
-"""What may be done with a sum, since it can be done with the sums of the parts as well."""
+RESHAPES = frozenset({"reshape", "to", "float", "double"})
+"""Functions that may be applied to a reduction, since they commute with adding up its parts."""
 
-SCALING = frozenset({"mul", "neg"})
-"""What may be done with a sum and numbers, for the same reason; not with a maximum."""
+SCALINGS = frozenset({"mul", "neg"})
+"""Functions of a sum and scalars, for the same reason; not of a maximum."""
 
-PLAIN = frozenset({"is_floating_point", "is_complex"})
+
+class Graph:
+    """The operations on one tensor in a step, in the order in which they were traced.
+
+    `compute_dtype` is the dtype of the mathematics, and of the row of scalars. Those are on the
+    CPU, or on the `device` of the tensor.
+    """
+
+    def __init__(self, compute_dtype: torch.dtype, device: torch.device) -> None:
+        self.compute_dtype, self.device = compute_dtype, device
+        self.values: list[Input | ScalarInput | Call] = []
+        self.sources: list[ScalarSource] = []  # of every scalar in the row
+        self.guards: list[Guard] = []
+        self.scales_reduction = False  # whether a reduction was multiplied by a scalar
+        self._scalars: dict[Any, Symbol] = {}
+
+    def input(self, role: int, dtype: torch.dtype) -> Symbol:
+        """A tensor that will be passed in, in its own dtype."""
+        return self._append(Input(role, dtype), TensorMeta(dtype, True))
+
+    def scalar(self, source: ScalarSource, key: Any = None) -> Symbol:
+        """A 0-d tensor that will be in the row of scalars; one for each key."""
+        if key is not None and key in self._scalars:
+            return self._scalars[key]
+        self.sources.append(source)
+        value = ScalarInput(len(self.sources) - 1)
+        symbol = self._append(value, TensorMeta(self.compute_dtype, False))
+        if key is not None:
+            self._scalars[key] = symbol
+        return symbol
+
+    def flag(self, source: ScalarSource) -> Any:
+        """A 0-d tensor of bool that will be in the row of scalars."""
+        return self.scalar(source) != 0
+
+    def is_zero_update(self, x: Symbol) -> bool:
+        """Whether `x` is minus zero everywhere, so that adding it changes nothing."""
+        call = self.values[x.at]
+        if not isinstance(call, Call) or call.func is not torch.full_like:
+            return False
+        fill = call.args[1] if len(call.args) > 1 else None
+        return isinstance(fill, float) and fill == 0 and math.copysign(1.0, fill) < 0
+
+    def copied(self, x: Any) -> Any:
+        """`x`, but not an input itself, which may be overwritten before it is read.
+
+        The copy is a product with a scalar that is 1, which compilers cannot know: they remove a
+        `clone`, and then store the new value of the input (Inductor of torch 2.13).
+        """
+        if not isinstance(self.values[x.at], Input):
+            return x
+        if not x.meta.dtype.is_floating_point:
+            raise Unsupported("an integer input that is stored elsewhere")
+        return x * self.scalar(constant_source(1.0), ("constant", "1.0"))
+
+    def call_function(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        """The symbol of what `func` returns; the call is added to the graph."""
+        name = op_name(func)
+        if name == "__get__":
+            return _attribute(func, args)
+        if name in METADATA_QUERIES:
+            with torch._C.DisableTorchFunctionSubclass():
+                return func(*args, **kwargs)
+        if (name.endswith("_") and not name.endswith("__")) or "out" in kwargs:
+            raise Unsupported(f"`{name}`, which changes a tensor in place")
+        given = [x for x in flatten_args((args, kwargs)) if isinstance(x, Symbol)]
+        if name == "clone":  # nothing is changed in place
+            return given[0]
+        if any(x.graph is not self for x in given):
+            raise Unsupported(f"`{name}` of tensors of two parameters")
+        self._check_reductions(name, given)
+        floating = any(x.meta.dtype.is_floating_point for x in given)
+        if name in DIVISIONS and floating and len(args) == 2 and not kwargs:
+            inverse = _reciprocal(args[1])
+            if inverse is not None:
+                func, name, args = Tensor.mul, "mul", (args[0], inverse)
+        result = Inferred()
+        for as_inputs in (True, False):  # scalars as inputs; as constants where tensors cannot be
+            traced = self._trace_args((tuple(args), kwargs), as_inputs, floating, name)
+            result = infer(func, *_metas(traced))
+            if not result.error:
+                break
+        else:
+            raise Unsupported(f"`{name}`: {result.error}")
+        symbols = [x for x in flatten_args(traced) if isinstance(x, Symbol)]
+        if result.argument is not None:
+            return symbols[result.argument]
+        assert result.meta is not None
+        reduces = any(x.meta.is_vector or x.is_reduction for x in given)
+        call = Call(
+            func,
+            _refs(traced[0]),
+            tuple((k, _refs(v)) for k, v in traced[1].items()),
+        )
+        return self._append(call, result.meta, reduces and not result.meta.is_vector)
+
+    def _append(self, value: Any, meta: TensorMeta, is_reduction: bool = False) -> Symbol:
+        self.values.append(value)
+        symbol: Symbol = meta.example().as_subclass(Symbol)
+        symbol.graph, symbol.at, symbol.meta = self, len(self.values) - 1, meta
+        symbol.is_reduction = is_reduction
+        return symbol
+
+    def _check_reductions(self, name: str, given: Sequence[Symbol]) -> None:
+        """Refuses operations on a partial sum that are not the same on the sum of all parts."""
+        reductions = [x for x in given if x.is_reduction]
+        if not reductions:
+            return
+        vectors = any(x.meta.is_vector for x in given)
+        scales = name in SCALINGS and len(reductions) == 1 and not vectors
+        if name not in RESHAPES and not scales:
+            raise Unsupported(f"`{name}` of a sum within one tensor")
+        self.scales_reduction |= scales
+
+    def _trace_args(self, x: Any, as_inputs: bool, floating: bool, name: str) -> Any:
+        """An argument as `func` gets it: scalars that may change are symbols."""
+        if isinstance(x, dict):
+            return {k: self._trace_args(v, as_inputs, floating, name) for k, v in x.items()}
+        if isinstance(x, (tuple, list)):
+            keep = name in EXPONENTS
+            return tuple(
+                v
+                if keep and i and isinstance(v, (int, float))
+                else self._trace_args(v, as_inputs, floating, name)
+                for i, v in enumerate(x)
+            )
+        if isinstance(x, Symbol):
+            return x
+        if isinstance(x, ScalarSymbol):
+            return self.scalar(x.source, id(x.source)) if as_inputs else _guarded_value(x)
+        if isinstance(x, float) or (type(x) is int and name in ARITHMETIC):
+            if not as_inputs or not floating:
+                return x
+            return self.scalar(constant_source(x), ("constant", repr(x)))
+        if isinstance(x, Tensor):
+            near = x.device.type == "cpu" or x.device == self.device
+            if not x.dim() and near and as_inputs and x.is_floating_point():
+                return self.scalar(constant_source(x))
+            if not x.dim() and near and as_inputs and x.dtype is torch.bool:
+                return self.flag(constant_source(x))
+            raise Unsupported(f"`{name}` of a tensor that was not passed to the rule")
+        return x
 
 
 def _attribute(func: Any, args: Sequence[Any]) -> Any:
     name = func.__self__.__name__
-    if name not in ("dtype", "device", "layout", "requires_grad", "is_sparse", "is_meta"):
+    if name not in ATTRIBUTES:
         raise Unsupported(f"`{name}` of a tensor")
     with torch._C.DisableTorchFunctionSubclass():
         return func(*args)
 
 
+def _reciprocal(x: Any) -> Any:
+    """The factor that replaces a division by the scalar `x`: many times as fast."""
+    if isinstance(x, ScalarSymbol) and x.guarded(_is_invertible):
+        return 1.0 / x  # type: ignore[operator]  # a scalar symbol, too
+    return 1 / x if isinstance(x, float) and _is_invertible(x) else None
+
+
 def _is_invertible(x: float) -> bool:
-    """Whether both `x` and its inverse are normal numbers in every dtype that is computed in."""
+    """Whether both `x` and its inverse are normal numbers in every compute dtype."""
     return 2.0**-126 <= abs(x) <= 2.0**126
 
 
-def _plain(x: Number) -> Any:
+def _guarded_value(x: ScalarSymbol) -> Any:
     return int(x) if isinstance(x.value, int) else float(x)
 
 
-def name_of(func: Any) -> str:
-    return getattr(func, "__name__", repr(func))
-
-
-def _flat(x: Any) -> list[Any]:
-    if isinstance(x, dict):
-        return [y for v in x.values() for y in _flat(v)]
-    if isinstance(x, (tuple, list)) and not isinstance(x, Ref):
-        return [y for v in x for y in _flat(v)]
-    return [x]
-
-
-def _formed(x: Any) -> Any:
+def _metas(x: Any) -> Any:
+    """Arguments in which the metadata stands for a symbol."""
     if isinstance(x, Symbol):
-        return x.form
+        return x.meta
     if isinstance(x, dict):
-        return {k: _formed(v) for k, v in x.items()}
-    return tuple(map(_formed, x)) if isinstance(x, (tuple, list)) else x
+        return {k: _metas(v) for k, v in x.items()}
+    return tuple(map(_metas, x)) if isinstance(x, (tuple, list)) else x
 
 
-def _referring(x: Any) -> Any:
+def _refs(x: Any) -> Any:
+    """Arguments in which a `Ref` stands for a symbol."""
     if isinstance(x, Symbol):
         return Ref(x.at)
-    return tuple(map(_referring, x)) if isinstance(x, (tuple, list)) else x
+    return tuple(map(_refs, x)) if isinstance(x, (tuple, list)) else x

@@ -1,4 +1,4 @@
-"""Numbers that a rule reads while it is recorded."""
+"""Guards: the values that a trace relies on, checked before it is replayed."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,33 +7,46 @@ from .._core.stage import Node
 
 
 class Unsupported(Exception):
-    """What is to be recorded cannot be; it has to run as it is."""
+    """Something that cannot be traced, lowered or compiled: the step runs eagerly."""
 
 
-class Fetch:
-    """Finds a number among the nodes of a step, which are in the order of `nodes_of`.
+class GuardFailed(Exception):
+    """A guard does not hold any more: the step has to be traced again."""
 
-    If it `varies`, each tensor has its own: then it is asked for by the tensor's place among those
-    of the step.
+
+class ScalarSource:
+    """Where a scalar is read in every step: from its nodes, in the order of `flatten_nodes`.
+
+    With `per_tensor`, every tensor has a value of its own, which is read by the index of the tensor
+    among those of the step.
     """
 
-    def __init__(self, find: Callable[[Sequence[Node], int], Any], varies: bool = False) -> None:
-        self.find, self.varies = find, varies
+    def __init__(
+        self, read: Callable[[Sequence[Node], int], Any], per_tensor: bool = False
+    ) -> None:
+        self.read, self.per_tensor = read, per_tensor
 
 
-def constant(x: Any) -> Fetch:
-    """It is always the same."""
-    return Fetch(lambda nodes, i: x)
+def constant_source(value: Any) -> ScalarSource:
+    """The source of a scalar that is the same in every step."""
+    return ScalarSource(lambda nodes, i: value)
 
 
 class Guard:
-    """A question that was put to a number, and its answer: the recording holds while it stays."""
+    """The value of a scalar, or of a predicate of it, that a trace depends on."""
 
-    def __init__(self, ask: Fetch, answer: Any) -> None:
-        if ask.varies:
-            raise Unsupported("a question to a number of which each tensor has its own")
-        self._find, self._answer = ask.find, answer
+    def __init__(self, source: ScalarSource, expected: Any) -> None:
+        if source.per_tensor:
+            raise Unsupported("control flow that depends on a scalar of a single tensor")
+        self._read, self._expected = source.read, expected
 
     def holds(self, nodes: Sequence[Node]) -> bool:
-        now = self._find(nodes, 0)
-        return type(now) is type(self._answer) and bool(now == self._answer)
+        """Whether the value is still the expected one."""
+        value = self._read(nodes, 0)
+        return type(value) is type(self._expected) and bool(value == self._expected)
+
+
+def check_guards(guards: Sequence[Guard], nodes: Sequence[Node]) -> None:
+    """Raises `GuardFailed` unless all guards hold."""
+    if not all(guard.holds(nodes) for guard in guards):
+        raise GuardFailed

@@ -1,8 +1,8 @@
-"""A look at many objects at once: where tensors begin, and what lists and dicts hold.
+"""Identity guards on many objects: addresses of tensors, elements of lists, values of dicts.
 
-A step that is prepared once relies on thousands of objects being the same as before. Machine code
-compares them in a few nanoseconds each, without touching the objects; where there is none yet,
-Python does.
+A step that is traced once relies on thousands of objects being the same as before. Machine code
+compares them in a few nanoseconds each, without touching the objects; until it is loaded, Python
+does.
 """
 
 import array
@@ -16,8 +16,8 @@ from typing import Any
 
 from torch import Tensor
 
-MANY = 64
-"""From so many objects on it is faster to call machine code."""
+MIN_COUNT = 64
+"""From so many objects on, machine code is faster than Python."""
 
 SOURCE = """
 #include <cstddef>
@@ -60,8 +60,8 @@ int64_t hold(Next next, Item item, void* dicts, int64_t count, void* values, int
 
 
 def addresses(tensors: list[Tensor]) -> "array.array[int]":
-    """Where tensors begin in memory."""
-    if _find is None or len(tensors) < MANY:
+    """The addresses of tensors in memory."""
+    if _find is None or len(tensors) < MIN_COUNT:
         return array.array("q", map(Tensor.data_ptr, tensors))
     found = array.array("q", bytes(8 * len(tensors)))
     _find(tensors, len(tensors), found.buffer_info()[0])
@@ -69,18 +69,18 @@ def addresses(tensors: list[Tensor]) -> "array.array[int]":
 
 
 def identical(ones: list[Any], others: list[Any]) -> bool:
-    """Whether two lists hold the same objects."""
+    """Whether two lists hold the same objects, in the same order."""
     if len(ones) != len(others):
         return False
-    lists = isinstance(ones, list) and isinstance(others, list)  # somebody may have set a tuple
-    if _same is None or len(ones) < MANY or not lists:
+    lists = isinstance(ones, list) and isinstance(others, list)  # users may set a tuple
+    if _same is None or len(ones) < MIN_COUNT or not lists:
         return all(map(operator.is_, ones, others))
     return bool(_same(ones, others, len(ones)))
 
 
-def hold(dicts: list[dict[Any, Any]], values: list[Any]) -> bool:
-    """Whether dicts hold these values, one after another, and no others."""
-    if _hold is None or len(values) < MANY:
+def dicts_hold(dicts: list[dict[Any, Any]], values: list[Any]) -> bool:
+    """Whether the values of all dicts, in order, are these objects."""
+    if _hold is None or len(values) < MIN_COUNT:
         found = itertools.chain.from_iterable(map(dict.values, dicts))
         return sum(map(len, dicts)) == len(values) and all(map(operator.is_, found, values))
     return bool(_hold(dicts, len(dicts), values, len(values)))
@@ -91,15 +91,15 @@ _same: Callable[..., Any] | None = None
 _hold: Callable[..., Any] | None = None
 
 
-def finds() -> bool:
-    """Whether machine code is there that finds out where tensors begin."""
+def reads_addresses() -> bool:
+    """Whether machine code that reads the addresses of tensors is loaded."""
     return _find is not None
 
 
-def use(path: pathlib.Path) -> None:
-    """Takes the machine code of a library from now on."""
+def load(path: pathlib.Path) -> None:
+    """Uses the machine code of a library from now on."""
     global _find, _same, _hold
-    library = ctypes.PyDLL(str(path))  # which keeps the lock of the interpreter
+    library = ctypes.PyDLL(str(path))  # which keeps the GIL
     address, count, objects = ctypes.c_void_p, ctypes.c_int64, ctypes.py_object
     item, after = map(_address, (ctypes.pythonapi.PyList_GetItem, ctypes.pythonapi.PyDict_Next))
     library.same.argtypes = [address, objects, objects, count]
@@ -119,9 +119,9 @@ def _address(function: Any) -> int | None:
 
 
 def _data_ptr() -> int | None:
-    """The function by which the code of Inductor asks a tensor where it begins.
+    """The function by which the code of Inductor reads the address of a tensor.
 
-    It is no public part of torch. Without it, Python asks, which takes 20 times as long.
+    It is no public part of torch. Without it, Python reads them, which takes 20 times as long.
     """
     from torch._C._dynamo import guards
 

@@ -1,4 +1,4 @@
-"""Programs that are ready to run over many tensors."""
+"""Kernels: lowered graphs that are ready to run over the tensors of a block."""
 
 import array
 import logging
@@ -17,10 +17,10 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from .._numerics.scalars import double
 from . import _native
-from ._blocks import CHUNK, MEASURED, Block, Tasks, flat
-from ._foreach import Foreach
+from ._blocks import CHUNK, REDUCTION_CHUNK, Block, Tasks, as_vector
+from ._foreach import ForeachKernel
 from ._guards import Unsupported
-from ._program import Program
+from ._lowering import LoweredGraph
 
 log = logging.getLogger("funcopt")
 
@@ -29,147 +29,152 @@ SERIAL = 32768
 
 
 class Kernel(Protocol):
-    """A program that is ready to run."""
+    """A lowered graph that is ready to run."""
 
-    chunk: int  # how much of a tensor a task works on
+    chunk: int  # the most entries of a tensor that a task works on
 
     def __call__(
         self, block: Block, tasks: Tasks, roles: tuple[int, ...], rows: Sequence[Sequence[Any]]
     ) -> Tensor | None:
         """Runs it over the tasks of a block.
 
-        Its inputs are the columns of these roles, and each cell has a row of numbers. Returns what
-        each task has measured, in float64, if something is.
+        Its inputs are the columns of these roles; each cell has a row of scalars. Returns the
+        measures of each task, in float64, if it has any.
         """
 
 
-class Native:
+class NativeKernel:
     """Machine code: one call for all tensors."""
 
-    def __init__(self, program: Program) -> None:
-        self.chunk = MEASURED if program.measures else CHUNK
-        self._drive = _native.compiled(program)
-        self._measures = len(program.measures)
-        self._letter = "f" if program.wide is torch.float32 else "d"
+    def __init__(self, lowered: LoweredGraph) -> None:
+        self.chunk = REDUCTION_CHUNK if lowered.measures else CHUNK
+        self._drive = _native.load_or_compile(lowered)
+        self._measures = len(lowered.measures)
+        self._typecode = "f" if lowered.compute_dtype is torch.float32 else "d"
 
     def __call__(
         self, block: Block, tasks: Tasks, roles: tuple[int, ...], rows: Sequence[Sequence[Any]]
     ) -> Tensor | None:
-        packed = array.array(self._letter, [float(x) for row in rows for x in row])
+        packed = array.array(self._typecode, [float(x) for row in rows for x in row])
         out = None
         if self._measures:
             out = torch.empty(tasks.count, self._measures, dtype=torch.float64, device="cpu")
         pointers = block.pointers(roles)
         self._drive(
             tasks.count,
-            tasks.table_at,
+            tasks.table_address,
             pointers.buffer_info()[0],
             block.leaves,
             packed.buffer_info()[0],
-            tasks.rows_at,
+            tasks.rows_address,
             None if out is None else out.data_ptr(),
             1 if tasks.entries <= SERIAL else torch.get_num_threads(),
         )
         return out
 
 
-class Leafwise:
-    """A function of vectors, called for one piece after another."""
+class LoopKernel:
+    """A function of vectors, called in a loop over the tasks."""
 
     def __init__(
-        self, program: Program, function: Callable[..., tuple[Tensor, ...]], chunk: int
+        self, lowered: LoweredGraph, function: Callable[..., tuple[Tensor, ...]], chunk: int
     ) -> None:
-        self._function, self._wide, self.chunk = function, program.wide, chunk
+        self._function, self._dtype, self.chunk = function, lowered.compute_dtype, chunk
 
     def __call__(
         self, block: Block, tasks: Tasks, roles: tuple[int, ...], rows: Sequence[Sequence[Any]]
     ) -> Tensor | None:
         device = block.columns[0][0].device
-        numbers = [_row(row, self._wide, device) for row in rows]
-        vectors = [[flat(x) for x in block.columns[role]] for role in roles]
+        packed = [_packed(row, self._dtype, device) for row in rows]
+        vectors = [[as_vector(x) for x in block.columns[role]] for role in roles]
         out = []
         for leaf, start, length, row in tasks:
             parts = [column[leaf][start : start + length] for column in vectors]
-            out.append(self._function(*parts, numbers[row]))
+            out.append(self._function(*parts, packed[row]))
         if not out or not out[0]:
             return None
         return double(torch.stack([torch.stack(one) for one in out]))
 
 
-def _row(numbers: Sequence[Any], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """The numbers of a cell as a vector on the device; nothing that is there comes to the host."""
-    if any(isinstance(x, Tensor) and x.device.type != "cpu" for x in numbers):
-        return torch.stack([torch.as_tensor(x, dtype=dtype, device=device) for x in numbers])
-    return torch.tensor([float(x) for x in numbers], dtype=dtype, device=device)
+def _packed(row: Sequence[Any], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The scalars of a row as a vector on the device; those that are there stay there."""
+    if any(isinstance(x, Tensor) and x.device.type != "cpu" for x in row):
+        return torch.stack([torch.as_tensor(x, dtype=dtype, device=device) for x in row])
+    return torch.tensor([float(x) for x in row], dtype=dtype, device=device)
 
 
-_ready: dict[tuple[str, str, str], Kernel] = {}
+_cache: dict[tuple[str, str, str], Kernel] = {}
 compiles = 0
-"""How many programs have been compiled in this process: tests count that none is twice."""
+"""How many graphs have been compiled in this process: tests count that none is twice."""
 
 
-_pieces: int | None = None
+_interpreted_chunk: int | None = None
 
 
 @contextmanager
-def in_pieces(entries: int) -> Iterator[None]:
-    """Runs programs as they are written, on so many entries at once: what a kernel may not see."""
-    global _pieces
-    before, _pieces = _pieces, entries
+def interpret_in_chunks(entries: int) -> Iterator[None]:
+    """Interprets lowered graphs, on so many entries at once: no more than a kernel may see."""
+    global _interpreted_chunk
+    before, _interpreted_chunk = _interpreted_chunk, entries
     try:
         yield
     finally:
-        _pieces = before
+        _interpreted_chunk = before
 
 
-def kernel(program: Program, device: torch.device, how: str = "fused") -> Kernel:
-    """What runs `program` there: machine code, or else what `torch.compile` makes of it.
+def kernel_for(lowered: LoweredGraph, device: torch.device, option: str = "fused") -> Kernel:
+    """The kernel of a lowered graph: machine code, or else what `torch.compile` makes of it.
 
-    For `how` "foreach", torch's functions of lists; for "auto" too, on other devices than a CPU: to
-    call a compiled function for each tensor takes the host longer.
+    For `option` "foreach", torch's functions of lists; for "auto" too, on other devices than a CPU:
+    to call a compiled function for each tensor takes the host longer.
     """
-    if _pieces is not None:
-        return Leafwise(program, lambda *given: program(given[:-1], given[-1]), _pieces)
-    if by_lists(device, how):
-        return Foreach(program)
-    way = os.environ.get("FUNCOPT_KERNELS", "native") if device.type == "cpu" else "compiled"
-    key = (way, device.type, program.text())
-    if key not in _ready:
-        _ready[key] = _made(program, device, way)
-    return _ready[key]
+    if _interpreted_chunk is not None:
+        return _interpreted(lowered, _interpreted_chunk)
+    if uses_foreach(device, option):
+        return ForeachKernel(lowered)
+    kind = os.environ.get("FUNCOPT_KERNELS", "native") if device.type == "cpu" else "compiled"
+    key = (kind, device.type, lowered.text())
+    if key not in _cache:
+        _cache[key] = _build(lowered, device, kind)
+    return _cache[key]
 
 
-def by_lists(device: torch.device, how: str) -> bool:
-    """Whether programs run there by torch's functions of lists."""
-    return how == "foreach" or (how == "auto" and device.type != "cpu")
+def uses_foreach(device: torch.device, option: str) -> bool:
+    """Whether kernels on a device are made of torch's functions of lists."""
+    return option == "foreach" or (option == "auto" and device.type != "cpu")
 
 
-def _made(program: Program, device: torch.device, how: str) -> Kernel:
+def _interpreted(lowered: LoweredGraph, chunk: int) -> Kernel:
+    return LoopKernel(lowered, lambda *given: lowered(given[:-1], given[-1]), chunk)
+
+
+def _build(lowered: LoweredGraph, device: torch.device, kind: str) -> Kernel:
     global compiles
-    chunk = (MEASURED if program.measures else CHUNK) if device.type == "cpu" else sys.maxsize
-    if how == "interpreted":
-        return Leafwise(program, lambda *given: program(given[:-1], given[-1]), chunk)
+    on_cpu = device.type == "cpu"
+    chunk = (REDUCTION_CHUNK if lowered.measures else CHUNK) if on_cpu else sys.maxsize
+    if kind == "interpreted":
+        return _interpreted(lowered, chunk)
     if not has_compiler():
         raise Unsupported("no C++ compiler was found")
     compiles += 1
     begin = time.perf_counter()
-    ways: dict[str, Callable[[], Kernel]] = {
-        "native": lambda: Native(program),
-        "compiled": lambda: Leafwise(program, _compiled(program, device), chunk),
+    builders: dict[str, Callable[[], Kernel]] = {
+        "native": lambda: NativeKernel(lowered),
+        "compiled": lambda: LoopKernel(lowered, _compiled(lowered, device), chunk),
     }
-    what = f"a pass of {len(program.calls)} operations on {program.wide}"
-    for way in list(ways)[how != "native" :]:
-        kept = way == "native" and _native.is_kept(program)
+    what = f"a pass of {len(lowered.calls)} operations on {lowered.compute_dtype}"
+    for name in list(builders)[kind != "native" :]:
+        cached = name == "native" and _native.is_cached(lowered)
         try:
-            # Whoever watches the step has nothing to do with how it is compiled.
+            # Dispatch modes around the step have nothing to do with how it is compiled.
             with warnings.catch_warnings(action="ignore"), _disable_current_modes():
-                made = ways[way]()
+                kernel = builders[name]()
         except Exception as error:  # whatever a compiler may find
-            log.warning("%s could not be compiled (%s): %s", what, way, _line(error))
+            log.warning("%s could not be compiled (%s): %s", what, name, _first_line(error))
             continue
         seconds = time.perf_counter() - begin
-        log.info("%s %s in %.2f s (%s)", "loaded" if kept else "compiled", what, seconds, way)
-        return made
+        log.info("%s %s in %.2f s (%s)", "loaded" if cached else "compiled", what, seconds, name)
+        return kernel
     raise Unsupported(f"{what}, which could not be compiled")
 
 
@@ -179,12 +184,12 @@ def has_compiler() -> bool:
     return any(map(shutil.which, names))
 
 
-def _compiled(program: Program, device: torch.device) -> Callable[..., tuple[Tensor, ...]]:
-    function = torch.compile(program.module(), dynamic=True, fullgraph=True)
-    tensors, row = _native.examples(program, device)
+def _compiled(lowered: LoweredGraph, device: torch.device) -> Callable[..., tuple[Tensor, ...]]:
+    function = torch.compile(lowered.module(), dynamic=True, fullgraph=True)
+    tensors, row = _native.example_inputs(lowered, device)
     function(*tensors, row)  # now, and not in the middle of a step
     return function
 
 
-def _line(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0]

@@ -1,7 +1,7 @@
-"""What functions of torch make of vectors and numbers, as to dtype and shape: tried once.
+"""Meta inference: the dtype and shape of what a function returns, without computing it.
 
-To try takes longer than all else that is done when a function is recorded, and some chains are
-recorded in every step.
+A function is run once on the meta device for every kind of argument, and the result is cached: to
+run it takes longer than the rest of tracing a call, and some chains are traced in every step.
 """
 
 from typing import Any, NamedTuple
@@ -10,53 +10,56 @@ import torch
 from torch import Tensor
 
 
-class Form(NamedTuple):
-    """Of a tensor while it is recorded."""
+class TensorMeta(NamedTuple):
+    """The metadata of a traced tensor."""
 
     dtype: torch.dtype
-    vector: bool  # else a number
+    is_vector: bool  # else a 0-d tensor
 
     def example(self) -> Tensor:
-        return torch.empty(LENGTH if self.vector else (), dtype=self.dtype, device="meta")
+        """A tensor of this kind on the meta device."""
+        return torch.empty(
+            EXAMPLE_LENGTH if self.is_vector else (), dtype=self.dtype, device="meta"
+        )
 
 
-LENGTH = 7
-"""Of a vector while it is recorded; the real one is known when the recording runs."""
+EXAMPLE_LENGTH = 7
+"""The length of a vector while it is traced; the real one is known when a kernel is launched."""
 
 
-class Outcome(NamedTuple):
-    """What a function gives back: one of its arguments, or a new tensor, or neither."""
+class Inferred(NamedTuple):
+    """What a function returns: one of its arguments, or a new tensor, or nothing that is usable."""
 
-    same: int | None = None  # which of the tensors that it was given
-    form: Form | None = None
+    argument: int | None = None  # the index of the tensor argument that is returned as it is
+    meta: TensorMeta | None = None
     error: str = ""
 
 
-def outcome(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outcome:
-    """What `func` makes of these arguments, in which a `Form` stands for a tensor."""
+def infer(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Inferred:
+    """What `func` returns for these arguments, in which a `TensorMeta` stands for a tensor."""
     key = (torch.get_default_dtype(), func, _key(args), _key(kwargs))
-    if key not in _known:
-        _known[key] = _tried(func, args, kwargs)
-    return _known[key]
+    if key not in _cache:
+        _cache[key] = _run_on_meta(func, args, kwargs)
+    return _cache[key]
 
 
-_known: dict[Any, Outcome] = {}
+_cache: dict[Any, Inferred] = {}
 
 
 def _key(x: Any) -> Any:
-    """What of the arguments makes a difference: of a number that is no integer, only its type."""
+    """The part of the arguments that matters: of a float, only the type."""
     if isinstance(x, dict):
         return tuple((k, _key(v)) for k, v in x.items())
-    if isinstance(x, tuple) and not isinstance(x, Form):
+    if isinstance(x, tuple) and not isinstance(x, TensorMeta):
         return tuple(map(_key, x))
     return float if type(x) is float else (type(x), x)
 
 
-def _tried(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outcome:
+def _run_on_meta(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Inferred:
     given: list[Tensor] = []
 
     def example(x: Any) -> Any:
-        if isinstance(x, Form):
+        if isinstance(x, TensorMeta):
             given.append(x.example())
             return given[-1]
         return tuple(map(example, x)) if isinstance(x, tuple) else x
@@ -64,19 +67,19 @@ def _tried(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outcome:
     try:
         out = func(*map(example, args), **{k: example(v) for k, v in kwargs.items()})
     except (TypeError, RuntimeError) as error:
-        return Outcome(error=str(error))
+        return Inferred(error=str(error))
     if not isinstance(out, Tensor):
-        return Outcome(error=type(out).__name__)
+        return Inferred(error=type(out).__name__)
     for i, x in enumerate(given):
-        if _is_same(out, x):
-            return Outcome(same=i)
-    if out.shape not in ((LENGTH,), ()):
-        return Outcome(error="makes a tensor of another shape")
-    return Outcome(form=Form(out.dtype, out.dim() == 1))
+        if _is_alias(out, x):
+            return Inferred(argument=i)
+    if out.shape not in ((EXAMPLE_LENGTH,), ()):
+        return Inferred(error="returns a tensor of another shape")
+    return Inferred(meta=TensorMeta(out.dtype, out.dim() == 1))
 
 
-def _is_same(out: Tensor, x: Tensor) -> bool:
-    """Whether a function has given back what it was given, as `to` of the same dtype does."""
+def _is_alias(out: Tensor, x: Tensor) -> bool:
+    """Whether a function has returned its argument `x`, as `to` of the same dtype does."""
     return (out.dtype, out.shape, out.stride()) == (x.dtype, x.shape, x.stride()) and (
         out.untyped_storage()._cdata == x.untyped_storage()._cdata
     )

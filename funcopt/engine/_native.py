@@ -1,8 +1,8 @@
-"""From a program to machine code: one loop over memory, driven over tables of pointers.
+"""Native code of a lowered graph: one loop over memory, driven over tables of pointers.
 
 The loop is what Inductor writes for one vector; around it comes a driver that runs it over pieces
-of all tensors, on all threads. This is the only file that knows what Inductor's text looks like.
-What it does not expect, it refuses, and then the program runs in another way.
+of all tensors, on all threads. This is the only file that knows what Inductor's code looks like.
+Code that it does not expect is refused, and then the graph runs by another kernel.
 """
 
 import ctypes
@@ -22,13 +22,13 @@ from torch import Tensor
 
 from . import _identity
 from ._guards import Unsupported
-from ._program import Program
+from ._lowering import LoweredGraph
 
 VERSION = 4
-"""Of how the text below is filled in; part of the key of what is kept on disk, as the text is."""
+"""Of how the template below is filled in; part of the key of the cache, as the template is."""
 
-EXAMPLE = 1009
-"""The length of the vectors that a program is compiled for; it is not part of the result."""
+EXAMPLE_LENGTH = 1009
+"""The length of the vectors that a graph is compiled for; it is not part of the result."""
 
 C_TYPES = {torch.float32: "float", torch.float64: "double"}
 
@@ -52,15 +52,15 @@ extern "C" void drive(
 """
 
 
-def compiled(program: Program) -> Any:
-    """The driver for a program, from disk if it has been there before.
+def load_or_compile(lowered: LoweredGraph) -> Any:
+    """The driver for a lowered graph, from the cache on disk if it is there.
 
     Raises:
-        Unsupported: If the program is not one loop without memory of its own.
+        Unsupported: If its code is not one loop without memory of its own.
     """
-    path = _folder() / f"{_key(program)}.so"
+    path = _folder() / f"{_key(lowered)}.so"
     if not (path.exists() and path.stat().st_uid == _user()):
-        _build(_source(program), path)
+        _build(_source(lowered), path)
     drive = ctypes.CDLL(str(path)).drive
     drive.restype = None
     drive.argtypes = [
@@ -73,19 +73,19 @@ def compiled(program: Program) -> Any:
         ctypes.c_void_p,
         ctypes.c_int64,
     ]
-    _identity.use(path)
+    _identity.load(path)
     return drive
 
 
-def is_kept(program: Program) -> bool:
+def is_cached(lowered: LoweredGraph) -> bool:
     """Whether it has been compiled before, on this machine."""
-    return (_folder() / f"{_key(program)}.so").exists()
+    return (_folder() / f"{_key(lowered)}.so").exists()
 
 
-def _source(program: Program) -> str:
-    """The C++ of the loop over one vector, and of its driver."""
-    tensors, row = examples(program)
-    kernels, calls, measured = _captured(program, tensors, row)
+def _source(lowered: LoweredGraph) -> str:
+    """The C++ code of the loop over one vector, and of its driver."""
+    tensors, row = example_inputs(lowered)
+    kernels, calls, measured = _capture(lowered, tensors, row)
     if len(kernels) != 1 or len(calls) != 1:
         raise Unsupported(f"{len(kernels)} loops over memory where one was expected")
     (types, body), given = kernels[0], calls[0]
@@ -93,17 +93,17 @@ def _source(program: Program) -> str:
     body, found = re.subn(r'extern "C"\s+void\s+kernel\(', "static inline void one_leaf(", body)
     if found != 1 or "integer_div" in body or "#pragma omp" in body or len(types) != len(given):
         raise Unsupported("a loop of another form than expected")
-    places: dict[Any, Any] = {x.data_ptr(): i for i, x in enumerate(tensors)}
+    inputs: dict[Any, Any] = {x.data_ptr(): i for i, x in enumerate(tensors)}
     results = {x.data_ptr(): i for i, x in enumerate(measured)}
     arguments, before, after, seen = [], [], [], set()
     for kind, x in zip(types, given, strict=True):
         kind = kind.removeprefix("const ").strip()
         if not isinstance(x, Tensor):
-            if x != EXAMPLE:
+            if x != EXAMPLE_LENGTH:
                 raise Unsupported(f"a loop with the argument {x}")
             arguments.append("length")
-        elif x.data_ptr() in places:
-            i = places[x.data_ptr()]
+        elif x.data_ptr() in inputs:
+            i = inputs[x.data_ptr()]
             arguments.append(f"reinterpret_cast<{kind}>(pointers[{i} * leaves + leaf]) + from")
         elif x.data_ptr() == row.data_ptr():
             arguments.append("row")
@@ -116,13 +116,13 @@ def _source(program: Program) -> str:
         else:
             raise Unsupported("a loop that takes memory of its own")
     if len(seen) != len(measured):
-        raise Unsupported("a sum that is found in another way")
+        raise Unsupported("a reduction that is not part of the loop")
     return (
         body
         + _identity.SOURCE
         + DRIVER.format(
-            row_type=C_TYPES[program.wide],
-            entries=program.entries,
+            row_type=C_TYPES[lowered.compute_dtype],
+            entries=lowered.num_scalars,
             arguments=", ".join(arguments),
             before="\n".join(before),
             after="\n".join(after),
@@ -130,17 +130,19 @@ def _source(program: Program) -> str:
     )
 
 
-def examples(program: Program, device: torch.device | str = "cpu") -> tuple[list[Tensor], Tensor]:
-    if program.wide not in C_TYPES:
-        raise Unsupported(f"numbers of {program.wide}")
-    tensors = [torch.ones(EXAMPLE, dtype=x.dtype, device=device) for x in program.inputs]
-    return tensors, torch.ones(program.entries, dtype=program.wide, device=device)
+def example_inputs(
+    lowered: LoweredGraph, device: torch.device | str = "cpu"
+) -> tuple[list[Tensor], Tensor]:
+    if lowered.compute_dtype not in C_TYPES:
+        raise Unsupported(f"the compute dtype {lowered.compute_dtype}")
+    tensors = [torch.ones(EXAMPLE_LENGTH, dtype=x.dtype, device=device) for x in lowered.inputs]
+    return tensors, torch.ones(lowered.num_scalars, dtype=lowered.compute_dtype, device=device)
 
 
-def _captured(
-    program: Program, tensors: list[Tensor], row: Tensor
+def _capture(
+    lowered: LoweredGraph, tensors: list[Tensor], row: Tensor
 ) -> tuple[list[Any], list[Any], tuple[Tensor, ...]]:
-    """What Inductor writes, and how it would be called: the call tells what each argument is."""
+    """The code of Inductor, and the arguments of its call, which show what each of them is."""
     from torch._inductor import async_compile, config
 
     kernels: list[Any] = []
@@ -151,7 +153,7 @@ def _captured(
     mine = threading.get_ident()
 
     def kept(self: Any, types: list[str], source: str) -> Any:
-        if threading.get_ident() != mine:  # another thread compiles something of its own
+        if threading.get_ident() != mine:  # another thread compiles its own code
             return written(self, types, source)
         kernels.append((types, source))
         return lambda *given: calls.append(given)
@@ -160,7 +162,7 @@ def _captured(
     try:
         torch._dynamo.mark_static(row)
         with config.patch({"cpp.threads": 1, "fx_graph_cache": False}), torch.no_grad():
-            function = torch.compile(program.module(), dynamic=True, fullgraph=True)
+            function = torch.compile(lowered.module(), dynamic=True, fullgraph=True)
             measured = function(*tensors, row)
     finally:
         compiler.cpp_pybinding = written
@@ -178,15 +180,15 @@ def _build(source: str, path: pathlib.Path) -> None:
     os.replace(copy.name, path)  # whole, or not at all
 
 
-def _key(program: Program) -> str:
-    written = (VERSION, _identity.SOURCE, DRIVER, program.text())
+def _key(lowered: LoweredGraph) -> str:
+    written = (VERSION, _identity.SOURCE, DRIVER, lowered.text())
     parts = (*written, torch.__version__, torch.version.git_version, _machine())
     return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()[:32]
 
 
 @functools.cache
 def _machine() -> str:
-    """What machine code depends on."""
+    """The properties of the machine that native code depends on."""
     try:
         lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
         flags = next((line for line in lines if line.startswith(("flags", "Features"))), "")
@@ -196,7 +198,7 @@ def _machine() -> str:
 
 
 def _folder() -> pathlib.Path:
-    """Where Inductor keeps what it has compiled."""
+    """The cache on disk: a folder in that of Inductor."""
     default = pathlib.Path(tempfile.gettempdir()) / f"torchinductor_{_user()}"
     return pathlib.Path(os.environ.get("TORCHINDUCTOR_CACHE_DIR", default)) / "funcopt"
 

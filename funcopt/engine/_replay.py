@@ -1,4 +1,4 @@
-"""What a recording comes to: kernels over all tensors, run again with the numbers of a step."""
+"""A compiled step and its replay: kernels are launched with the scalars of another step."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -6,31 +6,31 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .._core import reduction
-from .._core.reduction import Measured
+from .._core.reduction import MeasureSpec, conclude_measured
 from .._core.stage import Node
 from ._blocks import Block, Tasks
-from ._guards import Fetch, Guard
+from ._guards import Guard, GuardFailed, ScalarSource, check_guards
 from ._kernels import Kernel
-from ._step import nodes_of
+from ._step import flatten_nodes
 
 
-class Source(NamedTuple):
-    """Where the numbers of a cell are found: a row for all of it, or one for each tensor."""
+class CellScalars(NamedTuple):
+    """Where the scalars of a cell are read: one row for all of it, or one for each tensor."""
 
-    fetches: Sequence[Fetch]
-    places: Sequence[int]  # of the tensors whose rows these are
+    sources: Sequence[ScalarSource]
+    indices: Sequence[int]  # of the tensors whose rows these are
 
     def rows(self, nodes: Sequence[Node]) -> list[list[Any]]:
-        first = [fetch.find(nodes, self.places[0]) for fetch in self.fetches]
-        if len(self.places) == 1:
+        """The rows of a step."""
+        first = [source.read(nodes, self.indices[0]) for source in self.sources]
+        if len(self.indices) == 1:
             return [first]
-        own = [(k, fetch.find) for k, fetch in enumerate(self.fetches) if fetch.varies]
+        own = [(k, source.read) for k, source in enumerate(self.sources) if source.per_tensor]
         rows = [first]
-        for place in self.places[1:]:
+        for i in self.indices[1:]:
             row = first.copy()
-            for k, find in own:
-                row[k] = find(nodes, place)
+            for k, read in own:
+                row[k] = read(nodes, i)
             rows.append(row)
         return rows
 
@@ -42,68 +42,60 @@ class Launch(NamedTuple):
     block: Block
     tasks: Tasks
     roles: tuple[int, ...]
-    sources: Sequence[Source]
+    scalars: Sequence[CellScalars]
 
     def __call__(self, nodes: Sequence[Node]) -> Tensor | None:
-        rows = [row for source in self.sources for row in source.rows(nodes)]
+        rows = [row for cell in self.scalars for row in cell.rows(nodes)]
         return self.kernel(self.block, self.tasks, self.roles, rows)
 
+    def measures(self, nodes: Sequence[Node], combine: str) -> Tensor:
+        """Launches the kernel; returns the measures of every leaf, a row for each."""
+        out = self(nodes)
+        assert out is not None or not self.tasks.count
+        if out is None:
+            out = torch.empty(0, 1, dtype=torch.float64, device=self.block.device)
+        return self.tasks.reduce_leaves(out, combine)
 
-class Cut(NamedTuple):
-    """Where a pass ends, because a sum over all tensors is needed."""
+
+class ReductionPass(NamedTuple):
+    """A pass over memory that ends with a reduction over all tensors."""
 
     guards: Sequence[Guard]
     launches: Sequence[Launch]
-    node: int  # of the stage that asks for the sum, among `nodes_of`
-    order: Tensor | None  # of what the launches measure, where it is; `None`: as it comes
-    measured: Measured
-    own: frozenset[str]  # what each tensor then has its own of
+    node: int  # the index, among `flatten_nodes`, of the stage that reduces
+    order: Tensor | None  # that sorts the rows of all launches by tensor; `None` if they are
+    measures: MeasureSpec
+    per_tensor_scalars: frozenset[str]  # of the node, afterwards
+
+    def conclude(self, node: Node, tables: Sequence[Tensor]) -> None:
+        """Reduces the measures of all launches, and calls the stage's `conclude`."""
+        table = torch.cat([x.to(tables[0].device) for x in tables])
+        conclude_measured(node, table if self.order is None else table[self.order], self.measures)
 
 
-class Recording(NamedTuple):
-    """All passes of a step."""
+class CompiledStep(NamedTuple):
+    """All passes of a step: those that end with a reduction, and the last, which writes results."""
 
-    cuts: Sequence[Cut]
+    reductions: Sequence[ReductionPass]
     guards: Sequence[Guard]
     launches: Sequence[Launch]
 
 
-class Changed(Exception):
-    """An answer that a recording relies on is another now."""
-
-
-def repeat(recording: Recording, node: Node) -> None:
-    """Makes the step once more, with the numbers of `node`.
+def replay(compiled: CompiledStep, root: Node) -> None:
+    """Makes a step by the kernels of an earlier one, with the scalars of the nodes of this one.
 
     Raises:
-        Changed: If it is not the same any more. Nothing has been written then.
+        GuardFailed: If the trace does not hold for this step. Nothing has been written then.
     """
-    nodes = nodes_of(node)
-    for cut in recording.cuts:
-        _check(cut.guards, nodes)
-        node = nodes[cut.node]
-        settle(cut, node, [table_of(launch, launch(nodes), node) for launch in cut.launches])
-        if node.own != cut.own:
-            raise Changed
-    _check(recording.guards, nodes)
-    for launch in recording.launches:
+    nodes = flatten_nodes(root)
+    for reduction in compiled.reductions:
+        check_guards(reduction.guards, nodes)
+        node = nodes[reduction.node]
+        combine = node.rules[0].combine
+        tables = [launch.measures(nodes, combine) for launch in reduction.launches]
+        reduction.conclude(node, tables)
+        if node.per_tensor_scalars != reduction.per_tensor_scalars:
+            raise GuardFailed
+    check_guards(compiled.guards, nodes)
+    for launch in compiled.launches:
         launch(nodes)
-
-
-def _check(guards: Sequence[Guard], nodes: Sequence[Node]) -> None:
-    if not all(guard.holds(nodes) for guard in guards):
-        raise Changed
-
-
-def table_of(launch: Launch, out: Tensor | None, node: Node) -> Tensor:
-    """The measures of every leaf of a launch."""
-    assert out is not None or not launch.tasks.count
-    if out is None:
-        out = torch.empty(0, 1, dtype=torch.float64, device=launch.block.device)
-    return launch.tasks.gathered(out, node.rules[0].combine)
-
-
-def settle(cut: Cut, node: Node, tables: Sequence[Tensor]) -> None:
-    """Combines what has been measured, in the order of the tensors."""
-    table = torch.cat([x.to(tables[0].device) for x in tables])
-    reduction.settle(node, table if cut.order is None else table[cut.order], cut.measured)

@@ -1,4 +1,4 @@
-"""Whether tensors still have the form that they had, found out quickly."""
+"""A guard on the metadata of many tensors: dtype, device, shape, strides and type."""
 
 import array
 from collections.abc import Callable, Sequence
@@ -10,48 +10,46 @@ from torch import Tensor
 from . import _identity
 
 
-class Alike:
-    """Compares tensors with earlier ones: dtype, device, shape, strides and kind, not values.
+class TensorGuard:
+    """Checks tensors against the metadata of earlier ones; values do not matter.
 
-    `standing` are always the same objects. As long as each begins where it did, only the others are
-    looked at: so they are to be vectors, which cannot be turned at their place. One that begins
-    there too but has other strides goes unnoticed.
+    `changing` tensors are others in every step, such as gradients. `fixed` ones are always the same
+    objects: as long as each of them begins at the same address, only the others are checked. They
+    have to be vectors, which cannot be transposed in place; one that begins at the same address
+    with other strides goes unnoticed.
     """
 
-    def __init__(self, moving: Sequence[Tensor], standing: Sequence[Tensor] = ()) -> None:
-        self._standing = list(standing)
-        self._plain = all(type(x) in (Tensor, torch.nn.Parameter) for x in standing)
-        self.where = self._begin()
-        self._of_moving = _Form(moving)
-        self._of_all = _Form([*standing, *moving])
+    def __init__(self, changing: Sequence[Tensor], fixed: Sequence[Tensor] = ()) -> None:
+        self._fixed = list(fixed)
+        self._plain = all(type(x) in (Tensor, torch.nn.Parameter) for x in fixed)
+        self.addresses = self._fixed_addresses()
+        self._check_changing = _metadata_check(changing)
+        self._check_all = _metadata_check([*fixed, *changing])
 
-    where: "array.array[int] | None"
-    """Where the standing ones begin, the same object while they do; `None` if it is not known."""
+    addresses: "array.array[int] | None"
+    """Of the fixed tensors; the same object as long as they are equal; `None` if not known."""
 
-    def __call__(self, moving: Sequence[Tensor]) -> bool:
-        where = self._begin()
-        if where is not None and where == self.where:
-            return self._of_moving(moving)
-        holds = self._of_all([*self._standing, *moving])
-        self.where = where if holds else None
+    def holds(self, changing: Sequence[Tensor]) -> bool:
+        """Whether all tensors still have the metadata that they had."""
+        addresses = self._fixed_addresses()
+        if addresses is not None and addresses == self.addresses:
+            return self._check_changing(changing)
+        holds = self._check_all([*self._fixed, *changing])
+        self.addresses = addresses if holds else None
         return holds
 
-    def _begin(self) -> "array.array[int] | None":
-        many = self._plain and len(self._standing) >= _identity.MANY
-        return _identity.addresses(self._standing) if many and _identity.finds() else None
+    def _fixed_addresses(self) -> "array.array[int] | None":
+        many = self._plain and len(self._fixed) >= _identity.MIN_COUNT
+        return _identity.addresses(self._fixed) if many and _identity.reads_addresses() else None
 
 
-class _Form:
-    def __init__(self, tensors: Sequence[Tensor]) -> None:
-        self._count = len(tensors)
-        self._check: Callable[..., bool] = _compiled(tensors) or _plain(tensors)
-
-    def __call__(self, tensors: Sequence[Tensor]) -> bool:
-        return len(tensors) == self._count and bool(self._check(*tensors))
+def _metadata_check(tensors: Sequence[Tensor]) -> Callable[[Sequence[Tensor]], bool]:
+    count, check = len(tensors), _dynamo_check(tensors) or _python_check(tensors)
+    return lambda others: len(others) == count and bool(check(*others))
 
 
-def _compiled(tensors: Sequence[Tensor]) -> Callable[..., bool] | None:
-    """By what Dynamo guards its graphs with: 50 ns for a tensor; not a public part of torch."""
+def _dynamo_check(tensors: Sequence[Tensor]) -> Callable[..., bool] | None:
+    """The guard of Dynamo: 50 ns for a tensor; not a public part of torch."""
     try:
         from torch._C._dynamo.guards import TensorGuards
 
@@ -63,12 +61,12 @@ def _compiled(tensors: Sequence[Tensor]) -> Callable[..., bool] | None:
         return None
 
 
-def _plain(tensors: Sequence[Tensor]) -> Callable[..., bool]:
-    known = list(map(_form, tensors))
-    return lambda *others: list(map(_form, others)) == known
+def _python_check(tensors: Sequence[Tensor]) -> Callable[..., bool]:
+    expected = list(map(_metadata, tensors))
+    return lambda *others: list(map(_metadata, others)) == expected
 
 
-def _form(x: Any) -> Any:
+def _metadata(x: Any) -> Any:
     if not isinstance(x, Tensor):
         return None
     return (type(x), x.dtype, x.device, x.shape, x.stride(), x.is_conj(), x.is_neg())

@@ -1,6 +1,6 @@
-"""Runs the mathematics once, on tensors that write down what is done with them."""
+"""The tracer: runs the mathematics once on symbols, and makes a compiled step of their graphs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -8,231 +8,251 @@ from torch import Tensor
 
 from .. import tree
 from .._core import precision
-from .._core.reduction import Measured
+from .._core.reduction import MeasureSpec
 from .._core.stage import Node, Scalars
-from ._graph import Number, Symbol, Tape
-from ._guards import Fetch, Guard, Unsupported
-from ._kernels import kernel
-from ._layout import Layout
-from ._program import finish
-from ._replay import Cut, Launch, Recording, Source, settle, table_of
-from ._step import Work, nodes_of
+from ._block_layout import BlockLayout
+from ._graph import Graph
+from ._guards import Guard, ScalarSource, Unsupported
+from ._kernels import kernel_for
+from ._lowering import lower_graph
+from ._replay import CellScalars, CompiledStep, Launch, ReductionPass
+from ._step import StepInputs, flatten_nodes
+from ._symbols import ScalarSymbol, Symbol
+
+Outputs = tuple[dict[int, Symbol], list[Symbol]]
+"""What a pass makes of one tensor: new values of its inputs, by role, and measures."""
 
 
-class Recorder:
-    """Runs the mathematics on tensors that write down what is done with them."""
+class Tracer:
+    """Traces one step, and launches each pass as soon as it is complete.
+
+    One tensor of each cell, at `indices`, is traced; so are the tensors that no kernel can take,
+    but with real values.
+    """
 
     def __init__(
-        self, layout: Layout, work: Work, node: Node, chosen: Sequence[int], how: str
+        self,
+        layout: BlockLayout,
+        inputs: StepInputs,
+        root: Node,
+        indices: Sequence[int],
+        option: str,
     ) -> None:
-        self._layout, self._work, self._chosen, self._how = layout, work, chosen, how
-        self._cell = {cell.first: cell for cell in layout.cells}
-        self._first = {
-            layout.blocks[cell.block].members[leaf]: cell.first
+        self._layout, self._inputs, self._indices, self._option = layout, inputs, indices, option
+        self._cell_of = {cell.representative: cell for cell in layout.cells}
+        self._representative_of = {
+            layout.blocks[cell.block].indices[leaf]: cell.representative
             for cell in layout.cells
             for leaf in cell.leaves
         }
-        self._rows: dict[int, dict[int, int]] = {}  # by node: where each tensor has its own numbers
-        self._nodes = nodes_of(node)
-        self._index = {id(x): k for k, x in enumerate(self._nodes)}
-        self._place = {id(work.ps[i]): i for i in chosen}
-        self._tapes: dict[int, Tape] = {}
-        self._old: dict[int, tuple[Any, list[Any]]] = {}  # parameter and slots, widened
-        self._cuts: list[Cut] = []
-        self._guarded: dict[int, int] = {}
-        for x in self._nodes:
-            x.lens = self._seen
+        self._rows: dict[int, dict[int, int]] = {}  # by node with a row for each tensor: its row
+        self._nodes = flatten_nodes(root)
+        self._node_index = {id(node): k for k, node in enumerate(self._nodes)}
+        self._index_of = {id(inputs.ps[i]): i for i in indices}
+        self._graphs: dict[int, Graph] = {}
+        self._lifted: dict[int, tuple[Any, list[Any]]] = {}  # parameter and slots
+        self._reductions: list[ReductionPass] = []
+        self._guards_taken: dict[int, int] = {}  # of each graph, by passes before
+        for node in self._nodes:
+            node.trace_hook = self._trace_scalars
 
-    def arguments(self) -> Any:
-        """Gradients, slots and parameters: recorded, or as they are where no kernel is."""
+    def arguments(self) -> tuple[list[Any], list[Any], list[Any]]:
+        """Gradients, slots and parameters: symbols, or real tensors where no kernel takes them."""
         columns: tuple[list[Any], ...] = ([], [], [])
-        for i in self._chosen:
-            one = self._inputs(i) if i in self._cell else self._work.lifted(i)
+        for i in self._indices:
+            one = self._symbols(i) if i in self._cell_of else self._inputs.lifted(i)
             for column, x in zip(columns, one, strict=True):
                 column.append(x)
-        return columns
+        gs, slots, ps = columns
+        return gs, slots, ps
 
-    def _inputs(self, i: int) -> tuple[Any, Any, Any]:
-        cell, wide = self._cell[i], self._work.wide(i)
+    def _symbols(self, i: int) -> tuple[Any, Any, Any]:
+        cell, wide = self._cell_of[i], self._inputs.compute_dtype(i)
         block = self._layout.blocks[cell.block]
-        tape = self._tapes[i] = Tape(wide, block.device)
-        given = [tape.input(role, col[0].dtype) for role, col in enumerate(block.columns)]
+        graph = self._graphs[i] = Graph(wide, block.device)
+        given = [graph.input(role, col[0].dtype) for role, col in enumerate(block.columns)]
         p, g, *rest = (x.to(wide) if _is_narrow(x, wide) else x for x in given)
-        if self._work.flips[i]:
+        if self._inputs.negate[i]:
             g = -g
         each = iter(rest)
-        slots = precision.map_slots(lambda _: next(each), self._work.slots[i])
-        self._old[i] = (p, rest)
+        slots = precision.map_slots(lambda _: next(each), self._inputs.slots[i])
+        self._lifted[i] = (p, rest)
         return g, slots, p
 
-    def _seen(self, node: Node, row: int, tensor: Tensor) -> Scalars | None:
+    def _trace_scalars(self, node: Node, row: int, tensor: Tensor) -> Scalars | None:
+        """The hook of the nodes: the scalars of a row, for a symbol."""
         if not isinstance(tensor, Symbol):
             return None
-        values, k = node.rows[row], self._index[id(node)]
-        tape, rows = tensor.tape, self._rows.get(k, {})
+        values, k = node.rows[row], self._node_index[id(node)]
+        graph, rows = tensor.graph, self._rows.get(k, {})
 
-        def see(name: str) -> Any:
-            if name in node.own:
-                fetch = Fetch(lambda nodes, i: nodes[k].rows[rows[i]][name], varies=True)
+        def trace(name: str) -> Any:
+            if name in node.per_tensor_scalars:
+                source = ScalarSource(lambda nodes, i: nodes[k].rows[rows[i]][name], True)
             else:
-                fetch = Fetch(lambda nodes, i: nodes[k].rows[row][name])
-            return _seen(tape, values[name], fetch)
+                source = ScalarSource(lambda nodes, i: nodes[k].rows[row][name])
+            return _traced_scalar(graph, values[name], source)
 
-        return Seen(type(node.rules[0]).__name__, values, see)
+        return TracedScalars(type(node.rules[0]).__name__, values, trace)
 
     def reduce(self, node: Node, parts: list[Any]) -> None:
+        """The reduction of a stage: launches the pass before it, and calls `conclude`."""
         if not parts:
             return
         _, spec = tree.flatten(parts[0])
-        chosen = [self._place[id(x)] for x in node.members.tensors]
-        which = dict(zip(chosen, node.which, strict=True))
-        recorded: dict[int, tuple[dict[int, Symbol], list[Symbol]]] = {}
-        places, tables, like = [], [], {}
-        alone: list[Tensor] = []
-        for i, part in zip(chosen, parts, strict=True):
+        indices = [self._index_of[id(x)] for x in node.members.tensors]
+        row_of = dict(zip(indices, node.row_of, strict=True))
+        outputs: dict[int, Outputs] = {}
+        measured: list[int] = []
+        tables, like = [], {}
+        eager: list[Tensor] = []
+        for i, part in zip(indices, parts, strict=True):
             values = [x.reshape(()) for x in spec.flatten_up_to(part)]
-            device = self._work.ps[i].device
+            device = self._inputs.ps[i].device
             like[i] = [torch.empty((), dtype=x.dtype, device=device) for x in values]
-            if i in self._cell:
-                if not all(isinstance(x, Symbol) and x.reduced for x in values):
-                    raise Unsupported("a measure that is no sum over entries")
-                if self._tapes[i].scaled and node.rules[0].combine != "sum":
+            if i in self._cell_of:
+                if not all(isinstance(x, Symbol) and x.is_reduction for x in values):
+                    raise Unsupported("a measure that is no reduction over entries")
+                if self._graphs[i].scales_reduction and node.rules[0].combine != "sum":
                     raise Unsupported("a maximum that is multiplied")
-                recorded[i] = ({}, values)
+                outputs[i] = ({}, values)
             else:
-                places.append(i)
-                alone.append(torch.stack([x.to(torch.float64) for x in values]))
-        launches = self._launches(recorded)
-        guards = self._guards()
-        if alone:
-            tables.append(torch.stack(alone))
+                measured.append(i)
+                eager.append(torch.stack([x.to(torch.float64) for x in values]))
+        launches = self._launches(outputs)
+        guards = self._new_guards()
+        if eager:
+            tables.append(torch.stack(eager))
         for launch in launches:
-            places += [launch.block.members[leaf] for leaf in launch.tasks.leaves]
-            tables.append(table_of(launch, launch(self._nodes), node))
-        order = sorted(range(len(places)), key=places.__getitem__)
-        places = [places[k] for k in order]
-        firsts = [self._first.get(i, i) for i in places]
-        measured = Measured(
+            measured += [launch.block.indices[leaf] for leaf in launch.tasks.leaves]
+            tables.append(launch.measures(self._nodes, node.rules[0].combine))
+        order = sorted(range(len(measured)), key=measured.__getitem__)
+        measured = [measured[k] for k in order]
+        traced = [self._representative_of.get(i, i) for i in measured]
+        measures = MeasureSpec(
             spec,
-            [self._work.ps[i] for i in places],
-            [like[i] for i in firsts],
-            [which[i] for i in firsts],
+            [self._inputs.ps[i] for i in measured],
+            [like[i] for i in traced],
+            [row_of[i] for i in traced],
         )
-        at = self._index[id(node)]
-        shuffled = None
+        k = self._node_index[id(node)]
+        permutation = None
         if order != sorted(order):
-            shuffled = torch.tensor(order, device="cpu").to(tables[0].device)
-        cut = Cut(guards, launches, at, shuffled, measured, frozenset())
-        settle(cut, node, tables)
+            permutation = torch.tensor(order, device="cpu").to(tables[0].device)
+        reduction = ReductionPass(guards, launches, k, permutation, measures, frozenset())
+        reduction.conclude(node, tables)
         if node.rules[0].measure_per == "tensor":
-            rows = self._rows[at] = {i: row for row, i in enumerate(places)}
-            node.which = [rows[i] for i in chosen]
-        self._cuts.append(cut._replace(own=node.own))
+            rows = self._rows[k] = {i: row for row, i in enumerate(measured)}
+            node.row_of = [rows[i] for i in indices]
+        names = node.per_tensor_scalars
+        self._reductions.append(reduction._replace(per_tensor_scalars=names))
 
-    def finish(self, us: Sequence[Tensor], slots: Sequence[Any]) -> Recording:
-        """Writes all results, now that nothing can go wrong any more."""
-        outputs: dict[int, tuple[dict[int, Symbol], list[Symbol]]] = {}
-        alone = []
-        for i, u, new in zip(self._chosen, us, slots, strict=True):
-            if i in self._cell:
+    def finish(self, us: Sequence[Tensor], slots: Sequence[Any]) -> CompiledStep:
+        """Launches the last pass, which writes all results: nothing can fail any more."""
+        outputs: dict[int, Outputs] = {}
+        eager = []
+        for i, u, new in zip(self._indices, us, slots, strict=True):
+            if i in self._cell_of:
                 outputs[i] = (self._writes(i, u, new), [])
             else:
-                alone.append((i, u, new))
+                eager.append((i, u, new))
         launches = self._launches(outputs)
-        guards = self._guards()
+        guards = self._new_guards()
         for launch in launches:
             launch(self._nodes)
-        for i, u, new in alone:
-            self._work.commit(i, u, new)
+        for i, u, new in eager:
+            self._inputs.commit(i, u, new)
         for node in self._nodes:
-            node.lens = None  # which holds all of this
-        return Recording(self._cuts, guards, launches)
+            node.trace_hook = None  # which holds references to the tracer and its tensors
+        return CompiledStep(self._reductions, guards, launches)
 
     def _writes(self, i: int, u: Any, new: Any) -> dict[int, Any]:
-        p, old = self._old[i]
-        tape = self._tapes[i]
+        """The new values of a parameter and its slots, by role."""
+        p, old = self._lifted[i]
+        graph = self._graphs[i]
         entries = precision.entries(new)
         if len(entries) != len(old):
             raise Unsupported("slots that come and go")
         for x in (u, *entries):
-            if not isinstance(x, Symbol) or x.tape is not tape or not x.vector:
-                raise Unsupported("a result that is not made of the tensors that were given")
-        writes = {} if tape.is_nothing(u) else {0: p + u}
+            if not isinstance(x, Symbol) or x.graph is not graph or not x.meta.is_vector:
+                raise Unsupported("an update or a slot that is not computed from the given tensors")
+        writes = {} if graph.is_zero_update(u) else {0: p + u}
         for role, (before, after) in enumerate(zip(old, entries, strict=True), 2):
             if before is not after:
-                writes[role] = tape.apart(after)
+                writes[role] = graph.copied(after)
         return writes
 
-    def _launches(self, outputs: dict[int, tuple[dict[int, Symbol], list[Symbol]]]) -> list[Launch]:
-        """The kernels that make these outputs."""
+    def _launches(self, outputs: Mapping[int, Outputs]) -> list[Launch]:
+        """The launches that make these outputs: one for all cells of a block with equal graphs."""
         grouped: dict[Any, Any] = {}
         for i, (writes, measures) in outputs.items():
             if writes or measures:
-                done = finish(self._tapes[i], writes, measures)
-                key = (self._cell[i].block, done.roles, done.program.text())
-                grouped.setdefault(key, []).append((i, done))
-        made = []
+                lowering = lower_graph(self._graphs[i], writes, measures)
+                key = (self._cell_of[i].block, lowering.roles, lowering.lowered.text())
+                grouped.setdefault(key, []).append((i, lowering))
+        launches = []
         for (at, roles, _), found in grouped.items():
-            block, program = self._layout.blocks[at], found[0][1].program
-            sources: list[Source] = []
+            block, lowered = self._layout.blocks[at], found[0][1].lowered
+            scalars: list[CellScalars] = []
             cells: list[tuple[int, ...]] = []
-            for i, done in found:
-                fetches = [self._tapes[i].fetches[k] for k in done.numbers]
-                leaves = self._cell[i].leaves
-                apart = any(fetch.varies for fetch in fetches)
-                cells += [(leaf,) for leaf in leaves] if apart else [leaves]
-                places = [block.members[x] for x in leaves] if apart else [i]
-                sources.append(Source(fetches, places))
-            run = kernel(program, block.device, self._how)
-            made.append(Launch(run, block, block.tasks(tuple(cells), run.chunk), roles, sources))
-        return made
+            for i, lowering in found:
+                sources = [self._graphs[i].sources[k] for k in lowering.scalars]
+                leaves = self._cell_of[i].leaves
+                split = any(source.per_tensor for source in sources)
+                cells += [(leaf,) for leaf in leaves] if split else [leaves]
+                indices = [block.indices[leaf] for leaf in leaves] if split else [i]
+                scalars.append(CellScalars(sources, indices))
+            kernel = kernel_for(lowered, block.device, self._option)
+            tasks = block.tasks(tuple(cells), kernel.chunk)
+            launches.append(Launch(kernel, block, tasks, roles, scalars))
+        return launches
 
-    def _guards(self) -> list[Guard]:
-        """What has been asked since the last cut."""
+    def _new_guards(self) -> list[Guard]:
+        """The guards since the last pass."""
         new = []
-        for i, tape in self._tapes.items():
-            new += tape.guards[self._guarded.get(i, 0) :]
-            self._guarded[i] = len(tape.guards)
+        for i, graph in self._graphs.items():
+            new += graph.guards[self._guards_taken.get(i, 0) :]
+            self._guards_taken[i] = len(graph.guards)
         return new
 
 
-class Seen(Scalars):
-    """The numbers of one rule, each looked at when the rule asks for it."""
+class TracedScalars(Scalars):
+    """The scalars of one rule, each traced when the rule reads it."""
 
-    def __init__(self, owner: str, values: Any, see: Any) -> None:
+    def __init__(self, owner: str, values: Mapping[str, Any], trace: Callable[[str], Any]) -> None:
         super().__init__(owner, {})
-        self._values, self._see = values, see
+        self._values, self._trace = values, trace
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or name not in self._values:
             return Scalars(self._owner, self._values).__getattr__(name)
-        found = self._see(name)
+        found = self._trace(name)
         self.__dict__[name] = found
         return found
 
 
-def _seen(tape: Tape, value: Any, fetch: Fetch) -> Any:
-    """A number as a recorded rule sees it."""
+def _traced_scalar(graph: Graph, value: Any, source: ScalarSource) -> Any:
+    """What a traced rule sees of a scalar: a symbol, or a value with a guard."""
     if isinstance(value, (tuple, list)):
-        return tuple(_seen(tape, x, _part(fetch, j)) for j, x in enumerate(value))
+        return tuple(_traced_scalar(graph, x, _item(source, j)) for j, x in enumerate(value))
     if isinstance(value, Tensor):
-        near = value.device.type == "cpu" or value.device == tape.device
+        near = value.device.type == "cpu" or value.device == graph.device
         if value.dim() or not near or value.is_complex():
-            raise Unsupported("a number that is on another device, or has a shape")
+            raise Unsupported("a scalar that is on another device, or has a shape")
         if value.is_floating_point():
-            return tape.number(fetch)
+            return graph.scalar(source)
         if value.dtype is torch.bool:
-            return tape.flag(fetch)
-        raise Unsupported(f"a number of {value.dtype}")
+            return graph.flag(source)
+        raise Unsupported(f"a scalar of {value.dtype}")
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return Number(value, fetch, tape.guards)
-    tape.guards.append(Guard(fetch, value))
+        return ScalarSymbol(value, source, graph.guards)
+    graph.guards.append(Guard(source, value))
     return value
 
 
-def _part(fetch: Fetch, j: int) -> Fetch:
-    find = fetch.find
-    return Fetch(lambda nodes, i: find(nodes, i)[j], fetch.varies)
+def _item(source: ScalarSource, j: int) -> ScalarSource:
+    read = source.read
+    return ScalarSource(lambda nodes, i: read(nodes, i)[j], source.per_tensor)
 
 
 def _is_narrow(x: Tensor, wide: torch.dtype) -> bool:

@@ -31,7 +31,7 @@ def remat(who: str, fn: Callable[..., Any]) -> Callable[..., Any]:
         then = Surroundings.of(fn)
         leaves, spec = tree.flatten(args)
         places = [i for i, x in enumerate(leaves) if isinstance(x, Tensor)]
-        out_spec: list[tree.Spec] = []
+        out_spec: list[tree.Spec[Any]] = []
 
         def flat(*tensors: Tensor) -> tuple[Tensor, ...]:
             given = list(leaves)

@@ -2,7 +2,7 @@
 
 import numbers
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,18 +10,18 @@ from torch import Tensor
 from .. import tree
 from .._core import checks
 from ..errors import HyperparameterError
-from ..training import MakesTx, TrainState, places, slopes
+from ..training import MakesTx, TrainState, route_hyperparams, slopes
 from ..typing import Params
 from ._unroll import unroll
 
 
-class Hypergradient(NamedTuple):
+class Hypergradient(NamedTuple, Generic[Params]):
     """A training, and the derivatives of what came of it."""
 
     value: Tensor  # (): what `outer` returned
     values: dict[str, Any]  # its derivative by every number, by name
-    params: Params  # its derivative by the first parameters; `None` if truncated
-    state: TrainState  # after the last step
+    params: Params | None  # its derivative by the first parameters; `None` if truncated
+    state: TrainState[Params]  # after the last step
     losses: Tensor  # (steps,): the loss before each
 
 
@@ -36,7 +36,7 @@ def hypergrad(
     buffers: Any = (),
     truncate: int | None = None,
     checkpoint: int | None = None,
-) -> Hypergradient:
+) -> Hypergradient[Params]:
     """Trains, and differentiates ``outer(params)`` of the result by `values` and first `params`.
 
         found = hypergrad(loss, adam(), {"lr": 1e-3}, params, batches, validation_loss)
@@ -62,30 +62,34 @@ def hypergrad(
         checkpoint: As in `unroll`: less memory, more time.
 
     Raises:
-        HyperparameterError: If nothing takes a name of `values`, or `truncate` is not a positive
+        HyperparameterError: If a name of `values` is unknown, or `truncate` is not a positive
             whole number.
     """
     if truncate is not None:
-        checks.whole("hypergrad", "truncate", truncate, least=1)
-    where = places("hypergrad", loss, tx, values)
+        checks.whole_number("hypergrad", "truncate", truncate, least=1)
+    routing = route_hyperparams("hypergrad", loss, tx, values)
     device = next((x.device for x in tree.leaves(params)), None)
     live = {name: _tensors(name, value, device) for name, value in values.items()}
     batches = list(batches)
     cut = 0 if truncate is None else max(len(batches) - truncate, 0)
 
-    def step(state: TrainState, batch: Any, values: Mapping[str, Any]) -> tuple[TrainState, Tensor]:
-        return where.step(values)(state, batch)
+    def step(
+        state: TrainState[Any], batch: Any, values: Mapping[str, Any]
+    ) -> tuple[TrainState[Any], Tensor]:
+        return routing.step(values)(state, batch)
 
-    def total(values: Mapping[str, Any], begin: Any) -> tuple[Tensor, tuple[TrainState, Tensor]]:
-        state = begin if cut else TrainState.start(where.step(values).tx, begin, buffers)
+    def total(
+        values: Mapping[str, Any], begin: Any
+    ) -> tuple[Tensor, tuple[TrainState[Any], Tensor]]:
+        state = begin if cut else TrainState.start(routing.step(values).tx, begin, buffers)
         state, losses = unroll(step, state, batches[cut:], args=(values,), checkpoint=checkpoint)
-        return outer(*state.evaluated(where.step(values).tx)), (state, losses)
+        return outer(*state.evaluated(routing.step(values).tx)), (state, losses)
 
     if not cut:
         by, (value, (state, losses)) = slopes(total, (live, params))
         return Hypergradient(value, by[0], by[1], state, losses)
     with torch.no_grad():
-        start = TrainState.start(where.step(live).tx, params, buffers)
+        start = TrainState.start(routing.step(live).tx, params, buffers)
         middle, before = unroll(step, start, batches[:cut], args=(live,))
     (by_values,), (value, (state, losses)) = slopes(lambda v: total(v, middle), (live,))
     return Hypergradient(value, by_values, None, state, torch.cat([before, losses]))

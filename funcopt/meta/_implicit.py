@@ -1,7 +1,7 @@
 """Derivatives of a solution, from the equation that it solves."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ParamSpec
 
 import torch
 from torch import Tensor
@@ -10,17 +10,22 @@ from torch.func import vjp
 from .. import tree
 from .._numerics.scalars import alive
 from ..errors import StructureError
+from ..typing import Tree, TypeAliasType
 from ._checkpoint import is_smooth, pusher, refuse_twice_forwards
 from ._closure_check import captured, refuse_traced
-from ._solve import solve_normal_cg
+from ._solve import MatVec, solve_normal_cg
+
+Arguments = ParamSpec("Arguments")
+Solve = TypeAliasType("Solve", Callable[[MatVec, Any], Any])
+"""``solve(matvec, b)``, of trees."""
 
 
 def custom_root(
     optimality: Callable[..., Any],
     *,
-    solve: Callable[[Callable[[Any], Any], Any], Any] | None = None,
+    solve: Solve | None = None,
     has_aux: bool = False,
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+) -> Callable[[Callable[Arguments, Tree]], Callable[Arguments, Tree]]:
     """Gives a solver the derivative of the root it finds, however it finds it.
 
         @custom_root(torch.func.grad(inner_loss))

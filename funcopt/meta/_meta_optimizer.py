@@ -1,6 +1,6 @@
 """Differentiable steps on a module as it stands."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -41,17 +41,19 @@ class MetaOptimizer:
             for key, p in owner._parameters.items():
                 if p is not None and p.requires_grad:
                     self._places.setdefault(names[p], []).append((owner._parameters, key))
-        params = {name: places[0][0][places[0][1]] for name, places in self._places.items()}
+        params: dict[str, Tensor] = {
+            name: places[0][0][places[0][1]] for name, places in self._places.items()
+        }
         views = {name: p.view_as(p) for name, p in params.items()}  # derivatives by them are wanted
         self._state = TrainState(params, tx.init(views))
 
     @property
-    def state(self) -> TrainState:
+    def state(self) -> TrainState[dict[str, Tensor]]:
         """Parameters, state and buffers, to look at or to come back to: nothing changes it."""
         return self._state._replace(buffers=[own for _, own in copied(buffers_of(self._parts()))])
 
     @state.setter
-    def state(self, state: TrainState) -> None:
+    def state(self, state: TrainState[dict[str, Tensor]]) -> None:
         self._put(state.params)
         self._state = state._replace(buffers=())
         if state.buffers != ():
@@ -59,7 +61,7 @@ class MetaOptimizer:
             then = zip(now, state.buffers, strict=True)
             put(copied([(place, own) for (place, _), own in then]))
 
-    def _put(self, params: Any) -> None:
+    def _put(self, params: Mapping[str, Tensor]) -> None:
         for name, places in self._places.items():
             for owner, key in places:
                 owner[key] = params[name]

@@ -4,15 +4,17 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.func import vjp
 
 from .. import tree
 from .._core import checks
 from .._core.record import Record
 from .._numerics.scalars import number
-from ..typing import Scalar
+from ..typing import Scalar, Tree, TypeAliasType
 
-MatVec = Callable[[Any], Any]
+MatVec = TypeAliasType("MatVec", Callable[[Any], Any])
+"""What multiplies a tree by a matrix."""
 
 
 class solve_cg(Record):
@@ -39,11 +41,11 @@ class solve_cg(Record):
     ridge: Scalar = 0.0
 
     def __post_init__(self) -> None:
-        checks.whole(self, "maxiter", self.maxiter, least=1)
+        checks.whole_number(self, "maxiter", self.maxiter, least=1)
         checks.non_negative(self, "tol", self.tol)
         checks.non_negative(self, "ridge", self.ridge)
 
-    def __call__(self, matvec: MatVec, b: Any) -> Any:
+    def __call__(self, matvec: MatVec, b: Tree) -> Tree:
         x, r = tree.zeros_like(b), b
         p, rr = r, tree.dot(r, r)
         goal = self.tol**2 * rr
@@ -83,13 +85,14 @@ class solve_normal_cg(Record):
     def __post_init__(self) -> None:
         solve_cg(self.maxiter, self.tol, self.ridge)
 
-    def __call__(self, matvec: MatVec, b: Any) -> Any:
+    def __call__(self, matvec: MatVec, b: Tree) -> Tree:
         transposed = vjp(matvec, b)[1]
 
         def normal(x: Any) -> Any:
             return transposed(matvec(x))[0]
 
-        return solve_cg(self.maxiter, self.tol, self.ridge)(normal, transposed(b)[0])
+        rhs: Tree = transposed(b)[0]
+        return solve_cg(self.maxiter, self.tol, self.ridge)(normal, rhs)
 
 
 class solve_neumann(Record):
@@ -117,17 +120,24 @@ class solve_neumann(Record):
     lr: Scalar = 1.0
 
     def __post_init__(self) -> None:
-        checks.whole(self, "maxiter", self.maxiter, least=1)
+        checks.whole_number(self, "maxiter", self.maxiter, least=1)
         checks.positive(self, "lr", self.lr)
 
-    def __call__(self, matvec: MatVec, b: Any) -> Any:
+    def __call__(self, matvec: MatVec, b: Tree) -> Tree:
         term = total = b
+        lr: Any = self.lr  # no schedule
         for _ in range(self.maxiter - 1):
-            term = _plus(term, matvec(term), -self.lr)  # type: ignore[operator]  # no schedule
+            term = _plus(term, matvec(term), -lr)
             total = _plus(total, term, 1.0)
-        return tree.map(lambda x: self.lr * x, total)
+        found: Tree = tree.map(lambda x: lr * x, total)
+        return found
 
 
-def _plus(a: Any, b: Any, scale: Any) -> Any:
+def _plus(a: Tree, b: Tree, scale: Any) -> Tree:
     """``a + scale b``, in the dtypes of `a`."""
-    return tree.map(lambda x, y: (x + scale * y).to(x.dtype), a, b)
+
+    def plus(x: Tensor, y: Tensor) -> Tensor:
+        moved: Tensor = x + scale * y
+        return moved.to(x.dtype)
+
+    return tree.map(plus, a, b)

@@ -1,25 +1,28 @@
 """Many steps as one function, whose derivative goes through all of them, or some."""
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from .. import tree
 from .._core.apply import detach_state
 from ..errors import HyperparameterError
+from ..typing import Tree
 from ._checkpoint import remat
+
+Out = TypeVar("Out")
 
 
 def unroll(
-    step: Callable[..., tuple[Any, Any]],
-    state: Any,
+    step: Callable[..., tuple[Any, Out]],
+    state: Tree,
     batches: Iterable[Any],
     *,
     args: tuple[Any, ...] = (),
     truncate: int | None = None,
     checkpoint: int | None = None,
-) -> tuple[Any, Any]:
+) -> tuple[Tree, Out]:
     """One step for each batch: ``state, out = step(state, batch, *args)``.
 
         def after(lr, params):

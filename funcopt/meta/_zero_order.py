@@ -1,7 +1,7 @@
 """Derivatives of functions that have none, from their values nearby."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, ParamSpec, cast
 
 import torch
 from torch import Tensor
@@ -9,15 +9,17 @@ from torch import Tensor
 from .. import tree
 from ..errors import HyperparameterError
 
+Arguments = ParamSpec("Arguments")
+
 
 def zero_order(
-    fn: Callable[..., Tensor],
+    fn: Callable[Arguments, Tensor],
     *,
     sigma: float = 1.0,
     num_samples: int = 1,
     method: Literal["antithetic", "forward", "naive"] = "antithetic",
     generator: torch.Generator | None = None,
-) -> Callable[..., Tensor]:
+) -> Callable[Arguments, Tensor]:
     """`fn`, with the derivative by its first argument estimated from its values alone.
 
     With z standard normal, mean over `num_samples` of them:
@@ -55,17 +57,19 @@ def zero_order(
             f"'antithetic', 'forward', 'naive', got {sigma!r}, {num_samples!r} and {method!r}."
         )
 
-    def value(x: Any, args: tuple[Any, ...]) -> Tensor:
-        return torch.as_tensor(fn(x, *args)).clone()
+    value_of: Callable[..., Tensor] = fn
+
+    def evaluate(x: Any, args: tuple[Any, ...]) -> Tensor:
+        return torch.as_tensor(value_of(x, *args)).clone()
 
     def estimate(x: Any, args: tuple[Any, ...]) -> Any:
         total = tree.zeros_like(x)
-        base = fn(x, *args) if method == "forward" else 0.0
+        base = value_of(x, *args) if method == "forward" else 0.0
         for _ in range(num_samples):
             z = tree.map(lambda p: _normal(p, generator), x)
-            value = fn(_moved(x, z, sigma), *args)
+            value = value_of(_moved(x, z, sigma), *args)
             if method == "antithetic":
-                weight = (value - fn(_moved(x, z, -sigma), *args)) / (2 * sigma)
+                weight = (value - value_of(_moved(x, z, -sigma), *args)) / (2 * sigma)
             else:
                 weight = (value - base) / sigma
             total = _moved(total, z, weight / num_samples)
@@ -85,13 +89,13 @@ def zero_order(
             return tuple(tree.flatten(of(estimate, tensors))[0])
 
         return _ZeroOrder.apply(  # type: ignore[no-any-return, no-untyped-call]
-            lambda *tensors: of(value, tensors),
+            lambda *tensors: of(evaluate, tensors),
             slopes,
             generator,
             *(leaves[i] for i in places),
         )
 
-    return call
+    return cast(Callable[Arguments, Tensor], call)
 
 
 class _ZeroOrder(torch.autograd.Function):
@@ -110,7 +114,7 @@ class _ZeroOrder(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, slope: Tensor) -> Any:
+    def backward(ctx: Any, slope: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         found = _Slopes.apply(ctx.slopes, ctx.generator, *ctx.saved_tensors)  # type: ignore[no-untyped-call]
         rest = [None] * (len(ctx.saved_tensors) - len(found))
         return (None, None, None, *(slope * g for g in found), *rest)
@@ -122,7 +126,7 @@ class _ZeroOrder(torch.autograd.Function):
         return sum((g * w).sum() for g, w in zip(found, ways, strict=True) if w is not None)
 
     @staticmethod
-    def vmap(
+    def vmap(  # pyright: ignore[reportIncompatibleMethodOverride]
         info: Any, in_dims: Any, value: Any, slopes: Any, generator: Any, *tensors: Tensor
     ) -> tuple[Tensor, int]:
         def one(*own: Tensor) -> Tensor:
@@ -145,7 +149,9 @@ class _Slopes(torch.autograd.Function):
         ctx.mark_non_differentiable(*output)
 
     @staticmethod
-    def vmap(info: Any, in_dims: Any, slopes: Any, generator: Any, *tensors: Tensor) -> Any:
+    def vmap(  # pyright: ignore[reportIncompatibleMethodOverride]
+        info: Any, in_dims: Any, slopes: Any, generator: Any, *tensors: Tensor
+    ) -> Any:
         if info.randomness == "error":
             raise HyperparameterError(
                 "`zero_order` draws random directions: inside of `torch.func.vmap`, say "

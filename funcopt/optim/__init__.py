@@ -1,8 +1,9 @@
 """Real torch optimizers: ``import funcopt.optim as optim``."""
 
+from .._hints.names import explain_missing as _explain_missing
 from . import lr_scheduler as lr_scheduler
 from . import swa_utils as swa_utils
-from ._class import optimizer_class as optimizer_class
+from ._alias import optimizer_class as optimizer_class
 from ._classes import ASGD as ASGD
 from ._classes import LAMB as LAMB
 from ._classes import LARS as LARS
@@ -29,11 +30,48 @@ from ._classes import Rprop as Rprop
 from ._classes import SGDScheduleFree as SGDScheduleFree
 from ._classes import Shampoo as Shampoo
 from ._classes import Yogi as Yogi
+from ._layer_decay import param_groups_layer_decay as param_groups_layer_decay
 from ._optimizer import Optimizer as Optimizer
 from ._param_groups import explain as explain
 from ._param_groups import param_groups_by as param_groups_by
-from ._param_groups import param_groups_layer_decay as param_groups_layer_decay
 from ._param_groups import param_groups_weight_decay as param_groups_weight_decay
+
+__all__ = [
+    "ASGD",
+    "LAMB",
+    "LARS",
+    "LBFGS",
+    "MARS",
+    "SGD",
+    "SOAP",
+    "AdaBelief",
+    "Adadelta",
+    "Adafactor",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "AdamWScheduleFree",
+    "Adamax",
+    "DAdaptAdamW",
+    "Lion",
+    "Muon",
+    "NAdam",
+    "Optimizer",
+    "Prodigy",
+    "RAdam",
+    "RMSprop",
+    "Rprop",
+    "SGDScheduleFree",
+    "Shampoo",
+    "Yogi",
+    "explain",
+    "lr_scheduler",
+    "optimizer_class",
+    "param_groups_by",
+    "param_groups_layer_decay",
+    "param_groups_weight_decay",
+    "swa_utils",
+]
 
 
 def __getattr__(name: str) -> object:
@@ -49,3 +87,6 @@ def __getattr__(name: str) -> object:
         )
     # With the module at hand, Python asks "Did you mean ...?" where a name is almost right.
     raise AttributeError(message, name=name, obj=sys.modules[__name__])
+
+
+_explain_missing(__name__)

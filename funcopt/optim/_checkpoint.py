@@ -8,31 +8,45 @@ from torch import Tensor
 
 from .._numerics.shards import is_sharded
 from ..errors import StructureError
-from ._groups import named
-from ._layout import STEP, UPDATES
-from ._values import Values
+from ._options import Options, named_parameters
+from ._state import State, pack_numbers
+from ._state_layout import STEP, UPDATES, clock_dtype
 
 FORMAT = "funcopt_format"
 """A key of a checkpoint: the version of its layout."""
 
 Templates = Callable[[int, str | None, Tensor], Mapping[str, Tensor]]
+"""What the state of a parameter holds when it is created, on the meta device: by the index of its
+group, its name and itself."""
 
 
-def fitted(
-    optimizer: torch.optim.Optimizer, templates: Templates, saved: Values, strict: bool
-) -> Values:
-    """`saved`, for the parameters of `optimizer`, in their order: by name where both have names.
+def as_saved(saved: Options) -> Options:
+    """What torch saves, with the format; and its numbers are no parts of vectors any more."""
+    for key, stored in saved["state"].items():
+        if isinstance(stored, dict):
+            saved["state"][key] = {k: _own(v) for k, v in stored.items()}
+    saved[FORMAT] = 1
+    return saved
+
+
+def _own(value: Any) -> Any:
+    return value.clone() if isinstance(value, Tensor) and value.dim() == 0 else value
+
+
+def matched(
+    who: str, mine: list[Options], templates: Templates, saved: Options, strict: bool
+) -> Options:
+    """`saved`, for the parameters of the groups `mine`: by name where both sides have names.
 
     Raises:
         StructureError: If `strict`, listing all that is missing, unknown or of another shape.
     """
     if saved.get(FORMAT, 1) != 1:
         raise StructureError(
-            f"`{type(optimizer).__name__}`: the checkpoint has the format {saved[FORMAT]}, made by "
+            f"`{who}`: the checkpoint has the format {saved[FORMAT]}, made by "
             "a later version; known here is 1."
         )
-    mine, theirs = optimizer.param_groups, saved["param_groups"]
-    if _have_names(mine) and _have_names(theirs):
+    if _have_names(mine) and _have_names(saved["param_groups"]):
         saved, missing, unknown = _by_name(mine, saved)
     else:
         missing, unknown = [], []
@@ -41,7 +55,7 @@ def fitted(
     reshaped, foreign = [], []
     state = dict(saved["state"])
     for index, (group, other) in enumerate(zip(mine, saved["param_groups"], strict=True)):
-        for (name, p), at in zip(named(group), other["params"], strict=True):
+        for (name, p), at in zip(named_parameters(group), other["params"], strict=True):
             stored = state.get(at)
             if not isinstance(stored, dict):
                 continue
@@ -60,28 +74,25 @@ def fitted(
                 reshaped += wrong
                 del state[at]
     if strict and foreign:
-        raise StructureError(
-            f"`{type(optimizer).__name__}`: the checkpoint is of another algorithm. It has "
-            f"{foreign}."
-        )
+        raise StructureError(f"`{who}`: the checkpoint is of another algorithm. It has {foreign}.")
     if strict and (missing or unknown or reshaped):
         raise StructureError(
-            f"`{type(optimizer).__name__}`: the checkpoint is of other parameters. Missing: "
+            f"`{who}`: the checkpoint is of other parameters. Missing: "
             f"{missing}. Unknown: {unknown}. Of another shape: {reshaped}. With `strict=False`, "
             "what does not fit starts afresh."
         )
     return {**saved, "state": state}
 
 
-def _have_names(groups: list[Values]) -> bool:
+def _have_names(param_groups: list[Options]) -> bool:
     """Whether every parameter has a name, and no two have the same."""
-    if not all("param_names" in group for group in groups):
+    if not all("param_names" in group for group in param_groups):
         return False
-    names = [name for group in groups for name in group["param_names"]]
+    names = [name for group in param_groups for name in group["param_names"]]
     return len(names) == len(set(names))
 
 
-def _by_name(mine: list[Values], saved: Values) -> tuple[Values, list[str], list[str]]:
+def _by_name(mine: list[Options], saved: Options) -> tuple[Options, list[str], list[str]]:
     """`saved` in the order of `mine`; the names that it has not, and those that only it has."""
     place = {
         name: (at, group)
@@ -105,21 +116,32 @@ def _by_name(mine: list[Values], saved: Values) -> tuple[Values, list[str], list
     return {**saved, "state": state, "param_groups": groups}, missing, unknown
 
 
-def as_created(
-    templates: Mapping[str, Tensor],
-    stored: Mapping[str, Any],
-    p: Tensor,
-    group: Mapping[str, Any],
-    clock_dtype: torch.dtype,
-) -> Values:
+def restore(
+    param_groups: list[Options], state: State, templates: Templates, loaded: Options
+) -> None:
+    """Replaces what the base class has cast to the parameters' dtypes by what was saved."""
+    found: dict[Tensor, Options] = {}
+    for index, (mine, saved) in enumerate(zip(param_groups, loaded["param_groups"], strict=True)):
+        for (name, p), place in zip(named_parameters(mine), saved["params"], strict=True):
+            stored = loaded["state"].get(place)
+            if isinstance(stored, dict) and stored:
+                found[p] = _as_created(templates(index, name, p), stored, p, mine)
+    pack_numbers(({}, new) for new in found.values())
+    for p, new in found.items():
+        state[p].update(new)
+
+
+def _as_created(
+    templates: Mapping[str, Tensor], stored: Mapping[str, Any], p: Tensor, group: Mapping[str, Any]
+) -> Options:
     """The entries of a checkpoint in the dtypes of `templates`, on the device of `p`."""
-    out: Values = {}
+    out: Options = {}
     for key, value in stored.items():
         if value is None:
             continue
         if key in (STEP, UPDATES):
             device = p.device if group.get("capturable") else torch.device("cpu")
-            out[key] = torch.as_tensor(value, dtype=clock_dtype).to(device, copy=True)
+            out[key] = torch.as_tensor(value, dtype=clock_dtype()).to(device, copy=True)
         elif key in templates:
             found = torch.as_tensor(value)
             place = p.device if templates[key].dim() else found.device

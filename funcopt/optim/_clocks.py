@@ -14,7 +14,7 @@ from ..engine import addresses
 LETTERS = {torch.float32: "f", torch.float64: "d", torch.int64: "q"}
 
 
-class Column:
+class StateColumn:
     """One entry of the state of many parameters; as a vector, if it lies in memory as one.
 
     A vector is read and counted up without torch, where one operation takes longer than all else
@@ -23,44 +23,44 @@ class Column:
 
     def __init__(self, tensors: list[Tensor], rows: list[int]) -> None:
         self.tensors, self.rows = tensors, rows
-        self._look()
-        self._stand = self._read()
+        self._locate()
+        self._snapshot = self._read()
 
-    def _look(self) -> None:
+    def _locate(self) -> None:
         self._vector = _vector(self.tensors)
         if self._vector is not None:
-            self._where = addresses(self.tensors)
+            self._addresses = addresses(self.tensors)
             self._bytes = _bytes(self._vector)
 
     def _read(self) -> Any:
-        if self._vector is not None and addresses(self.tensors) != self._where:
-            self._look()  # somebody has moved them, as `share_memory_` does
+        if self._vector is not None and addresses(self.tensors) != self._addresses:
+            self._locate()  # they were moved, as `share_memory_` does
         if self._vector is None:
-            return [number_or_id(x) for x in self.tensors]
+            return [clock_key(x) for x in self.tensors]
         return bytes(self._bytes)
 
-    def stands(self) -> bool:
-        """Whether nobody else has written here."""
-        return bool(self._read() == self._stand)
+    def unchanged(self) -> bool:
+        """Whether nothing has been written here but by this column."""
+        return bool(self._read() == self._snapshot)
 
     def numbers(self) -> Sequence[Any]:
-        """The numbers, or, where they cannot be looked at, the tensors."""
+        """The numbers, or, where they cannot be read, the tensors."""
         if self._vector is None:
             return list(map(number, self.tensors))
-        return array.array(LETTERS[self._vector.dtype], self._stand)
+        return array.array(LETTERS[self._vector.dtype], self._snapshot)
 
     def add_one(self) -> None:
         if self._vector is None:
-            torch._foreach_add_(self.tensors, 1)
-            self._stand = self._read()
+            torch._foreach_add_(self.tensors, 1)  # pyright: ignore[reportPrivateImportUsage]
+            self._snapshot = self._read()
             return
         letter, count, size = LETTERS[self._vector.dtype], len(self.rows), self._vector.itemsize
-        if self._stand == self._stand[:size] * count:  # all the same, as nearly always
-            first = array.array(letter, self._stand[:size])[0]
+        if self._snapshot == self._snapshot[:size] * count:  # all the same, as nearly always
+            first = array.array(letter, self._snapshot[:size])[0]
             after = array.array(letter, (first + 1,)) * count
         else:
             after = array.array(letter, [x + 1 for x in self.numbers()])
-        self._stand = self._bytes[:] = after.tobytes()
+        self._snapshot = self._bytes[:] = after.tobytes()
 
     def fill(self, values: Sequence[Tensor]) -> None:
         first = values[0]
@@ -70,10 +70,10 @@ class Column:
             for x, value in zip(self.tensors, values, strict=True):
                 if x is not value:
                     x.copy_(value)
-        self._stand = self._read()
+        self._snapshot = self._read()
 
 
-def packed(tensors: Sequence[Tensor]) -> list[Tensor]:
+def packed_in_vector(tensors: Sequence[Tensor]) -> list[Tensor]:
     """The same numbers as parts of one vector, so that one operation advances them all."""
     first = tensors[0]
     if any(x.dim() or x.device.type != "cpu" or x.dtype != first.dtype for x in tensors):
@@ -106,7 +106,7 @@ def _bytes(vector: Tensor) -> memoryview:
     return memoryview((ctypes.c_char * count).from_address(vector.data_ptr())).cast("B")
 
 
-def number_or_id(scalar: Tensor) -> Any:
-    """What tells clocks apart: their number, or, where that cannot be looked at, themselves."""
-    seen = number(scalar)
-    return id(scalar) if isinstance(seen, Tensor) else seen
+def clock_key(scalar: Tensor) -> Any:
+    """What tells clocks apart: their number, or, where that cannot be read, their identity."""
+    value = number(scalar)
+    return id(scalar) if isinstance(value, Tensor) else value

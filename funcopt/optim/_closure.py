@@ -9,11 +9,12 @@ from torch import Tensor
 
 from .._core import precision
 from .._core.loss import Loss
+from .._core.tensor_rule import GradientTransformation, PerTensor
 from .._numerics import shards
 from ..combinators import chain, walk
-from ..engine import Work
+from ..engine import StepInputs
 from ..errors import ExtraArgumentError, HyperparameterError, SparseGradientError
-from ._groups import Grouped, named
+from ._options import Options, named_parameters
 
 
 class ClosureLoss(Loss):
@@ -24,16 +25,17 @@ class ClosureLoss(Loss):
 
     def __init__(
         self,
-        opt: Grouped,
+        who: str,
+        param_groups: list[Options],
         closure: Callable[[], Any],
         value: Any,
-        work: Work,
+        inputs: StepInputs,
         ps: Sequence[Tensor],
     ) -> None:
-        self._who, self._closure, self._flips = type(opt).__name__, closure, work.flips
-        self._params, self.ps = work.ps, ps
-        self._sign = -1.0 if any(work.flips) else 1.0
-        self._all = [p for group in opt.param_groups for _, p in named(group)]
+        self._who, self._closure, self._flips = who, closure, inputs.negate
+        self._params, self.ps = inputs.ps, ps
+        self._sign = -1.0 if any(inputs.negate) else 1.0
+        self._all = [p for group in param_groups for _, p in named_parameters(group)]
         self._grads = [p.grad for p in self._all]
         self.value = self._number(value)
 
@@ -117,30 +119,50 @@ class ClosureLoss(Loss):
 
 
 def evaluator(
-    opt: Grouped, closure: Callable[[], Any], value: Any, work: Work
+    who: str,
+    param_groups: list[Options],
+    closure: Callable[[], Any],
+    value: Any,
+    inputs: StepInputs,
 ) -> Callable[[Sequence[Tensor]], AbstractContextManager[Loss]]:
-    """What makes the closure a function of the tensors of `work`, given copies of them."""
-    return lambda ps: ClosureLoss(opt, closure, value, work, ps).restoring()
+    """What makes the closure a function of the tensors of `inputs`, given copies of them."""
+    return lambda ps: ClosureLoss(who, param_groups, closure, value, inputs, ps).restoring()
 
 
-def check_closure(opt: Grouped, extra: Mapping[str, Any], closure: Any) -> None:
-    """Refuses a step whose loss cannot be evaluated again, where it has to be."""
-    who = type(opt).__name__
+def check_no_function(who: str, extra: Mapping[str, Any]) -> None:
+    """Refuses the loss as a function of the parameters, which is made of the closure here."""
     if "value_fn" in extra:
         raise ExtraArgumentError(
             f"`{who}.step`: `value_fn` is made of the closure: call `step(closure)`. The pure form "
             "takes a function of the parameters."
         )
-    if not opt._evaluates:
-        return
+
+
+def check_no_trees(who: str, tx: PerTensor, extra: Mapping[str, Any]) -> None:
+    """Refuses extra arguments that are trees like the parameters, of which only parts are here."""
+    if trees := sorted(tx.tensor_extra_names().intersection(extra)):
+        raise ExtraArgumentError(
+            f"`{who}.step`: {trees} are trees like the parameters, which only "
+            "the pure form takes: `tx.update(updates, state, params, ...)`."
+        )
+
+
+def check_closure(
+    who: str,
+    tx: GradientTransformation,
+    param_groups: list[Options],
+    differentiable: bool,
+    closure: Any,
+) -> None:
+    """Refuses a step of which the loss has to be evaluated again, and cannot be."""
     if closure is None:
-        asking = [x for _, x in walk(opt.tx) if x.needs_closure and not isinstance(x, chain)]
+        asking = [x for _, x in walk(tx) if x.needs_closure and not isinstance(x, chain)]
         raise ExtraArgumentError(
             f"`{who}.step`: `{type(asking[-1]).__name__}` evaluates the loss more than once in a "
             "step, so it needs a closure: call `step(closure)`, where `closure()` sets the "
             "gradients to zero, computes the loss, calls `loss.backward()` and returns the loss."
         )
-    if len({bool(g["maximize"]) for g in opt.param_groups}) > 1 or opt.defaults["differentiable"]:
+    if len({bool(g["maximize"]) for g in param_groups}) > 1 or differentiable:
         raise HyperparameterError(
             f"`{who}`: the closure has one loss, so `maximize` must be the same in all groups; and "
             "its gradients are written in place, so `differentiable` needs the pure form: "

@@ -24,7 +24,7 @@ def of_torch(
         max_eval: Evaluations in one update; by default ``max_iter * 5 // 4``.
         tolerance_grad: It ends where no entry of the gradient is greater.
         tolerance_change: It ends where no entry of a step is greater, or the loss changes by less.
-        history_size: How many steps are remembered.
+        history_size: EngineOption many steps are remembered.
         line_search_fn: ``"strong_wolfe"``, a search such as `backtracking()`, or None.
 
     Raises:

@@ -1,36 +1,58 @@
-"""Any transformation as a `torch.optim.Optimizer`."""
+"""Any transformation as a `torch.optim.Optimizer`.
+
+How a step runs. Each part is a file of its own, which gets groups and state passed in; no part
+knows the optimizer.
+
+1. `_hooks`: hooks and profilers are called, if there are any.
+2. `step` evaluates the closure, if there is one.
+3. `_groups` makes a transformation of the values that stand in each of `param_groups`
+   (`_factory`: by putting them into the chain, or by calling the function of a class).
+4. `_active` finds the parameters that have a gradient, and their slots in `state` (`_state`,
+   `_state_layout`): what is missing begins here.
+5. `_step_plan` sorts them into buckets, one for each group and number of steps made. As long as
+   nothing that it relies on has changed, which is checked in every step, a plan stands for 4 and 5.
+6. The engine runs the transformation over all buckets, and writes parameters and slots in place
+   (`_differentiable`, where autograd follows).
+7. The plan writes clocks and shared scalars, those of all parameters at once (`_clocks`); what has
+   begun is put into `state`. `_scheduled` writes into groups what schedules say of the next step.
+
+Besides steps: `_averages` exchanges parameters for averages, `_checkpoint` matches what is loaded
+with what is here, `_reshape` takes the state along when parameters change.
+"""
 
 import functools
-import warnings
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any, TypeVar, overload
 
 import torch
 from torch import Tensor
 
-from .._core.due import awaits, due
 from .._core.stage import Node
 from .._core.tensor_rule import GradientTransformation, PerTensor
-from .._numerics.scalars import number
-from ..combinators import labels, unique_keys
-from ..engine import Engine, How
-from ..errors import (
-    ExtraArgumentError,
-    HyperparameterError,
-    SparseGradientError,
-    StructureError,
-)
-from ._averages import Averaging
-from ._checkpoint import FORMAT, as_created, fitted
-from ._closure import check_closure, evaluator
-from ._default_lr import with_lr
-from ._groups import named
-from ._layout import clock_dtype
-from ._step_plan import Active, Plan
-from ._values import same
+from .._hints.calls import explained
+from ..combinators import walk
+from ..engine import Engine, EngineOption
+from ..typing import ParamsT
+from . import _hooks, _reshape
+from ._averages import TRAIN_MODE, Averages, in_training
+from ._checkpoint import as_saved, matched, restore
+from ._closure import check_closure, check_no_function, check_no_trees, evaluator
+from ._differentiable import differentiable_step
+from ._factory import Factory, chain_factory
+from ._gradients import drop_examples, is_probe
+from ._groups import ParameterGroups, check_names
+from ._metrics import metrics
+from ._options import Options
+from ._partial import check_sums, made_by_zero
+from ._scheduled import ScheduledValues
+from ._state import StateStore
+from ._step_plan import StepPlan, plan_step
+
+Loss = TypeVar("Loss")
 
 
-class Optimizer(Averaging):
+class Optimizer(torch.optim.Optimizer):
     """Steps the parameters by a transformation: any chain, as a torch optimizer.
 
         opt = Optimizer(model.parameters(), chain(clip_by_global_norm(1.0), adamw(1e-3)))
@@ -73,51 +95,67 @@ class Optimizer(Averaging):
         LabelError: If a parameter has no label, or a pattern fits no parameter.
     """
 
+    tx: GradientTransformation
+    measure_group: Any = None
+
+    @explained
     def __init__(
         self,
-        params: Iterable[Any],
+        params: ParamsT,
         tx: GradientTransformation,
         *,
         maximize: bool = False,
         differentiable: bool = False,
         capturable: bool = False,
         measure_group: Any = None,
-        engine: How = "auto",
+        engine: EngineOption = "auto",
     ) -> None:
-        self._how = engine
         if measure_group is not None:
             self.measure_group = measure_group
-        if not isinstance(tx, GradientTransformation):
-            raise HyperparameterError(
-                f"`Optimizer`: `tx` must be a transformation such as `adamw(1e-3)`, got {tx!r}."
-            )
-        if tx.sign() == 1:
-            warnings.warn(
-                f"{tx!r} turns the sign never, or twice, so its steps ascend: one "
-                "`scale_by_learning_rate(lr)` at the end turns it. (Aliases such as `adamw` have "
-                "one.)",
-                stacklevel=2,
-            )
-        more = {"maximize": maximize, "differentiable": differentiable}
+        factory = chain_factory(tx)
+        defaults = factory.hyperparameters()
+        defaults.update(maximize=maximize, differentiable=differentiable)
         if capturable:
-            more["capturable"] = True
-        self._set_up(params, with_lr(tx), more)
+            defaults["capturable"] = True
+        self._set_up(params, factory, defaults, engine)
 
-    _how: How = "auto"
-
-    @property
-    def engine(self) -> str:
-        """What has made the last step: "fused", "foreach", "torch" or "eager"."""
-        return self._engine.name
+    def _set_up(
+        self, params: ParamsT, factory: Factory, defaults: Options, engine: EngineOption
+    ) -> None:
+        """Makes the parts, and adds the parameters, in whichever way the class is constructed."""
+        who = type(self).__name__
+        self.tx = factory.tx
+        self._groups = ParameterGroups(factory, who)
+        self._store = StateStore(self._groups)
+        self._scheduled = ScheduledValues(self._groups, self._store, who)
+        self._averages = Averages(who)
+        self._how = engine
+        self._sees_all = not made_by_zero()
+        self._constructed = False
+        self._forget()
+        if any(getattr(node, "averages", False) for _, node in walk(self.tx)):
+            defaults[TRAIN_MODE] = True
+        super().__init__(params, defaults)
+        check_names(self.tx, self.param_groups)
+        self._constructed = True
 
     def _forget(self) -> None:
-        super()._forget()
-        self._last: Node | None = None  # of the last step, for metrics
-        self._last_groups: list[int] = []
-        self._plan: Plan | None = None
+        """Drops what can be made anew."""
+        self._groups.forget()
+        self._store.forget()
+        self._plan: StepPlan | None = None
         self._engine = Engine(self._how)
+        self._last: tuple[PerTensor, Node] | None = None
 
     # Stepping.
+
+    profile_hook_step = staticmethod(_hooks.profile_hook_step)
+
+    @overload
+    def step(self, closure: None = None, **extra: Any) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], Loss], **extra: Any) -> Loss: ...
 
     def step(self, closure: Callable[[], Any] | None = None, **extra: Any) -> Any:
         """Takes one step.
@@ -137,150 +175,101 @@ class Optimizer(Averaging):
                 closure. Nothing is changed.
             ModeError: In eval mode: averages stand in for the parameters.
         """
-        self._check_mode("step")
+        self._averages.check_training(self.param_groups, "step")
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
             if "value" in (self.tx.extra_names() or ()):
                 extra.setdefault("value", loss)
+        from .._numerics import dynamo  # at the first step: it is slow to import
+
         with torch.set_grad_enabled(self.defaults["differentiable"]):
-            self._step_impl(extra, closure, loss)
+            dynamo.outside_graphs(self._step_impl, extra, closure, loss)  # pyright: ignore[reportCallIssue]
         return loss
 
-    # `torch.compile` of a loop around it breaks its graph here.
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def _step_impl(self, extra: Mapping[str, Any], closure: Any, value: Any) -> None:
-        if not self.state and self._is_probe():
+    def _step_impl(self, extra: Options, closure: Any, loss: Any) -> None:
+        param_groups, state = self.param_groups, self.state
+        if not state and is_probe(param_groups):
             return self.init_state()
-        check_closure(self, extra, closure)
-        self._check_measures()
-        updates = self._updates()
+        self._check_step(extra, closure)
+        updates = self._store.updates(state)
         if updates is not None:
-            self._check_shown()
+            self._scheduled.check(param_groups, state)
         plan = self._planned()
         if plan is None:
             return None
         try:
-            tx, node = self._transformed(plan, updates, extra, closure, value)
+            tx, node = self._run(plan, updates, extra, closure, loss)
         finally:
             plan.release()
-        memories = tx.memory_after(node) if plan.remembers else [()] * len(plan.buckets)
+        memories = tx.memory_after(node) if plan.has_memory else [()] * len(plan.firsts)
         after = None if updates is None else updates + 1
         if plan is self._plan:
             plan.advance(memories, after)
         else:
-            self._begin(plan, memories, after)
-        for index in range(len(self.param_groups)) if after is not None else ():
-            self._show(index, after)
-        self._last, self._last_groups = node, [index for index, _ in plan.buckets]
+            replace = self.defaults["differentiable"]
+            plan.commit(param_groups, state, self._store, memories, after, replace)
+        if after is not None:
+            for index in range(len(param_groups)):
+                self._scheduled.show(param_groups, state, index, after)
+        self._last = tx, node
         return None
 
-    def _transformed(
-        self, plan: Plan, updates: Tensor | None, extra: Mapping[str, Any], closure: Any, value: Any
-    ) -> tuple[PerTensor, Node]:
-        """Makes the step of the parameters and their slots, if all that is given fits."""
-        rows = plan.rows(self, updates)
-        tx: PerTensor = rows[0].tx
-        tx.check_extra(extra)
-        if extra and (shaped := sorted(tx.tensor_extra_names().intersection(extra))):
-            raise ExtraArgumentError(
-                f"`{type(self).__name__}.step`: {shaped} are trees like the parameters, which only "
-                "the pure form takes: `tx.update(updates, state, params, ...)`."
-            )
-        if self.defaults["differentiable"]:
-            return tx, self._followed(plan, rows, extra)
-        work = plan.work(self, rows, extra)
-        if plan.evaluates:
-            work = work._replace(evaluate=evaluator(self, closure, value, work))
-        return tx, self._engine.step(work)
+    def _check_step(self, extra: Options, closure: Any) -> None:
+        who = type(self).__name__
+        if extra:
+            check_no_function(who, extra)
+        if self._needs_closure:
+            differentiable = self.defaults["differentiable"]
+            check_closure(who, self.tx, self.param_groups, differentiable, closure)
+        if not self._sees_all and self.measure_group is None:
+            check_sums(who, self.tx)
 
-    def _planned(self) -> Plan | None:
+    @functools.cached_property
+    def _needs_closure(self) -> bool:
+        return self.tx.needs_closure
+
+    def _planned(self) -> StepPlan | None:
         """The plan of this step; `None` if no parameter has a gradient."""
         plan, self._plan = self._plan, None
-        if plan is not None and plan.still_holds(self):
+        if plan is not None and plan.holds(self.param_groups, self.state):
             self._plan = plan
             return plan
-        active, gs, made_up = self._active()
-        if not active:
-            return None
-        plan = Plan(self, active, gs)
+        plan = plan_step(self.param_groups, self.state, self._groups, self._store)
         anew = self.defaults["differentiable"] or self.tx.takes_examples()  # in every step
-        if plan.known and not (anew or made_up):
+        if plan is not None and plan.lasting and not anew:
             self._plan = plan
         return plan
 
-    def _active(self) -> tuple[list[Active], list[Tensor], bool]:
-        """The parameters that take part, each once, with all that their update needs.
+    def _run(
+        self, plan: StepPlan, updates: Tensor | None, extra: Options, closure: Any, loss: Any
+    ) -> tuple[PerTensor, Node]:
+        """Makes the step of the parameters and their slots, if all that is given fits."""
+        buckets = plan.buckets(updates)
+        tx: PerTensor = buckets[0].tx
+        tx.check_extra(extra)
+        if extra:
+            check_no_trees(type(self).__name__, tx, extra)
+        inputs = plan.inputs(self.param_groups, buckets, extra, self.measure_group)
+        if self.defaults["differentiable"]:
+            node, plan.slots = differentiable_step(inputs)
+            return tx, node
+        if self._needs_closure:
+            evaluate = evaluator(type(self).__name__, self.param_groups, closure, loss, inputs)
+            inputs = inputs._replace(evaluate=evaluate)
+        return tx, self._engine.step(inputs)
 
-        Those that have a gradient, or an update to come without one; and whether there are such.
-        """
-        found: dict[Tensor, tuple[Active, Tensor]] = {}
-        made_up = False
-        common = functools.cache(self._common)  # looked for once, if at all
-        for index, group in enumerate(self.param_groups):
-            grads = [self._gradient(p) for p in group["params"]]
-            if awaits(self.tx):
-                each = zip(named(group), grads, strict=True)
-                zeros = [self._due(index, name, p) if g is None else None for (name, p), g in each]
-                made_up |= any(x is not None for x in zeros)
-                grads = [x if g is None else g for x, g in zip(zeros, grads, strict=True)]
-            made = self._group(index) if any(g is not None for g in grads) else None
-            for j, (name, p) in enumerate(named(group)):
-                g = grads[j]
-                if g is None or p in found or made is None:
-                    continue
-                if g.layout is not torch.strided:
-                    raise SparseGradientError(
-                        f"`{type(self).__name__}` does not support sparse gradients, and that of "
-                        f"parameter `{name or f'{index}.{j}'}` is: build the embedding with "
-                        "`sparse=False`."
-                    )
-                found[p] = self._entry(index, name, p, made, common), g
-        return [one for one, _ in found.values()], [g for _, g in found.values()], made_up
-
-    def _due(self, index: int, name: str | None, p: Tensor) -> Tensor | None:
-        """A gradient of zero for a parameter to which an update is due although it has none."""
-        if not self.state.get(p):
-            return None
-        tx = self._group(index).tx
-        where, stored = self._stored(name, p, self._group(index))
-        flag = due(tx, name, p, where.unpack(stored)[0])
-        return torch.zeros_like(p, requires_grad=False) if bool(flag) else None
-
-    def _gradient(self, p: Tensor) -> Tensor | None:
-        """The gradient of a parameter; the gradients of all examples, if the chain takes those."""
-        if not self.tx.takes_examples():
-            return p.grad
-        examples = getattr(p, "grad_sample", None)
-        if isinstance(examples, Tensor) or (examples is None and p.grad is None):
-            return examples
-        raise StructureError(
-            f"`{type(self).__name__}`: {self.tx!r} takes one gradient for each example, in "
-            "`p.grad_sample`, a tensor of shape (examples, *p.shape); there is "
-            f"{'only `p.grad`' if examples is None else type(examples).__name__}. "
-            "`torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))` makes such."
-        )
+    @property
+    def engine(self) -> str:
+        """What has made the last step: "fused", "foreach", "torch" or "eager"."""
+        return self._engine.name
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drops the gradients; those of single examples too, if the chain takes those."""
         super().zero_grad(set_to_none)
         if self.tx.takes_examples():
-            for group in self.param_groups:
-                for p in group["params"]:
-                    p.grad_sample = None
-
-    def _is_probe(self) -> bool:
-        """Whether this is the step by which `torch.distributed.checkpoint` asks for the state."""
-        rates = [number(group["lr"]) for group in self.param_groups if "lr" in group]
-        if any(isinstance(rate, Tensor) or rate != 0 for rate in rates):  # its zeros can be seen
-            return False
-        grads = [p.grad for group in self.param_groups for p in group["params"]]
-        return any(g is not None for g in grads) and not any(
-            bool(g.any()) for g in grads if g is not None
-        )
-
-    # Looking on.
+            drop_examples(self.param_groups)
 
     def metrics(self) -> dict[str, Any]:
         """What the stages say of the last step, such as the norm before clipping, as tensors.
@@ -289,28 +278,129 @@ class Optimizer(Averaging):
         the value is a list with one entry for each group that took part. Nothing is computed, and
         no device synchronised, before a value is read.
         """
-        if self._last is None:
-            return {}
-        found = self._made[self._last_groups[0]].tx.nodes(self._last)
-        pairs, values = [], []
-        for label, (stage, node) in zip(labels(s for s, _ in found), found, strict=True):
-            for name in stage.metrics:
-                rows = [torch.as_tensor(row[name]) for row in node.rows if name in row]
-                if rows:  # else the stage has not run in this step
-                    pairs.append((label, name))
-                    values.append(rows[0] if _all_one(node.rows, name) else rows)
-        return dict(zip(unique_keys(pairs), values, strict=True))
+        return {} if self._last is None else metrics(*self._last)
 
-    # Saving and loading.
+    # Groups, and parameters that come and go.
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Adds a group; with a `partition`, one for every label that occurs in it."""
+        count = len(self.param_groups)
+        if isinstance(param_group, dict):
+            self._groups.factory.check_group(param_group)
+        try:
+            for group in self._groups.split(param_group):
+                foreign = self._groups.begin(group)
+                super().add_param_group(group)
+                for key in foreign:
+                    group.pop(key, None)
+                updates, index = self._store.updates(self.state), len(self.param_groups) - 1
+                self._scheduled.show(self.param_groups, self.state, index, updates)
+                self._groups.transformation(self.param_groups, index)  # its values are checked
+            if self._constructed:
+                check_names(self.tx, self.param_groups)
+        except BaseException:  # a failed call changes nothing
+            del self.param_groups[count:]
+            self._groups.truncate(count)
+            self._scheduled.truncate(count)
+            self._forget()
+            raise
+
+    def drop(self, which: str | Tensor) -> None:
+        """Forgets a parameter, by name or by itself: it is not stepped, and its state is gone.
+
+        Raises:
+            StructureError: If there is no such parameter.
+        """
+        self._averages.check_training(self.param_groups, "drop")
+        _reshape.drop(self.param_groups, self.state, self._groups, which)
+        self._forget()
+
+    def resize(self, which: str | Tensor, new: Tensor, index_map: Tensor, *, dim: int = 0) -> None:
+        """Puts `new` in the place of a parameter, and takes its state along.
+
+            opt.resize("fc.weight", new_weight, index_map=torch.tensor([0, 2, -1]))
+
+        Row i of every slot becomes row ``index_map[i]`` of the old one, exactly, or begins afresh
+        where that is negative. Slots without that dimension stay, if they have the shape that they
+        should, and else begin afresh; clocks go on.
+
+        Args:
+            which: The old parameter, by name or by itself.
+            new: The new parameter.
+            index_map: For every row of `new`, the row of the old parameter that it was, or -1.
+            dim: The dimension that the rows are counted along.
+
+        Raises:
+            StructureError: If there is no such parameter, or the map does not fit; nothing changes.
+        """
+        self._averages.check_training(self.param_groups, "resize")
+        _reshape.resize(self.param_groups, self.state, self._groups, which, new, index_map, dim)
+        self._forget()
+
+    # Train and eval mode.
+
+    def eval(self) -> None:
+        """Puts the averages in the place of the parameters, until `train()`.
+
+            opt.eval()
+            validate(model)
+            opt.train()
+
+        Of a chain without an average, nothing changes, as with a module that knows no modes. What
+        is there already stays: to call it twice is to call it once. A step in this mode is an
+        error. Checkpoints may be taken and loaded in either mode; they hold it.
+
+        Raises:
+            ModeError: If `averaged()` is open.
+        """
+        self._averages.check_closed("eval")
+        if any(map(in_training, self.param_groups)) and TRAIN_MODE in self.defaults:
+            if not self.state:
+                self.init_state()  # so that what a loader fills has all that this mode has
+            self._averages.to_averages(self.param_groups, self.state, self._average)
+
+    def train(self) -> None:
+        """Puts the parameters back, to the bit, for the next step.
+
+        Raises:
+            ModeError: If `averaged()` is open, or parameters were evaluated, saved and loaded
+                without those that are trained. Nothing is changed.
+        """
+        self._averages.check_closed("train")
+        self._averages.to_training(self.param_groups, self.state, self._average)
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """Within the context, the parameters are those to evaluate with; after it, they are back.
+
+            with opt.averaged():
+                validate(model)
+
+        The same as `eval()` and `train()`, but that they are back whatever happens, and that there
+        has to be an average. Inside of `eval()` there is nothing to do, and that mode stays.
+
+        Raises:
+            StructureError: If no stage keeps an average.
+        """
+        self._averages.check_kept(self.defaults, self.tx)
+        return self._averages.averaged(self.param_groups, self.state, self._average)
+
+    def _average(self, index: int, name: str | None, p: Tensor) -> Tensor | None:
+        return self._store.average(self.param_groups, self.state, index, name, p)
+
+    # State, saving and loading.
+
+    def init_state(self) -> None:
+        """Creates the state of all parameters as it is before their first step.
+
+        So that a checkpoint from before the first step is complete, and no step has to be made for
+        it. What exists already is kept.
+        """
+        replace = self.defaults["differentiable"]
+        self._store.initialize(self.param_groups, self.state, replace)
 
     def state_dict(self) -> dict[str, Any]:
         """The state, as torch has it: a dict of tensors for every parameter, and the groups."""
-        saved = super().state_dict()
-        for key, stored in saved["state"].items():
-            if isinstance(stored, dict):
-                saved["state"][key] = {k: _apart(v) for k, v in stored.items()}
-        saved[FORMAT] = 1
-        return saved
+        return as_saved(super().state_dict())
 
     def load_state_dict(self, state_dict: dict[str, Any], strict: bool = True) -> None:
         """Loads what `state_dict` returned, here or by the torch class of the same algorithm.
@@ -327,63 +417,32 @@ class Optimizer(Averaging):
             StructureError: Listing all that does not fit. Nothing is changed.
             ModeError: Inside `averaged()`.
         """
-        self._check_closed("load_state_dict")
-        remembered: list[Any] = []
+        self._averages.check_closed("load_state_dict")
+        loaded: Options = {}
 
-        def remember(_: Any, found: dict[str, Any]) -> dict[str, Any]:
-            fitting = fitted(self, self._templates, found, strict)
-            remembered.append(fitting)
-            return fitting
+        def match(_: Any, saved: Options) -> Options:
+            who, groups = type(self).__name__, self.param_groups
+            loaded.update(matched(who, groups, self._templates, saved, strict))
+            return loaded
 
-        handle = self.register_load_state_dict_pre_hook(remember)
-        self._loading = remembered
-        try:
+        def finish(_: Any) -> None:
+            self._scheduled.accept(self.param_groups)
+            restore(self.param_groups, self.state, self._templates, loaded)
+
+        with _hooks.around_loading(self, match, finish):
             super().load_state_dict(state_dict)
-        finally:
-            del self._loading
-            handle.remove()
+
+    def _templates(self, index: int, name: str | None, p: Tensor) -> Mapping[str, Tensor]:
+        return self._store.templates(self.param_groups, index, name, p)
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = ("tx", "_partial", "_complete", "_schedules", "_shown", "_how")
-        mine = {key: self.__dict__[key] for key in kept if key in self.__dict__}
-        return {**super().__getstate__(), **mine}
+        parts = ("tx", "_groups", "_store", "_scheduled", "_averages")
+        facts = ("_how", "_sees_all", "_constructed")
+        own = {key: self.__dict__[key] for key in (*parts, *facts)}
+        return {**super().__getstate__(), **own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._forget()
         for group in self.param_groups:
-            own = self._defaults(next(named(group), None))
-            elsewhere = self._elsewhere(own)
-            for key, value in {**self.defaults, **own}.items():
-                if key not in elsewhere:
-                    group.setdefault(key, value)
-        if "_loading" in self.__dict__:
-            self._take_over(self._loading[-1])
-
-    def _take_over(self, loaded: dict[str, Any]) -> None:
-        """Replaces what the base class has cast to the parameters' dtypes by what was saved."""
-        for group, schedules, shown in zip(
-            self.param_groups, self._schedules, self._shown, strict=True
-        ):
-            shown.update({key: group[key] for key in schedules})
-        found: dict[Tensor, dict[str, Any]] = {}
-        for index, (mine, saved) in enumerate(
-            zip(self.param_groups, loaded["param_groups"], strict=True)
-        ):
-            for (name, p), place in zip(named(mine), saved["params"], strict=True):
-                stored = loaded["state"].get(place)
-                if isinstance(stored, dict) and stored:
-                    templates = self._templates(index, name, p)
-                    found[p] = as_created(templates, stored, p, mine, clock_dtype())
-        self._pack([({}, new) for new in found.values()])
-        for p, new in found.items():
-            self.state[p].update(new)
-
-
-def _apart(value: Any) -> Any:
-    """A number that may be part of a vector, as one of its own."""
-    return value.clone() if isinstance(value, Tensor) and value.dim() == 0 else value
-
-
-def _all_one(rows: list[dict[str, Any]], name: str) -> bool:
-    return all(same(row.get(name), rows[0].get(name)) for row in rows)
+            self._groups.complete(group, self.defaults)

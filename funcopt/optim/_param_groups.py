@@ -1,14 +1,16 @@
 """Parameter groups by name, by predicate, or by the kind of module that a parameter belongs to."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .._core import checks
-from ..errors import LabelError
+from ..errors import HyperparameterError, LabelError
+from ..typing import Scalar
 
 Which = str | type[nn.Module] | tuple[type[nn.Module], ...] | Callable[[str, Tensor], bool]
 """A regular expression that is searched for in the name, a class of modules or several, or a
@@ -20,10 +22,12 @@ Group = dict[str, Any]
 def param_groups_by(
     rules: Sequence[tuple[Which, Mapping[str, Any]]], model: nn.Module
 ) -> list[Group]:
-    r"""Sorts the parameters of a model into groups, for any optimizer.
+    r"""Sorts the parameters of a model into parameter groups, for any optimizer.
 
         groups = param_groups_by([(r"\.bias$|norm", dict(weight_decay=0.0))], model)
         opt = AdamW(groups, lr=1e-3, weight_decay=0.1)
+
+    The general form of `param_groups_weight_decay` and `param_groups_layer_decay`.
 
     The first rule that fits a parameter counts; parameters with equal options share a group, and
     those that no rule fits come to a group without options. Names go with the parameters, so that
@@ -56,58 +60,84 @@ def param_groups_by(
     return list(groups.values())
 
 
-def param_groups_weight_decay(model: nn.Module) -> list[tuple[Which, dict[str, Any]]]:
-    """Rules for `param_groups_by`: no weight decay on norms, biases and embeddings.
-
-        opt = AdamW(param_groups_by(param_groups_weight_decay(model), model), weight_decay=0.1)
-
-    That is: parameters of less than two dimensions, and those of `torch.nn.Embedding`. A rule that
-    fits nothing in `model` is left out.
-    """
-    rules: list[tuple[Which, dict[str, Any]]] = [
-        (_is_vector, {"weight_decay": 0.0}),
-        ((nn.Embedding, nn.EmbeddingBag), {"weight_decay": 0.0}),
-    ]
-    owners = _owners(model)
-    params = list(model.named_parameters())
-    return [rule for rule in rules if any(_fits(rule[0], n, p, owners[p]) for n, p in params)]
-
-
-def param_groups_layer_decay(
-    model: nn.Module, lr: float, decay: float, layer_of: Callable[[str], int]
+def param_groups_weight_decay(
+    model: nn.Module,
+    weight_decay: Scalar | None = None,
+    no_weight_decay_list: Collection[Which] = (),
 ) -> list[Group]:
-    """Groups in which the learning rate falls from the last layer to the first.
+    """Two groups: norms and biases without weight decay, and all other parameters with it.
 
-        lr of layer i = lr decay^(n - i), for the layers 0 ... n
+        groups = param_groups_weight_decay(model, no_weight_decay_list=["pos_embed", nn.Embedding])
+        opt = AdamW(groups, lr=1e-3, weight_decay=0.1)
+
+    Without weight decay are all parameters of less than two dimensions, those whose name ends in
+    ``.bias``, and those in the list; as in timm and optimi. The groups are named "no_decay" and
+    "decay", and hold the names of their parameters, so that checkpoints are matched by name. With
+    a learning rate for each layer besides: `param_groups_layer_decay`.
 
     Args:
-        model: The model.
-        lr: The rate of the last layer.
-        decay: The factor from one layer to the one before it, in (0, 1].
-        layer_of: The number of the layer that a parameter, by name, belongs to.
+        model: The model. Parameters that do not require gradients are left out, and tied ones are
+            in one group, by their first name.
+        weight_decay: That of the second group; by default that of the optimizer. (In timm 1e-5.)
+        no_weight_decay_list: Further parameters without weight decay: names, in which ``*`` stands
+            for anything, classes of modules, or predicates ``(name, tensor)``.
 
     Raises:
-        HyperparameterError: If `lr` is negative, or `decay` outside (0, 1].
-
-    References:
-        Clark et al., "ELECTRA", ICLR 2020, https://arxiv.org/abs/2003.10555, for fine-tuning.
+        HyperparameterError: If `weight_decay` is negative, or the list is a string.
+        LabelError: If an entry of the list fits no parameter; names that the model itself returns,
+            by the method `no_weight_decay` of timm's models, may be missing.
     """
-    checks.non_negative("param_groups_layer_decay", "lr", lr)
-    checks.positive_fraction("param_groups_layer_decay", "decay", decay)
-    params = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    last = max((layer_of(name) for name, _ in params), default=0)
-    groups: dict[int, Group] = {}
-    for name, p in params:
-        layer = layer_of(name)
-        rate = lr * decay ** (last - layer)
-        groups.setdefault(layer, {"params": [], "lr": rate, "name": f"layer {layer}"})[
-            "params"
-        ].append((name, p))
-    return [groups[layer] for layer in sorted(groups)]
+    who = "param_groups_weight_decay"
+    listed = undecayed(who, model, no_weight_decay_list)
+    groups: dict[bool, Group] = {}
+    for name, p in model.named_parameters():
+        if p.requires_grad:
+            decays = name not in listed
+            group = groups.setdefault(decays, decay_group(who, decays, weight_decay))
+            group["params"].append((name, p))
+    return [groups[decays] for decays in sorted(groups)]
+
+
+def decay_group(who: str, decays: bool, weight_decay: Scalar | None) -> Group:
+    """A group without parameters, of those that decay or of those that do not."""
+    if not decays:
+        return {"params": [], "weight_decay": 0.0, "name": "no_decay"}
+    if weight_decay is None:
+        return {"params": [], "name": "decay"}
+    checks.non_negative(who, "weight_decay", weight_decay)
+    return {"params": [], "weight_decay": weight_decay, "name": "decay"}
+
+
+def undecayed(
+    who: str, model: nn.Module, listed: Collection[Which], *, vectors: bool = True
+) -> set[str]:
+    """The names of the parameters without weight decay: those listed, and with `vectors` 1-D ones.
+
+    Raises:
+        HyperparameterError: If the list is a string.
+        LabelError: If an entry fits no parameter.
+    """
+    if isinstance(listed, str):
+        raise HyperparameterError(
+            f"`{who}`: `no_weight_decay_list` must be a list, got {listed!r}: write [{listed!r}]."
+        )
+    owners, params = _owners(model), list(model.named_parameters())
+    optional: Collection[str] = getattr(model, "no_weight_decay", tuple)()
+    found = {name for name, p in params if vectors and (p.ndim < 2 or name.endswith(".bias"))}
+    for which in listed:
+        fitting = {name for name, p in params if _is_listed(which, name, p, owners[p])}
+        if not fitting and which not in optional:
+            raise LabelError(
+                f"`{who}`: {which!r} of `no_weight_decay_list` fits none of the parameters "
+                f"{[name for name, _ in params]}. A string is a whole name, in which `*` stands "
+                "for anything."
+            )
+        found |= fitting
+    return found
 
 
 def explain(optimizer: torch.optim.Optimizer) -> str:
-    """A table of the parameters of an optimizer: name, shape, group, and the group's numbers."""
+    """A table of the parameters of an optimizer: name, shape, group, and its hyperparameters."""
     rows = [("parameter", "shape", "group", "hyperparameters")]
     for i, group in enumerate(optimizer.param_groups):
         names = group.get("param_names") or [f"{i}.{j}" for j in range(len(group["params"]))]
@@ -140,8 +170,9 @@ def _fits(which: Which, name: str, p: Tensor, owners: Iterable[nn.Module]) -> bo
     return bool(which(name, p))
 
 
-def _is_vector(name: str, p: Tensor) -> bool:
-    return p.ndim < 2
+def _is_listed(which: Which, name: str, p: Tensor, owners: Iterable[nn.Module]) -> bool:
+    """As `_fits`, but a string is a name with wildcards, as in timm."""
+    return fnmatchcase(name, which) if isinstance(which, str) else _fits(which, name, p, owners)
 
 
 def _is_number(value: Any) -> bool:

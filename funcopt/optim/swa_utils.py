@@ -1,3 +1,3 @@
 """The averages of torch, which work on our optimizers too."""
 
-from torch.optim.swa_utils import *  # noqa: F403
+from torch.optim.swa_utils import *  # noqa: F403  # pyright: ignore[reportWildcardImportFromLibrary]

@@ -7,6 +7,7 @@ numbers or tensors. It does not know what it is used for: any hyperparameter tak
 any other function of the step as well.
 """
 
+from .._hints.names import explain_missing as _explain_missing
 from ._constant import constant_schedule as constant_schedule
 from ._cosine import cosine_decay_schedule as cosine_decay_schedule
 from ._cosine import cosine_restarts_schedule as cosine_restarts_schedule
@@ -19,3 +20,20 @@ from ._polynomial import linear_schedule as linear_schedule
 from ._polynomial import polynomial_schedule as polynomial_schedule
 from ._warmup import warmup_cosine_decay_schedule as warmup_cosine_decay_schedule
 from ._warmup import warmup_stable_decay_schedule as warmup_stable_decay_schedule
+
+__all__ = [
+    "constant_schedule",
+    "cosine_decay_schedule",
+    "cosine_restarts_schedule",
+    "exponential_decay",
+    "join_schedules",
+    "linear_schedule",
+    "multi_step_decay_schedule",
+    "one_cycle_schedule",
+    "polynomial_schedule",
+    "step_decay_schedule",
+    "warmup_cosine_decay_schedule",
+    "warmup_stable_decay_schedule",
+]
+
+_explain_missing(__name__)

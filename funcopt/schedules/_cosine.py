@@ -80,7 +80,7 @@ class cosine_restarts_schedule(Record):
     def __post_init__(self) -> None:
         checks.number(self, "init_value", self.init_value)
         checks.steps(self, "first_decay_steps", self.first_decay_steps)
-        checks.whole(self, "t_mult", self.t_mult, least=1)
+        checks.whole_number(self, "t_mult", self.t_mult, least=1)
         checks.number(self, "end_value", self.end_value)
 
     def __call__(self, step: Any) -> Any:

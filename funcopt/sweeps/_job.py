@@ -11,12 +11,12 @@ from torch.func import vmap
 from .. import tree
 from .._core.stack import stack
 from ..errors import HyperparameterError
-from ..training import Places, TrainState
+from ..training import HyperparamRouting, TrainState
 from ._memory import peak_bytes
 from ._progress import Silent
 from ._settings import Setting, columns_of
 
-Chunk = tuple[dict[str, Any], TrainState, Iterator[Any], int | None]
+Chunk = tuple[dict[str, Any], TrainState[Any], Iterator[Any], int | None]
 """Numbers and start of every run, the batches, and their dimension to map over, if there is one."""
 
 
@@ -24,16 +24,20 @@ class Job:
     """What the chunks of a sweep share: their step, mapped and perhaps compiled once."""
 
     def __init__(
-        self, where: Places, evaluate: Callable[..., Any] | None, randomness: str, compile: bool
+        self,
+        routing: HyperparamRouting,
+        evaluate: Callable[..., Any] | None,
+        randomness: str,
+        compile: bool,
     ) -> None:
-        self.where, self.evaluate, self.randomness = where, evaluate, randomness
+        self.routing, self.evaluate, self.randomness = routing, evaluate, randomness
         self.steps: dict[int | None, Callable[..., Any]] = {}
         for dim in (None, 0):
             step = vmap(self._step, in_dims=(0, 0, dim), randomness=randomness)
             self.steps[dim] = torch.compile(step, fullgraph=True) if compile else step
 
-    def _step(self, values: Mapping[str, Any], state: TrainState, batch: Any) -> Any:
-        return self.where.step(values)(state, batch)
+    def _step(self, values: Mapping[str, Any], state: TrainState[Any], batch: Any) -> Any:
+        return self.routing.step(values)(state, batch)
 
     def chunk(self, runs: Sequence[Setting], params: Any, buffers: Any, batches: Any) -> Chunk:
         seeds = [run.get("seed", 0) for run in runs]
@@ -41,8 +45,8 @@ class Job:
         device = next((x.device for x in tree.leaves(params)), torch.device("cpu"))
         table = columns_of([{k: run[k] for k in run if k in self._names} for run in runs], device)
 
-        def start(values: Mapping[str, Any], params: Any, buffers: Any) -> TrainState:
-            tx = self.where.step(values).tx
+        def start(values: Mapping[str, Any], params: Any, buffers: Any) -> TrainState[Any]:
+            tx = self.routing.step(values).tx
             return TrainState(params, tx.init(params, capturable=True), buffers)
 
         with torch.no_grad():
@@ -56,10 +60,10 @@ class Job:
 
     @property
     def _names(self) -> frozenset[str]:
-        return frozenset(self.where.of_tx + self.where.of_loss)
+        return frozenset(self.routing.tx_names + self.routing.loss_names)
 
     @torch.no_grad()
-    def train(self, chunk: Chunk, bar: Any) -> tuple[Tensor, TrainState, dict[str, Tensor]]:
+    def train(self, chunk: Chunk, bar: Any) -> tuple[Tensor, TrainState[Any], dict[str, Tensor]]:
         """Losses (runs, steps), the end of training, and its scores, for every run."""
         table, state, batches, dim = chunk
         losses, step = [], self.steps[dim]
@@ -71,12 +75,12 @@ class Job:
             raise HyperparameterError("`sweep`: there are no batches to train on.")
         return torch.stack(losses, dim=1), state, self._scores(table, state)
 
-    def _scores(self, table: Mapping[str, Any], state: TrainState) -> dict[str, Tensor]:
+    def _scores(self, table: Mapping[str, Any], state: TrainState[Any]) -> dict[str, Tensor]:
         if self.evaluate is None:
             return {}
 
-        def score(values: Mapping[str, Any], state: TrainState) -> dict[str, Tensor]:
-            given = state.evaluated(self.where.step(values).tx)
+        def score(values: Mapping[str, Any], state: TrainState[Any]) -> dict[str, Tensor]:
+            given = state.evaluated(self.routing.step(values).tx)
             found = self.evaluate(*given)  # type: ignore[misc]  # as looked at above
             return found if isinstance(found, dict) else {"score": found}
 
@@ -102,7 +106,7 @@ def _starts(start: Any, seeds: Sequence[int]) -> Any:
 
 def fitting(limit: int, job: Job, runs: Sequence[Setting], trial: Callable[..., Chunk]) -> int:
     """How many models can be trained at once in so many bytes."""
-    eager = Job(job.where, job.evaluate, job.randomness, compile=False)
+    eager = Job(job.routing, job.evaluate, job.randomness, compile=False)
 
     def bytes_of(models: int) -> int:
         def run() -> Any:

@@ -17,7 +17,7 @@ class Bar:
         if not wanted:
             return
         try:
-            from tqdm import tqdm  # type: ignore[import-untyped]
+            from tqdm import tqdm
         except ImportError:
             return
         steps = len(batches) if hasattr(batches, "__len__") else None

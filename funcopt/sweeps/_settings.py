@@ -63,8 +63,8 @@ def loguniform(low: float, high: float) -> Distribution:
         raise HyperparameterError(
             f"`loguniform`: it must be that 0 < low < high, got {low!r} and {high!r}."
         )
-    ends = torch.tensor([math.log(low), math.log(high)], dtype=torch.float64)
-    return TransformedDistribution(Uniform(*ends), ExpTransform())
+    least, most = torch.tensor([math.log(low), math.log(high)], dtype=torch.float64)
+    return TransformedDistribution(Uniform(least, most), ExpTransform())
 
 
 def settings_of(values: Any) -> list[Setting]:

@@ -3,17 +3,61 @@
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal, TypeVar, overload
 
 import torch
+from torch import Tensor
 
 from .. import tree
 from ..errors import HyperparameterError
-from ..training import MakesTx, places
+from ..training import MakesTx, route_hyperparams
+from ..typing import Params
 from ._job import Job, first, fitting
 from ._progress import Bar
 from ._settings import Setting, settings_of
 from ._sweep_result import Sweep
+
+Randomness = Literal["different", "same", "error"]
+Evaluate = Callable[..., Tensor | dict[str, Tensor]]
+Start = TypeVar("Start", bound=Tensor | Mapping[Any, Any] | Sequence[Any])  # no function
+
+
+@overload
+def sweep(
+    loss: Callable[..., Any],
+    tx: MakesTx,
+    values: Mapping[str, Iterable[Any]] | Sequence[Setting],
+    params: Callable[[int], Params],
+    batches: Iterable[Any] | Callable[[int], Iterable[Any]],
+    *,
+    buffers: Any = (),
+    seeds: Iterable[int] | None = None,
+    evaluate: Evaluate | None = None,
+    chunk_size: int | None = None,
+    memory_limit: int | None = None,
+    compile: bool = False,
+    randomness: Randomness = "different",
+    progress: bool = True,
+) -> Sweep[Params]: ...
+
+
+@overload
+def sweep(
+    loss: Callable[..., Any],
+    tx: MakesTx,
+    values: Mapping[str, Iterable[Any]] | Sequence[Setting],
+    params: Start,
+    batches: Iterable[Any] | Callable[[int], Iterable[Any]],
+    *,
+    buffers: Any = (),
+    seeds: Iterable[int] | None = None,
+    evaluate: Evaluate | None = None,
+    chunk_size: int | None = None,
+    memory_limit: int | None = None,
+    compile: bool = False,
+    randomness: Randomness = "different",
+    progress: bool = True,
+) -> Sweep[Start]: ...
 
 
 def sweep(
@@ -21,17 +65,17 @@ def sweep(
     tx: MakesTx,
     values: Mapping[str, Iterable[Any]] | Sequence[Setting],
     params: Any,
-    batches: Any,
+    batches: Iterable[Any] | Callable[[int], Iterable[Any]],
     *,
     buffers: Any = (),
     seeds: Iterable[int] | None = None,
-    evaluate: Callable[..., Any] | None = None,
+    evaluate: Evaluate | None = None,
     chunk_size: int | None = None,
     memory_limit: int | None = None,
     compile: bool = False,
-    randomness: str = "different",
+    randomness: Randomness = "different",
     progress: bool = True,
-) -> Sweep:
+) -> Sweep[Any]:
     """Trains one model for each setting, all of them at once by `torch.func.vmap`.
 
         result = sweep(loss, adam(), {"lr": torch.logspace(-4, 0, 64)}, params, batches)
@@ -68,7 +112,7 @@ def sweep(
         progress: Show a bar, if tqdm is installed and someone looks.
 
     Raises:
-        HyperparameterError: If nothing takes a name, or a value does not fit; a `memory_limit` that
+        HyperparameterError: If a name is unknown, or a value does not fit; a `memory_limit` that
             does not even hold one model.
     """
     runs = [
@@ -78,7 +122,7 @@ def sweep(
         )
     ]
     names = [name for name in runs[0] if name != "seed" or seeds is None]
-    job = Job(places("sweep", loss, tx, names), evaluate, randomness, compile)
+    job = Job(route_hyperparams("sweep", loss, tx, names), evaluate, randomness, compile)
     if chunk_size is None:
         chunk_size = len(runs)
     if memory_limit is not None:

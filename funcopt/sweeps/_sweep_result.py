@@ -1,7 +1,7 @@
 """What a sweep has found."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple
 
 import torch
 from torch import Tensor
@@ -9,19 +9,23 @@ from torch import Tensor
 from .. import tree
 from ..errors import HyperparameterError
 from ..training import TrainState
+from ..typing import Params
 from ._settings import Setting
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-class Sweep(NamedTuple):
+
+class Sweep(NamedTuple, Generic[Params]):
     """The runs of a sweep: `settings`, and in the same order, stacked, what came of them."""
 
     settings: tuple[Setting, ...]
     losses: Tensor  # (runs, steps): the loss before each step
-    state: TrainState  # parameters, state and buffers after the last step, (runs, ...)
+    state: TrainState[Params]  # parameters, state and buffers after the last step, (runs, ...)
     scores: dict[str, Tensor]  # (runs,): what `evaluate` returned
 
     @property
-    def params(self) -> Any:
+    def params(self) -> Params:
         """The trained parameters, stacked."""
         return self.state.params
 
@@ -30,9 +34,9 @@ class Sweep(NamedTuple):
         best = ", ".join(f"{k}={_shown(v)}" for k, v in self.settings[self.best()].items())
         return f"Sweep({runs} runs of {steps} steps; best: {best})"
 
-    def run(self, i: int) -> TrainState:
+    def run(self, i: int) -> TrainState[Params]:
         """The training of one run, as if it had been alone."""
-        one: TrainState = tree.map(lambda x: x[i], self.state)
+        one: TrainState[Params] = tree.map(lambda x: x[i], self.state)
         return one
 
     def score(self, of: str = "loss") -> Tensor:
@@ -70,7 +74,7 @@ class Sweep(NamedTuple):
             lines.append("| " + " | ".join(_shown(cell) for cell in cells) + " |")
         return "\n".join(lines)
 
-    def plot(self, path: str | Path | None = None, *, of: str = "loss") -> Any:
+    def plot(self, path: str | Path | None = None, *, of: str = "loss") -> "Figure":
         """Draws the score: a curve over one hyperparameter, a heat map over two, else points.
 
         Args:
@@ -78,7 +82,7 @@ class Sweep(NamedTuple):
             of: Which score.
 
         Returns:
-            A `matplotlib.figure.Figure`.
+            The figure.
         """
         from ._plots import draw_sweep  # matplotlib is only needed here
 

@@ -13,7 +13,7 @@ from ._trial import gradients, train
 __tracebackhide__ = True  # pytest shows the caller's line
 
 
-def reads_numbers_from_s(tx: GradientTransformation, params: Params, **extra: Any) -> None:
+def reads_hyperparams_from_s(tx: GradientTransformation, params: Params, **extra: Any) -> None:
     """`update_tensor` and `measure_tensor` work on a copy whose hyperparameters cannot be read."""
     if not isinstance(tx, PerTensor) or not tx.is_per_tensor():
         return

@@ -1,4 +1,4 @@
-"""What laws assert."""
+"""Assertions that the laws share."""
 
 from typing import Any
 
@@ -6,13 +6,13 @@ import torch
 
 from .. import tree
 from .._core.tensor_rule import GradientTransformation
-from ..typing import State
+from ..typing import OptState
 
 __tracebackhide__ = True  # pytest shows the caller's line
 
 
 def require(tx: GradientTransformation, holds: bool, what: str) -> None:
-    """Says what is wrong with `tx`, unless it holds."""
+    """Raises an error that names `tx`, unless the law holds."""
     if not holds:
         raise AssertionError(f"{tx!r} {what}.")
 
@@ -23,8 +23,8 @@ def describe(values: Any) -> list[tuple[str, torch.Size, torch.dtype]]:
     return [(name, x.shape, x.dtype) for name, x in leaves]
 
 
-def same_form(tx: GradientTransformation, what: str, got: Any, expected: Any) -> None:
-    """Two descriptions are the same."""
+def same_metadata(tx: GradientTransformation, what: str, got: Any, expected: Any) -> None:
+    """Two results of `describe` are the same."""
     different = [f"{a} instead of {b}" for a, b in zip(got, expected, strict=False) if a != b]
     if different or len(got) != len(expected):
         raise AssertionError(f"{tx!r}: {what} changed in form: {different or (got, expected)}.")
@@ -32,13 +32,15 @@ def same_form(tx: GradientTransformation, what: str, got: Any, expected: Any) ->
 
 def close(tx: GradientTransformation, what: str, got: Any, expected: Any, tol: float) -> None:
     """Two trees have the same form, and the same values, up to `tol`."""
-    same_form(tx, what, describe(got), describe(expected))
+    same_metadata(tx, what, describe(got), describe(expected))
     for name, a, b in zip(tree.names(got), tree.leaves(got), tree.leaves(expected), strict=True):
         if not torch.allclose(a, b, rtol=tol, atol=tol, equal_nan=True):
             raise AssertionError(f"{tx!r}: {what} differ at `{name}`: {a} instead of {b}.")
 
 
-def apart(tx: GradientTransformation, one: str, a: State, other: str, b: State) -> None:
+def shares_no_memory(
+    tx: GradientTransformation, one: str, a: OptState, other: str, b: OptState
+) -> None:
     """Two trees share no memory."""
     memory = {x.untyped_storage().data_ptr() for x in tree.leaves(b) if x.numel()}
     shared = [x for x in tree.leaves(a) if x.numel() and x.untyped_storage().data_ptr() in memory]

@@ -10,7 +10,7 @@ from .._core.tensor_rule import GradientTransformation
 from ..combinators import with_hyperparams
 from ..typing import Params
 from ._assert import require
-from ._facts import numbers_of
+from ._facts import numeric_hyperparams
 from ._trial import gradients, train
 
 __tracebackhide__ = True  # pytest shows the caller's line
@@ -18,7 +18,7 @@ __tracebackhide__ = True  # pytest shows the caller's line
 
 def differentiates(tx: GradientTransformation, params: Params, **extra: Any) -> None:
     """Derivatives by gradients, parameters and hyperparameters agree with finite differences."""
-    numbers = {k: v for k, v in numbers_of(tx).items() if v != 0}
+    numbers = {k: v for k, v in numeric_hyperparams(tx).items() if v != 0}
     # Where a root is divided by, a small epsilon makes the slope too steep for differences.
     raised = {k: max(v, 1e-3) for k, v in numbers.items() if "eps" in k}
     values = tree.map(lambda v: torch.tensor(v, dtype=torch.float64), {**numbers, **raised})
@@ -40,7 +40,7 @@ def has_finite_derivatives_at_zero(
     tx: GradientTransformation, params: Params, **extra: Any
 ) -> None:
     """At zero gradients, all derivatives are finite."""
-    values = tree.map(lambda v: torch.tensor(v, dtype=torch.float64), numbers_of(tx))
+    values = tree.map(lambda v: torch.tensor(v, dtype=torch.float64), numeric_hyperparams(tx))
     ps = tree.map(lambda p: p.double(), params)
     zeros = tree.zeros_like(gradients(ps, 0, tx=tx, **extra))
     inputs = tree.map(lambda x: x.clone().requires_grad_(), (values, ps, zeros))

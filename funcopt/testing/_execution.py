@@ -11,10 +11,10 @@ from .. import tree
 from .._core.apply import apply_updates
 from .._core.tensor_rule import GradientTransformation
 from ..combinators import with_hyperparams
-from ..engine import donated, in_pieces
-from ..typing import Params, Updates
+from ..engine import donated, interpret_in_chunks
+from ..typing import Params
 from ._assert import close, require
-from ._facts import numbers_of, scaled
+from ._facts import numeric_hyperparams, scaled
 from ._trial import gradients, train
 
 __tracebackhide__ = True  # pytest shows the caller's line
@@ -32,7 +32,7 @@ def works_in_place(tx: GradientTransformation, params: Params, **extra: Any) -> 
         grads = gradients(ps, t, tx=tx, **extra)
         updates, state = tx.update(grads, state, ps, **extra)
         ps = apply_updates(ps, updates)
-        with in_pieces(2):
+        with interpret_in_chunks(2):
             mine, own = step(mine, grads, own, **extra)
         close(tx, "parameters stepped in place", mine, ps, 1e-12)
         close(tx, "states stepped in place", own, state, 1e-12)
@@ -40,10 +40,10 @@ def works_in_place(tx: GradientTransformation, params: Params, **extra: Any) -> 
 
 def vmaps(tx: GradientTransformation, params: Params, **extra: Any) -> None:
     """Under `torch.func.vmap`, over parameters and hyperparameters, it does what a loop does."""
-    values = {k: scaled(v, (1.0, 0.9, 0.8)) for k, v in numbers_of(tx).items()}
+    values = {k: scaled(v, (1.0, 0.9, 0.8)) for k, v in numeric_hyperparams(tx).items()}
     ps = tree.map(lambda p: torch.stack([p, 0.5 * p, -p]).double(), params)
 
-    def run(values: Mapping[str, Any], ps: Params) -> Updates:
+    def run(values: Mapping[str, Any], ps: Any) -> Any:
         return train(with_hyperparams(tx, values), ps, 2, **extra)
 
     with warnings.catch_warnings():
@@ -67,7 +67,7 @@ def compiles_to_the_same(tx: GradientTransformation, params: Params, **extra: An
         graphs += 1
         return module.forward
 
-    values = tree.map(lambda v: torch.tensor(v, dtype=torch.float64), numbers_of(tx))
+    values = tree.map(lambda v: torch.tensor(v, dtype=torch.float64), numeric_hyperparams(tx))
 
     def update(values: Any, *args: Any) -> Any:
         return with_hyperparams(tx, values).update(*args, **extra)

@@ -37,7 +37,7 @@ def measures_tensors(node: GradientTransformation) -> bool:
     return isinstance(node, PerTensor) and node.measures_tensors
 
 
-def numbers_of(tx: GradientTransformation) -> dict[str, Any]:
+def numeric_hyperparams(tx: GradientTransformation) -> dict[str, Any]:
     """The hyperparameters that are numbers, or tuples of numbers, by name."""
     return {k: v for k, v in hyperparams(tx).items() if _is_number(v)}
 

@@ -8,12 +8,12 @@ from ..typing import Params
 from ._arguments import (
     asks_for_params,
     asks_for_the_loss,
-    reads_numbers_from_s,
+    reads_hyperparams_from_s,
     refuses_unknown_extra,
 )
 from ._derivatives import differentiates, has_finite_derivatives_at_zero
 from ._execution import compiles_to_the_same, vmaps, works_in_place
-from ._purity import is_pure, keeps_form
+from ._purity import is_pure, keeps_metadata
 from ._tensors import (
     is_elementwise_if_it_says_so,
     leaves_out_what_has_no_gradient,
@@ -28,10 +28,10 @@ __tracebackhide__ = True  # pytest shows the caller's line
 LAWS: Sequence[Callable[..., None]] = (
     is_a_value,
     is_pure,
-    keeps_form,
+    keeps_metadata,
     leaves_out_what_has_no_gradient,
     treats_tensors_apart,
-    reads_numbers_from_s,
+    reads_hyperparams_from_s,
     asks_for_params,
     asks_for_the_loss,
     refuses_unknown_extra,

@@ -6,8 +6,9 @@ import torch
 
 from .. import tree
 from .._core.loss import value_and_grad
+from .._core.stack import stack
 from .._core.tensor_rule import GradientTransformation
-from ..typing import Params, Updates
+from ..typing import Params
 
 
 def gradients(
@@ -16,16 +17,17 @@ def gradients(
     offset: int = 0,
     tx: GradientTransformation | None = None,
     **extra: Any,
-) -> Updates:
+) -> Params:
     """Some gradients, different in every step, tensor and entry; of a loss, if there is one.
 
     Where `tx` takes examples, there are three of them.
     """
     if "value_fn" in extra:
-        return value_and_grad(extra["value_fn"])(params)[1]
+        found: Params = value_and_grad(extra["value_fn"])(params)[1]
+        return found
     if tx is not None and tx.takes_examples():
         each = [gradients(params, t, offset + i) for i in range(3)]
-        return tree.map(lambda *gs: torch.stack(gs), *each)
+        return stack(each)
     leaves, spec = tree.flatten(params)
     grads = []
     for i, p in enumerate(leaves):
@@ -36,10 +38,10 @@ def gradients(
 
 def train(
     tx: GradientTransformation, params: Params, steps: int, offset: int = 0, **extra: Any
-) -> Updates:
+) -> Params:
     """The last updates, for gradients that depend on the parameters too."""
     state = tx.init(params)
-    updates: Updates = None
+    updates = params
     for t in range(steps):
         grads = gradients(params, t, offset, tx, **extra)
         if "value_fn" not in extra:

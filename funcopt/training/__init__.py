@@ -3,9 +3,9 @@
 from ._export import export_step as export_step
 from ._grad import live_slopes as live_slopes
 from ._grad import slopes as slopes
+from ._hyperparams import HyperparamRouting as HyperparamRouting
 from ._hyperparams import MakesTx as MakesTx
-from ._hyperparams import Places as Places
-from ._hyperparams import places as places
+from ._hyperparams import route_hyperparams as route_hyperparams
 from ._module import ModuleState as ModuleState
 from ._module import call_module as call_module
 from ._module import split_module as split_module

@@ -9,10 +9,11 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from .. import tree
 from .._core.apply import state_dict
+from ..typing import Tree
 
 
 def export_step(
-    step: Callable[[Any, Any], tuple[Any, Any]], state: Any, batch: Any
+    step: Callable[[Tree, Any], tuple[Tree, Any]], state: Tree, batch: Any
 ) -> torch.export.ExportedProgram:
     """`step` as a `torch.export` program of flat dicts, which `torch.export.save` can write.
 

@@ -14,9 +14,9 @@ from .._numerics.scalars import is_mapped, is_wrapped
 def slopes(fn: Callable[..., tuple[Tensor, Any]], args: tuple[Any, ...]) -> tuple[Any, Any]:
     """The derivatives of ``fn(*args)[0]`` by the trees `args`, and what `fn` returned.
 
-    `torch.func.grad` always records how the derivative itself was computed, in case somebody
-    differentiates again; what `remat` saves would be lost. So autograd is asked, which does not,
-    unless somebody does: inside `torch.func`, or where `args` require grad.
+    `torch.func.grad` always keeps the graph of the derivative itself, to differentiate again; what
+    `remat` saves would be lost. So autograd is used, which does not, except where that may be
+    needed: inside `torch.func`, or where `args` require grad.
     """
     leaves, spec = tree.flatten(args)
     watched = (is_wrapped(x) or x.requires_grad for x in leaves if x is not None)

@@ -1,4 +1,4 @@
-"""Where the named numbers of a sweep or a hypergradient belong: transformation or loss."""
+"""Named hyperparameters of a sweep or a hypergradient: those of `tx`, and those of `loss`."""
 
 import dataclasses
 import functools
@@ -8,26 +8,28 @@ from typing import Any, NamedTuple
 
 from .._core import checks
 from .._core.tensor_rule import GradientTransformation
+from .._hints.calls import suggestions
 from ..combinators import hyperparams, paths, walk, with_hyperparams
 from ..errors import FuncoptError, HyperparameterError
+from ..typing import TypeAliasType
 from ._step import train_step
 
-MakesTx = GradientTransformation | Callable[..., GradientTransformation]
-"""A transformation, or a function that makes one of numbers passed by keyword."""
+MakesTx = TypeAliasType("MakesTx", GradientTransformation | Callable[..., GradientTransformation])
+"""A transformation, or a function that makes one from hyperparameters passed by keyword."""
 
 
-class Places(NamedTuple):
-    """A loss and a transformation, and which numbers each of them takes."""
+class HyperparamRouting(NamedTuple):
+    """A loss and a transformation, and the hyperparameters that each of them takes."""
 
     loss: Callable[..., Any]
     tx: MakesTx
-    of_tx: tuple[str, ...]
-    of_loss: tuple[str, ...]
+    tx_names: tuple[str, ...]
+    loss_names: tuple[str, ...]
 
-    def step(self, values: Mapping[str, Any]) -> train_step:
-        """The step of training with these numbers."""
-        mine = {name: values[name] for name in self.of_tx}
-        given = {name: values[name] for name in self.of_loss}
+    def step(self, values: Mapping[str, Any]) -> train_step[Any]:
+        """The step of training with these hyperparameters."""
+        mine = {name: values[name] for name in self.tx_names}
+        given = {name: values[name] for name in self.loss_names}
         if isinstance(self.tx, GradientTransformation):
             tx = with_hyperparams(self.tx, mine) if mine else self.tx
         else:
@@ -58,8 +60,10 @@ def _made(make: Callable[..., GradientTransformation], values: Mapping[str, Any]
     return tx
 
 
-def places(who: str, loss: Callable[..., Any], tx: MakesTx, names: Iterable[str]) -> Places:
-    """Finds out what takes each name: a hyperparameter of `tx`, or a keyword of `loss`.
+def route_hyperparams(
+    who: str, loss: Callable[..., Any], tx: MakesTx, names: Iterable[str]
+) -> HyperparamRouting:
+    """Finds what each name belongs to: a hyperparameter of `tx`, or a keyword of `loss`.
 
     Raises:
         HyperparameterError: If neither does.
@@ -69,15 +73,16 @@ def places(who: str, loss: Callable[..., Any], tx: MakesTx, names: Iterable[str]
         what = f"hyperparameters of `tx` are {list(hyperparams(tx))}"
     else:
         known = list(inspect.signature(tx).parameters)
-        what = f"`tx` takes {known}"
+        what = f"arguments of `tx` are {known}"
     parameters = inspect.signature(loss).parameters.values()
     keywords = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
     names = list(names)
     for name in names:
         if name not in known and name not in keywords:
+            meant = "".join(f" {sentence}" for sentence in suggestions([name], [*known, *keywords]))
             raise HyperparameterError(
-                f"`{who}`: nothing takes `{name}`: {what}, keyword-only arguments of `loss` are "
-                f"{keywords}."
+                f"`{who}`: unknown hyperparameter `{name}`.{meant} There are: {what}; keyword-only "
+                f"arguments of `loss` are {keywords}."
             )
-    of_tx = tuple(name for name in names if name in known)
-    return Places(loss, tx, of_tx, tuple(name for name in names if name not in known))
+    tx_names = tuple(name for name in names if name in known)
+    return HyperparamRouting(loss, tx, tx_names, tuple(name for name in names if name not in known))

@@ -1,7 +1,7 @@
 """One step of training, as a pure function of what it changes."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar, overload
 
 from torch import Tensor
 from torch.func import grad_and_value, vmap
@@ -13,21 +13,26 @@ from .._core.loss import is_number
 from .._core.record import Record
 from .._core.tensor_rule import GradientTransformation
 from ..errors import StructureError
-from ..typing import Params, State
+from ..typing import OptState, Params, Tree
 from ._grad import live_slopes
 
+Result = TypeVar("Result")
+"""The loss, or with `has_aux` the loss and what it returns besides."""
 
-class TrainState(NamedTuple):
+
+class TrainState(NamedTuple, Generic[Params]):
     """What a step of training changes."""
 
     params: Params
-    opt_state: State
+    opt_state: OptState
     buffers: Any = ()  # what the loss changes besides, such as the statistics of a batch norm
 
     @classmethod
-    def start(cls, tx: GradientTransformation, params: Params, buffers: Any = ()) -> "TrainState":
+    def start(
+        cls, tx: GradientTransformation, params: Tree, buffers: Any = ()
+    ) -> "TrainState[Tree]":
         """Training with `tx` before its first step."""
-        return cls(params, tx.init(params), buffers)
+        return TrainState(params, tx.init(params), buffers)
 
     def evaluated(self, tx: GradientTransformation) -> tuple[Any, ...]:
         """What to evaluate the model with: the parameters, or the averages that `tx` keeps.
@@ -38,7 +43,7 @@ class TrainState(NamedTuple):
         return (params,) if self.buffers == () else (params, self.buffers)
 
 
-class train_step(Record):
+class train_step(Record, Generic[Result]):
     """A step of gradient descent: ``state, value = step(state, batch)``.
 
         step = train_step(loss, adamw(1e-3))
@@ -68,10 +73,30 @@ class train_step(Record):
     tx: GradientTransformation
     has_aux: bool = False
 
-    def __call__(self, state: TrainState, batch: Any) -> tuple[TrainState, Any]:
+    if TYPE_CHECKING:
+
+        @overload
+        def __init__(
+            self: "train_step[Tensor]",
+            loss: Callable[..., Any],
+            tx: GradientTransformation,
+            has_aux: Literal[False] = False,
+        ) -> None: ...
+
+        @overload
+        def __init__(
+            self: "train_step[tuple[Tensor, Any]]",
+            loss: Callable[..., Any],
+            tx: GradientTransformation,
+            has_aux: Literal[True],
+        ) -> None: ...
+
+        def __init__(self, loss: Any, tx: Any, has_aux: Any = False) -> None: ...
+
+    def __call__(self, state: TrainState[Params], batch: Any) -> tuple[TrainState[Params], Result]:
         has_buffers = state.buffers != ()
 
-        def of(params: Params, batch: Any = batch) -> tuple[Tensor, tuple[Any, Any]]:
+        def of(params: Any, batch: Any = batch) -> tuple[Tensor, tuple[Any, Any]]:
             given = (state.buffers, batch) if has_buffers else (batch,)
             return self._parts(self.loss(params, *given), has_buffers)
 
@@ -86,7 +111,8 @@ class train_step(Record):
         extra = self._extra(value, lambda params: of(params)[0])
         updates, opt_state = self.tx.update(grads, state.opt_state, state.params, **extra)
         new = TrainState(apply_updates(state.params, updates), opt_state, buffers)
-        return new, (value, aux) if self.has_aux else value
+        result: Any = (value, aux) if self.has_aux else value
+        return new, result
 
     def _parts(self, found: Any, has_buffers: bool) -> tuple[Tensor, tuple[Any, Any]]:
         """The value of the loss; the buffers, and what it returns besides.
@@ -108,7 +134,7 @@ class train_step(Record):
             "buffers that change `TrainState.start(tx, params, buffers)`."
         )
 
-    def _of_examples(self, state: TrainState, batch: Any) -> tuple[Any, Tensor, Any]:
+    def _of_examples(self, state: TrainState[Any], batch: Any) -> tuple[Any, Tensor, Any]:
         """The gradient of each example, the mean loss, and what it returns besides of each."""
         if state.buffers != ():
             raise StructureError(
@@ -116,7 +142,7 @@ class train_step(Record):
                 "buffers would mix them: use a module without, such as one with a group norm."
             )
 
-        def one(params: Params, example: Any) -> tuple[Tensor, Any]:
+        def one(params: Any, example: Any) -> tuple[Tensor, Any]:
             found = self.loss(params, tree.map(lambda x: x[None], example))
             value, (_, aux) = self._parts(found, has_buffers=False)
             return value, aux if self.has_aux else ()
@@ -125,7 +151,7 @@ class train_step(Record):
         grads, (values, aux) = of_each(state.params, batch)
         return grads, values.mean(), aux
 
-    def _extra(self, value: Tensor, value_fn: Callable[[Params], Tensor]) -> dict[str, Any]:
+    def _extra(self, value: Tensor, value_fn: Callable[[Any], Tensor]) -> dict[str, Any]:
         known = self.tx.extra_names() or frozenset()
         offered = {"value": value, "value_fn": value_fn}
         return {name: offered[name] for name in offered if name in known}

@@ -13,15 +13,15 @@ from ..typing import Memory, Scalar, Slots
 
 
 class FactoredRmsSlots(NamedTuple):
-    """What is remembered of one tensor: of a matrix its margins, of other tensors all."""
+    """The slots: of a matrix those of rows and columns, of other tensors that of all entries."""
 
-    row_var: Any  # like p, with length 1 where it was averaged: mean square of every row; or ()
-    col_var: Any  # the same of every column; or ()
-    variance: Any  # like p: mean square of every entry; or ()
+    row_var: Any  # like p, but of length 1 where averaged: EMA of the mean square of rows; or ()
+    col_var: Any  # the same of columns; or ()
+    variance: Any  # like p: EMA of the square of every entry; or ()
 
 
 class scale_by_factored_rms(TensorRule):
-    """Divides the gradient by a root mean square that is kept by row and by column.
+    """Divides the gradient by its root mean square, of which rows and columns are stored.
 
     A tensor with at least two dimensions is a batch of matrices in its last two, (n, m). At step
     t = 1, 2, ..., for a gradient g and w = t^beta2_decay, with means over dimensions that stay:
@@ -31,13 +31,14 @@ class scale_by_factored_rms(TensorRule):
         v = row_var col_var / max(mean(row_var, over rows), eps)               (..., n, m)
         u = g / sqrt(max(v, eps^2))
 
-    A tensor of fewer dimensions has v = variance, the same moving mean of its g^2. These are the
+    A tensor of fewer dimensions has v = variance, the same moving average of its g^2. These are the
     numbers of torch. With `add_eps`, as in the paper and in Optax, g^2 + eps is averaged instead,
     and nothing is bounded.
 
     u has no unit, and a root mean square near 1. Memory: n + m numbers instead of n m. Dtypes:
-    slots in that of the parameter. On shards the gradient is gathered, and the slots of matrices
-    are whole on every rank.
+    slots in `state_dtype`, else in that of the parameter; for bfloat16 parameters take
+    `torch.float32`, as Hugging Face does: once w is small, a bfloat16 mean no longer moves. On
+    shards the gradient is gathered, and the slots of matrices are whole on every rank.
 
     Args:
         beta2_decay: The power with which the weight of the newest gradient falls; not positive.
@@ -47,9 +48,10 @@ class scale_by_factored_rms(TensorRule):
         add_eps: Add `eps` to the squares, instead of bounding their means.
         min_dim_size_to_factor: Factor the two longest dimensions, as Optax does, and only where
             both are at least so long. `None` is torch's way: the last two, always.
+        state_dtype: Storage dtype of the slots.
 
     Raises:
-        HyperparameterError: If `beta2_decay` is positive, or another number negative.
+        HyperparameterError: If `beta2_decay` is positive, or another hyperparameter negative.
         LeafError: If a parameter is complex.
 
     References:
@@ -61,6 +63,7 @@ class scale_by_factored_rms(TensorRule):
     eps: Scalar | None = None
     add_eps: bool = False
     min_dim_size_to_factor: int | None = None
+    state_dtype: torch.dtype | None = None
     elementwise = False
 
     def __post_init__(self) -> None:
@@ -68,15 +71,15 @@ class scale_by_factored_rms(TensorRule):
         if self.eps is not None:
             checks.non_negative(self, "eps", self.eps)
         if self.min_dim_size_to_factor is not None:
-            checks.whole(self, "min_dim_size_to_factor", self.min_dim_size_to_factor)
+            checks.whole_number(self, "min_dim_size_to_factor", self.min_dim_size_to_factor)
 
     def init_tensor(self, p: Tensor) -> FactoredRmsSlots:
-        dims = self._dims(p)
+        dims, dtype = self._dims(p), self.state_dtype or p.dtype
         if dims is None:
-            return FactoredRmsSlots((), (), torch.zeros_like(p))
+            return FactoredRmsSlots((), (), torch.zeros_like(p, dtype=dtype))
         rows, columns = dims
-        of_rows = torch.zeros(_without(p, columns), dtype=p.dtype, device=p.device)
-        of_columns = torch.zeros(_without(p, rows), dtype=p.dtype, device=p.device)
+        of_rows = torch.zeros(_without(p, columns), dtype=dtype, device=p.device)
+        of_columns = torch.zeros(_without(p, rows), dtype=dtype, device=p.device)
         return FactoredRmsSlots(of_rows, of_columns, ())
 
     def prepare(self, step: Any, memory: Memory) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def grown(factors: Factors, x: Tensor, weight: Any) -> Factors:
     for i, factor in enumerate(factors):
         if isinstance(factor, Tensor):
             others = [j for j in range(x.dim()) if j != i]
-            outer = torch.tensordot(x, x, dims=(others, others))
+            outer = torch.tensordot(x, x, dims=(others, others))  # pyright: ignore[reportArgumentType]
             factor = factor + outer if weight is None else mix(factor, outer, weight)
         out.append(factor)
     return tuple(out)
@@ -60,7 +60,7 @@ def along(x: Tensor, factors: Factors, *, back: bool = False) -> Tensor:
     """`x`, with every dimension multiplied by the transpose of its matrix; by itself if `back`."""
     for factor in factors:
         if isinstance(factor, Tensor):
-            x = torch.tensordot(x, factor, dims=([0], [1 if back else 0]))
+            x = torch.tensordot(x, factor, dims=([0], [1 if back else 0]))  # pyright: ignore[reportArgumentType]
         else:
             x = x.movedim(0, -1)
     return x.contiguous()  # so that the state keeps its strides, by which compiled code is known

@@ -18,7 +18,7 @@ from ._line_search import LineSearch, Point, Search, fixed_step
 
 
 class LbfgsSlots(NamedTuple):
-    """What `lbfgs` remembers of one tensor, in at least float32."""
+    """The slots of `lbfgs`, in at least float32."""
 
     prev_grad: Tensor  # like p: the gradient where the last step began
     prev_step: Tensor  # like p: the last step
@@ -27,7 +27,7 @@ class LbfgsSlots(NamedTuple):
 
 
 class LbfgsMemory(NamedTuple):
-    """What `lbfgs` remembers besides."""
+    """The shared scalars of `lbfgs`."""
 
     n_iter: Tensor  # (), int64: iterations so far, several in an update
     func_evals: Tensor  # (), int64: evaluations of the loss and its gradient so far
@@ -77,9 +77,11 @@ class lbfgs(VectorRule):
     the same function in all evaluations: no dropout. `value`, the loss at the parameters, saves
     one more.
 
-    Inner products are over all parameters, groups and ranks. The loop is bounded by `max_eval`,
-    and ends early only where Python can look at numbers: not under `torch.func.vmap` or
-    `torch.compile`, nor for parameters that require derivatives, or with clocks on a device.
+    The history is stored in at least float32: it consists of differences, which in fewer bits are
+    mostly rounding. Inner products are over all parameters, groups and ranks. The loop is bounded
+    by `max_eval`, and ends early only where Python can look at numbers: not under
+    `torch.func.vmap` or `torch.compile`, nor for parameters that require derivatives, or with
+    clocks on a device.
 
     Args:
         lr: The step length, or the first that a search tries; the same in all groups.
@@ -93,7 +95,7 @@ class lbfgs(VectorRule):
         line_search: `strong_wolfe` or `backtracking`; without one, each step is taken as it is.
 
     Raises:
-        HyperparameterError: If a number is out of range, or `line_search` is none.
+        HyperparameterError: If a hyperparameter is out of range, or `line_search` is none.
 
     References:
         Liu & Nocedal, "On the limited memory BFGS method for large scale optimization", 1989;
@@ -112,9 +114,9 @@ class lbfgs(VectorRule):
         for name in ("lr", "tolerance_grad", "tolerance_change"):
             checks.non_negative(self, name, getattr(self, name))
         for name in ("max_iter", "history_size"):
-            checks.whole(self, name, getattr(self, name), least=1)
+            checks.whole_number(self, name, getattr(self, name), least=1)
         if self.max_eval is not None:
-            checks.whole(self, "max_eval", self.max_eval, least=1)
+            checks.whole_number(self, "max_eval", self.max_eval, least=1)
         if not isinstance(self.line_search, (LineSearch, type(None))):
             raise HyperparameterError(
                 "`lbfgs`: `line_search` must be `strong_wolfe()`, `backtracking()` or None, got "

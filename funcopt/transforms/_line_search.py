@@ -1,6 +1,7 @@
 """How far to go along a direction: line searches, one evaluation of the loss at a time."""
 
 from abc import abstractmethod
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -78,7 +79,7 @@ def search_along(
     for _ in range(line_search.most + 1):
         if number(search.done) is True:
             break
-        search = select(search.done, search, lambda old=search: attempt(old))
+        search = select(search.done, search, partial(attempt, search))
     return search
 
 
@@ -118,7 +119,7 @@ class backtracking(LineSearch):
     def __post_init__(self) -> None:
         checks.in_open_unit_interval(self, "c1", self.c1)
         checks.in_open_unit_interval(self, "decay", self.decay)
-        checks.whole(self, "max_steps", self.max_steps, least=0)
+        checks.whole_number(self, "max_steps", self.max_steps, least=0)
 
     @property
     def most(self) -> int:
@@ -180,7 +181,7 @@ class strong_wolfe(LineSearch):
         checks.in_open_unit_interval(self, "c1", self.c1)
         checks.in_open_unit_interval(self, "c2", self.c2)
         checks.non_negative(self, "tolerance_change", self.tolerance_change)
-        checks.whole(self, "max_steps", self.max_steps, least=0)
+        checks.whole_number(self, "max_steps", self.max_steps, least=0)
 
     @property
     def most(self) -> int:

@@ -87,7 +87,7 @@ class scale_by_muon(TensorRule):
         checks.in_unit_interval(self, "momentum", self.momentum)
         checks.coefficients(self, "ns_coefficients", self.ns_coefficients, count=3)
         checks.non_negative(self, "eps", self.eps)
-        checks.whole(self, "ns_steps", self.ns_steps, most=99)
+        checks.whole_number(self, "ns_steps", self.ns_steps, most=99)
         checks.choice(
             self, "adjust_lr_fn", self.adjust_lr_fn, (None, "original", "match_rms_adamw")
         )

@@ -1,5 +1,6 @@
 """Newton's method without a matrix: the direction by conjugate gradients."""
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -73,7 +74,7 @@ class newton_cg(VectorRule):
     def __post_init__(self) -> None:
         checks.non_negative(self, "lr", self.lr)
         checks.non_negative(self, "tolerance", self.tolerance)
-        checks.whole(self, "max_cg_iter", self.max_cg_iter, least=1)
+        checks.whole_number(self, "max_cg_iter", self.max_cg_iter, least=1)
         if not isinstance(self.line_search, (LineSearch, type(None))):
             raise HyperparameterError(
                 "`newton_cg`: `line_search` must be `backtracking()`, `strong_wolfe()` or None, "
@@ -126,5 +127,5 @@ class newton_cg(VectorRule):
         for _ in range(self.max_cg_iter):
             if number(solve.alive) is False:
                 break
-            solve = select(solve.alive, lambda old=solve: iterate(old), solve)
+            solve = select(solve.alive, partial(iterate, solve), solve)
         return solve.z, solve.products

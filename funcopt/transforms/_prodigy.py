@@ -1,4 +1,4 @@
-"""Prodigy: Adam that finds its own learning rate."""
+"""Prodigy: Adam with an estimated learning rate."""
 
 import math
 from typing import Any, NamedTuple
@@ -15,16 +15,16 @@ from ._distance import at_most, begun, corrected, quotient
 
 
 class ProdigySlots(NamedTuple):
-    """What Prodigy remembers of one tensor."""
+    """The slots of Prodigy."""
 
-    exp_avg: Tensor  # like p: running mean of the gradients, each times d
-    exp_avg_sq: Tensor  # like p: running mean of their squares
+    exp_avg: Tensor  # like p: EMA of the gradient, each times d
+    exp_avg_sq: Tensor  # like p: EMA of its square
     s: Tensor  # like p: weighted sum of the gradients
-    p0: Tensor  # like p: where it began
+    p0: Tensor  # like p: the first parameters
 
 
 class ProdigyMemory(NamedTuple):
-    """What Prodigy remembers besides, of all tensors together."""
+    """The shared scalars of Prodigy, of all tensors together."""
 
     d: Tensor  # (): the estimated distance to the solution
     d_max: Tensor  # (): the greatest estimate so far
@@ -62,25 +62,26 @@ class scale_by_prodigy(TensorRule):
     `lr`, `eps`, `weight_decay` and, where `beta3` is given, `betas` may differ between parameter
     groups; each group weighs by its own `lr`. A group at 0 stands still and adds nothing.
 
-    Shapes: any. Dtypes: slots in `state_dtype`, else in that of the parameter, which p0 always has.
+    Shapes: any. Dtypes: slots in `state_dtype`, else in that of the parameter, which p0 always has,
+    a copy of the first parameters: rounded otherwise than p, it would differ from it at the start.
     `Optimizer.metrics()` shows ``d``.
 
     Args:
         lr: Multiplies d; leave it at 1, or let a schedule go from 1 to 0. Not negative.
-        betas: Decay rates of the two means, in [0, 1).
+        betas: Decay rates of the first and second moment, in [0, 1).
         beta3: Decay rate of the sums that d is made of, in [0, 1).
         eps: Added outside the root, in units of the gradient; positive.
         weight_decay: Decoupled from the moments; not negative.
         d0: The first d, in units of the parameter; positive, and rather too small. Used by `init`.
         d_coef: Multiplies the estimate; positive. The way to tune the method.
         growth_rate: The factor by which d grows in a step at most; at least 1.
-        use_bias_correction: Correct the bias of the means, as Adam does, and Optax.
+        use_bias_correction: Correct the bias of the moments, as Adam does, and Optax.
         safeguard_warmup: Keep lr out of the denominator, where it warms up from 0.
         state_dtype: Storage dtype of the slots but p0.
 
     Raises:
-        HyperparameterError: If a number is out of range; at the step, if what d depends on differs
-            between groups.
+        HyperparameterError: If a hyperparameter is out of range; at the step, if what d depends on
+            differs between groups.
         MissingParamsError: If `update` is not given the parameters.
 
     References:

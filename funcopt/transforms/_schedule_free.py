@@ -14,56 +14,58 @@ from ..typing import Memory, Scalar, Slots
 
 
 class ScheduleFreeSlots(NamedTuple):
-    """What Schedule-Free learning remembers of one tensor."""
+    """The slots of Schedule-Free learning."""
 
     z: Tensor  # like p: the sequence that the updates move
-    x: Any  # like p: the mean of z; () where it is computed from p and z
+    x: Any  # like p: the average of z; () where it is computed from p and z
 
 
 class ScheduleFreeMemory(NamedTuple):
-    """What it remembers besides."""
+    """Its shared scalars."""
 
-    weight_sum: Tensor  # (), float64: of all weights in the mean so far
-    lr_max: Tensor  # (), float64: the greatest rate so far
+    weight_sum: Tensor  # (), float64: of all weights in the average so far
+    lr_max: Tensor  # (), float64: the greatest learning rate so far
     last_momentum: Tensor  # (), float64: of the last step, by which p lies between z and x
 
 
 class primal_averaging(TensorRule):
-    """Lets the updates move a sequence of their own, and the parameters stay near its mean.
+    """Lets the updates move a sequence z, and keeps the parameters near the average of z.
 
     For an update u, at step t = 1, 2, ..., with z = x = p in the beginning:
 
         rate = lr min(1, t / warmup_steps),   with `beta2` also times sqrt(1 - beta2^t)
         z <- z + rate u
-        w = t^r (greatest rate so far)^weight_lr_power,   c = w / (sum of all w so far)
+        w = t^r (the greatest rate so far)^weight_lr_power,   c = w / (sum of all w so far)
         x <- (1 - c) x + c z
         p <- (1 - momentum) z + momentum x
 
-    Gradients are taken at p (y in the paper), z takes the steps, and x is what to evaluate: see
-    `eval_params` and `Optimizer.eval`. `schedule_free` puts this after a chain, whose updates have
-    to descend. It has to be the last stage that changes updates.
+    Gradients are taken at p (y in the paper), z takes the steps, and x are the averaged weights,
+    used for evaluation: see `eval_params` and `Optimizer.eval`. `schedule_free` puts this after a
+    chain, whose updates have to descend. It has to be the last stage that changes updates.
 
-    x needs no memory of its own: it is computed from p and z, with the `momentum` of the last step.
-    But p is stored in its own dtype, and in bfloat16 it stands still where steps are small, while z
-    goes on; x then runs away from the mean. So for parameters below float32 take
+    x is not stored: it is computed from p and z, with the `momentum` of the last step. But p is
+    stored in its own dtype, and in bfloat16 it does not move where steps are small, while z does; x
+    then drifts away from the average. So for parameters below float32 take
     ``store_average=True, state_dtype=torch.float32``: z and x are exact then, and p is x and z
     rounded once. A stored x also allows a `momentum` of 0.
 
     Shapes: any. Dtypes: slots in `state_dtype`, else in that of the parameter.
 
     Args:
-        lr: A factor of the updates, which the weights of the mean see; not negative.
-        momentum: How near p is to x, in (0, 1]; at 1, gradients are taken at the mean.
-        warmup_steps: Updates until the rate is `lr`; 0 for none.
+        lr: The learning rate: a factor of the updates, which the weights of the average see; not
+            negative.
+        momentum: How near p is to x, in (0, 1]; at 1, gradients are taken at the average.
+        warmup_steps: Updates of linear warmup, until the learning rate is `lr`; 0 for none.
         r: Power of t in the weights: with r > 0, later steps count more; not negative.
-        weight_lr_power: Power of the rate in the weights; 0 for equal weights. Not negative.
-        beta2: The decay rate of a mean square in front that is not corrected for its bias: the rate
+        weight_lr_power: Power of the learning rate in the weights; 0 for equal weights. Not
+            negative.
+        beta2: Decay rate of a second moment in front that has no bias correction: the learning rate
             is corrected instead, and with it the weights, as in AdamWScheduleFree.
-        store_average: Keep x, one more tensor, instead of computing it.
+        store_average: Store x, one more tensor per parameter, instead of computing it.
         state_dtype: Storage dtype of the slots.
 
     Raises:
-        HyperparameterError: If a number is out of range.
+        HyperparameterError: If a hyperparameter is out of range.
         MissingParamsError: If `update` is not given the parameters.
 
     References:
@@ -85,7 +87,7 @@ class primal_averaging(TensorRule):
     def __post_init__(self) -> None:
         checks.non_negative(self, "lr", self.lr)
         checks.fraction(self, "momentum", self.momentum)
-        checks.whole(self, "warmup_steps", self.warmup_steps)
+        checks.whole_number(self, "warmup_steps", self.warmup_steps)
         checks.non_negative(self, "r", self.r)
         checks.non_negative(self, "weight_lr_power", self.weight_lr_power)
         if self.beta2 is not None:

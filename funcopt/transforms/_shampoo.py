@@ -16,9 +16,9 @@ from ._factors import Factors, along, grown, squares, viewed
 
 
 class ShampooSlots(NamedTuple):
-    """What Shampoo remembers of one tensor."""
+    """The slots of Shampoo."""
 
-    GG: Factors  # (n, n) for each dimension of size n: the sum, or mean, of G G^T; () where none
+    GG: Factors  # (n, n) for each dimension of size n: the sum, or EMA, of G G^T; () where none
     roots: Factors  # (n, n) likewise: their inverse roots
 
 
@@ -30,33 +30,36 @@ class scale_by_shampoo(TensorRule):
         L <- L + G G^T,   R <- R + G^T G
         U = (L + eps I)^(-1/4) G (R + eps I)^(-1/4)
 
-    With a `beta2`, L and R are running means instead, ``L <- beta2 L + (1 - beta2) G G^T``, divided
-    by their total weight ``1 - beta2^t``. A tensor of k preconditioned dimensions has the exponent
-    -1/(2 k). The roots are made in the first update and in every `precondition_frequency`-th after
-    it; where a step cannot be looked at, as in `torch.compile`, in each.
+    With a `beta2`, L and R are exponential moving averages instead,
+    ``L <- beta2 L + (1 - beta2) G G^T``, divided by their total weight ``1 - beta2^t``. A tensor of
+    k preconditioned dimensions has the exponent -1/(2 k). The roots are computed in the first
+    update and in every `precondition_frequency`-th after it; where Python cannot read the step, as
+    in `torch.compile`, in each.
 
-    With `graft`, U keeps its direction and gets the length of G, tensor by tensor, so that the
+    With `graft`, U keeps its direction and gets the norm of G, tensor by tensor, so that the
     learning rate of plain gradient descent fits. Else U is in units of the gradient to the power
     of zero.
 
     On CUDA, torch waits for the device where it makes a root.
 
     Shapes: any; vectors pass unchanged without `precondition_1d`. Dtypes: GG and roots in at least
-    float32. On shards the whole tensor is gathered; GG and roots are whole on every rank.
+    float32, in which they are factorized. On shards the whole tensor is gathered; GG and roots are
+    whole on every rank.
 
     Args:
-        beta2: Decay rate of the means, in [0, 1); `None` for sums.
+        beta2: Decay rate of the averages, in [0, 1); `None` for sums.
         eps: Added to the eigenvalues, in units of the gradient squared; positive. Where a root is
             kept for several steps, it bounds what has not been seen before.
         precondition_frequency: Updates from one root to the next.
         max_precond_dim: The largest dimension that has a matrix.
-        merge_dims: Merge neighbouring dimensions, while their product is not above
+        merge_dims: Merge neighboring dimensions, while their product is not above
             `max_precond_dim`.
         precondition_1d: Give vectors a matrix too.
-        graft: Give the update the length of the gradient.
+        graft: Give the update the norm of the gradient.
 
     Raises:
-        HyperparameterError: If `beta2` is outside [0, 1), or another number is not positive.
+        HyperparameterError: If `beta2` is outside [0, 1), or another hyperparameter is not
+            positive.
 
     References:
         Gupta et al., "Shampoo: Preconditioned Stochastic Tensor Optimization", ICML 2018,
@@ -76,8 +79,8 @@ class scale_by_shampoo(TensorRule):
         if self.beta2 is not None:
             checks.in_unit_interval(self, "beta2", self.beta2)
         checks.positive(self, "eps", self.eps)
-        checks.whole(self, "precondition_frequency", self.precondition_frequency, least=1)
-        checks.whole(self, "max_precond_dim", self.max_precond_dim, least=1)
+        checks.whole_number(self, "precondition_frequency", self.precondition_frequency, least=1)
+        checks.whole_number(self, "max_precond_dim", self.max_precond_dim, least=1)
 
     def init_tensor(self, p: Tensor) -> ShampooSlots:
         shape = viewed(p.shape, self.merge_dims, self.max_precond_dim)

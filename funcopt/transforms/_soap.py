@@ -16,11 +16,11 @@ from ._factors import Factors, along, grown, squares, viewed
 
 
 class SoapSlots(NamedTuple):
-    """What SOAP remembers of one tensor."""
+    """The slots of SOAP."""
 
-    exp_avg: Tensor  # like p: running mean of the gradients, in the bases
-    exp_avg_sq: Tensor  # like p: running mean of their squares, in the bases
-    GG: Factors  # (n, n) for each dimension of size n: running mean of G G^T; () where none
+    exp_avg: Tensor  # like p: EMA of the gradient, in the bases
+    exp_avg_sq: Tensor  # like p: EMA of its square, in the bases
+    GG: Factors  # (n, n) for each dimension of size n: EMA of G G^T; () where none
     Q: Factors  # (n, n) likewise: the eigenvectors of GG, as columns
 
 
@@ -40,7 +40,7 @@ class scale_by_soap(TensorRule):
     eigenvectors. Where t is a multiple of `precondition_frequency`, the bases are refreshed by one
     step of the power method: with its columns sorted by falling eigenvalue, and exp_avg_sq with
     them, ``Q <- qr(L Q)``, and exp_avg is turned into the new basis. In between that costs nothing;
-    where a step cannot be looked at, as in `torch.compile`, both factorisations are made in every
+    where a step cannot be looked at, as in `torch.compile`, both factorizations are made in every
     step.
 
     A tensor of more dimensions has a matrix for each. Where there is none, the dimension keeps its
@@ -52,21 +52,22 @@ class scale_by_soap(TensorRule):
 
     On CUDA, torch waits for the device where it computes eigenvectors: in the first update.
 
-    Shapes: any. Dtypes: means in `state_dtype`, else in that of the parameter; GG and Q in at least
-    float32. On shards the whole tensor is gathered; GG and Q are whole on every rank.
+    Shapes: any. Dtypes: moments in `state_dtype`, else in that of the parameter; GG and Q in at
+    least float32, in which they are factorized. On shards the whole tensor is gathered; GG and Q
+    are whole on every rank.
 
     Args:
-        betas: Decay rates of the two means, in [0, 1).
+        betas: Decay rates of the first and second moment, in [0, 1).
         shampoo_beta: Decay rate of GG, in [0, 1); `None` is the second of `betas`.
         eps: Added to the root, in units of the gradient; not negative.
         precondition_frequency: Updates between two refreshments of the bases.
         max_precond_dim: The largest dimension that has a matrix.
-        merge_dims: Merge neighbouring dimensions, while their product is not above
+        merge_dims: Merge neighboring dimensions, while their product is not above
             `max_precond_dim`: those of a kernel then share one matrix.
         precondition_1d: Give vectors a matrix too.
         normalize_grads: Scale the update, before its bias correction, to a mean square of 1.
         correct_bias: Whether there is the factor in front of Q_L.
-        state_dtype: Storage dtype of the two means.
+        state_dtype: Storage dtype of the two moments.
 
     Raises:
         HyperparameterError: If a decay rate is outside [0, 1), `eps` is negative, or a count is not
@@ -93,8 +94,8 @@ class scale_by_soap(TensorRule):
         if self.shampoo_beta is not None:
             checks.in_unit_interval(self, "shampoo_beta", self.shampoo_beta)
         checks.non_negative(self, "eps", self.eps)
-        checks.whole(self, "precondition_frequency", self.precondition_frequency, least=1)
-        checks.whole(self, "max_precond_dim", self.max_precond_dim, least=1)
+        checks.whole_number(self, "precondition_frequency", self.precondition_frequency, least=1)
+        checks.whole_number(self, "max_precond_dim", self.max_precond_dim, least=1)
 
     def init_tensor(self, p: Tensor) -> SoapSlots:
         zeros = torch.zeros_like(p, dtype=self.state_dtype)

@@ -219,7 +219,7 @@ def test_an_unknown_key_is_an_error_that_lists_the_known_ones(key):
     with pytest.raises(HyperparameterError) as error:
         fo.with_hyperparams(CHAIN, {key: 1.0})
     message = str(error.value)
-    assert f"there is no hyperparameter `{key}`" in message
+    assert f"unknown hyperparameter `{key}`" in message
     for known in ("'max_norm'", "'scale_by_adam_2/eps'", "'0/max_norm'", "'2/inner/1/eps'"):
         assert known in message
 

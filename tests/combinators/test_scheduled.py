@@ -140,7 +140,7 @@ def test_an_unknown_field_is_an_error_that_lists_those_there_are():
     with pytest.raises(HyperparameterError) as error:
         fo.scheduled(fo.sgd(0.1), gamma=line(1.0))
     assert str(error.value) == (
-        "`with_hyperparams`: there is no hyperparameter `gamma`; there are ['weight_decay', "
+        "`scheduled`: unknown hyperparameter `gamma`. There are ['weight_decay', "
         "'momentum', 'dampening', 'lr'], by full path ['0/weight_decay', '1/momentum', "
         "'1/dampening', '2/lr']."
     )

@@ -232,3 +232,16 @@ def test_the_steps_are_those_of_torch(kind):
     train(nets[0], kind.make(nets[0].parameters()), 20)
     train(nets[1], kind.theirs(nets[1].parameters()), 20, kind.clips)
     assert gap(*nets) <= 1e-12
+
+
+@pytest.mark.parametrize("cls", [optim.AdamW, optim.Muon])
+def test_the_dtype_of_the_state_is_that_of_all_groups(cls):
+    """Contract 2: an argument of the class, which a group may repeat, as its defaults do."""
+    given = {"params": [("a", parameter(2, 2))], "state_dtype": torch.bfloat16}
+    opt = cls([given], state_dtype=torch.bfloat16)
+    assert all("state_dtype" not in group for group in opt.param_groups)
+    with pytest.raises(fo.errors.HyperparameterError, match="no key of a group"):
+        opt.add_param_group({"params": [("b", parameter(2, 2))], "state_dtype": torch.float64})
+    assert [group["param_names"] for group in opt.param_groups] == [["a"]]
+    with pytest.raises(fo.errors.HyperparameterError, match="it is None in all of them, got torch"):
+        cls([{"params": [("a", parameter(2, 2))], "state_dtype": torch.bfloat16}])

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import funcopt as fo
+from funcopt.optim._state import StateStore
 
 from .common import (
     OF_OTHER_SHAPES,
@@ -277,8 +278,8 @@ def test_memory_in_common_is_looked_for_as_often_with_many_parameters(monkeypatc
     """Contract 29: copies in every parameter cost no square of their number."""
 
     def looks(count):
-        made, look = [], fo.Optimizer._common
-        monkeypatch.setattr(fo.Optimizer, "_common", lambda self: made.append(1) or look(self))
+        made, look = [], StateStore.shared
+        monkeypatch.setattr(StateStore, "shared", lambda *args: made.append(1) or look(*args))
         opt = fo.Optimizer([parameter(2) for _ in range(count)], fo.skip_if(fo.adamw(0.01)))
         opt.step()
         monkeypatch.undo()

@@ -1,6 +1,7 @@
 """Contract D: `state_dict`, `load_state_dict`, copies."""
 
 import copy
+import inspect
 import io
 import pickle
 
@@ -100,6 +101,43 @@ def test_loading_keeps_every_dtype_of_creation(dtype, state_dtype):
     assert_same_state(saved, fresh.state_dict())
     assert saved["state"][0]["norms"].dtype == torch.int64
     assert saved["state"][0]["exp_avg"].dtype == (state_dtype or dtype)
+
+
+TAKING = {
+    name: cls
+    for name, cls in vars(optim).items()
+    if isinstance(cls, type) and "state_dtype" in inspect.signature(cls).parameters
+}
+KEPT = {"p0", "GG", "Q", "roots"}  # what `state_dtype` does not reach
+
+
+def dtypes_of(opt):
+    return {
+        x.dtype
+        for stored in opt.state.values()
+        for key, x in stored.items()
+        if x.dim() and key.split("/")[0] not in KEPT
+    }
+
+
+@pytest.mark.parametrize("cls", TAKING.values(), ids=TAKING)
+@pytest.mark.parametrize("dtypes", [(None, torch.bfloat16), (torch.bfloat16, None)], ids=str)
+def test_loading_keeps_the_dtype_of_the_state_that_the_class_was_given(cls, dtypes):
+    """Contract 33: it stands in no group, so no checkpoint changes it."""
+    saved_in, loaded_in = dtypes
+    net, again = model(torch.float32), model(torch.float32)
+    more = {"momentum": 0.9} if "momentum" in inspect.signature(cls).parameters else {}
+    opt = cls(net.named_parameters(), **more, state_dtype=saved_in)
+    other = cls(again.named_parameters(), **more, state_dtype=loaded_in)
+    train(net, opt, 3)
+    assert dtypes_of(opt) == {saved_in or torch.float32}
+    other.load_state_dict(saved_and_loaded(opt.state_dict()))
+    assert dtypes_of(other) == {loaded_in or torch.float32}
+    train(again, other, 3)
+    assert dtypes_of(other) == {loaded_in or torch.float32}
+    for group in opt.param_groups + other.param_groups:
+        assert "state_dtype" not in group
+    assert other.defaults["state_dtype"] == loaded_in
 
 
 @every_optimizer
@@ -272,6 +310,20 @@ def test_a_copy_goes_on_as_the_original(make, way, steps):
     assert_same_state(opt.state_dict(), opt2.state_dict())
 
 
+@pytest.mark.parametrize("cls", [optim.AdamW, optim.Muon, optim.AdamWScheduleFree])
+@pytest.mark.parametrize("way", [copy.deepcopy, pickled])
+@pytest.mark.parametrize("steps", [0, 3])
+def test_a_copy_keeps_the_dtype_of_the_state(cls, way, steps):
+    """Contract 37: before the first step too."""
+    net = model(torch.float32)
+    opt = cls(net.named_parameters(), state_dtype=torch.bfloat16)
+    train(net, opt, steps)
+    net2, opt2 = way((net, opt))
+    train(net2, opt2, 2)
+    assert dtypes_of(opt2) == {torch.bfloat16}
+    assert all("state_dtype" not in group for group in opt2.param_groups)
+
+
 @every_optimizer
 @pytest.mark.parametrize("way", [copy.deepcopy, pickled])
 def test_a_copy_does_not_take_the_scheduler_with_it(make, way):
@@ -401,6 +453,22 @@ def test_checkpoints_load_both_ways(name, options, back, in_float64):
     train(net, opt, 10)
     train(again, other, 10)
     assert gap(net, again) <= 1e-12
+
+
+@pytest.mark.parametrize("back", [False, True], ids=["from torch", "to torch"])
+def test_checkpoints_load_both_ways_beside_narrow_moments(back):
+    """Contract 40: each side goes on in the dtype in which it creates its state."""
+    net, again = model(torch.float32), model(torch.float32)
+    ours = optim.AdamW((again if not back else net).parameters(), state_dtype=torch.bfloat16)
+    theirs = torch.optim.AdamW((net if not back else again).parameters())
+    opt, other = (ours, theirs) if back else (theirs, ours)
+    train(net, opt, 5)
+    other.load_state_dict(saved_and_loaded(opt.state_dict()))
+    train(again, other, 2)
+    assert dtypes_of(ours) == {torch.bfloat16}
+    assert dtypes_of(theirs) == {torch.float32}
+    for p, q in zip(net.parameters(), again.parameters(), strict=True):
+        assert other.state[q]["step"] == opt.state[p]["step"] + 2
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from torch.optim import swap_in_optimizer_params_and_state
 
 from funcopt import optim
 
@@ -126,6 +125,12 @@ def hyper(groups):
     return [{k: v for k, v in group.items() if k != "params"} for group in groups]
 
 
+swaps = pytest.mark.skipif(
+    not hasattr(torch.optim, "swap_in_optimizer_params_and_state"), reason="new in torch 2.13"
+)
+
+
+@swaps
 @every_optimizer
 def test_parameters_and_state_may_be_swapped_in_for_a_step(make):
     """Contract 51: the step goes to what was swapped in, and the rest is as it was."""
@@ -145,7 +150,7 @@ def test_parameters_and_state_may_be_swapped_in_for_a_step(make):
         }
     before, kept = values(net), copied(opt.state_dict())
     groups = hyper(opt.param_groups)
-    with swap_in_optimizer_params_and_state(opt, params, state):
+    with torch.optim.swap_in_optimizer_params_and_state(opt, params, state):
         opt.step()
     assert gap(net, before) == 0.0
     assert hyper(opt.param_groups) == groups
@@ -161,6 +166,7 @@ def test_parameters_and_state_may_be_swapped_in_for_a_step(make):
     assert gap(net, again) == 0.0
 
 
+@swaps
 def test_hyperparameters_of_the_state_that_was_swapped_in_count():
     """Contract 51."""
     net, again = model(), model()
@@ -173,7 +179,7 @@ def test_hyperparameters_of_the_state_that_was_swapped_in_count():
     params = {name: p.detach().clone() for name, p in net.named_parameters()}
     for name, p in net.named_parameters():
         params[name].grad = p.grad.clone()
-    with swap_in_optimizer_params_and_state(opt, params, state):
+    with torch.optim.swap_in_optimizer_params_and_state(opt, params, state):
         opt.step()
     other.param_groups[0]["lr"] = 0.5
     train(again, other, 1)

@@ -11,7 +11,7 @@ import funcopt as fo
 from ..contract.common import copied, loss_of, model
 from .work import CLASSES, alone_with, gap, params_of, step
 
-ELEMENTWISE = ["AdamW", "SGD", "RMSprop", "elementwise", "schedule"]
+ELEMENTWISE = ["AdamW", "AdamW, narrow", "SGD", "RMSprop", "elementwise", "schedule"]
 
 
 def cosine(opt):

@@ -1,5 +1,6 @@
 """What the ranks do: the model of the contract, each with its part of the data."""
 
+import torch
 import torch.distributed as dist
 
 import funcopt as fo
@@ -56,6 +57,7 @@ CHAINS = {
 CLASSES = {
     "AdamW": (optim.AdamW, {"lr": 0.01}),
     "SGD": (optim.SGD, {"lr": 0.01, "momentum": 0.9}),
+    "AdamW, narrow": (optim.AdamW, {"lr": 0.01, "state_dtype": torch.float32}),
     "RMSprop": (optim.RMSprop, {"lr": 0.01, "momentum": 0.9}),
     **{name: (fo.Optimizer, {"tx": tx}) for name, tx in CHAINS.items()},
 }

@@ -4,7 +4,7 @@ import torch
 
 from funcopt import tree
 from funcopt._core.stage import Bucket
-from funcopt.engine import Engine, Work
+from funcopt.engine import Engine, StepInputs
 
 SHAPES = {"a": (3, 4), "b": (), "c": (7,), "d": (0, 3), "e": (5, 2), "f": (1,)}
 
@@ -46,23 +46,23 @@ class Run:
     def step(self, grads=None):
         grads = gradients(self.params, self.t) if grads is None else grads
         tx, names = self.tx, list(self.params)
-        work = Work(
+        inputs = StepInputs(
             tx=tx,
             buckets=[Bucket(tx, self.t + 1, self.t, self._memory)],
-            which=[0] * len(names),
+            bucket_of=[0] * len(names),
             ps=self._ps,
             gs=list(grads.values()),
             slots=self._slots,
-            flips=[False] * len(names),
+            negate=[False] * len(names),
             names=lambda: names,
             keys=lambda: names,
             extra=self.extra,
             tensor_extra={},
-            form=self._form,
-            group=None,
+            metadata_key=self._form,
+            process_group=None,
         )
         with torch.no_grad():
-            node = self.engine.step(work)
+            node = self.engine.step(inputs)
         self._memory = tx.memory_after(node)[0]
         self.t += 1
         return node

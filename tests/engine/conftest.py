@@ -1,4 +1,4 @@
-"""Programs are run as they are written here: compiling them is tested where it is the matter."""
+"""Lowered graphs are interpreted here: to compile them is a matter of `test_compiled`."""
 
 import pytest
 

@@ -26,16 +26,16 @@ def compiled(monkeypatch):
     monkeypatch.setenv("FUNCOPT_KERNELS", "native")
 
 
-def programs(monkeypatch, tx, dtype=torch.float32):
-    """The programs of a chain."""
+def lowered_graphs(monkeypatch, tx, dtype=torch.float32):
+    """The lowered graphs of a chain."""
     found = []
-    known = _kernels.kernel
+    known = _kernels.kernel_for
 
-    def kept(program, *where):
-        found.append(program)
-        return known(program, *where)
+    def kept(lowered, *where):
+        found.append(lowered)
+        return known(lowered, *where)
 
-    monkeypatch.setattr("funcopt.engine._tracer.kernel", kept)
+    monkeypatch.setattr("funcopt.engine._tracer.kernel_for", kept)
     run = Run(tx, "fused", parameters(dtype))
     run.step()
     return found
@@ -68,15 +68,15 @@ def test_large_tensors_are_cut_into_tasks_for_all_threads():
 
 
 def test_a_chain_of_elementwise_rules_is_one_loop_without_memory_of_its_own(monkeypatch):
-    (program,) = programs(monkeypatch, fo.adamw())
-    source = _native._source(program)
+    (lowered,) = lowered_graphs(monkeypatch, fo.adamw())
+    source = _native._source(lowered)
     loop = source[: source.index("drive(")]
     assert loop.count("for(int64_t x0") == 1
     assert "new " not in loop
     assert "alloc" not in loop
     assert "std::pow" not in loop
     assert "atomic" not in loop  # which all threads would write
-    assert len(program.inputs) == 4
+    assert len(lowered.inputs) == 4
 
 
 MEASURED = {
@@ -100,7 +100,7 @@ def test_what_is_measured_is_machine_code_too(tx, caplog):
 
 
 def test_a_sum_over_tensors_cuts_the_pass_in_two(monkeypatch):
-    measure, update = programs(monkeypatch, CLIPPED)
+    measure, update = lowered_graphs(monkeypatch, CLIPPED)
     assert (len(measure.inputs), len(measure.measures), len(measure.writes)) == (1, 1, 0)
     assert (len(update.inputs), len(update.measures), len(update.writes)) == (4, 0, 3)
 
@@ -141,7 +141,7 @@ def test_other_shapes_and_numbers_of_tensors_share_the_code():
 
 
 def test_a_compile_is_announced_with_its_duration(caplog, monkeypatch):
-    monkeypatch.setattr(_kernels, "_ready", {})
+    monkeypatch.setattr(_kernels, "_cache", {})
     with caplog.at_level(logging.INFO, "funcopt"):
         Run(fo.sgd(0.1), "fused", parameters(torch.float32)).step()
     (line,) = [record.getMessage() for record in caplog.records]
@@ -150,7 +150,7 @@ def test_a_compile_is_announced_with_its_duration(caplog, monkeypatch):
 
 
 def test_without_a_compiler_it_is_a_line_in_the_log(caplog, monkeypatch):
-    monkeypatch.setattr(_kernels, "_ready", {})
+    monkeypatch.setattr(_kernels, "_cache", {})
     monkeypatch.setattr(_kernels, "has_compiler", lambda: False)
     with caplog.at_level(logging.INFO, "funcopt"):
         run = Run(fo.lion(0.1), "fused", parameters(torch.float32))
@@ -163,16 +163,16 @@ def test_without_a_compiler_it_is_a_line_in_the_log(caplog, monkeypatch):
 
 
 def test_what_inductor_should_not_write_is_refused(monkeypatch):
-    (program,) = programs(monkeypatch, fo.sgd(0.1))
-    written = _native._captured
+    (lowered,) = lowered_graphs(monkeypatch, fo.sgd(0.1))
+    written = _native._capture
 
     def twice(*given):
         kernels, calls, measured = written(*given)
         return kernels * 2, calls, measured
 
-    monkeypatch.setattr(_native, "_captured", twice)
+    monkeypatch.setattr(_native, "_capture", twice)
     with pytest.raises(Unsupported, match="2 loops over memory"):
-        _native._source(program)
+        _native._source(lowered)
 
 
 def test_the_public_compiler_is_the_second_way(monkeypatch):
@@ -214,7 +214,7 @@ def test_another_thread_compiles_its_own(monkeypatch):
     """While a loop is captured here, what others compile is not."""
     from torch._inductor import async_compile
 
-    (program,) = programs(monkeypatch, fo.sgd(0.1))
+    (lowered,) = lowered_graphs(monkeypatch, fo.sgd(0.1))
     known = async_compile.AsyncCompile.cpp_pybinding
     theirs = []
     monkeypatch.setattr(
@@ -231,7 +231,7 @@ def test_another_thread_compiles_its_own(monkeypatch):
         return compiled(*given, **options)
 
     monkeypatch.setattr(torch, "compile", meanwhile)
-    kernels, _, _ = _native._captured(program, *_native.examples(program))
+    kernels, _, _ = _native._capture(lowered, *_native.example_inputs(lowered))
     assert len(kernels) == 1
     assert theirs == [(["float*"], "theirs")]
     monkeypatch.undo()

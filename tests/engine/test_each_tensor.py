@@ -1,4 +1,4 @@
-"""Chains that measure each tensor by itself: recorded once, with numbers of its own for each."""
+"""Chains that measure each tensor by itself: traced once, with scalars of its own for each."""
 
 import collections
 import types
@@ -131,7 +131,7 @@ def test_who_joins_late_has_clocks_and_numbers_of_its_own(make):
 
 
 @pytest.mark.parametrize("how", ["fused", "foreach"])
-def test_many_tensors_are_recorded_and_concluded_of_as_one(how, monkeypatch):
+def test_many_tensors_are_traced_and_concluded_as_one(how, monkeypatch):
     params = [torch.nn.Parameter(torch.full((3,), float(i + 1))) for i in range(30)]
     opt = fo.Optimizer(params, fo.chain(shorten(), fo.scale(-1.0)), engine=how)
     for t in range(4):
@@ -140,7 +140,7 @@ def test_many_tensors_are_recorded_and_concluded_of_as_one(how, monkeypatch):
         monkeypatch.setattr(shorten, "calls", 0)
         opt.step()
     assert opt.engine == how
-    assert shorten.calls == 1  # `conclude`, of all of them: the rest is a recording
+    assert shorten.calls == 1  # `conclude`, for all of them: the rest is replayed
     lengths = [4 / 3**0.5] * 30
     moved = [float((i + 1) - p.detach()[0]) for i, p in enumerate(params)]
     assert moved == pytest.approx(lengths)
@@ -162,7 +162,7 @@ def updates(tx, steps=3):
 def test_to_conclude_of_all_at_once_changes_no_bit(make, monkeypatch):
     found = []
     for together in (1, 1000):
-        monkeypatch.setattr(conclude, "TOGETHER", together)
+        monkeypatch.setattr(conclude, "MIN_BATCH", together)
         found.append(updates(make()))
     torch.testing.assert_close(*found, rtol=0, atol=0)
 
@@ -245,7 +245,7 @@ class told(by_value):
 
 @pytest.mark.parametrize("together", [1, 1000])
 def test_each_is_told_in_its_own_dtype(together, monkeypatch):
-    monkeypatch.setattr(conclude, "TOGETHER", together)
+    monkeypatch.setattr(conclude, "MIN_BATCH", together)
     dtypes = [torch.float64, torch.bfloat16, torch.float32, torch.float64]
     params = {str(i): torch.full((2,), 1.0 + i, dtype=x) for i, x in enumerate(dtypes)}
     tx = told([])

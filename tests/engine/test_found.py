@@ -37,7 +37,7 @@ def test_a_parameter_that_is_turned_at_its_place_beside_gradients_that_are_not(
     engine, kernels, monkeypatch
 ):
     monkeypatch.setenv("FUNCOPT_KERNELS", kernels)
-    monkeypatch.setattr("funcopt.engine._identity.MANY", 0)
+    monkeypatch.setattr("funcopt.engine._identity.MIN_COUNT", 0)
     (p, mine), (q, theirs) = both(engine, lr=0.1)
     for x, opt in ((p, mine), (q, theirs)):
         for _ in range(3):
@@ -51,7 +51,7 @@ def test_a_parameter_that_is_turned_at_its_place_beside_gradients_that_are_not(
 @every_engine
 def test_a_slot_that_is_turned_at_its_place(engine, monkeypatch):
     monkeypatch.setenv("FUNCOPT_KERNELS", "native")
-    monkeypatch.setattr("funcopt.engine._identity.MANY", 0)
+    monkeypatch.setattr("funcopt.engine._identity.MIN_COUNT", 0)
     (p, mine), (q, theirs) = both(engine, lr=0.1)
     for x, opt in ((p, mine), (q, theirs)):
         for _ in range(3):
@@ -77,7 +77,7 @@ def test_no_gradient_is_kept(engine):
 @every_engine
 @pytest.mark.parametrize("many", [0, 64])
 def test_clocks_whose_data_is_copied_elsewhere_count_on(engine, many, monkeypatch):
-    monkeypatch.setattr("funcopt.engine._identity.MANY", many)
+    monkeypatch.setattr("funcopt.engine._identity.MIN_COUNT", many)
     (p, mine), (q, theirs) = both(engine, lr=0.1)
     for x, opt in ((p, mine), (q, theirs)):
         for _ in range(3):
@@ -203,7 +203,7 @@ def test_no_gradient_is_kept_by_a_step_that_fails(engine):
 @pytest.mark.parametrize("engine", ["fused", "torch"])
 def test_a_group_may_hold_its_parameters_in_a_tuple(engine, monkeypatch):
     monkeypatch.setenv("FUNCOPT_KERNELS", "native")
-    monkeypatch.setattr("funcopt.engine._identity.MANY", 0)
+    monkeypatch.setattr("funcopt.engine._identity.MIN_COUNT", 0)
     (p, mine), (q, theirs) = both(engine, lr=0.1)
     for x, opt in ((p, mine), (q, theirs)):
         for t in range(5):

@@ -1,4 +1,4 @@
-"""Many objects looked at at once: by machine code as by Python."""
+"""Identity guards on many objects: by machine code as by Python."""
 
 import sys
 
@@ -16,8 +16,10 @@ def by(request, monkeypatch):
         p = torch.nn.Parameter(torch.ones(3))
         p.grad = torch.ones(3)
         fo.optim.SGD([p], lr=0.1, engine="fused").step()  # which loads a library
-        assert _identity.finds()
-    monkeypatch.setattr(_identity, "MANY", 0 if request.param == "machine code" else sys.maxsize)
+        assert _identity.reads_addresses()
+    monkeypatch.setattr(
+        _identity, "MIN_COUNT", 0 if request.param == "machine code" else sys.maxsize
+    )
 
 
 def test_addresses_are_where_tensors_begin():
@@ -43,29 +45,29 @@ def test_lists_are_identical_if_their_objects_are():
 
 def test_objects_that_are_equal_are_not_identical():
     assert not _identity.identical([[1]], [[1]])
-    assert not _identity.hold([{"a": [1]}], [[1]])
+    assert not _identity.dicts_hold([{"a": [1]}], [[1]])
 
 
 def test_dicts_hold_all_values_in_order_and_no_others():
     a, b, c, d = object(), object(), object(), object()
     dicts = [{1: a, 2: b}, {}, {1: c}]
-    assert _identity.hold(dicts, [a, b, c])
-    assert not _identity.hold(dicts, [a, c, b])
-    assert not _identity.hold(dicts, [a, b, d])
-    assert not _identity.hold(dicts, [a, b])
-    assert not _identity.hold(dicts, [a, b, c, d])
-    assert not _identity.hold([{}], [a])
-    assert _identity.hold([], [])
+    assert _identity.dicts_hold(dicts, [a, b, c])
+    assert not _identity.dicts_hold(dicts, [a, c, b])
+    assert not _identity.dicts_hold(dicts, [a, b, d])
+    assert not _identity.dicts_hold(dicts, [a, b])
+    assert not _identity.dicts_hold(dicts, [a, b, c, d])
+    assert not _identity.dicts_hold([{}], [a])
+    assert _identity.dicts_hold([], [])
 
 
 def test_an_entry_of_a_dict_may_be_removed():
     a, b, c = object(), object(), object()
     held = {1: a, 2: b, 3: c}
     del held[2]
-    assert _identity.hold([held], [a, c])
-    assert not _identity.hold([held], [a, b, c])
+    assert _identity.dicts_hold([held], [a, c])
+    assert not _identity.dicts_hold([held], [a, b, c])
     held[2] = b
-    assert _identity.hold([held], [a, c, b])
+    assert _identity.dicts_hold([held], [a, c, b])
 
 
 CHANGES = {

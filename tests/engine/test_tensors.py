@@ -252,7 +252,7 @@ MOVED = {
 def test_machine_code_notices_that_data_is_replaced(change, shape, monkeypatch):
     """The parameter's, and with it that of its gradient and of its slots, which have its form."""
     monkeypatch.setenv("FUNCOPT_KERNELS", "native")
-    monkeypatch.setattr("funcopt.engine._identity.MANY", 0)
+    monkeypatch.setattr("funcopt.engine._identity.MIN_COUNT", 0)
     p, q = (torch.nn.Parameter(filled(shape)) for _ in range(2))
     opt, plain = fo.optim.AdamW([p], lr=0.1, engine="fused"), torch.optim.AdamW([q], lr=0.1)
     for x, o in ((p, opt), (q, plain)):
@@ -270,7 +270,7 @@ def test_machine_code_notices_that_data_is_replaced(change, shape, monkeypatch):
 
 def test_machine_code_notices_that_a_slot_is_another_elsewhere(monkeypatch):
     monkeypatch.setenv("FUNCOPT_KERNELS", "native")
-    monkeypatch.setattr("funcopt.engine._identity.MANY", 0)
+    monkeypatch.setattr("funcopt.engine._identity.MIN_COUNT", 0)
     p, q = (torch.nn.Parameter(filled((3, 3))) for _ in range(2))
     opt, plain = fo.optim.AdamW([p], lr=0.1, engine="fused"), torch.optim.AdamW([q], lr=0.1)
     for x, o in ((p, opt), (q, plain)):
@@ -354,7 +354,7 @@ def test_small_jobs_are_not_compiled_and_large_ones_are():
     assert opt.engine == "fused"
 
 
-def test_a_rule_that_cannot_be_recorded_runs_as_it_is():
+def test_a_rule_that_cannot_be_traced_runs_eagerly():
     class curious(fo.TensorRule):
         elementwise = True
 
@@ -369,7 +369,7 @@ def test_a_rule_that_cannot_be_recorded_runs_as_it_is():
     assert gap([p.detach() for p in eager], [p.detach() for p in fused]) == 0.0
 
 
-def test_a_mistake_found_while_recording_is_an_error_and_changes_nothing():
+def test_a_mistake_found_while_tracing_is_an_error_and_changes_nothing():
     class picky(fo.TensorRule):
         elementwise = True
 

@@ -223,7 +223,9 @@ def test_a_rate_for_each_layer():
 
 
 def test_unknown_names():
-    with pytest.raises(fo.errors.HyperparameterError, match="`hypergrad`: nothing takes `rate`"):
+    with pytest.raises(
+        fo.errors.HyperparameterError, match="`hypergrad`: unknown hyperparameter `rate`"
+    ):
         fo.hypergrad(common.loss, fo.sgd(), {"rate": 1.0}, common.params(), [], outer)
 
 

@@ -90,7 +90,7 @@ def test_a_number_depends_on_its_place_alone():
 
 def test_places_beyond_32_bits_count(monkeypatch):
     far = torch.tensor([5, 2**32 + 5, 2**33 + 5])
-    monkeypatch.setattr(random.shards, "places", lambda tensor, like: far)
+    monkeypatch.setattr(random.shards, "global_indices", lambda tensor, like: far)
     like = torch.zeros(3)
     assert len(set(Draw("w", like).normal(0, 1, like).tolist())) == 3
 

@@ -278,8 +278,9 @@ def test_it_prints_readably():
 
 
 def test_a_chain_that_ascends_is_announced():
-    with pytest.warns(UserWarning, match="turns the sign"):
+    with pytest.warns(UserWarning, match="turns the sign") as caught:
         fo.Optimizer([torch.nn.Parameter(torch.ones(1))], fo.scale_by_adam())
+    assert [w.filename for w in caught] == [__file__]
 
 
 signum = optim.optimizer_class(

@@ -13,6 +13,7 @@ import funcopt as fo
 from funcopt.sweeps import _job
 from funcopt.sweeps._memory import peak_bytes
 
+from ..roundings import nudged
 from ..training import common
 
 PARAMS, BATCHES = common.params(), common.batches(6)
@@ -35,8 +36,10 @@ def test_sixty_four_learning_rates_of_the_digits():
     """200 steps of Adam, batches of 32, a network of 64-32-10, in float64.
 
     Where training is unstable, roundings grow. How much is measured: how far does a run end from
-    itself if all parameters start one rounding higher or lower? Sixty end within 1e-10, and are
-    held to 1e-9. The others, of rates from 0.4 to 0.8, are held to ten times what was measured.
+    itself if every parameter starts one rounding higher or lower, or if its rate is off by 1e-13?
+    So much is left to the last bit of a power of 0.999, which a number and a tensor may round
+    differently, where it is taken from 1. Most end within 1e-10, and are held to 1e-9. The others,
+    of rates from 0.3 to 0.8, are held to ten times what was measured.
     """
     pixels, labels = load_digits(return_X_y=True)
     x, y = torch.tensor(pixels / 16), torch.tensor(labels)
@@ -53,7 +56,7 @@ def test_sixty_four_learning_rates_of_the_digits():
 
     rates = torch.logspace(-4, 0, 64, dtype=torch.float64)
 
-    def swept_from(params):
+    def swept_from(params, rates):
         return fo.sweep(loss, fo.adam(), {"lr": rates}, params, batches, progress=False)
 
     def of_torch(rate):
@@ -65,15 +68,17 @@ def test_sixty_four_learning_rates_of_the_digits():
             opt.step()
         return fo.split_module(trained).params
 
-    result = swept_from(params)
-    nudged = [
-        swept_from({k: p.nextafter(p + sign) for k, p in params.items()}) for sign in (1.0, -1.0)
+    result = swept_from(params, rates)
+    beside = [
+        swept_from(nudged(params), rates),
+        swept_from(params, rates * (1 + 1e-13)),
+        swept_from(params, rates * (1 - 1e-13)),
     ]
     assert result.losses.shape == (64, 200)
     calm = 0
     for i, rate in enumerate(rates.tolist()):
         tx, mine = fo.adam(rate), result.run(i).params
-        sensitivity = max(apart(mine, other.run(i).params) for other in nudged)
+        sensitivity = max(apart(mine, other.run(i).params) for other in beside)
         calm += sensitivity < 1e-10
         allowed = 1e-9 if sensitivity < 1e-10 else 10 * sensitivity
         state, losses = common.trained(tx, fo.TrainState.start(tx, params), batches, loss)
@@ -81,7 +86,7 @@ def test_sixty_four_learning_rates_of_the_digits():
         if sensitivity < 1e-10:
             assert common.close(result.losses[i], losses)
         assert apart(mine, of_torch(rate)) < allowed
-    assert calm >= 56
+    assert calm >= 48  # 55 on one processor; how many of the unstable ones are calm depends on it
     assert 1e-3 < result.settings[result.best()]["lr"] < 0.1
 
 
@@ -362,9 +367,11 @@ def test_an_argument_of_several_stages_goes_with_the_function(make, together):
 
 def test_bad_input():
     wrong = fo.errors.HyperparameterError
-    with pytest.raises(wrong, match=r"nothing takes `rate`: hyperparameters of `tx` are \['betas'"):
+    with pytest.raises(
+        wrong, match=r"unknown hyperparameter `rate`\. There are: hyperparam.* \['betas'"
+    ):
         swept(values={"rate": [0.1]})
-    with pytest.raises(wrong, match=r"nothing takes `rate`: `tx` takes \['peak'\]"):
+    with pytest.raises(wrong, match=r"unknown hyperparameter `rate`\. .* `tx` are \['peak'\]"):
         swept(lambda peak: fo.sgd(peak), {"rate": [0.1]})
     with pytest.raises(wrong, match="`lr`: expected a list of values to try, got 0"):
         swept(values={"lr": 0})

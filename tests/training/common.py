@@ -6,7 +6,7 @@ import torch
 
 import funcopt as fo
 from funcopt import aliases
-from funcopt.testing._facts import numbers_of
+from funcopt.testing._facts import numeric_hyperparams
 
 ALIASES = {
     name: make
@@ -66,7 +66,7 @@ def every_transformation():
 
 def numbers(tx):
     """The hyperparameters that are numbers, or tuples of them."""
-    return numbers_of(tx)
+    return numeric_hyperparams(tx)
 
 
 def params(seed=0):

@@ -156,9 +156,9 @@ def test_dropout_differs_from_model_to_model(x):
     start = fo.TrainState.start(tx, parts.params, parts.buffers)
     step, state = fo.train_step(loss, tx), fo.stack([start, start])
     _, values = vmap(step, in_dims=(0, None), randomness="different")(state, x)
-    assert values[0] != values[1]
+    assert (values[0] - values[1]).abs() > 1e-3
     _, values = vmap(step, in_dims=(0, None), randomness="same")(state, x)
-    assert values[0] == values[1]
+    torch.testing.assert_close(values[0], values[1])  # rows of one product may round otherwise
 
 
 def test_the_way_back(model, x):

@@ -25,6 +25,7 @@ from ..closures import (
     values,
     wrapped,
 )
+from ..roundings import nudged
 
 pytestmark = pytest.mark.filterwarnings("ignore:Using backward\\(\\) with create_graph")
 
@@ -60,6 +61,11 @@ def test_it_solves_only_as_exactly_as_it_is_told():
 @pytest.mark.parametrize("search", [fo.backtracking(), fo.strong_wolfe()])
 @pytest.mark.parametrize("n", [2, 10, 50])
 def test_rosenbrock_is_solved_in_no_more_products_than_scipys(n, search):
+    """Of 50 numbers, counts depend on roundings, and so the sums of two starts are compared.
+
+    Ours is from 688 to 723 as the start has them, SciPy's from 743 to 763; of fewer, all are equal.
+    """
+
     def of_numpy(x):
         value, grad = fo.value_and_grad(rosenbrock)(torch.from_numpy(x))
         return value.item(), grad.numpy()
@@ -68,20 +74,23 @@ def test_rosenbrock_is_solved_in_no_more_products_than_scipys(n, search):
         x, v = torch.from_numpy(x), torch.from_numpy(v)
         return torch.autograd.functional.hvp(rosenbrock, x, v)[1].numpy()
 
-    products = []
-    scipy.optimize.minimize(
-        of_numpy,
-        far(n).numpy(),
-        jac=True,
-        hessp=lambda x, v: products.append(v) or product(x, v),
-        method="Newton-CG",
-        options={"xtol": 1e-12},
-    )
     tx = fo.newton_cg(max_cg_iter=200, line_search=search)
-    x, state = purely(tx, far(n), 100, rosenbrock)
-    assert rosenbrock(x) <= 1e-25
-    torch.testing.assert_close(x, torch.ones_like(x), rtol=0.0, atol=1e-10)
-    assert state.memory.products <= len(products)
+    ours, products = 0, []
+    for seed in range(2 if n == 50 else 1):
+        start = nudged(far(n), seed)
+        scipy.optimize.minimize(
+            of_numpy,
+            start.numpy(),
+            jac=True,
+            hessp=lambda x, v: products.append(v) or product(x, v),
+            method="Newton-CG",
+            options={"xtol": 1e-12},
+        )
+        x, state = purely(tx, start, 100, rosenbrock)
+        assert rosenbrock(x) <= 1e-25
+        torch.testing.assert_close(x, torch.ones_like(x), rtol=0.0, atol=1e-10)
+        ours += state.memory.products
+    assert ours <= len(products)
 
 
 def test_where_the_loss_curves_downwards_it_goes_down_all_the_same():

@@ -20,6 +20,10 @@ def test_rectification_begins_at_step_six_in_every_dtype(dtype):
 
 
 def test_the_step_may_be_a_tensor_too():
+    """A rounding of 0.9999**6 moves the first rectified update by 1.1e-9: two powers, two of them.
+
+    Each is right to the last bit, whichever way its processor computes it.
+    """
     tx = fo.scale_by_radam((0.9, 0.9999))
     g = torch.full((3, 1), 0.01, dtype=torch.float64)
     state = torch.func.vmap(tx.init)(g)
@@ -27,7 +31,7 @@ def test_the_step_may_be_a_tensor_too():
     for _ in range(8):
         u, state = torch.func.vmap(tx.update)(g, state)
         v, one = tx.update(g[0], one)
-        torch.testing.assert_close(u[1], v, rtol=1e-9, atol=0)
+        torch.testing.assert_close(u[1], v, rtol=2.5e-9, atol=0)
 
 
 def test_rectification_in_float32_is_that_of_float64():

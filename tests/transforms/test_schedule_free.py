@@ -1,5 +1,7 @@
 """`schedule_free`: the steps are averaged, so they need not shrink."""
 
+import dataclasses
+import inspect
 import math
 
 import pytest
@@ -290,3 +292,35 @@ def test_it_needs_the_parameters():
 def test_a_bad_number_is_named(options, message):
     with pytest.raises(HyperparameterError, match=message):
         fo.primal_averaging(**options)
+
+
+def test_its_arguments_are_those_of_the_average_with_its_defaults_and_types():
+    arguments = dict(list(inspect.signature(fo.schedule_free).parameters.items())[1:])
+    fields = {field.name: field for field in dataclasses.fields(fo.primal_averaging)}
+    assert list(arguments) == list(fields)
+    for name, argument in arguments.items():
+        assert (argument.default, argument.annotation) == (fields[name].default, fields[name].type)
+
+
+OTHER_VALUES = {
+    "lr": 0.5,
+    "momentum": 0.8,
+    "warmup_steps": 3,
+    "r": 1.0,
+    "weight_lr_power": 1.0,
+    "beta2": 0.99,
+    "store_average": True,
+    "state_dtype": torch.float64,
+}
+
+
+def test_it_passes_every_argument_on():
+    inner = fo.scale(-0.1)
+    averaging = fo.primal_averaging(**OTHER_VALUES)
+    assert set(OTHER_VALUES) == {field.name for field in dataclasses.fields(averaging)}
+    assert fo.schedule_free(inner, **OTHER_VALUES) == fo.chain(inner, averaging)
+
+
+def test_a_wrong_keyword_is_refused_by_its_own_name():
+    with pytest.raises(TypeError, match=r"^`schedule_free`: unknown argument `beta`"):
+        fo.schedule_free(fo.scale(-0.1), beta=0.9)

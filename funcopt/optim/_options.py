@@ -1,5 +1,6 @@
-"""The values in a parameter group: numbers, tensors, schedules, and what else an option may be."""
+"""What a parameter group holds: parameters, and options: numbers, tensors, schedules, others."""
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -7,37 +8,46 @@ from torch import Tensor
 from .._numerics.scalars import at, has_schedule, is_zero, number
 from ..errors import HyperparameterError
 
-Values = dict[str, Any]
+Options = dict[str, Any]
+
+NamedParameter = tuple[str | None, Tensor]
+"""A parameter, and its name if it is known."""
 
 
-def evaluated(value: Any, updates: Any) -> Any:
+def named_parameters(group: Mapping[str, Any]) -> Iterator[NamedParameter]:
+    """The parameters of a group, with their names if they have some."""
+    names = group.get("param_names") or [None] * len(group["params"])
+    return zip(names, group["params"], strict=False)
+
+
+def evaluate_schedule(value: Any, updates: Any) -> Any:
     """`value` with its schedules after so many updates, as Python numbers where possible."""
     now = at(value, number(updates))
     return tuple(map(number, now)) if isinstance(now, tuple) else number(now)
 
 
-def same(a: Any, b: Any) -> bool:
-    """Whether two values are one, without a look into tensors."""
+def same_value(a: Any, b: Any) -> bool:
+    """Whether two values are equal; tensors are only if they are the same object."""
     if a is b:
         return True
     if isinstance(a, Tensor) or isinstance(b, Tensor):
         return a is b
     if isinstance(a, (tuple, list)) and isinstance(b, (tuple, list)):
-        return len(a) == len(b) and all(map(same, a, b))
+        return len(a) == len(b) and all(map(same_value, a, b))
     return type(a) is type(b) and bool(a == b)
 
 
-def kind(value: Any) -> Any:
+def slots_key(value: Any) -> Any:
     """What of a value decides which slots there are: whether a number is zero, else all of it."""
     if isinstance(value, (int, float, Tensor)) and not isinstance(value, bool):
         return is_zero(value)
     if isinstance(value, (tuple, list)):
-        return tuple(map(kind, value))
+        return tuple(map(slots_key, value))
     return "schedule" if has_schedule(value) else repr(value)
 
 
-def as_scalar(key: str, value: Any) -> Any:
-    """What a rule sees: a copy of a list of numbers, and a 0-d tensor for one of one element."""
+def as_hyperparameter(key: str, value: Any) -> Any:
+    """What a rule sees: a tuple of a list of numbers, and a 0-d tensor of one with one element."""
     if isinstance(value, list) and all(isinstance(x, (int, float, Tensor)) for x in value):
         return tuple(value)
     if not isinstance(value, Tensor) or value.dim() == 0:
@@ -50,10 +60,10 @@ def as_scalar(key: str, value: Any) -> Any:
     return value.reshape(())
 
 
-def is_fixed(value: Any) -> bool:
+def is_immutable(value: Any) -> bool:
     """Whether the object stays what it is; of a 0-d tensor the number may change, which is read."""
     if isinstance(value, tuple):
-        return all(map(is_fixed, value))
+        return all(map(is_immutable, value))
     if isinstance(value, Tensor):
         return value.dim() == 0
     return value is None or isinstance(value, (int, float, str))

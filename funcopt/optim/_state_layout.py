@@ -6,15 +6,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .._core.precision import entries, like, map_slots
+from .._core.precision import entries, map_slots, zero_like
 from .._core.tensor_rule import PerTensor
 from ..combinators import labels, unique_keys
 from ..typing import Memory, Slots
 
 STEP = "step"  # torch's name for the number of updates of a parameter
 UPDATES = "updates"  # the number of steps of the optimizer, which schedules see
-TRAIN_PARAMS = "train_params"  # the parameter that is trained, while its average stands in for it
-TRAIN_MODE = "train_mode"  # of a group: whether that is not so
 
 
 def clock_dtype() -> torch.dtype:
@@ -22,13 +20,15 @@ def clock_dtype() -> torch.dtype:
     return torch.promote_types(torch.get_default_dtype(), torch.float32)
 
 
-class Layout(NamedTuple):
-    """The keys of one parameter's state, and where they stand in its slots and its memory."""
+class StateLayout(NamedTuple):
+    """The keys of one parameter's state, and where they stand in its slots and its memory.
 
-    slots: Slots  # on the meta device
-    memory: (
-        Memory  # on the meta device; of other branches of a partition, only the structure counts
-    )
+    Slots and memory are on the meta device; of the memory of other branches of a partition, only
+    the structure counts.
+    """
+
+    slots: Slots
+    memory: Memory
     slot_at: Mapping[str, int]
     memory_at: Mapping[str, int]
     shared: frozenset[str]  # the keys of memory that all parameters have in common
@@ -57,14 +57,16 @@ class Layout(NamedTuple):
         return self.pack(self.slots, self.memory)
 
 
-def begin(tx: PerTensor, name: str | None, p: Tensor) -> tuple[Layout, dict[str, Tensor]]:
-    """The state of a parameter before its first step, and its layout.
+def initial_state(
+    tx: PerTensor, name: str | None, p: Tensor
+) -> tuple[StateLayout, dict[str, Tensor]]:
+    """The layout of a parameter's state, and the state before its first step.
 
     The first stage that has a quantity owns the bare name, as for hyperparameters, so checkpoints
     of torch's classes load here, and ours load there.
     """
     with torch.no_grad():
-        slots, memory = tx.init_slots(name, p), tx.init_memory(like([p]))
+        slots, memory = tx.init_slots(name, p), tx.init_memory(zero_like([p]))
     of_slots = tx.slot_parts(slots, name, p)
     of_memory = tx.memory_parts(memory, name, p)
     slot_place = {id(x): i for i, x in enumerate(entries(slots))}
@@ -75,22 +77,22 @@ def begin(tx: PerTensor, name: str | None, p: Tensor) -> tuple[Layout, dict[str,
         labels(stages), of_slots, of_memory, strict=True
     ):
         for values, place in ((own, slot_place), (remembered, memory_place)):
-            for entry, x in _named(values):
+            for entry, x in _by_field(values):
                 pairs.append((label, entry))
                 places.append((place, place[id(x)], stage.memory_per))
     keys = unique_keys([(STEP, STEP), (UPDATES, UPDATES), *pairs])[2:]
     found = list(zip(keys, places, strict=True))
-    where = Layout(
+    layout = StateLayout(
         map_slots(_to_meta, slots),
         map_slots(_to_meta, memory),
         {key: i for key, (place, i, _) in found if place is slot_place},
         {key: i for key, (place, i, _) in found if place is memory_place},
         frozenset(key for key, (place, _, per) in found if place is memory_place and per == "tree"),
     )
-    return where, where.pack(slots, memory)
+    return layout, layout.pack(slots, memory)
 
 
-def _named(values: Any) -> list[tuple[str, Tensor]]:
+def _by_field(values: Any) -> list[tuple[str, Tensor]]:
     """The tensors of a named tuple by field, with a number where a field holds several."""
     out = []
     for name, value in zip(getattr(values, "_fields", ()), values, strict=True):

@@ -1,4 +1,4 @@
-"""One pass over one tensor: what a recording comes to, as a value and as a function."""
+"""Lowering: from a graph and its outputs to one pass over memory, as a value and as a function."""
 
 import operator
 from collections.abc import Mapping, Sequence
@@ -7,32 +7,33 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ._graph import Call, Entry, Input, Ref, Symbol, Tape, name_of
+from ._calls import Call, Input, Ref, ScalarInput, op_name
+from ._graph import Graph
+from ._symbols import Symbol
 
 
-class Program(NamedTuple):
-    """A recording without what nobody needs; equal ones share a kernel.
+class LoweredGraph(NamedTuple):
+    """One pass over one tensor, without dead code; equal ones share a kernel.
 
-    Tensors come in as vectors of one length, numbers as one row in the dtype `wide`.
+    Tensors come in as vectors of one length, scalars as one row in the compute dtype.
     """
 
-    wide: torch.dtype
-    inputs: tuple[Input, ...]  # the tensors that are read or written, by role
-    entries: int  # numbers in the row
+    compute_dtype: torch.dtype
+    inputs: tuple[Input, ...]  # the tensors that are read or written, numbered by role
+    num_scalars: int
     calls: tuple[Call, ...]
-    writes: tuple[tuple[int, Ref], ...]  # which input becomes which value
-    measures: tuple[Ref, ...]  # 0-d values that are given back
+    writes: tuple[tuple[int, Ref], ...]  # the input that is overwritten, and by which value
+    measures: tuple[Ref, ...]  # 0-d values that are returned
 
     def text(self) -> str:
-        """What tells it from every other program, the same in every process."""
-        calls = [f"{_where(c.func)} {c.args} {c.kwargs}" for c in self.calls]
-        default = torch.get_default_dtype()  # of what a flag and a number make, say
-        return "\n".join(
-            map(str, (default, self.wide, self.inputs, self.entries, *calls, *self[4:]))
-        )
+        """The key of its kernel: different for every other graph, the same in every process."""
+        calls = [f"{_qualified_name(c.func)} {c.args} {c.kwargs}" for c in self.calls]
+        default = torch.get_default_dtype()  # the dtype of the product of a flag and a number
+        head = (default, self.compute_dtype, self.inputs, self.num_scalars)
+        return "\n".join(map(str, (*head, *calls, self.writes, self.measures)))
 
     def __call__(self, tensors: Sequence[Tensor], row: Tensor) -> tuple[Tensor, ...]:
-        """Runs it on vectors, which it changes in place."""
+        """Interprets it on vectors, which it changes in place."""
         values: list[Any] = [*tensors, *row.unbind()]
         for call in self.calls:
             kwargs = {k: _resolved(v, values) for k, v in call.kwargs}
@@ -42,16 +43,16 @@ class Program(NamedTuple):
         return tuple(values[ref.at] for ref in self.measures)
 
     def module(self) -> torch.fx.GraphModule:
-        """The same as code without a loop, for compilers."""
+        """The same as a module of torch.fx, for compilers."""
         graph = torch.fx.Graph()
         tensors: list[Any] = [graph.placeholder(f"x{i}") for i in range(len(self.inputs))]
         row = graph.placeholder("row")
-        numbers = (graph.call_function(operator.getitem, (row, i)) for i in range(self.entries))
-        values: list[Any] = [*tensors, *numbers]
+        items = (graph.call_function(operator.getitem, (row, i)) for i in range(self.num_scalars))
+        values: list[Any] = [*tensors, *items]
         for call in self.calls:
             args = _resolved(call.args, values)
             kwargs = {k: _resolved(v, values) for k, v in call.kwargs}
-            name = name_of(call.func)
+            name = op_name(call.func)
             if getattr(Tensor, name, None) is call.func:
                 values.append(graph.call_method(name, args, kwargs))
             else:
@@ -62,17 +63,17 @@ class Program(NamedTuple):
         return torch.fx.GraphModule(torch.nn.Module(), graph)
 
 
-class Finished(NamedTuple):
-    """A program, and which of the tape's numbers make up its row."""
+class Lowering(NamedTuple):
+    """A lowered graph, and what its inputs are in the graph that it was made of."""
 
-    program: Program
-    numbers: tuple[int, ...]
-    roles: tuple[int, ...]  # of its inputs
+    lowered: LoweredGraph
+    scalars: tuple[int, ...]  # the positions, in the row of the graph, of the scalars of its row
+    roles: tuple[int, ...]  # of its input tensors
 
 
-def finish(tape: Tape, writes: Mapping[int, Symbol], measures: Sequence[Symbol]) -> Finished:
-    """The program that makes these outputs of a tape; `writes` are by role."""
-    values: list[Any] = tape.values
+def lower_graph(graph: Graph, writes: Mapping[int, Symbol], measures: Sequence[Symbol]) -> Lowering:
+    """Lowers the part of a graph that computes these outputs; `writes` are by role."""
+    values: list[Any] = graph.values
     origin = {v.role: i for i, v in enumerate(values) if isinstance(v, Input)}
     needed = {x.at for x in (*writes.values(), *measures)} | {origin[role] for role in writes}
     for at in range(len(values) - 1, -1, -1):
@@ -84,19 +85,19 @@ def finish(tape: Tape, writes: Mapping[int, Symbol], measures: Sequence[Symbol])
         (at for at in order if isinstance(values[at], Input)),
         key=lambda at: values[at].role,
     )
-    entries = [at for at in order if isinstance(values[at], Entry)]
+    scalars = [at for at in order if isinstance(values[at], ScalarInput)]
     calls = [at for at in order if isinstance(values[at], Call)]
-    new = {at: i for i, at in enumerate([*inputs, *entries, *calls])}
+    new = {at: i for i, at in enumerate([*inputs, *scalars, *calls])}
     roles = tuple(values[at].role for at in inputs)
-    program = Program(
-        tape.wide,
+    lowered = LoweredGraph(
+        graph.compute_dtype,
         tuple(values[at]._replace(role=i) for i, at in enumerate(inputs)),
-        len(entries),
+        len(scalars),
         tuple(_renumbered(values[at], new) for at in calls),
         tuple((roles.index(role), Ref(new[x.at])) for role, x in sorted(writes.items())),
         tuple(Ref(new[x.at]) for x in measures),
     )
-    return Finished(program, tuple(values[at].place for at in entries), roles)
+    return Lowering(lowered, tuple(values[at].position for at in scalars), roles)
 
 
 def _resolved(x: Any, values: Sequence[Any]) -> Any:
@@ -114,5 +115,5 @@ def _renumbered(call: Call, new: Mapping[int, int]) -> Call:
     return Call(call.func, one(call.args), tuple((k, one(v)) for k, v in call.kwargs))
 
 
-def _where(func: Any) -> str:
-    return f"{getattr(func, '__module__', '')}.{getattr(func, '__qualname__', name_of(func))}"
+def _qualified_name(func: Any) -> str:
+    return f"{getattr(func, '__module__', '')}.{getattr(func, '__qualname__', op_name(func))}"

@@ -5,7 +5,7 @@ import torch
 
 import funcopt as fo
 from funcopt import optim
-from funcopt.engine._torch_kernels import TorchKernel
+from funcopt.engine._torch_backend import TorchBackend
 
 from .common import Run, gap, parameters
 
@@ -28,15 +28,15 @@ every_row = pytest.mark.parametrize("tx", ROWS, ids=lambda tx: " ".join(repr(tx)
 
 @pytest.fixture
 def calls(monkeypatch):
-    """How many steps torch's kernels have made."""
+    """How many steps the kernels of torch have made."""
     made = []
-    step = TorchKernel.step
+    step = TorchBackend.step
 
-    def counted(self, work):
-        made.append(work)
-        return step(self, work)
+    def counted(self, inputs):
+        made.append(inputs)
+        return step(self, inputs)
 
-    monkeypatch.setattr(TorchKernel, "step", counted)
+    monkeypatch.setattr(TorchBackend, "step", counted)
     return made
 
 

@@ -1,0 +1,205 @@
+"""Names of TorchOpt, Transformers, HeavyBall, timm, bitsandbytes and others: data."""
+
+import re
+
+from .optax import NAMES as _OPTAX
+
+
+def _all(names: str, text: str) -> dict[str, str]:
+    return dict.fromkeys(names.split(), text)
+
+
+_NONE = "no counterpart"
+_RULE = f"{_NONE}; it would be a `fo.TensorRule`, and a class by `fo.optim.optimizer_class`"
+_8BIT = f"{_NONE}: states of 8 bits are not stored; `state_dtype=torch.bfloat16` halves them"
+_SIGNUM = _OPTAX["signum"]
+
+TORCHOPT = {
+    **{
+        f"Meta{name}": f"`fo.MetaOptimizer(module, fo.{ours}(lr))`"
+        for name, ours in {
+            "SGD": "sgd",
+            "Adam": "adam",
+            "AdaMax": "adamax",
+            "Adamax": "adamax",
+            "AdaDelta": "adadelta",
+            "Adadelta": "adadelta",
+            "RAdam": "radam",
+            "AdamW": "adamw",
+            "AdaGrad": "adagrad",
+            "Adagrad": "adagrad",
+            "RMSProp": "rmsprop",
+            "RMSprop": "rmsprop",
+        }.items()
+    },
+    "AdaMax": "`fo.optim.Adamax(params)`, or `fo.adamax(lr)`",
+    "AdaDelta": "`fo.optim.Adadelta(params)`, or `fo.adadelta(lr)`",
+    "AdaGrad": "`fo.optim.Adagrad(params)`, or `fo.adagrad(lr)`",
+    "RMSProp": "`fo.optim.RMSprop(params)`, or `fo.rmsprop(lr)`",
+    "FuncOptimizer": "`fo.train_step(loss, tx)`",
+    "extract_state_dict": "`with inner.adapting():` of a `fo.MetaOptimizer`, or its `state`",
+    "recover_state_dict": "`with inner.adapting():` of a `fo.MetaOptimizer`, or its `state`",
+    "stop_gradient": "`fo.detach_state(state)`, or `detach()` of a `fo.MetaOptimizer`",
+    "module_clone": "`copy.deepcopy(module)`, or the parameters of `fo.split_module(module)`",
+    "module_detach_": "`fo.detach_state(state)`, or `detach()` of a `fo.MetaOptimizer`",
+    "clip_grad_norm": "`fo.clip_by_global_norm(max_norm)`",
+    "nan_to_num": "`fo.skip_if(tx, fo.not_finite())` leaves out the whole update",
+    "register_hook": f"{_NONE}: `tensor.register_hook`",
+    "accelerated_op_available": "nothing to ask: `engine` of a `fo.Optimizer` says how it steps",
+    "ImplicitMetaGradientModule": "`fo.custom_root(optimality)`",
+    "solve_inv": "`fo.solve_neumann()`",
+    "linear_solve": "`fo.solve_cg()`, `fo.solve_normal_cg()` and `fo.solve_neumann()`",
+    "pytree": "`fo.tree`",
+}
+
+TRANSFORMERS = {
+    "get_constant_schedule": "`fo.constant_schedule(value)`",
+    "get_constant_schedule_with_warmup": "`fo.linear_schedule(0.0, lr, warmup_steps)`, which stays "
+    "at its end",
+    "get_linear_schedule_with_warmup": "`fo.warmup_stable_decay_schedule(peak_value, warmup_steps, "
+    "0, decay_steps)`",
+    "get_cosine_schedule_with_warmup": "`fo.warmup_cosine_decay_schedule(0.0, peak_value, "
+    "warmup_steps, decay_steps)`, where `decay_steps` includes the warm-up",
+    "get_cosine_with_min_lr_schedule_with_warmup": "`fo.warmup_cosine_decay_schedule(0.0, "
+    "peak_value, warmup_steps, decay_steps, end_value)`",
+    "get_cosine_with_min_lr_schedule_with_warmup_lr_rate": "`fo.warmup_cosine_decay_schedule"
+    "(init_value, peak_value, warmup_steps, decay_steps, end_value)`",
+    "get_cosine_with_hard_restarts_schedule_with_warmup": "`fo.join_schedules(schedules, "
+    "boundaries)` of `fo.linear_schedule` and `fo.cosine_restarts_schedule`",
+    "get_polynomial_decay_schedule_with_warmup": "`fo.join_schedules(schedules, boundaries)` of "
+    "`fo.linear_schedule` and `fo.polynomial_schedule`",
+    "get_inverse_sqrt_schedule": "a function of the step: any hyperparameter takes one",
+    "get_wsd_schedule": "`fo.warmup_stable_decay_schedule(peak_value, warmup_steps, stable_steps, "
+    "decay_steps)`",
+    "get_reduce_on_plateau_schedule": "`fo.optim.lr_scheduler.ReduceLROnPlateau` on an optimizer",
+    "get_greedy_schedule": "`fo.optim.lr_scheduler.ReduceLROnPlateau` is the nearest",
+    "GreedyLR": "`fo.optim.lr_scheduler.ReduceLROnPlateau` is the nearest",
+    "get_scheduler": "a schedule of `fo.schedules` as the `lr`; schedulers of torch work too",
+    "AdafactorSchedule": "`fo.scale_by_relative_step(lr)` has the schedule inside",
+    "get_adafactor_schedule": "`fo.scale_by_relative_step(lr)` has the schedule inside",
+    "AdamWeightDecay": "`fo.optim.AdamW(params)`, or `fo.adamw(lr)`",
+    "GradientAccumulator": "`fo.accumulate(tx, steps)`",
+    "WarmUp": "`fo.linear_schedule(0.0, lr, warmup_steps)`, joined by `fo.join_schedules`",
+    "create_optimizer": "a class of `fo.optim`",
+}
+
+HEAVYBALL = {
+    "SFAdamW": "`fo.optim.AdamWScheduleFree(params)`, or `fo.schedule_free_adamw()`",
+    "MuonAdamW": "`fo.optim.Muon(model.named_parameters())`, or `fo.muon()`, which give what is "
+    "no hidden matrix to AdamW",
+    "SplitOpt": "`fo.partition(transforms, labels)`",
+    "SAMWrapper": "`fo.sam(tx)`",
+    "SignLaProp": _SIGNUM,
+    "SOAPNAdam": f"{_NONE}; the nearest is `fo.soap()`",
+    "SOAPAdEMAMix": f"{_NONE}; the nearest is `fo.soap()`",
+    "capture_param_shapes": "nothing to capture: shapes are those of the parameters",
+    **_all(
+        "SOLP KLSOAP HeavySOAP HeavyKLSOAP HeavySOAPNAdam HeavySOAPAdEMAMix HeavySOLP",
+        f"{_NONE}; the nearest is `fo.soap()`",
+    ),
+    **_all("KLShampoo HeavyKLShampoo", f"{_NONE}; the nearest is `fo.shampoo()`"),
+    **_all(
+        "MuonLaProp OrthoLaProp LaPropOrtho Scion LATHER", f"{_NONE}; the nearest is `fo.muon()`"
+    ),
+    **_all(
+        "PSGDKron PSGDPRO PSGDLRA QSGD PSGDBase",
+        f"{_NONE}; the nearest are `fo.soap()` and `fo.shampoo()`",
+    ),
+    **_all(
+        "LaProp MSAMLaProp UnscaledAdamW SUDSAdamW HyperBallAdamW AdamC",
+        f"{_NONE}; the nearest is `fo.adamw()`",
+    ),
+    **_all("AdEMAMix ADOPT", f"{_NONE}; the nearest is `fo.adamw()`"),
+}
+
+PACKAGES = {
+    "AdaFactor": "`fo.optim.Adafactor(params)`, or `fo.adafactor()`",
+    "Lamb": "`fo.optim.LAMB(params)`, or `fo.lamb()`",
+    "FusedLAMB": "`fo.optim.LAMB(params)`, or `fo.lamb()`",
+    "FusedAdam": "`fo.optim.AdamW(params)`, or `fo.adamw()`; every chain is fused",
+    "DeepSpeedCPUAdam": "`fo.optim.AdamW(params)`, or `fo.adamw()`; every chain is fused",
+    "FlashAdamW": "`fo.optim.AdamW(params)`, or `fo.adamw()`; every chain is fused",
+    "SafeFP16Optimizer": f"{_NONE}: everything is computed in at least float32",
+    "FusedSGD": "`fo.optim.SGD(params)`, or `fo.sgd()`; every chain is fused",
+    "Lars": "`fo.optim.LARS(params)`, or `fo.lars()`",
+    "Nadam": "`fo.optim.NAdam(params)`, or `fo.nadam()`",
+    "NadamW": "`fo.optim.NAdam(params, decoupled_weight_decay=True)`",
+    "Mars": "`fo.optim.MARS(params)`, or `fo.mars()`",
+    "Adabelief": "`fo.optim.AdaBelief(params)`, or `fo.adabelief()`",
+    "ScheduleFreeAdamW": "`fo.optim.AdamWScheduleFree(params)`, or `fo.schedule_free_adamw()`",
+    "ScheduleFreeSGD": "`fo.optim.SGDScheduleFree(params)`, or `fo.schedule_free_sgd()`",
+    "RAdamScheduleFree": "`fo.schedule_free(tx)` around any chain",
+    "ScheduleFreeRAdam": "`fo.schedule_free(tx)` around any chain",
+    "ScheduleFreeWrapper": "`fo.schedule_free(tx)` around any chain",
+    "DAdaptAdam": "`fo.optim.DAdaptAdamW(params)`, or `fo.dadapt_adamw()`",
+    **_all(
+        "DAdaptSGD DAdaptLion DAdaptAdaGrad DAdaptAdan",
+        "`fo.optim.DAdaptAdamW(params)` is the nearest",
+    ),
+    **_all("SAM ASAM GSAM WSAM BSAM LookSAM FriendlySAM", "`fo.sam(tx)`, with `adaptive=True` too"),
+    **_all("Lookahead", "`fo.lookahead(tx)`"),
+    "Ranger": "`fo.lookahead(fo.radam())`",
+    "Ranger21": f"{_NONE}; the nearest is `fo.lookahead(fo.radam())`",
+    "SGDW": "`fo.chain(fo.trace(momentum), fo.add_decayed_weights(weight_decay), "
+    "fo.scale_by_learning_rate(lr))`",
+    "Signum": _SIGNUM,
+    "SignSGD": _SIGNUM,
+    "StableAdamW": "`fo.chain(fo.scale_by_adam(), fo.clip_by_block_rms(1.0), "
+    "fo.add_decayed_weights(weight_decay), fo.scale_by_learning_rate(lr))`",
+    "CAdamW": "`fo.cautious(fo.adamw())`",
+    "CLion": "`fo.cautious(fo.lion())`",
+    "ScalableShampoo": "`fo.optim.Shampoo(params)`, or `fo.shampoo()`",
+    **_all(
+        "SCION SCIONLight DistributedMuon AdaMuon NorMuon MuonClip Dion",
+        "no counterpart; the nearest is `fo.optim.Muon(params)`",
+    ),
+    **_all("SophiaH SophiaG Sophia", _OPTAX["sophia"]),
+    **_all("AdaHessian Adahessian", _OPTAX["sophia"]),
+    **_all("SM3 CAME", _OPTAX["sm3"]),
+    "Adan": _OPTAX["adan"],
+    "MADGRAD": _OPTAX["madgrad"],
+    "NovoGrad": _OPTAX["novograd"],
+    **_all("GaLore Fira APOLLO", _OPTAX["galore"]),
+    **_all(
+        "ModelEmaV2 ModelEmaV3 ModelEma ExponentialMovingAverage EMA",
+        "`fo.ema_of_params(decay)` at the end of a chain",
+    ),
+    **_all("Accelerator DPOptimizer PrivacyEngine", f"{_NONE}; optimizers here work with it"),
+    "centralize_gradient": "`fo.centralize()`, a stage of a chain",
+    "agc": "`fo.adaptive_grad_clip(clipping)`, a stage of a chain",
+    **_all("create_optimizer_v2 load_optimizer get_optimizer", "a class of `fo.optim`"),
+    **_all(
+        "get_optimizer_parameters no_decay_on_norms", "`fo.optim.param_groups_weight_decay(model)`"
+    ),
+    **_all(
+        "LOMO AdaLOMO prepare_for_gradient_release",
+        f"{_NONE}: gradients are not released while they are made",
+    ),
+    **_all(
+        "A2Grad AccSGD AdaBound AdaGC AdaGO AdaMod AdaNorm AdaPNM AdaShift AdaSmooth AdaTAM Adai "
+        "Adalite AdamG AdamMini AdamP AdamS AdamWSN Adopt AggMo Aida AliG Alice Amos Ano ApolloDQN "
+        "AvaGrad BCOS Conda DASH DeMo DiffGrad DualAdam EXAdam EmoFact EmoLynx EmoNavi FAdam FOCUS "
+        "FTRL Fromage Grams Gravity GrokFastAdamW Kate Kron LoRARite MSVAG Magma Nero OrthoGrad "
+        "PAdam PCGrad PID PNM QHAdam QHM RACS ROSE RotoGrad SGDP SGDSaI SPAM SPlus SRMM SWATS SaRA "
+        "SimplifiedAdEMAMix SpectralSphere StableSPAM TAM TRAC Tiger VSGD NvNovoGrad RMSpropTF",
+        _RULE,
+    ),
+}
+
+PATTERNS = (
+    (
+        re.compile(r"(Paged)?\w+(8bit|4bit|32bit|Fp8)|\w+_(8|4)bit"),
+        "bitsandbytes's or torchao's",
+        _8BIT,
+    ),
+    (
+        re.compile(r"adamw_(torch|bnb|anyprecision|apex)\w*"),
+        "Transformers'",
+        "`fo.optim.AdamW(params)`, or `fo.adamw()`; pass the optimizer to the `Trainer`",
+    ),
+    (
+        re.compile(r"get_\w+_schedule(_with_warmup)?"),
+        "Transformers'",
+        "a schedule of `fo.schedules`",
+    ),
+)

@@ -1,0 +1,187 @@
+"""The block layout: how the tensors of a step are grouped into blocks and cells for kernels."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .. import tree
+from .._core import precision
+from .._core.tensor_rule import TensorRule
+from .._numerics import shards
+from ..combinators import walk
+from ._blocks import GRADIENT, PARAMETER, Block, as_real, overlap, same_memory_order
+from ._guards import Unsupported
+from ._step import StepInputs
+
+
+class Cell(NamedTuple):
+    """Leaves of a block that share a row of scalars; one of them is traced for all."""
+
+    block: int
+    leaves: tuple[int, ...]
+    representative: int  # the index, among the tensors of the step, of the leaf that is traced
+
+
+class BlockLayout:
+    """The blocks and cells of the tensors that kernels work on, and the tensors that are eager.
+
+    It is made once for all steps in which the metadata of the tensors is the same.
+    """
+
+    def __init__(self, inputs: StepInputs) -> None:
+        if inputs.tx.takes_examples():
+            raise Unsupported("one gradient for each example")
+        self.metadata_key = inputs.metadata_key
+        self._all = list(range(len(inputs.ps)))
+        self._last: tuple[Any, Any] = (None, None)  # parameters and slots
+        self._address_key: Any = None
+        self._plain = not any(shards.is_sharded(p) or p.is_complex() for p in inputs.ps)
+        routes, local = _routes(inputs), _local_tensors(inputs)
+        groups: dict[Any, list[int]] = {}
+        self.eager: list[int] = []
+        self.reasons: dict[str, None] = {}  # why some are eager
+        for i, route in enumerate(routes):
+            try:
+                if inputs.tensor_extra:
+                    raise Unsupported("extra arguments shaped like the parameters")
+                structure = _slot_structure(inputs.slots[i])
+                key = (route.key, inputs.negate[i], structure, _dtypes(local[i], route))
+                groups.setdefault(key, []).append(i)
+            except Unsupported as reason:
+                self.eager.append(i)
+                self.reasons[str(reason)] = None
+        self.blocks: list[Block] = []
+        self.cells: list[Cell] = []
+        self._staged: list[tuple[int, int]] = []  # block and leaf: by way of contiguous copies
+        for indices in groups.values():
+            self._staged += [
+                (len(self.blocks), leaf)
+                for leaf, i in enumerate(indices)
+                if not same_memory_order(list(map(as_real, local[i])))
+            ]
+            block = Block(indices, self._columns(inputs, indices))
+            cells: dict[Any, list[int]] = {}
+            for leaf, i in enumerate(indices):
+                cells.setdefault(inputs.bucket_of[i], []).append(leaf)
+            for leaves in cells.values():
+                self.cells.append(Cell(len(self.blocks), tuple(leaves), indices[leaves[0]]))
+            self.blocks.append(block)
+        written = [col for b in self.blocks for k, col in enumerate(b.columns) if k != GRADIENT]
+        if overlap(written):
+            raise Unsupported("parameters that share memory")
+        self.written = self._parameters(inputs)
+
+    def load(self, inputs: StepInputs) -> list[tuple[Tensor, Tensor]]:
+        """Passes the tensors of this step to the blocks.
+
+        Returns pairs of a tensor whose memory a kernel cannot walk, and the contiguous copy that
+        takes its place and is to be written back.
+        """
+        same = inputs.ps is self._last[0] and inputs.slots is self._last[1]
+        if same and self._plain and not self._staged:  # views would not follow `p.data = ...`
+            key = inputs.address_key
+            same_addresses = key is not None and key is self._address_key
+            self._address_key = key
+            for block in self.blocks:
+                in_order = block.indices == self._all
+                gs = list(inputs.gs) if in_order else [inputs.gs[i] for i in block.indices]
+                block.set_gradients(gs, same_addresses)
+            return []
+        self._last, self._address_key = (inputs.ps, inputs.slots), inputs.address_key
+        for block in self.blocks:
+            block.set_columns(self._columns(inputs, block.indices))
+        copies = []
+        for at, leaf in self._staged:
+            block = self.blocks[at]
+            for role, column in enumerate(block.columns):
+                x = column[leaf]
+                if not x.is_contiguous():
+                    block.replace(role, leaf, x.contiguous())
+                    if role != GRADIENT:
+                        copies.append((x, column[leaf]))
+        self.written = self._parameters(inputs)
+        return copies
+
+    def release(self) -> None:
+        """Drops the references to the gradients, until the next ones are loaded."""
+        for block in self.blocks:
+            block.set_gradients([], same_addresses=True)
+
+    def _parameters(self, inputs: StepInputs) -> list[Tensor]:
+        """The tensors whose version is increased: autograd may have saved them, or local parts."""
+        return [
+            *(x for b in self.blocks for x in b.columns[PARAMETER]),
+            *filter(shards.is_sharded, inputs.ps),
+        ]
+
+    def _columns(self, inputs: StepInputs, indices: Sequence[int]) -> list[list[Tensor]]:
+        """Parameters, gradients and each entry of the slots of these tensors, as local tensors.
+
+        Their slots have the same structure, so all slots are flattened in one call.
+        """
+        ps, gs, own = ([x[i] for i in indices] for x in (inputs.ps, inputs.gs, inputs.slots))
+        slots = tree.leaves(own)
+        count = len(slots) // len(indices)
+        columns = [ps, gs, *(slots[k::count] for k in range(count))]
+        if self._plain:
+            return columns
+        columns[GRADIENT] = list(map(shards.placed_as, gs, ps))
+        return [[as_real(shards.part(x)) for x in column] for column in columns]
+
+
+PLAIN_TYPES = (Tensor, torch.nn.Parameter)
+
+
+def _dtypes(parts: Sequence[Tensor], route: "_Route") -> Any:
+    """The device and dtypes of parameter, gradient and slots, if a kernel can take them."""
+    if route.whole:
+        raise Unsupported(f"`{route.whole}`, which has to see whole tensors")
+    p = parts[0]
+    for x in parts:
+        if x.device != p.device:
+            raise Unsupported(f"tensors on {x.device} beside one on {p.device}")
+        if x.layout is not torch.strided or type(x) not in PLAIN_TYPES:
+            raise Unsupported(f"tensors of {x.layout} and {type(x).__name__}")
+        if x.shape != p.shape or x.is_complex() != p.is_complex() or x.is_conj() or x.is_neg():
+            raise Unsupported("slots that are not shaped like the parameter")
+    return (p.device, *(as_real(x).dtype for x in parts))
+
+
+class _Route(NamedTuple):
+    """The stages that transform one parameter."""
+
+    key: Any
+    whole: str | None  # one that has to see all entries of a tensor
+
+
+def _routes(inputs: StepInputs) -> list[_Route]:
+    chooses = any(node.chooses for _, node in walk(inputs.tx))
+    if not chooses:
+        return [_route(walk(inputs.tx))] * len(inputs.ps)
+    each = zip(inputs.names(), inputs.ps, strict=True)
+    return [_route(walk(inputs.tx, of=(name, p))) for name, p in each]
+
+
+def _route(found: Sequence[Any]) -> _Route:
+    rules = [node for _, node in found if isinstance(node, TensorRule)]
+    return _Route(
+        tuple(path for path, _ in found),
+        next((type(rule).__name__ for rule in rules if not rule.elementwise or rule.random), None),
+    )
+
+
+def _local_tensors(inputs: StepInputs) -> list[list[Tensor]]:
+    """Parameter, gradient and slots of every tensor, as local tensors."""
+    return [
+        list(map(shards.part, (p, shards.placed_as(g, p), *precision.entries(own))))
+        for p, g, own in zip(inputs.ps, inputs.gs, inputs.slots, strict=True)
+    ]
+
+
+def _slot_structure(slots: Any) -> Any:
+    """The structure of slots, without their tensors."""
+    if isinstance(slots, Tensor):
+        return "tensor"
+    return (type(slots), *map(_slot_structure, slots)) if isinstance(slots, tuple) else None

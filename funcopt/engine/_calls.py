@@ -1,0 +1,51 @@
+"""Calls of functions of torch, and the inputs that they begin with: the values of a graph."""
+
+from typing import Any, NamedTuple
+
+import torch
+
+
+class Ref(NamedTuple):
+    """A reference to a value of a graph, as an argument."""
+
+    at: int
+
+
+class Input(NamedTuple):
+    """A tensor that is passed in: parameter, gradient or slot, by its role."""
+
+    role: int
+    dtype: torch.dtype
+
+
+class ScalarInput(NamedTuple):
+    """A scalar that is passed in, by its position in the row of scalars."""
+
+    position: int
+
+
+class Call(NamedTuple):
+    """A function of torch with its arguments, in which a `Ref` stands for a tensor."""
+
+    func: Any
+    args: tuple[Any, ...]
+    kwargs: tuple[tuple[str, Any], ...]
+
+    @property
+    def refs(self) -> list[Ref]:
+        """The values that it needs."""
+        return [x for x in flatten_args((self.args, dict(self.kwargs))) if isinstance(x, Ref)]
+
+
+def op_name(func: Any) -> str:
+    """The name of a function of torch."""
+    return getattr(func, "__name__", repr(func))
+
+
+def flatten_args(x: Any) -> list[Any]:
+    """The leaves of nested arguments."""
+    if isinstance(x, dict):
+        return [y for v in x.values() for y in flatten_args(v)]
+    if isinstance(x, (tuple, list)) and not isinstance(x, Ref):
+        return [y for v in x for y in flatten_args(v)]
+    return [x]

@@ -1,0 +1,126 @@
+"""Symbols: what stands for tensors and scalars while a rule is traced."""
+
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from .._core.stage import Node
+from ._calls import flatten_args, op_name
+from ._guards import Guard, ScalarSource, Unsupported
+from ._meta_inference import TensorMeta
+
+
+class Symbol(Tensor):
+    """A tensor of which only the metadata is known; operations on it are added to its graph."""
+
+    graph: Any  # the `Graph`, whose module imports this one
+    at: int  # the index of its value there
+    meta: TensorMeta
+    is_reduction: bool  # a 0-d tensor that is a sum, or another reduction, over entries
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return dispatch(func, args, kwargs or {})
+
+
+def dispatch(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """Traces a call of `func`, of which an argument is a symbol."""
+    symbol = next((x for x in flatten_args((args, kwargs)) if isinstance(x, Symbol)), None)
+    if symbol is None:
+        raise Unsupported(f"`{op_name(func)}` of scalars only")
+    return symbol.graph.call_function(func, args, kwargs)
+
+
+class ScalarSymbol:
+    """A Python number that may have another value in the next step.
+
+    Arithmetic with other numbers gives scalar symbols, which are computed in float64 in every step.
+    Where one meets a tensor it becomes a scalar input of the graph. Control flow reads its value,
+    and adds a guard that the value stays the same.
+    """
+
+    def __init__(self, value: float, source: ScalarSource, guards: list[Guard]) -> None:
+        self.value, self.source, self.guards = value, source, guards
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return dispatch(func, args, kwargs or {})
+
+    def guarded(self, function: Callable[..., Any], *others: Any) -> Any:
+        """The value of `function` of it, and of other numbers, which becomes a guard."""
+        value = function(self.value, *map(_value, others))
+        self.guards.append(Guard(_deferred(function, self, *others), value))
+        return value
+
+    def __bool__(self) -> bool:
+        return bool(self.guarded(bool))
+
+    def __float__(self) -> float:
+        return float(self.guarded(float))
+
+    def __int__(self) -> int:
+        return int(self.guarded(int))
+
+    def __index__(self) -> int:
+        return int(self.guarded(operator.index))
+
+    def __repr__(self) -> str:
+        return f"ScalarSymbol({self.value!r})"
+
+    __hash__ = object.__hash__
+
+
+def _value(x: Any) -> Any:
+    return x.value if isinstance(x, ScalarSymbol) else x
+
+
+def _deferred(function: Callable[..., Any], *operands: Any) -> ScalarSource:
+    """`function` of the operands' values in a later step: read in every one, so no loops."""
+    per_tensor = any(isinstance(x, ScalarSymbol) and x.source.per_tensor for x in operands)
+    read: Callable[[Sequence[Node], int], Any]
+    match operands:
+        case (ScalarSymbol(source=ScalarSource(read=f)),):
+            read = lambda nodes, i: function(f(nodes, i))  # noqa: E731
+        case ScalarSymbol(source=ScalarSource(read=f)), ScalarSymbol(source=ScalarSource(read=g)):
+            read = lambda nodes, i: function(f(nodes, i), g(nodes, i))  # noqa: E731
+        case ScalarSymbol(source=ScalarSource(read=f)), x:
+            read = lambda nodes, i: function(f(nodes, i), x)  # noqa: E731
+        case x, ScalarSymbol(source=ScalarSource(read=g)):
+            read = lambda nodes, i: function(x, g(nodes, i))  # noqa: E731
+        case _:  # operators have one operand or two
+            raise AssertionError(operands)
+    return ScalarSource(read, per_tensor)
+
+
+def _arithmetic(function: Callable[..., Any], *operands: Any) -> Any:
+    if any(isinstance(x, Tensor) for x in operands):
+        return NotImplemented
+    guards = next(x.guards for x in operands if isinstance(x, ScalarSymbol))
+    value = function(*map(_value, operands))
+    return ScalarSymbol(value, _deferred(function, *operands), guards)
+
+
+def _binary(name: str, function: Callable[..., Any]) -> None:
+    setattr(ScalarSymbol, f"__{name}__", lambda self, other: _arithmetic(function, self, other))
+    setattr(ScalarSymbol, f"__r{name}__", lambda self, other: _arithmetic(function, other, self))
+
+
+def _unary(name: str, function: Callable[..., Any]) -> None:
+    setattr(ScalarSymbol, f"__{name}__", lambda self: _arithmetic(function, self))
+
+
+def _comparison(function: Callable[..., Any]) -> Callable[[ScalarSymbol, Any], Any]:
+    def compare(self: ScalarSymbol, other: Any) -> Any:
+        return NotImplemented if isinstance(other, Tensor) else self.guarded(function, other)
+
+    return compare
+
+
+for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow"):
+    _binary(_name, getattr(operator, _name))
+for _name in ("neg", "pos", "abs"):
+    _unary(_name, getattr(operator, _name))
+for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
+    setattr(ScalarSymbol, f"__{_name}__", _comparison(getattr(operator, _name)))

@@ -1,0 +1,203 @@
+"""How the values of a parameter group make a transformation.
+
+There are two ways: they are put into a chain that was given, or they are the arguments of a
+function that makes one.
+"""
+
+import dataclasses
+import functools
+import operator
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from .._core.tensor_rule import GradientTransformation, PerTensor
+from ..combinators import (
+    FieldPath,
+    chain,
+    field_paths,
+    hyperparams,
+    partition,
+    walk,
+    whole,
+    with_fields,
+)
+from ..errors import HyperparameterError
+from ._default_lr import with_lr
+from ._options import NamedParameter, Options, as_hyperparameter, same_value
+
+
+class GroupTransformation(NamedTuple):
+    """The transformation made of the values of a parameter group."""
+
+    tx: PerTensor
+    values: Options  # the hyperparameters, with schedules
+    given: Options  # what stands in the group for them, without schedules
+    immutable: bool  # whether no object that was given can be written into
+    places: Mapping[str, FieldPath]  # where in `tx` the values are
+    slots_key: tuple[Any, ...]  # what of the values decides which slots there are
+    size: int  # how many keys the group had
+
+    def is_of(self, group: Mapping[str, Any]) -> bool:
+        """Whether the group still holds the very same values, and they cannot be others within."""
+        same = map(operator.is_, map(group.get, self.given), self.given.values())
+        return self.immutable and len(group) == self.size and all(same)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Factory:
+    """Makes the transformations of parameter groups.
+
+    What `make` returns for different values has the same structure: it differs in numbers only.
+    """
+
+    tx: GradientTransformation
+    """The transformation with the default values."""
+
+    @functools.cached_property
+    def labeled(self) -> bool:
+        """Whether there are labels, which become groups."""
+        return any(isinstance(node, partition) for _, node in walk(self.tx))
+
+    def hyperparameters(self, of: NamedParameter | None = None) -> Options:
+        """The keys of a group with their defaults; those that have to do with one parameter."""
+        return hyperparams(self.tx, of)
+
+    def foreign(self, own: Options) -> set[str]:
+        """The defaults that do not belong into a group of which `own` are the hyperparameters."""
+        return set(self.hyperparameters()) - set(own)
+
+    @property
+    def common(self) -> tuple[str, ...]:
+        """Arguments of the whole optimizer, which no group holds."""
+        return ()
+
+    def check_group(self, group: Mapping[str, Any]) -> None:
+        """Refuses keys that a group cannot set."""
+
+    def make(
+        self, values: Options, of: NamedParameter | None, before: GroupTransformation | None
+    ) -> tuple[GradientTransformation, Mapping[str, FieldPath]]:
+        """The transformation with the values of a group, and where in it they are.
+
+        Args:
+            values: All hyperparameters of the group.
+            of: Its first parameter.
+            before: What has been made of the group before, if anything.
+        """
+        raise NotImplementedError
+
+
+class ChainFactory(Factory):
+    """Puts values into a chain."""
+
+    def make(
+        self, values: Options, of: NamedParameter | None, before: GroupTransformation | None
+    ) -> tuple[GradientTransformation, Mapping[str, FieldPath]]:
+        if before is not None:
+            new = {k: v for k, v in values.items() if not same_value(v, before.values[k])}
+            where = before.places
+            return with_fields(before.tx, {where[k]: v for k, v in new.items()}), where
+        where = field_paths(self.tx, of)
+        return with_fields(self.tx, {where[key]: value for key, value in values.items()}), where
+
+
+def chain_factory(tx: GradientTransformation) -> ChainFactory:
+    """The factory of a chain that somebody has given to a constructor, where it is checked.
+
+    Raises:
+        HyperparameterError: If `tx` is no transformation.
+    """
+    if not isinstance(tx, GradientTransformation):
+        raise HyperparameterError(
+            f"`Optimizer`: `tx` must be a transformation such as `adamw(1e-3)`, got {tx!r}."
+        )
+    if tx.sign() == 1:
+        warnings.warn(
+            f"{tx!r} turns the sign never, or twice, so its steps ascend: one "
+            "`scale_by_learning_rate(lr)` at the end turns it. (Aliases such as `adamw` have "
+            "one.)",
+            stacklevel=4,  # past the wrapper of `explained`
+        )
+    return ChainFactory(per_tensor(with_lr(tx)))
+
+
+class Maker(NamedTuple):
+    """A function that makes a transformation of hyperparameters."""
+
+    function: Callable[..., GradientTransformation]
+    arguments: tuple[str, ...]
+    switches: tuple[str, ...]  # the arguments that are structure
+    dtypes: tuple[str, ...]  # those that are dtypes, which checkpoints of groups do not take
+
+    def __call__(self, values: Options) -> GradientTransformation:
+        scalars = {k: as_hyperparameter(k, values[k]) for k in self.arguments}
+        return per_tensor(with_lr(self.function(**scalars)))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FunctionFactory(Factory):
+    """Calls the function of a class with values as arguments.
+
+    Where that makes a `partition`, its arguments are only the beginning of numbers: those of a
+    group have the names that they have in the transformation of its label. Switches stay.
+    """
+
+    owner: Any
+    """The class that has the `maker`; it pickles, even if the function does not."""
+
+    defaults: Options
+    """Those of the optimizer, the arguments of the function among them."""
+
+    @property
+    def maker(self) -> Maker:
+        maker: Maker = self.owner.maker
+        return maker
+
+    def hyperparameters(self, of: NamedParameter | None = None) -> Options:
+        if not self.labeled:
+            keys = [k for k in self.maker.arguments if k not in self.common]
+            return {k: self.defaults[k] for k in keys}
+        switches = {k: self.defaults[k] for k in self.maker.switches}
+        return {**switches, **super().hyperparameters(of)}
+
+    def foreign(self, own: Options) -> set[str]:
+        return super().foreign(own) | set(self.maker.arguments) - set(own)
+
+    @property
+    def common(self) -> tuple[str, ...]:
+        return self.maker.dtypes
+
+    def check_group(self, group: Mapping[str, Any]) -> None:
+        for key in self.common:
+            mine = self.defaults[key]
+            if group.get(key, mine) != mine:  # it may be made of all defaults, as by ZeRO
+                raise HyperparameterError(
+                    f"`{self.owner.__name__}`: `{key}` is an argument of the class, no key of a "
+                    f"group: it is {mine} in all of them, got {group[key]}."
+                )
+        if not self.labeled:
+            return
+        foreign = self.foreign(self.hyperparameters()) - set(self.common)
+        for key in sorted(foreign.intersection(group)):
+            raise HyperparameterError(
+                f"`{self.owner.__name__}`: `{key}` is an argument of the class, no key of a "
+                "group: each label has a group with keys of its own, such as `lr`."
+            )
+
+    def make(
+        self, values: Options, of: NamedParameter | None, before: GroupTransformation | None
+    ) -> tuple[GradientTransformation, Mapping[str, FieldPath]]:
+        if not self.labeled:
+            return self.maker({**self.defaults, **values}), {}
+        switches = {k: values.get(k, self.defaults[k]) for k in self.maker.switches}
+        tx = self.maker({**self.defaults, **switches})
+        where = field_paths(tx, of)
+        return with_fields(tx, {where[k]: v for k, v in values.items() if k in where}), where
+
+
+def per_tensor(tx: GradientTransformation) -> GradientTransformation:
+    """`tx`, with its stages that see whole trees made part of a pass."""
+    if tx.is_per_tensor():
+        return tx
+    return chain(*map(per_tensor, tx.stages)) if isinstance(tx, chain) else whole(tx)

@@ -1,0 +1,58 @@
+"""What the gradient of a parameter is, and what gradients may mean besides."""
+
+import torch
+from torch import Tensor
+
+from .._core.tensor_rule import GradientTransformation
+from .._numerics.scalars import number
+from ..errors import SparseGradientError, StructureError
+from ._options import Options
+
+
+def gradient(who: str, tx: GradientTransformation, p: Tensor) -> Tensor | None:
+    """The gradient of a parameter; the gradients of all examples, if the chain takes those.
+
+    Raises:
+        StructureError: If there is a gradient, and the chain takes those of examples.
+    """
+    if not tx.takes_examples():
+        return p.grad
+    examples = getattr(p, "grad_sample", None)
+    if isinstance(examples, Tensor) or (examples is None and p.grad is None):
+        return examples
+    raise StructureError(
+        f"`{who}`: {tx!r} takes one gradient for each example, in "
+        "`p.grad_sample`, a tensor of shape (examples, *p.shape); there is "
+        f"{'only `p.grad`' if examples is None else type(examples).__name__}. "
+        "`torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))` makes such."
+    )
+
+
+def drop_examples(param_groups: list[Options]) -> None:
+    """Drops the gradients of single examples."""
+    for group in param_groups:
+        for p in group["params"]:
+            p.grad_sample = None
+
+
+def check_dense(who: str, parameter: str, g: Tensor) -> None:
+    """Refuses a sparse gradient."""
+    if g.layout is not torch.strided:
+        raise SparseGradientError(
+            f"`{who}` does not support sparse gradients, and that of parameter `{parameter}` is: "
+            "build the embedding with `sparse=False`."
+        )
+
+
+def is_probe(param_groups: list[Options]) -> bool:
+    """Whether the first step is that by which `torch.distributed.checkpoint` asks for the state.
+
+    It has a learning rate of 0, and gradients of 0.
+    """
+    rates = [number(group["lr"]) for group in param_groups if "lr" in group]
+    if any(isinstance(rate, Tensor) or rate != 0 for rate in rates):  # its zeros can be read
+        return False
+    grads = [p.grad for group in param_groups for p in group["params"]]
+    return any(g is not None for g in grads) and not any(
+        bool(g.any()) for g in grads if g is not None
+    )

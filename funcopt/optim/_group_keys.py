@@ -1,0 +1,67 @@
+"""Keys of a parameter group that were perhaps meant to be others."""
+
+import sys
+import warnings
+from collections.abc import Collection, Iterable
+
+from .._hints.calls import synonym
+from .._hints.nearest import one_edit_away
+
+SYNONYMS = frozenset(
+    {"wd", "l2", "weight_decay_rate", "learning_rate", "epsilon"}
+    | {"b1", "b2", "beta", "beta1", "beta2", "beta_1", "beta_2"}
+)
+"""Names that mean a hyperparameter wherever they stand."""
+
+NOTES = frozenset(
+    # of torch: names, and what schedulers and averages keep
+    {"name", "names", "param_names", "initial_lr", "base_lr", "max_lr", "min_lr", "swa_lr"}
+    | {"base_momentum", "max_momentum", "step_size", "step"}
+    # of torch's optimizers, which a checkpoint brings along
+    | {"maximize", "foreach", "capturable", "differentiable", "fused", "decoupled_weight_decay"}
+    # of timm, Megatron, DeepSpeed, schedule-free, D-Adaptation and others
+    | {"lr_scale", "lr_mult", "wd_mult", "group_name", "layer_id", "param_group_name"}
+    | {"is_expert", "is_decoupled_lr", "default_config", "use_muon", "bias_correction"}
+    | {"scheduled_lr", "lr_max", "weight_sum", "train_mode", "k", "d", "r"}
+)
+"""What users and frameworks write into groups for themselves."""
+
+
+def suspicious(keys: Iterable[str], live: Collection[str]) -> list[tuple[str, str]]:
+    """Keys that no step reads, each with the live one that was meant, as far as one can tell.
+
+    That is where it is a slip away, one letter too many, too few, wrong or out of place, or what
+    another library calls it.
+    """
+    found = []
+    for key in keys:
+        if key in live or key in NOTES or not isinstance(key, str):
+            continue
+        meant = synonym(key, live) if key in SYNONYMS else None
+        meant = meant or next((other for other in live if one_edit_away(key, other)), None)
+        if meant is not None:
+            found.append((key, meant))
+    return found
+
+
+def warn_of_suspicious(who: str, keys: Iterable[str], live: Collection[str]) -> set[str]:
+    """Warns of each, and returns which; as if from the first caller outside this library."""
+    found = suspicious(keys, live)
+    for key, meant in found:
+        warnings.warn(
+            f"`{who}`: no step reads `{key}` of a parameter group: did you mean `{meant}`?",
+            UserWarning,
+            stacklevel=_outside(),
+        )
+    return {key for key, _ in found}
+
+
+def _outside() -> int:
+    """How many calls up the first one is that this library and torch have not made themselves."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None:
+        part = frame.f_globals.get("__name__", "").partition(".")[0]
+        if part not in ("funcopt", "torch", "contextlib"):
+            break
+        frame, level = frame.f_back, level + 1
+    return level

@@ -1,0 +1,73 @@
+"""Hyperparameters that follow schedules: groups show their values, which nobody else may set."""
+
+from typing import Any
+
+from torch import Tensor
+
+from ..errors import HyperparameterError
+from ._groups import ParameterGroups
+from ._options import Options, evaluate_schedule, same_value
+from ._state import State, StateStore
+
+
+class ScheduledValues:
+    """Writes into groups the values that the next update will use, and tells if they were set."""
+
+    def __init__(self, groups: ParameterGroups, store: StateStore, who: str) -> None:
+        self._groups, self._store, self._who = groups, store, who
+        self._shown: list[Options] = []  # by group: the values last written there
+
+    def show(
+        self, param_groups: list[Options], state: State, index: int, updates: Tensor | None
+    ) -> None:
+        """Writes the current values of schedules into a group."""
+        while len(self._shown) <= index:
+            self._shown.append({})
+        now = self._current(param_groups, state, index, updates)
+        param_groups[index].update(now)
+        self._shown[index].update(now)
+
+    def accept(self, param_groups: list[Options]) -> None:
+        """Takes what stands in groups, after loading, as written here."""
+        each = zip(param_groups, self._groups.schedules, self._shown, strict=True)
+        for group, schedules, shown in each:
+            shown.update({key: group[key] for key in schedules})
+
+    def truncate(self, count: int) -> None:
+        """Leaves the first groups."""
+        del self._shown[count:]
+
+    def check(self, param_groups: list[Options], state: State) -> None:
+        """Refuses a value that was set where a schedule says what it is.
+
+        What was written last may be another's: groups and state can be exchanged for a step.
+        """
+        each = zip(self._groups.schedules, self._shown, strict=True)
+        for index, (schedules, shown) in enumerate(each):
+            group = param_groups[index]
+            if "lr" in schedules and "initial_lr" in group:
+                raise HyperparameterError(
+                    f"`{self._who}`: a scheduler has been put on group {index}, whose "
+                    f"`lr` follows {schedules['lr']!r}. Use the schedule or a scheduler, not both."
+                )
+            other = [key for key in schedules if not same_value(group[key], shown[key])]
+            if not other:
+                continue
+            now = self._current(param_groups, state, index, self._store.updates(state))
+            for key in other:
+                if not same_value(group[key], now[key]):
+                    raise HyperparameterError(
+                        f"`{self._who}`: `{key}` of group {index} follows "
+                        f"{schedules[key]!r} and cannot be set, got {group[key]!r}. Use the "
+                        "schedule or a scheduler, not both."
+                    )
+
+    def _current(
+        self, param_groups: list[Options], state: State, index: int, updates: Any
+    ) -> Options:
+        """The values of a group's schedules that the next update will use."""
+        schedules = self._groups.schedules[index]
+        counts = self._store.counts(param_groups, state, index, updates) if schedules else {}
+        return {
+            k: evaluate_schedule(value, counts.get(k, updates)) for k, value in schedules.items()
+        }
