@@ -175,7 +175,7 @@ def steps(owner: object, name: str, value: Any) -> None:
         )
 
 
-def count(owner: object, name: str, value: Any) -> None:
+def length(owner: object, name: str, value: Any) -> None:
     """A number of updates in a schedule, which may be 0: a whole number, or a 0-d tensor."""
     if not _is_length(owner, name, value):
         whole_number(owner, name, value)

@@ -45,7 +45,7 @@ class exponential_decay(Record):
         checks.number(self, "init_value", self.init_value)
         checks.steps(self, "transition_steps", self.transition_steps)
         checks.positive(self, "decay_rate", self.decay_rate)
-        checks.count(self, "transition_begin", self.transition_begin)
+        checks.length(self, "transition_begin", self.transition_begin)
         if self.end_value is not None:
             checks.number(self, "end_value", self.end_value)
 

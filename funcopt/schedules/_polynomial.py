@@ -37,7 +37,7 @@ class linear_schedule(Record):
         checks.number(self, "init_value", self.init_value)
         checks.number(self, "end_value", self.end_value)
         checks.steps(self, "transition_steps", self.transition_steps)
-        checks.count(self, "transition_begin", self.transition_begin)
+        checks.length(self, "transition_begin", self.transition_begin)
 
     def __call__(self, step: Any) -> Any:
         step, start, end = evaluated(step, self.init_value, self.end_value)
@@ -77,7 +77,7 @@ class polynomial_schedule(Record):
         checks.number(self, "end_value", self.end_value)
         checks.positive(self, "power", self.power)
         checks.steps(self, "transition_steps", self.transition_steps)
-        checks.count(self, "transition_begin", self.transition_begin)
+        checks.length(self, "transition_begin", self.transition_begin)
 
     def __call__(self, step: Any) -> Any:
         step, start, end, power = evaluated(step, self.init_value, self.end_value, self.power)

@@ -50,7 +50,7 @@ class warmup_cosine_decay_schedule(Record):
     def __post_init__(self) -> None:
         checks.number(self, "init_value", self.init_value)
         checks.number(self, "peak_value", self.peak_value)
-        checks.count(self, "warmup_steps", self.warmup_steps)
+        checks.length(self, "warmup_steps", self.warmup_steps)
         checks.steps(self, "decay_steps", self.decay_steps)
         checks.number(self, "end_value", self.end_value)
         lengths = (self.decay_steps, self.warmup_steps)
@@ -113,8 +113,8 @@ class warmup_stable_decay_schedule(Record):
 
     def __post_init__(self) -> None:
         checks.number(self, "peak_value", self.peak_value)
-        checks.count(self, "warmup_steps", self.warmup_steps)
-        checks.count(self, "stable_steps", self.stable_steps)
+        checks.length(self, "warmup_steps", self.warmup_steps)
+        checks.length(self, "stable_steps", self.stable_steps)
         checks.steps(self, "decay_steps", self.decay_steps)
         checks.number(self, "init_value", self.init_value)
         checks.number(self, "end_value", self.end_value)
