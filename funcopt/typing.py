@@ -18,6 +18,7 @@ else:
     from typing_extensions import TypeAliasType as TypeAliasType  # which torch and optree require
 
 __all__ = [
+    "Length",
     "Memory",
     "OptState",
     "Params",
@@ -34,6 +35,9 @@ Schedule = TypeAliasType("Schedule", Callable[[Any], Any])
 
 Scalar = TypeAliasType("Scalar", float | Tensor | Schedule)
 """A hyperparameter: a number, a 0-d tensor, or a schedule. A field annotated with it is live."""
+
+Length = TypeAliasType("Length", int | Tensor)
+"""How many updates something takes: a whole number, or a 0-d tensor, so that runs may differ."""
 
 Tree = TypeVar("Tree")
 """A pytree of tensors: dicts, lists, tuples, named tuples, or one bare tensor."""

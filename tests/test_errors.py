@@ -277,33 +277,32 @@ MISTAKES = {
         lambda: fo.adam().init({"bn": {"num_batches_tracked": torch.tensor(3)}}),
         TypeError,
         "`chain`: parameter `bn/num_batches_tracked` must be floating-point or complex, got "
-        "torch.int64. A `state_dict()` holds integer buffers; use "
-        "`dict(model.named_parameters())`.",
+        "torch.int64. A `state_dict()` holds integer buffers; use `split_module(model).params`.",
     ),
     "a leaf that is no tensor": (
         lambda: fo.adam().init({"w": W, "activation": torch.relu}),
         TypeError,
         "`chain`: parameter `activation` must be a dense tensor, got "
         "builtin_function_or_method. A tree of tensors is wanted, without what is not trained: "
-        "`dict(model.named_parameters())`.",
+        "`split_module(model).params`.",
     ),
     "a generator of parameters": (
         lambda: fo.adam().init(torch.nn.Linear(1, 1).parameters()),
         TypeError,
         "`chain`: expected tensors, got generator. A tree of tensors is wanted, without what is "
-        "not trained: `dict(model.named_parameters())`.",
+        "not trained: `split_module(model).params`.",
     ),
     "a tied tensor": (
         lambda: fo.adam().init({"embedding": W, "head": W}),
         ValueError,
         "`chain`: parameters `embedding` and `head` are the same memory, and would be updated "
-        "twice. Keep one: `dict(model.named_parameters())` does.",
+        "twice. Keep one, as `split_module(model).params` does.",
     ),
     "a tied view": (
         lambda: fo.adam().init({"embedding": W, "head": W.view(1, 2)}),
         ValueError,
         "`chain`: parameters `embedding` and `head` are the same memory, and would be updated "
-        "twice. Keep one: `dict(model.named_parameters())` does.",
+        "twice. Keep one, as `split_module(model).params` does.",
     ),
     "an unknown hyperparameter": (
         lambda: fo.with_hyperparams(fo.sgd(), {"rate": 0.1}),
@@ -454,8 +453,8 @@ MISTAKES = {
     "arguments in another order": (
         lambda: fo.eval_params(fo.sgd(), PARAMS, fo.sgd().init(PARAMS)),
         ValueError,
-        "`eval_params`: the state must be one that works tensor by tensor, got dict. The order is "
-        "`eval_params(tx, state, params)`.",
+        "`eval_params`: the state, of type `dict`, was made by another transformation. The order "
+        "is `eval_params(tx, state, params)`.",
     ),
     "a dict for slots": (
         lambda: dict_of_slots().init(PARAMS),

@@ -7,9 +7,7 @@ from torch import Tensor
 
 from .. import tree
 from ..errors import LeafError, StructureError
-from ..typing import Params, Tree, Updates
-from .per_tensor import PerTensor
-from .stage import State
+from ..typing import OptState, Params, Tree, Updates
 from .transformation import GradientTransformation
 
 
@@ -56,24 +54,21 @@ def detach_state(state: Tree) -> Tree:
     return tree.map(detached, state)
 
 
-def eval_params(tx: GradientTransformation, state: State, params: Params) -> Params:
+def eval_params(tx: GradientTransformation, state: OptState, params: Params) -> Params:
     """The parameters to evaluate the model with: an average where `tx` keeps one, else `params`.
 
     A pure function: training goes on with `params` and `state` as they are.
 
     Raises:
-        StructureError: If the state belongs to other parameters.
+        StructureError: If the state belongs to another transformation or to other parameters, the
+            arguments come in another order, or several stages keep an average.
     """
-    if not isinstance(state, State) or not isinstance(tx, PerTensor):
+    if not isinstance(tx, GradientTransformation):
         raise StructureError(
-            f"`eval_params`: the state must be one that works tensor by tensor, got "
-            f"{type(state).__name__}. The order is `eval_params(tx, state, params)`."
+            f"`eval_params`: expected a transformation, got {type(tx).__name__}. The order is "
+            "`eval_params(tx, state, params)`."
         )
-    ps, spec = tree.flatten(params)
-    each = zip(tree.names(params), ps, spec.flatten_up_to(state.slots), strict=True)
-    return spec.unflatten(
-        [p if p is None else tx.eval_param(name, p, own, state.memory) for name, p, own in each]
-    )
+    return tx.averaged(state, params)
 
 
 def state_dict(state: Tree) -> dict[str, Tensor]:

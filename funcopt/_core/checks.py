@@ -10,6 +10,7 @@ import numbers
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..errors import HyperparameterError
@@ -128,6 +129,7 @@ def ascending(owner: object, name: str, value: Any) -> None:
 
 def dimensions(owner: object, name: str, value: Any) -> None:
     """A tuple of places in a shape, or `None`."""
+    structure(owner, name, value)
     if value is None or (isinstance(value, (tuple, list)) and all(type(x) is int for x in value)):
         return
     raise HyperparameterError(
@@ -163,7 +165,9 @@ def takes(owner: object, name: str, value: Any, arguments: Sequence[str]) -> Non
 
 
 def steps(owner: object, name: str, value: Any) -> None:
-    """A length of a schedule: a positive whole number."""
+    """A length of a schedule: a positive whole number, or a 0-d tensor."""
+    if _is_length(owner, name, value):
+        return
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise HyperparameterError(
             f"`{_who(owner)}`: `{name}` must be a positive whole number of updates, got "
@@ -171,10 +175,40 @@ def steps(owner: object, name: str, value: Any) -> None:
         )
 
 
+def length(owner: object, name: str, value: Any) -> None:
+    """A number of updates in a schedule, which may be 0: a whole number, or a 0-d tensor."""
+    if not _is_length(owner, name, value):
+        whole_number(owner, name, value)
+
+
+def _is_length(owner: object, name: str, value: Any) -> bool:
+    """Whether it is a tensor, one number for each run."""
+    if not isinstance(value, Tensor):
+        return False
+    if value.dim() or value.is_complex() or value.dtype is torch.bool:
+        raise HyperparameterError(
+            f"`{_who(owner)}`: `{name}` must be a number of updates, got a tensor of shape "
+            f"{tuple(value.shape)} in {value.dtype}."
+        )
+    return True
+
+
+def structure(owner: object, name: str, value: Any) -> None:
+    """Refuses a tensor where a transformation is made otherwise for another value."""
+    parts = value if isinstance(value, (tuple, list)) else (value,)
+    if any(isinstance(part, Tensor) for part in parts):
+        raise HyperparameterError(
+            f"`{_who(owner)}`: `{name}` must be a plain Python value, got a tensor. It decides "
+            "what is computed, so it cannot differ between the runs of one `sweep`, nor be "
+            "learned: make a sweep for each value."
+        )
+
+
 def whole_number(
     owner: object, name: str, value: Any, *, least: int = 0, most: float = math.inf
 ) -> None:
     """A whole number that counts something."""
+    structure(owner, name, value)
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         limit = f", at least {least}" if math.isinf(most) else f" from {least} to {most}"
         raise HyperparameterError(
@@ -184,10 +218,13 @@ def whole_number(
 
 def boundaries(owner: object, name: str, value: Any) -> None:
     """Counts of updates in ascending order; the same one may come more than once."""
+    known = value if isinstance(value, (tuple, list)) else None
+    if known is not None:
+        known = [b for b in known if not _is_length(owner, name, b)]
     if (
-        not isinstance(value, (tuple, list))
-        or any(isinstance(b, bool) or not isinstance(b, int) or b < 0 for b in value)
-        or list(value) != sorted(value)
+        known is None
+        or any(isinstance(b, bool) or not isinstance(b, int) or b < 0 for b in known)
+        or list(known) != sorted(known)
     ):
         raise HyperparameterError(
             f"`{_who(owner)}`: `{name}` must be a tuple of whole numbers of updates in "
@@ -197,6 +234,7 @@ def boundaries(owner: object, name: str, value: Any) -> None:
 
 def choice(owner: object, name: str, value: Any, choices: Iterable[Any]) -> None:
     """One of a few words."""
+    structure(owner, name, value)
     if value not in tuple(choices):
         raise HyperparameterError(
             f"`{_who(owner)}`: `{name}` must be one of {', '.join(map(repr, choices))}, "

@@ -10,6 +10,7 @@ from torch import Tensor
 from .. import tree
 from ..errors import ExtraArgumentError, StructureError
 from ..typing import Params
+from .exact_zero import exact_zero
 from .precision import Leaves
 
 
@@ -121,7 +122,8 @@ class PureLoss(Loss):
         if own is not None:
             value, grads = own(self._leaves.put(ps))
             return value, self._leaves.lift("the gradients of `value_fn`", grads)
-        return _gradient(self._of_tensors, ps)
+        found: tuple[Tensor, list[Tensor]] = exact_zero(_gradient)(self._of_tensors, list(ps))
+        return found
 
     def hessian(self) -> Callable[[Sequence[Tensor]], list[Tensor]]:
         def slope(*ps: Tensor) -> tuple[Tensor, ...]:
@@ -150,10 +152,15 @@ class TreeLoss(NamedTuple):
         return value, self.make(gs)
 
 
+def is_number(value: Any) -> bool:
+    """Whether it is one number, as a loss is."""
+    return isinstance(value, Tensor) and value.dim() == 0 and value.is_floating_point()
+
+
 def one_number(value: Any) -> Tensor:
     """`value`, if it is a loss."""
-    if isinstance(value, Tensor) and value.dim() == 0 and value.is_floating_point():
-        return value
+    if is_number(value):
+        return value  # type: ignore[no-any-return]
     got = type(value).__name__
     if isinstance(value, Tensor):
         got = f"a tensor of shape {tuple(value.shape)} in {value.dtype}"

@@ -12,6 +12,7 @@ from .._numerics.scalars import at, has_schedule, number
 from ..errors import FuncoptError, StructureError
 from ..typing import Memory, OptState, Params, Slots, Updates
 from . import precision
+from .due import filled
 from .loss import PureLoss
 from .record import unchecked
 from .reduction import Reduce, reduce
@@ -31,6 +32,7 @@ class PerTensor(GradientTransformation):
     def init(self, params: Params, *, capturable: bool = False) -> State:
         leaves, spec = precision.checked_params(type(self).__name__, params)
         names = tree.names(params)
+        precision.warn_of_history(type(self).__name__, names, leaves)
         self.check_names([(n, p) for n, p in zip(names, leaves, strict=True) if p is not None])
         slots = [
             () if p is None else self.init_slots(name, p)
@@ -64,7 +66,7 @@ class PerTensor(GradientTransformation):
             raise self._foreign(state)
         who, needs_params = type(self).__name__, self.params_needed_by()
         leaves = precision.Leaves(
-            who, needs_params, updates, state.slots, params, self.takes_examples()
+            who, needs_params, updates, state.slots, params, self.takes_examples(), self._filled
         )
         step = state.step + 1
         now = number(step)
@@ -72,6 +74,24 @@ class PerTensor(GradientTransformation):
         us, slots = self.run(leaves.gs, leaves.slots, leaves.ps, node, reduce)
         new_updates, new_slots = leaves.lower(us, slots)
         return new_updates, State(step, self.memory_after(node)[0], new_slots)
+
+    def averaged(self, state: OptState, params: Params) -> Params:
+        if not isinstance(state, State):
+            raise StructureError(
+                f"`eval_params`: the state, of type `{type(state).__name__}`, was made by another "
+                "transformation. The order is `eval_params(tx, state, params)`."
+            )
+        ps, spec = tree.flatten(params)
+        each = zip(tree.names(params), ps, spec.flatten_up_to(state.slots), strict=True)
+        memory = state.memory
+        return spec.unflatten(
+            [p if p is None else self.eval_param(name, p, own, memory) for name, p, own in each]
+        )
+
+    def _filled(
+        self, gs: list[Any], slots: list[Slots], ps: list[Any], names: Any
+    ) -> tuple[list[Any], dict[int, Any]]:
+        return filled(self, gs, slots, ps, names)
 
     def _foreign(self, state: OptState) -> StructureError:
         return StructureError(
@@ -142,6 +162,17 @@ class PerTensor(GradientTransformation):
 
     A trace of one step can then be replayed in the next, with other scalars.
     """
+
+    defers: ClassVar[bool] = False
+    """Whether an update may be due to a tensor that has no gradient now: see `owes`."""
+
+    def owes(self, slots: Slots) -> Any:
+        """Whether an update is to come that `slots`, its own ones, hold a part of: a bool or flag.
+
+        Then a missing gradient counts as zero.
+        """
+        del slots
+        return False
 
     def params_needed_by(self) -> str | None:
         """The name of the stage that cannot do without the parameters, if there is one."""

@@ -4,6 +4,7 @@ In: checked, widened to at least float32, complex seen as two reals, 0-d as leng
 tensor would promote otherwise than a vector). Out: narrowed once. Rules contain none of this.
 """
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -21,6 +22,24 @@ from ..errors import (
     TiedParametersError,
 )
 from ..typing import Params, Slots
+
+OF_A_MODEL = "`split_module(model).params`"
+
+
+def warn_of_history(who: str, names: Sequence[str], leaves: Sequence[Any]) -> None:
+    """Warns where a loop of updates would keep the graphs of all of them."""
+    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+        return
+    for name, p in zip(names, leaves, strict=True):
+        if isinstance(p, torch.nn.Parameter) and p.requires_grad:
+            warnings.warn(
+                f"`{who}`: `{name}` is a parameter that requires grad, so autograd follows every "
+                f"update, and keeps the graphs of all of them. Detach: {OF_A_MODEL}, or "
+                "`p.detach()` of each. (Where derivatives by these parameters are wanted, pass "
+                "`p.view_as(p)`.)",
+                stacklevel=4,
+            )
+            return
 
 
 def checked_params(who: str, params: Params) -> tuple[list[Any], tree.Spec[Any]]:
@@ -41,20 +60,19 @@ def checked_params(who: str, params: Params) -> tuple[list[Any], tree.Spec[Any]]
             got = p.layout if isinstance(p, Tensor) else f"{type(p).__name__}"
             raise LeafError(
                 f"`{who}`: {what}, got {got}. A tree of tensors is wanted, without what is not "
-                "trained: `dict(model.named_parameters())`."
+                f"trained: {OF_A_MODEL}."
             )
         if not (p.is_floating_point() or p.is_complex()):
             raise LeafError(
                 f"`{who}`: parameter `{tree.names(params)[i]}` must be floating-point or complex, "
-                f"got {p.dtype}. A `state_dict()` holds integer buffers; use "
-                "`dict(model.named_parameters())`."
+                f"got {p.dtype}. A `state_dict()` holds integer buffers; use {OF_A_MODEL}."
             )
         for key in _identities(p):
             if (first := seen.setdefault(key, i)) != i:
                 names = tree.names(params)
                 raise TiedParametersError(
                     f"`{who}`: parameters `{names[first]}` and `{names[i]}` are the same memory, "
-                    "and would be updated twice. Keep one: `dict(model.named_parameters())` does."
+                    f"and would be updated twice. Keep one, as {OF_A_MODEL} does."
                 )
     return leaves, spec
 
@@ -70,6 +88,7 @@ class Leaves:
         slots: Slots,
         params: Any,
         examples: bool = False,
+        fill: Callable[..., tuple[list[Any], dict[int, Any]]] | None = None,
     ) -> None:
         self._who, self._updates, self.has_params = who, updates, params is not None
         leaves, self._spec = tree.flatten(updates)
@@ -81,6 +100,9 @@ class Leaves:
         all_ps: list[Any] = [None] * len(leaves)
         if params is not None:
             all_ps = self._like_updates("params", params)
+        self._due: dict[int, Any] = {}  # flags of those whose gradient is one of these zeros
+        if fill is not None and not examples:
+            leaves, self._due = fill(leaves, self._old_slots, all_ps, updates)
         self._old, self._all_ps, self._examples = leaves, all_ps, examples
         self.active = [i for i, g in enumerate(leaves) if g is not None]
         self._wide: list[torch.dtype] = []
@@ -123,6 +145,8 @@ class Leaves:
         new_us, new_slots = list(self._old), list(self._old_slots)
         for i, u, new in zip(self.active, us, slots, strict=True):
             old = self._like(i)
+            if i in self._due:
+                u, new = self._if_due(i, u, new)
             if u.numel() != old.numel() * (2 if old.is_complex() else 1) and not (
                 shards.is_sharded(old)
             ):
@@ -135,6 +159,13 @@ class Leaves:
             new_us[i] = lower(u, old)
             new_slots[i] = lower_slots(new, self._old_slots[i])
         return self._spec.unflatten(new_us), self._spec.unflatten(new_slots)
+
+    def _if_due(self, i: int, u: Tensor, new: Slots) -> tuple[Tensor, Slots]:
+        """The update and slots of a tensor, as they were where none is due."""
+        flag = self._due[i].to(u.device)
+        before = self.slots[self.active.index(i)]
+        kept = map_slots(lambda x, old: x if x is old else torch.where(flag, x, old), new, before)
+        return torch.where(flag, u, -0.0), kept
 
     def _like(self, i: int) -> Tensor:
         """What the update of a tensor looks like: its gradient, or that of one example."""

@@ -73,6 +73,11 @@ class GradientTransformation(Record, ABC):
             SparseGradientError: If a gradient is sparse.
         """
 
+    def averaged(self, state: OptState, params: Params) -> Params:
+        """The parameters to evaluate the model with: an average where one is kept."""
+        del state
+        return params
+
     def extra_names(self) -> frozenset[str] | None:
         """The extra arguments that `update` knows; `None` if it takes any."""
         return None

@@ -102,4 +102,12 @@ class VectorRule(PerTensor):
         )
         memory = precision.map_slots(lambda x, like: x.to(like.dtype), memory, old)
         node.memory = [memory] * len(node.memory)
-        return space.tensors(u), [kind(*own) for own in zip(*new, strict=True)] if new else slots
+        if not new:
+            return space.tensors(u), slots
+        rows = zip(zip(*new, strict=True), slots, strict=True)
+        # A stack of 0-d tensors comes without the dimension that these have here.
+        return space.tensors(u), [precision.map_slots(_shaped, kind(*x), like) for x, like in rows]
+
+
+def _shaped(x: Tensor, like: Tensor) -> Tensor:
+    return x if x.shape == like.shape else x.reshape(like.shape)

@@ -12,18 +12,61 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import FuncoptError, HyperparameterError
+
+_functorch: Any = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
+
 
 def is_concrete(x: Any) -> bool:
-    """Whether Python may look at the value of `x`: a number, or a plain 0-d tensor on the CPU.
+    """Whether `number` finds the value of `x`."""
+    return not isinstance(number(x), Tensor)
 
-    Not so for a tensor on a device (it would synchronise), under `torch.func` or `torch.compile`
-    (there is no value yet), or one that autograd follows (the derivative would be lost).
+
+def forward_levels() -> int:
+    """How often `torch.func` differentiates forwards here, one inside of the other."""
+    levels = _functorch.get_interpreter_stack() or []
+    jvp = _functorch.TransformType.Jvp
+    return sum(level.key() == jvp for level in levels)
+
+
+def alive(x: Tensor) -> Tensor:
+    """`x` as it is outside of a derivative by `torch.func` that has been taken already.
+
+    `jacrev` goes back through a function after that; torch fails where a further one is nested.
+    """
+    found: Tensor = _functorch.unwrap_if_dead(x)
+    return found
+
+
+def number(x: Any) -> Any:
+    """`x` as a Python number if it may be looked at, else as it is.
+
+    A 0-d tensor may not on a device (it would synchronize), under `torch.compile` (there is no
+    value yet), or where derivatives are taken of it (they would be lost). A count or a flag has no
+    derivative, so `torch.func` does not hide it; nor does `vmap`, where it is the same in all runs.
     """
     if not isinstance(x, Tensor):
-        return True
+        return x
     if torch.compiler.is_compiling() or type(x) is not Tensor or x.requires_grad:
-        return False
-    return x.device.type == "cpu" and x.dim() == 0 and not is_traced(x)
+        return x
+    if x.device.type != "cpu" or x.dim() or torch._C._len_torch_dispatch_stack() > 0:
+        return x
+    if not is_wrapped(x):
+        return x.item()
+    return x if x.is_floating_point() or x.is_complex() else _of_all_runs(x)
+
+
+def _of_all_runs(x: Tensor) -> Any:
+    """The value below the layers of `torch.func`, if it is one; else `x`."""
+    inside = x
+    while is_wrapped(inside):
+        if _functorch.is_functionaltensor(inside):
+            return x
+        inside = _functorch.get_unwrapped(inside)
+    with torch._C._DisableFuncTorch():
+        values = inside.reshape(-1)
+        first = values[:1]
+        return first.item() if values.numel() and bool((values == first).all()) else x
 
 
 def is_traced(x: Tensor) -> bool:
@@ -33,17 +76,12 @@ def is_traced(x: Tensor) -> bool:
 
 def is_wrapped(x: Tensor) -> bool:
     """Whether `torch.func` maps over `x` or differentiates by it."""
-    return bool(torch._C._functorch.is_functorch_wrapped_tensor(x))  # pyright: ignore[reportAttributeAccessIssue]
+    return bool(_functorch.is_functorch_wrapped_tensor(x))
 
 
 def is_mapped() -> bool:
     """Whether this runs inside of `torch.func`, whatever it is that is mapped or differentiated."""
-    return torch._C._functorch.peek_interpreter_stack() is not None  # pyright: ignore[reportAttributeAccessIssue]
-
-
-def number(x: Any) -> Any:
-    """`x` as a Python number if it may be looked at, else as it is."""
-    return x.item() if isinstance(x, Tensor) and is_concrete(x) else x
+    return _functorch.peek_interpreter_stack() is not None
 
 
 def is_zero(x: Any) -> bool:
@@ -59,10 +97,30 @@ def has_schedule(value: Any) -> bool:
 
 
 def at(value: Any, count: Any) -> Any:
-    """`value` with its schedules after `count` updates."""
+    """`value` with its schedules after `count` updates, a whole number, exact in float64 too.
+
+    Raises:
+        HyperparameterError: If a schedule cannot take a number that is not known yet.
+    """
     if isinstance(value, (tuple, list)):
         return tuple(at(part, count) for part in value)
-    return value(count) if callable(value) else value
+    if not callable(value):
+        return value
+    if not isinstance(count, Tensor) or torch.compiler.is_compiling():
+        return value(exact(count))
+    try:
+        return value(exact(count))
+    except FuncoptError:
+        raise
+    except Exception as error:
+        name = getattr(value, "__qualname__", None) or repr(value)
+        raise HyperparameterError(
+            f"the schedule {name} fails where the number of updates is a 0-d tensor, as in a "
+            "compiled or recorded step, or in a sweep whose runs have made different numbers of "
+            "updates. Write it in arithmetic that numbers and tensors share, or with functions of "
+            "torch: `torch.cos` for `math.cos`, `torch.where` for `if`. It says: "
+            f"{type(error).__name__}: {error}"
+        ) from error
 
 
 def widen(dtype: torch.dtype) -> torch.dtype:
@@ -87,6 +145,16 @@ def shortening(norm: Tensor, most: Any, eps: Any = 0.0) -> Tensor:
     zero = norm == 0
     length = torch.where(zero, 1.0, norm + eps)  # an infinite slope must not reach the factor
     return torch.where(zero, 1.0, (most / length).clamp(max=1.0))
+
+
+def unset_like(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """Zeros like `x` to begin a sum with, that are told from a sum of zeros by their minus sign."""
+    return -torch.zeros_like(x, dtype=dtype)
+
+
+def is_unset(x: Tensor) -> Tensor:
+    """Where nothing has been added yet, if what is added is always ``y + 0.0``: no minus zero."""
+    return torch.signbit(x) & (x == 0)
 
 
 def count(x: Tensor) -> Tensor:

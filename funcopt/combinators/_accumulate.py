@@ -11,7 +11,8 @@ from .._core.reduction import Reduce
 from .._core.select import select
 from .._core.stage import Bucket, Members, Node
 from .._core.tensor_rule import GradientTransformation
-from .._numerics.scalars import number, widen
+from .._numerics import shards
+from .._numerics.scalars import is_unset, number, unset_like, widen
 from ..errors import HyperparameterError
 from ..typing import Memory, Slots
 from ._inner import check_inner
@@ -21,7 +22,7 @@ from ._wrapper import Wrapper
 class AccumulateSlots(NamedTuple):
     """The slots of `accumulate`."""
 
-    grad_sum: Tensor  # like p: the sum of the gradients since the last update
+    grad_sum: Tensor  # like p: the sum of the gradients since the last update; -0 if there was none
     inner: Slots
 
 
@@ -43,8 +44,12 @@ class accumulate(Wrapper):
     So `inner` runs once for all of them: its clipping, its schedules, its noise and its decay see
     real updates. The sum is stored in `state_dtype`, else in at least float32, and where Python can
     look at the clock, the other calls cost no more than the addition. A NaN is gone with the update
-    it spoils. A parameter without a gradient at the last call is not updated then, and keeps its
-    sum for the next time.
+    it spoils.
+
+    All calls of a window together are one batch: a parameter with a gradient in any of them is
+    updated at the last, and a missing gradient counts as zero, in the stages around this one too
+    from the first gradient of the window on. A parameter without any is left alone, as everywhere.
+    In a `partition`, calls count in which a parameter of the label takes part.
 
     Args:
         inner: What to run, a transformation that works tensor by tensor.
@@ -63,6 +68,7 @@ class accumulate(Wrapper):
     mean: bool = True
     state_dtype: torch.dtype | None = None
     memory_per = "tree"
+    defers = True
 
     def __post_init__(self) -> None:
         check_inner(self, self.inner)
@@ -75,8 +81,16 @@ class accumulate(Wrapper):
             )
 
     def init_slots(self, name: str | None, p: Tensor) -> Slots:
-        zeros = torch.zeros_like(p, dtype=self.state_dtype or widen(p.dtype))
-        return AccumulateSlots(zeros, self.clocked().init_slots(name, p))
+        nothing = unset_like(p, self.state_dtype or widen(p.dtype))
+        return AccumulateSlots(nothing, self.clocked().init_slots(name, p))
+
+    def owes(self, slots: Any) -> Any:
+        total = shards.local(slots.grad_sum)
+        first = (torch.view_as_real(total) if total.is_complex() else total).reshape(-1)[:1]
+        some = is_unset(first).logical_not().any()
+        if not shards.is_sharded(slots.grad_sum):
+            return some
+        return shards.reduce_over_ranks("max", some.to(torch.float32), slots.grad_sum) > 0
 
     def init_memory(self, like: Tensor) -> Memory:
         zero = torch.zeros((), dtype=torch.int64)
@@ -97,14 +111,14 @@ class accumulate(Wrapper):
         old = node.memory
         micro, made = old[0].micro_step + 1, old[0].inner_updates
         full = number(micro) == self.steps
-        sums = [own.grad_sum + g for own, g in zip(slots, gs, strict=True)]
+        sums = [own.grad_sum + (g + 0.0) for own, g in zip(slots, gs, strict=True)]
         inner, child = [own.inner for own in slots], node.children[0]
 
         def update() -> Any:
             grads = [total / self.steps for total in sums] if self.mean else sums
             us, new = self.clocked().run(grads, inner, ps, child, reduce)
             after = self.clocked().memory_after(child)
-            return us, new, after, [torch.zeros_like(x) for x in sums], micro * 0, made + 1
+            return us, new, after, [torch.full_like(x, -0.0) for x in sums], micro * 0, made + 1
 
         def wait() -> Any:
             nothing = [torch.full_like(g, -0.0) for g in gs]

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
+from .. import tree
 from .._core.record import call_repr
 from .._core.reduction import Reduce
 from .._core.stage import Bucket, Members, Node
@@ -67,11 +68,7 @@ class chain(PerTensor):
     ) -> tuple[Updates, OptState]:
         if self.is_per_tensor():
             return super().update(updates, state, params, **extra)
-        if not isinstance(state, tuple) or len(state) != len(self.stages):
-            raise StructureError(
-                f"`chain` of {len(self.stages)} stages got a state that is not a tuple of as many, "
-                "made by another transformation: call `init(params)` on this one."
-            )
+        self._check_state(state)
         self.check_extra(extra)
         new_state = []
         for stage, old in zip(self.stages, state, strict=True):
@@ -80,6 +77,38 @@ class chain(PerTensor):
             updates, new = stage.update(updates, old, params, **mine)
             new_state.append(new)
         return updates, tuple(new_state)
+
+    def _check_state(self, state: OptState) -> None:
+        if not isinstance(state, tuple) or len(state) != len(self.stages):
+            raise StructureError(
+                f"`chain` of {len(self.stages)} stages got a state that is not a tuple of as many, "
+                "made by another transformation: call `init(params)` on this one."
+            )
+
+    def averaged(self, state: OptState, params: Params) -> Params:
+        if self.is_per_tensor():
+            return super().averaged(state, params)
+        self._check_state(state)
+        ps, spec = tree.flatten(params)
+        columns = [
+            spec.flatten_up_to(stage.averaged(own, params))
+            for stage, own in zip(self.stages, state, strict=True)
+        ]
+        names = tree.names(params)
+        rows = zip(names, ps, *columns, strict=True) if columns else zip(names, ps, strict=True)
+        return spec.unflatten([self._only_average(name, p, made) for name, p, *made in rows])
+
+    def _only_average(self, name: str | None, p: Any, made: Sequence[Any]) -> Any:
+        """The one value of a parameter, as each stage would evaluate it, that is another."""
+        found = [(stage, x) for stage, x in zip(self.stages, made, strict=True) if x is not p]
+        if len(found) > 1:
+            raise StructureError(
+                f"`chain`: several stages keep an average of parameter `{name}`, "
+                f"{', '.join(repr(stage) for stage, _ in found)}, and it is not known which one to "
+                "evaluate with. Keep one of them in the chain; an average besides can be followed "
+                "by a second chain of its own, `ema_of_params` alone."
+            )
+        return found[0][1] if found else p
 
     def is_per_tensor(self) -> bool:
         return all(stage.is_per_tensor() for stage in self.stages)
@@ -187,9 +216,10 @@ class chain(PerTensor):
         return [part for stage, own in each for part in stage.memory_parts(own, name, p)]
 
     def eval_param(self, name: str | None, p: Tensor, slots: Slots, memory: Memory) -> Tensor:
-        for stage, own, remembered in zip(self._rules, slots, memory, strict=True):
-            p = stage.eval_param(name, p, own, remembered)
-        return p
+        each = zip(self._rules, slots, memory, strict=True)
+        made = [stage.eval_param(name, p, own, remembered) for stage, own, remembered in each]
+        value: Tensor = self._only_average(name, p, made)
+        return value
 
     def nodes(self, node: Node) -> list[tuple[PerTensor, Node]]:
         each = zip(self._rules, node.children, strict=True)

@@ -9,7 +9,7 @@ from torch import Tensor
 from .. import tree
 from .._core import checks
 from .._core.reduction import Reduce
-from .._core.select import select
+from .._core.select import select, unless
 from .._core.stage import Bucket, Members, Node, Scalars
 from .._core.tensor_rule import GradientTransformation, Part, PerTensor, TensorRule, below
 from .._numerics.scalars import sqrt
@@ -182,7 +182,7 @@ class skip_if(Wrapper):
             return gs, slots
         old, (when, child) = node.memory, node.children
         skipped, made = old[0].skipped, old[0].inner_updates
-        _, seen = self._condition.run(gs, [own.when for own in slots], ps, when, reduce)
+        seen = self._looked_at(gs, slots, ps, when, reduce)
         if "skip" not in when.rows[0]:
             raise HyperparameterError(
                 "`skip_if`: `when` must be a condition, whose `conclude` returns `skip`, and "
@@ -196,7 +196,8 @@ class skip_if(Wrapper):
             return nothing, inner, [m.inner for m in old], skipped + 1, made
 
         def update() -> Any:
-            us, new = self.clocked().run(gs, inner, ps, child, reduce)
+            good = [unless(skip, g) for g in gs]
+            us, new = self.clocked().run(good, inner, ps, child, reduce)
             return us, new, self.clocked().memory_after(child), skipped, made + 1
 
         us, new, memory, skipped, made = select(skip, leave_out, update)
@@ -204,6 +205,14 @@ class skip_if(Wrapper):
         node.memory = [SkipMemory(skipped, made, *own) for own in each]
         node.rows = [{"skipped": skipped}]
         return us, [SkipSlots(*own) for own in zip(seen, new, strict=True)]
+
+    def _looked_at(
+        self, gs: list[Tensor], slots: list[Any], ps: list[Tensor], when: Node, reduce: Reduce
+    ) -> list[Slots]:
+        """Runs the condition. A flag has no derivative, so none is taken of what it comes from."""
+        if torch.is_grad_enabled():
+            gs = [g.detach() for g in gs]
+        return self._condition.run(gs, [own.when for own in slots], ps, when, reduce)[1]
 
     def counts(self, count: Any, memory: Memory) -> dict[tuple[str, ...], Any]:
         when = self._condition.counts(count, memory.when)

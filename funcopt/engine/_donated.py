@@ -8,6 +8,7 @@ from torch import Tensor
 from .. import tree
 from .._core import precision
 from .._core.apply import apply_updates, apply_updates_
+from .._core.due import filled
 from .._core.stage import Bucket, State
 from .._core.tensor_rule import GradientTransformation, PerTensor
 from .._numerics.scalars import is_traced, number
@@ -95,6 +96,8 @@ class donated:
                 f"`{type(tx).__name__}`. The order is `step(params, grads, state)`."
             )
         gs, slots = spec.flatten_up_to(grads), spec.flatten_up_to(state.slots)
+        gs, unknown = filled(tx, gs, slots, ps, params)
+        gs = [g if i not in unknown or unknown[i] else None for i, g in enumerate(gs)]
         flat, of_slots = tree.flatten(state.slots)
         step = state.step + 1
         active = [i for i, g in enumerate(gs) if g is not None]

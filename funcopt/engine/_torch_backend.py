@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .._core import precision
 from .._core.stage import Node
-from .._numerics.scalars import number
+from .._numerics.scalars import is_unset, number
 from ..combinators import chain
 from ..transforms import (
     add_decayed_weights,
@@ -98,10 +98,22 @@ def _sgd(nesterov: bool) -> Callable[[Batch], KernelCall]:
             dampening=batch.scalar(1, "dampening"),
             nesterov=nesterov,
             maximize=batch.maximize,
-            is_first_step=batch.is_first(),
+            is_first_step=_begins(batch),
         )
 
     return bind
+
+
+def _begins(batch: Batch) -> bool:
+    """Whether nothing was added to the momentum yet, which matters where later it is dampened."""
+    if not batch.slots or batch.scalar(1, "dampening") == 0:
+        return batch.is_first()
+    if any(x.device.type != "cpu" for x in batch.slots[0]):
+        raise Unsupported("dampening, of momentum that nobody has looked at")
+    begins = {bool(is_unset(x.reshape(-1)[0])) for x in batch.slots[0] if x.numel()}
+    if len(begins) > 1:
+        raise Unsupported("momentum that begins for some tensors only")
+    return True in begins
 
 
 def _adagrad(batch: Batch) -> KernelCall:

@@ -5,7 +5,8 @@ import types
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from .._core.record import Record
 from .._numerics.scalars import is_wrapped
@@ -18,7 +19,7 @@ def refuse_traced(who: str, fn: Any) -> None:
     Raises:
         StructureError: If there is one: its derivative would be lost without a word.
     """
-    if any(is_wrapped(x) for x in _held(fn, set())):
+    if any(is_wrapped(x) for x in held(fn, Tensor)):
         raise captured(who)
 
 
@@ -29,20 +30,30 @@ def captured(who: str) -> StructureError:
     )
 
 
-def _held(value: Any, seen: set[int]) -> Iterator[Tensor]:
-    """The tensors in the closure of a function, in partial arguments, records and containers."""
+def held(fn: Any, kinds: Any) -> Iterator[Any]:
+    """What of these kinds a function reaches.
+
+    In its closure, in partial arguments, records and containers; of modules and generators, which
+    are mostly global, also among the global names in its code.
+    """
+    return _held(fn, kinds, set())
+
+
+def _held(value: Any, kinds: Any, seen: set[int]) -> Iterator[Any]:
     if id(value) in seen:
         return
     seen.add(id(value))
-    if isinstance(value, Tensor):
+    if isinstance(value, kinds):
         yield value
         return
     parts: list[Any] = []
     if isinstance(value, types.FunctionType):
         parts = [cell.cell_contents for cell in value.__closure__ or () if _filled(cell)]
         parts += value.__defaults__ or ()
+        parts += (value.__kwdefaults__ or {}).values()
+        parts += _globals(value) if kinds is not Tensor else ()
     elif isinstance(value, types.MethodType):
-        parts = [value.__self__]
+        parts = [value.__self__, value.__func__]
     elif isinstance(value, functools.partial):
         parts = [value.func, *value.args, *value.keywords.values()]
     elif isinstance(value, Mapping):
@@ -52,7 +63,17 @@ def _held(value: Any, seen: set[int]) -> Iterator[Tensor]:
     elif isinstance(value, Record):
         parts = list(vars(value).values())
     for part in parts:
-        yield from _held(part, seen)
+        yield from _held(part, kinds, seen)
+
+
+def _globals(function: types.FunctionType) -> list[Any]:
+    """What the names in the code of somebody's own function stand for."""
+    if function.__module__.partition(".")[0] in ("torch", "funcopt"):
+        return []
+    names = function.__globals__
+    found = [names[name] for name in function.__code__.co_names if name in names]
+    own = (types.FunctionType, functools.partial, nn.Module, torch.Generator)
+    return [x for x in found if isinstance(x, own)]
 
 
 def _filled(cell: Any) -> bool:

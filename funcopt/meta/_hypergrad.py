@@ -1,5 +1,6 @@
 """How the result of a training depends on the numbers it was done with."""
 
+import numbers
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, NamedTuple
 
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from .. import tree
 from .._core import checks
+from ..errors import HyperparameterError
 from ..training import MakesTx, TrainState, route_hyperparams, slopes
 from ..typing import Params
 from ._unroll import unroll
@@ -46,12 +48,14 @@ def hypergrad(
     Args:
         loss: ``loss(params, batch)``, or with `buffers` ``loss(params, buffers, batch)``.
         tx: A transformation, or a function that makes one of `values`, passed by keyword.
-        values: Numbers, tuples of numbers, or tensors of any shape, by name: hyperparameters of
-            `tx`, as in `hyperparams`, or keyword-only arguments of `loss`, e.g. weights of the
+        values: Numbers, tensors of any shape, or trees of them, by name: hyperparameters of `tx`,
+            as in `hyperparams`, arguments of the function that makes it, e.g. a tree of learning
+            rates like the parameters, or keyword-only arguments of `loss`, e.g. weights of the
             examples. Numbers become float64.
         params: Where training starts.
         batches: One for each step.
-        outer: ``outer(params)``, or with buffers ``outer(params, buffers)``: a 0-d tensor.
+        outer: ``outer(params)``, or with buffers ``outer(params, buffers)``: a 0-d tensor. Averaged
+            parameters are used where `tx` keeps an average, as in `sweep`.
         buffers: What the loss changes besides the parameters.
         truncate: Differentiate through so many of the last steps only; those before are made
             without history.
@@ -65,7 +69,7 @@ def hypergrad(
         checks.whole_number("hypergrad", "truncate", truncate, least=1)
     routing = route_hyperparams("hypergrad", loss, tx, values)
     device = next((x.device for x in tree.leaves(params)), None)
-    live = {name: _tensors(value, device) for name, value in values.items()}
+    live = {name: _tensors(name, value, device) for name, value in values.items()}
     batches = list(batches)
     cut = 0 if truncate is None else max(len(batches) - truncate, 0)
 
@@ -79,8 +83,7 @@ def hypergrad(
     ) -> tuple[Tensor, tuple[TrainState[Any], Tensor]]:
         state = begin if cut else TrainState.start(routing.step(values).tx, begin, buffers)
         state, losses = unroll(step, state, batches[cut:], args=(values,), checkpoint=checkpoint)
-        given = (state.params,) if state.buffers == () else (state.params, state.buffers)
-        return outer(*given), (state, losses)
+        return outer(*state.evaluated(routing.step(values).tx)), (state, losses)
 
     if not cut:
         by, (value, (state, losses)) = slopes(total, (live, params))
@@ -92,9 +95,22 @@ def hypergrad(
     return Hypergradient(value, by_values, None, state, torch.cat([before, losses]))
 
 
-def _tensors(value: Any, device: Any) -> Any:
-    if isinstance(value, (tuple, list)):
-        return tuple(_tensors(part, device) for part in value)
-    if isinstance(value, Tensor):
-        return value
-    return torch.tensor(value, dtype=torch.float64, device=device)
+def _tensors(name: str, value: Any, device: Any) -> Any:
+    """A number or a tree of them as tensors.
+
+    Raises:
+        HyperparameterError: If a leaf is nothing to differentiate by.
+    """
+
+    def one(x: Any) -> Tensor:
+        if isinstance(x, Tensor):
+            return x
+        if isinstance(x, bool) or not isinstance(x, numbers.Real):
+            raise HyperparameterError(
+                f"`hypergrad`: the value of `{name}` must be a number, a tensor, or a tree of "
+                f"them, got {x!r}."
+            )
+        return torch.tensor(float(x), dtype=torch.float64, device=device)
+
+    leaves, spec = tree.flatten(value)
+    return spec.unflatten(list(map(one, leaves)))

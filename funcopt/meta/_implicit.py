@@ -8,7 +8,10 @@ from torch import Tensor
 from torch.func import vjp
 
 from .. import tree
+from .._numerics.scalars import alive
+from ..errors import StructureError
 from ..typing import Tree, TypeAliasType
+from ._checkpoint import is_smooth, pusher, refuse_twice_forwards
 from ._closure_check import captured, refuse_traced
 from ._solve import MatVec, solve_normal_cg
 
@@ -21,6 +24,7 @@ def custom_root(
     optimality: Callable[..., Any],
     *,
     solve: Solve | None = None,
+    has_aux: bool = False,
 ) -> Callable[[Callable[Arguments, Tree]], Callable[Arguments, Tree]]:
     """Gives a solver the derivative of the root it finds, however it finds it.
 
@@ -36,8 +40,9 @@ def custom_root(
     number of steps of the solver, whose history is not kept. It holds at a root; as far as the
     solver stops from it, so far the derivative is off.
 
-    The result is ``solver(start, *args)``, with derivatives of every order by `args`; by `start`,
-    where the search begins, the derivative is zero.
+    The result is ``solver(start, *args)``, with derivatives of every order by `args`, backwards and
+    once forwards (`torch.func.grad`, `jvp`, `hessian`); by `start`, where the search begins, the
+    derivative is zero.
 
     Args:
         optimality: ``optimality(x, *args)``, a tree like x: the gradient of an inner loss, or
@@ -46,6 +51,8 @@ def custom_root(
         solve: How to solve the linear system: `solve_normal_cg()`, the default; where `optimality`
             is the gradient of a loss at its minimum, `solve_cg()`; `solve_neumann()`; or any
             ``solve(matvec, b)``.
+        has_aux: Whether the solver returns ``(x, aux)``: what it found, and a tree of something
+            besides, such as the number of its steps, of which no derivative is taken.
 
     References:
         Blondel et al., "Efficient and Modular Implicit Differentiation", NeurIPS 2022.
@@ -59,7 +66,7 @@ def custom_root(
             leaves, spec = tree.flatten((start, *args))
             begins = len(tree.flatten(start)[0])
             places = [i for i, x in enumerate(leaves) if isinstance(x, Tensor)]
-            out_spec: list[tree.Spec[Any]] = []
+            out_spec: list[Any] = []
 
             def rebuilt(tensors: tuple[Tensor, ...]) -> Any:
                 given = list(leaves)
@@ -68,18 +75,48 @@ def custom_root(
                 return spec.unflatten(given)
 
             def find(*tensors: Tensor) -> tuple[Tensor, ...]:
-                found, outline = tree.flatten(solver(*rebuilt(tensors)))
-                out_spec[:] = [outline]
-                return tuple(x.clone() for x in found)
+                made = solver(*rebuilt(tensors))
+                if has_aux and not (isinstance(made, tuple) and len(made) == 2):
+                    raise StructureError(
+                        "`custom_root`: with `has_aux`, the solver must return `(x, aux)`, got "
+                        f"{type(made).__name__}."
+                    )
+                x, aux = made if has_aux else (made, None)
+                found, outline = tree.flatten(x)
+                if not all(isinstance(y, Tensor) for y in found):
+                    raise StructureError(
+                        "`custom_root`: the solver must return a tree of tensors, got "
+                        f"{type(x).__name__} with others in it. What it returns besides needs "
+                        "`has_aux=True`, and `(x, aux)`."
+                    )
+                besides, rest = tree.flatten(aux)
+                at = [i for i, y in enumerate(besides) if isinstance(y, Tensor)]
+                out_spec[:] = [outline, len(found), besides, rest, at]
+                return tuple(x.clone() for x in (*found, *(besides[i] for i in at)))
 
             def residual(solution: tuple[Tensor, ...], *tensors: Tensor) -> tuple[Tensor, ...]:
                 x = out_spec[0].unflatten(list(solution))
-                return tuple(out_spec[0].flatten_up_to(optimality(x, *rebuilt(tensors)[1:])))
+                found = optimality(x, *rebuilt(tensors)[1:])
+                try:
+                    return tuple(out_spec[0].flatten_up_to(found))
+                except StructureError as error:
+                    raise StructureError(
+                        "`custom_root`: what `optimality` returns must have the structure of what "
+                        f"the solver does, its first argument. {error} A solver that returns "
+                        "something besides needs `has_aux=True`."
+                    ) from None
 
             flat = [leaves[i] for i in places]
             first = sum(i < begins for i in places)  # of what is found through `args`
-            found = _Root.apply(find, residual, linear, first, *flat)  # type: ignore[no-untyped-call]
-            return out_spec[0].unflatten(list(found))
+            count = lambda: out_spec[1]  # noqa: E731  # known once it is found
+            found = _Root.apply(find, residual, linear, first, count, *flat)  # type: ignore[no-untyped-call]
+            outline, size, besides, rest, at = out_spec
+            x = outline.unflatten(list(found[:size]))
+            if not has_aux:
+                return x
+            for i, y in zip(at, found[size:], strict=True):
+                besides[i] = y
+            return x, rest.unflatten(besides)
 
         return root
 
@@ -90,39 +127,63 @@ class _Root(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(find: Any, residual: Any, solve: Any, first: int, *tensors: Tensor) -> Any:
+    def forward(
+        find: Any, residual: Any, solve: Any, first: int, count: Any, *tensors: Tensor
+    ) -> Any:
         tensors = tuple(x.detach() for x in tensors)
         out = tuple(x.detach() for x in find(*tensors))
         with torch.enable_grad():
-            if any(x.requires_grad for x in residual(out, *tensors)):
+            if any(x.requires_grad for x in residual(out[: count()], *tensors)):
                 raise captured("custom_root")
         return out
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        _, ctx.residual, ctx.solve, ctx.first, *tensors = inputs
-        ctx.save_for_backward(*output, *tensors)
-        ctx.count = len(output)
+        _, ctx.residual, ctx.solve, ctx.first, count, *tensors = inputs
+        ctx.count = count()
+        ctx.save_for_backward(*output[: ctx.count], *tensors)
+        ctx.save_for_forward(*output[: ctx.count], *tensors)
+        ctx.mark_non_differentiable(*output[ctx.count :])
+        ctx.besides = len(output) - ctx.count
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        solution, tensors = ctx.saved_tensors[: ctx.count], ctx.saved_tensors[ctx.count :]
-        smooth = [i for i in range(ctx.first, len(tensors)) if _is_smooth(tensors[i])]
-
-        def residual(solution: Any, *chosen: Tensor) -> Any:
-            given = list(tensors)
-            for i, x in zip(smooth, chosen, strict=True):
-                given[i] = x
-            return ctx.residual(solution, *given)
-
-        pull = vjp(residual, solution, *(tensors[i] for i in smooth))[1]
-        adjoint = ctx.solve(lambda v: pull(v)[0], grads)
+        smooth, residual, at = _of_solution(ctx)
+        pull = vjp(residual, *at)[1]
+        adjoint = ctx.solve(lambda v: pull(v)[0], tuple(map(alive, grads[: ctx.count])))
         slopes = pull(adjoint)[1:]
-        found: list[Tensor | None] = [None] * len(tensors)
+        found: list[Tensor | None] = [None] * (len(ctx.saved_tensors) - ctx.count)
         for i, slope in zip(smooth, slopes, strict=True):
             found[i] = -slope
-        return (None, None, None, None, *found)
+        return (None, None, None, None, None, *found)
+
+    @staticmethod
+    def jvp(ctx: Any, *along: Any) -> Any:
+        refuse_twice_forwards("custom_root")
+        smooth, residual, (solution, *given) = _of_solution(ctx)
+        ways = [along[5 + i] for i in smooth]
+        ways = [
+            torch.zeros_like(x) if way is None else way for x, way in zip(given, ways, strict=True)
+        ]
+        rest = [torch.zeros_like(x) for x in given]
+        none = tuple(map(torch.zeros_like, solution))
+        pushed = pusher(residual, solution, *given)
+        moved = pushed(none, *ways)
+        found = ctx.solve(lambda v: pushed(v, *rest), moved)
+        return (*(-x for x in found), *[None] * ctx.besides)
 
 
-def _is_smooth(x: Tensor) -> bool:
-    return x.is_floating_point() or x.is_complex()
+def _of_solution(ctx: Any) -> tuple[list[int], Callable[..., tuple[Tensor, ...]], list[Any]]:
+    """What is differentiated by, the residual as a function of it and the solution, and both."""
+    saved = list(map(alive, ctx.saved_tensors))
+    solution, tensors = saved[: ctx.count], saved[ctx.count :]
+    smooth = [i for i in range(ctx.first, len(tensors)) if is_smooth(tensors[i])]
+
+    def residual(solution: Any, *chosen: Tensor) -> tuple[Tensor, ...]:
+        given = list(tensors)
+        for i, x in zip(smooth, chosen, strict=True):
+            given[i] = x
+        out: tuple[Tensor, ...] = ctx.residual(solution, *given)
+        return out
+
+    return smooth, residual, [tuple(solution), *(tensors[i] for i in smooth)]

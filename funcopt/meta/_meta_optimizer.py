@@ -1,6 +1,6 @@
 """Differentiable steps on a module as it stands."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from .._core.apply import apply_updates, detach_state
 from .._core.tensor_rule import GradientTransformation
 from ..training import TrainState
+from ._buffers import buffers_of, copied, put
 
 
 class MetaOptimizer:
@@ -43,43 +44,77 @@ class MetaOptimizer:
         params: dict[str, Tensor] = {
             name: places[0][0][places[0][1]] for name, places in self._places.items()
         }
-        self._state = TrainState.start(tx, params)
+        views = {name: p.view_as(p) for name, p in params.items()}  # derivatives by them are wanted
+        self._state = TrainState(params, tx.init(views))
 
     @property
     def state(self) -> TrainState[dict[str, Tensor]]:
-        """Parameters and state, to look at or to come back to: nothing changes it afterwards."""
-        return self._state
+        """Parameters, state and buffers, to look at or to come back to: nothing changes it."""
+        return self._state._replace(buffers=[own for _, own in copied(buffers_of(self._parts()))])
 
     @state.setter
     def state(self, state: TrainState[dict[str, Tensor]]) -> None:
+        self._put(state.params)
+        self._state = state._replace(buffers=())
+        if state.buffers != ():
+            now = buffers_of(self._parts())
+            then = zip(now, state.buffers, strict=True)
+            put(copied([(place, own) for (place, _), own in then]))
+
+    def _put(self, params: Mapping[str, Tensor]) -> None:
         for name, places in self._places.items():
             for owner, key in places:
-                owner[key] = state.params[name]
-        self._state = state
+                owner[key] = params[name]
+
+    def _parts(self) -> list[nn.Module]:
+        return list(self.module.modules())
 
     def step(self, loss: Tensor) -> None:
         """One update, along the derivative of `loss` by the parameters as they are now.
 
-        A parameter that the loss does not depend on has no gradient: it stands still.
+        A parameter that the loss does not depend on has no gradient: it stands still. Stages that
+        ask for the value of the loss get it.
         """
         params = self._state.params
         found = torch.autograd.grad(
             loss, list(params.values()), create_graph=True, allow_unused=True
         )
         grads = dict(zip(params, found, strict=True))
-        updates, opt_state = self.tx.update(grads, self._state.opt_state, params)
-        self.state = TrainState(apply_updates(params, updates), opt_state)
+        extra = {"value": loss} if "value" in (self.tx.extra_names() or ()) else {}
+        updates, opt_state = self.tx.update(grads, self._state.opt_state, params, **extra)
+        self._state = TrainState(apply_updates(params, updates), opt_state)
+        self._put(self._state.params)
 
     def detach(self) -> None:
         """Forgets the history: later derivatives stop here."""
         params = {name: p.detach().requires_grad_() for name, p in self._state.params.items()}
-        self.state = TrainState(params, detach_state(self._state.opt_state))
+        self._state = TrainState(params, detach_state(self._state.opt_state))
+        self._put(params)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within it, the module has the averages that `tx` keeps, to be evaluated with."""
+        self._put(self.tx.averaged(self._state.opt_state, self._state.params))
+        try:
+            yield
+        finally:
+            self._put(self._state.params)
 
     @contextmanager
     def adapting(self) -> Iterator["MetaOptimizer"]:
-        """Puts the parameters and the state back at the end, whatever happens."""
+        """Puts the module and the state back at the end, whatever happens.
+
+        That is parameters, buffers such as the running statistics of a batch norm, and modes.
+        """
         before = self._state
+        modes = [(part, part.training) for part in self._parts()]
+        buffers = buffers_of(self._parts())
+        put(copied(buffers))  # these stay as they are
         try:
             yield self
         finally:
-            self.state = before
+            self._state = before
+            self._put(before.params)
+            put(buffers)
+            for part, training in modes:
+                part.training = training

@@ -10,7 +10,7 @@ from torch.func import vjp
 from .. import tree
 from .._core import checks
 from .._core.record import Record
-from .._numerics.scalars import is_concrete
+from .._numerics.scalars import number
 from ..typing import Scalar, Tree, TypeAliasType
 
 MatVec = TypeAliasType("MatVec", Callable[[Any], Any])
@@ -51,7 +51,7 @@ class solve_cg(Record):
         goal = self.tol**2 * rr
         for _ in range(self.maxiter):
             going = rr > goal
-            if is_concrete(going) and not going:
+            if number(going) is False:
                 break
             ap = _plus(matvec(p), p, self.ridge)
             curvature = tree.dot(p, ap)

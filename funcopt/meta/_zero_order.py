@@ -1,6 +1,6 @@
 """Derivatives of functions that have none, from their values nearby."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, ParamSpec, cast
 
 import torch
@@ -31,7 +31,8 @@ def zero_order(
     Each is without bias for the slope of f smoothed by a Gaussian of width sigma, and of a linear
     function for its slope; from above to below, the variance grows. `fn` may do anything: it is
     called without autograd, once for the value and again for the derivative, where one is asked
-    for. The result is differentiable once, by autograd and by `torch.func.grad`.
+    for. The result is differentiable once, by autograd, `torch.func.grad` and `jvp`; under
+    `torch.func.vmap`, and so in a sweep, `fn` is called for one run after the other.
 
         slope = torch.func.grad(zero_order(simulate, sigma=0.1, num_samples=64))(params)
 
@@ -58,6 +59,9 @@ def zero_order(
 
     value_of: Callable[..., Tensor] = fn
 
+    def evaluate(x: Any, args: tuple[Any, ...]) -> Tensor:
+        return torch.as_tensor(value_of(x, *args)).clone()
+
     def estimate(x: Any, args: tuple[Any, ...]) -> Any:
         total = tree.zeros_like(x)
         base = value_of(x, *args) if method == "forward" else 0.0
@@ -72,30 +76,108 @@ def zero_order(
         return total
 
     def call(x: Any, *args: Any) -> Tensor:
-        leaves, spec = tree.flatten(x)
+        leaves, spec = tree.flatten((x, args))
+        places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
+
+        def of(run: Callable[..., Any], tensors: Sequence[Tensor]) -> Any:
+            given = list(leaves)
+            for i, tensor in zip(places, tensors, strict=True):
+                given[i] = tensor
+            return run(*spec.unflatten(given))
+
+        def slopes(*tensors: Tensor) -> tuple[Tensor, ...]:
+            return tuple(tree.flatten(of(estimate, tensors))[0])
+
         return _ZeroOrder.apply(  # type: ignore[no-any-return, no-untyped-call]
-            lambda *xs: value_of(spec.unflatten(list(xs)), *args),
-            lambda *xs: spec.flatten_up_to(estimate(spec.unflatten(list(xs)), args)),
-            *leaves,
+            lambda *tensors: of(evaluate, tensors),
+            slopes,
+            generator,
+            *(leaves[i] for i in places),
         )
 
     return cast(Callable[Arguments, Tensor], call)
 
 
 class _ZeroOrder(torch.autograd.Function):
+    """The value; its derivative by the first tensors is another function, `_Slopes`."""
+
     @staticmethod
-    def forward(value: Any, estimate: Any, *leaves: Tensor) -> Tensor:
-        return torch.as_tensor(value(*leaves)).clone()
+    def forward(value: Any, slopes: Any, generator: Any, *tensors: Tensor) -> Tensor:
+        made: Tensor = value(*tensors)
+        return made
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        _, ctx.estimate, *leaves = inputs
-        ctx.save_for_backward(*leaves)
+        _, ctx.slopes, ctx.generator, *tensors = inputs
+        ctx.save_for_backward(*tensors)
+        ctx.save_for_forward(*tensors)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, slope: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return (None, None, *(slope * g for g in ctx.estimate(*ctx.saved_tensors)))
+        found = _Slopes.apply(ctx.slopes, ctx.generator, *ctx.saved_tensors)  # type: ignore[no-untyped-call]
+        rest = [None] * (len(ctx.saved_tensors) - len(found))
+        return (None, None, None, *(slope * g for g in found), *rest)
+
+    @staticmethod
+    def jvp(ctx: Any, *along: Any) -> Any:
+        found = _Slopes.apply(ctx.slopes, ctx.generator, *ctx.saved_tensors)  # type: ignore[no-untyped-call]
+        ways = along[3 : 3 + len(found)]
+        return sum((g * w).sum() for g, w in zip(found, ways, strict=True) if w is not None)
+
+    @staticmethod
+    def vmap(  # pyright: ignore[reportIncompatibleMethodOverride]
+        info: Any, in_dims: Any, value: Any, slopes: Any, generator: Any, *tensors: Tensor
+    ) -> tuple[Tensor, int]:
+        def one(*own: Tensor) -> Tensor:
+            made: Tensor = _ZeroOrder.apply(value, slopes, generator, *own)  # type: ignore[no-untyped-call]
+            return made
+
+        return torch.stack(_one_by_one(one, info, in_dims[3:], generator, tensors)), 0
+
+
+class _Slopes(torch.autograd.Function):
+    """The estimate of the derivative, itself without one."""
+
+    @staticmethod
+    def forward(slopes: Any, generator: Any, *tensors: Tensor) -> tuple[Tensor, ...]:
+        made: tuple[Tensor, ...] = slopes(*tensors)
+        return made
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.mark_non_differentiable(*output)
+
+    @staticmethod
+    def vmap(  # pyright: ignore[reportIncompatibleMethodOverride]
+        info: Any, in_dims: Any, slopes: Any, generator: Any, *tensors: Tensor
+    ) -> Any:
+        if info.randomness == "error":
+            raise HyperparameterError(
+                "`zero_order` draws random directions: inside of `torch.func.vmap`, say "
+                '`randomness="different"`, or "same".'
+            )
+
+        def one(*own: Tensor) -> tuple[Tensor, ...]:
+            made: tuple[Tensor, ...] = _Slopes.apply(slopes, generator, *own)  # type: ignore[no-untyped-call]
+            return made
+
+        rows = _one_by_one(one, info, in_dims[2:], generator, tensors)
+        return tuple(map(torch.stack, zip(*rows, strict=True))), (0,) * len(rows[0])
+
+
+def _one_by_one(
+    fn: Callable[..., Any], info: Any, dims: Any, generator: Any, tensors: Sequence[Tensor]
+) -> list[Any]:
+    """`fn` of each run that is mapped over, since it may be no function that can be mapped."""
+    source = generator or torch.default_generator
+    state, made = source.get_state(), []
+    for run in range(info.batch_size):
+        if info.randomness == "same":
+            source.set_state(state)
+        each = zip(tensors, dims, strict=True)
+        made.append(fn(*(x if dim is None else x.select(dim, run) for x, dim in each)))
+    return made
 
 
 def _normal(p: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -1,10 +1,12 @@
-"""The parameters that take part in a step: those that have a gradient."""
+"""The parameters that take part in a step: those with a gradient, or an update that is due."""
 
 import functools
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
+from .._core.due import awaits, due
 from ..typing import Memory, Slots
 from ._factory import GroupTransformation
 from ._gradients import check_dense, gradient
@@ -27,23 +29,29 @@ class ActiveParameter(NamedTuple):
     step: Tensor
     clock: list[Tensor]  # the entries of memory that are this parameter's own
     stored: bool  # whether all of it is in the state already
+    due: bool  # whether it has no gradient, and takes part with zeros
 
 
 def active_parameters(
     param_groups: list[Options], state: State, groups: ParameterGroups, store: StateStore
-) -> list[ActiveParameter]:
-    """The parameters that have a gradient, each once, in the order of the groups.
+) -> tuple[list[ActiveParameter], list[Tensor]]:
+    """The parameters that take part, each once, in the order of the groups; and their gradients.
 
     Raises:
         SparseGradientError: If a gradient is sparse.
         StructureError: If one gradient is there for all examples, and one for each is needed.
     """
     who, tx = groups.who, groups.factory.tx
-    found: dict[Tensor, ActiveParameter] = {}
+    found: dict[Tensor, tuple[ActiveParameter, Tensor]] = {}
+    defers = awaits(tx)
     shared = functools.cache(lambda: store.shared(param_groups, state))  # once, if at all
     scheduled = any(groups.schedules)
     for index, group in enumerate(param_groups):
         grads = [gradient(who, tx, p) for p in group["params"]]
+        zeros: dict[int, Tensor] = {}
+        if defers and any(g is None for g in grads):
+            zeros = _due(param_groups, index, grads, state, groups, store)
+            grads = [zeros.get(j, g) for j, g in enumerate(grads)]
         if all(g is None for g in grads):
             continue
         transformation = groups.transformation(param_groups, index)
@@ -63,7 +71,7 @@ def active_parameters(
                 first = not any(key in old for key in layout.keys)
                 step = new_clock(0.0 if first else 1.0, p, group)
             complete = STEP in old and all(key in old for key in layout.keys)
-            found[p] = ActiveParameter(
+            one = ActiveParameter(
                 group=index,
                 name=name,
                 p=p,
@@ -74,5 +82,30 @@ def active_parameters(
                 step=step,
                 clock=[stored[key] for key in layout.memory_at if key not in layout.shared],
                 stored=complete and (UPDATES in old or not scheduled),
+                due=j in zeros,
             )
-    return list(found.values())
+            found[p] = one, g
+    return [one for one, _ in found.values()], [g for _, g in found.values()]
+
+
+def _due(
+    param_groups: list[Options],
+    index: int,
+    grads: list[Tensor | None],
+    state: State,
+    groups: ParameterGroups,
+    store: StateStore,
+) -> dict[int, Tensor]:
+    """Zeros for the parameters of a group to which an update is due although they have no gradient.
+
+    They stand at the places of these in the group.
+    """
+    found: dict[int, Tensor] = {}
+    for j, (name, p) in enumerate(named_parameters(param_groups[index])):
+        if grads[j] is not None or not state.get(p):
+            continue
+        transformation = groups.transformation(param_groups, index)
+        layout, stored = store.read(state, name, p, transformation)
+        if bool(due(transformation.tx, name, p, layout.unpack(stored)[0])):
+            found[j] = torch.zeros_like(p, requires_grad=False)
+    return found

@@ -30,14 +30,12 @@ def of_torch(
     Raises:
         HyperparameterError: If a number is out of range, or the search is none.
     """
+    most = max_iter * 5 // 4 if max_eval is None else max_eval  # torch's, whatever the search
     if line_search_fn == "strong_wolfe":
-        most = max_iter * 5 // 4 if max_eval is None else max_eval
         line_search_fn = strong_wolfe(max_steps=most)  # so that only `max_eval` ends it
     elif isinstance(line_search_fn, str):
         raise HyperparameterError(
             '`LBFGS`: `line_search_fn` must be "strong_wolfe", a search such as `backtracking()`, '
             f"or None, got {line_search_fn!r}."
         )
-    return lbfgs(
-        lr, max_iter, max_eval, tolerance_grad, tolerance_change, history_size, line_search_fn
-    )
+    return lbfgs(lr, max_iter, most, tolerance_grad, tolerance_change, history_size, line_search_fn)

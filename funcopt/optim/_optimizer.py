@@ -238,7 +238,7 @@ class Optimizer(torch.optim.Optimizer):
             return plan
         plan = plan_step(self.param_groups, self.state, self._groups, self._store)
         anew = self.defaults["differentiable"] or self.tx.takes_examples()  # in every step
-        if plan is not None and plan.stored and not anew:
+        if plan is not None and plan.lasting and not anew:
             self._plan = plan
         return plan
 

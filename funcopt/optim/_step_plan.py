@@ -13,7 +13,6 @@ from ..engine import StepInputs, TensorGuard, dicts_hold, identical
 from ..typing import Memory
 from ._active import ActiveParameter, active_parameters
 from ._clocks import StateColumn, clock_key
-from ._gradients import gradient
 from ._groups import ParameterGroups
 from ._options import Options, named_parameters
 from ._state import State, StateStore
@@ -57,6 +56,7 @@ class StepPlan:
             self.bucket_of.append(found[key])
         self.has_memory = True  # something besides the slots
         self.stored = all(one.stored for one in active)
+        self.lasting = self.stored and not any(one.due for one in active)
         self._groups = groups
         self._transformations = {one.group: one.transformation for one in active}
         if self.stored:
@@ -250,9 +250,7 @@ def plan_step(
         SparseGradientError: If a gradient is sparse.
         StructureError: If one gradient is there for all examples, and one for each is needed.
     """
-    active = active_parameters(param_groups, state, groups, store)
-    who, tx = groups.who, groups.factory.tx
-    gs = [g for one in active if (g := gradient(who, tx, one.p)) is not None]
+    active, gs = active_parameters(param_groups, state, groups, store)
     return StepPlan(active, gs, param_groups, state, groups, store) if active else None
 
 

@@ -2,8 +2,9 @@
 
 A schedule is a record. It takes a number and gives a Python float, or a 0-d tensor and gives one in
 float64, without looking at its value: so it works under `torch.func` and in `torch.compile`. Its
-values may be tensors too, to be swept over or learned, or themselves schedules. It does not know
-what it is used for: any hyperparameter takes one, and takes any other function of the step as well.
+values may be tensors too, to be swept over or learned, or themselves schedules; its lengths whole
+numbers or tensors. It does not know what it is used for: any hyperparameter takes one, and takes
+any other function of the step as well.
 """
 
 from .._hints.names import explain_missing as _explain_missing

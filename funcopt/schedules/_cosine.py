@@ -5,8 +5,8 @@ from typing import Any
 
 from .._core import checks
 from .._core.record import Record
-from .._numerics.scalars import clamp, floor, log, where
-from ..typing import Scalar
+from .._numerics.scalars import clamp, exact, floor, log, where
+from ..typing import Length, Scalar
 from ._shape import between, evaluated, half_cosine, progress
 
 
@@ -34,7 +34,7 @@ class cosine_decay_schedule(Record):
     """
 
     init_value: Scalar
-    decay_steps: int
+    decay_steps: Length
     end_value: Scalar = 0.0
 
     def __post_init__(self) -> None:
@@ -73,7 +73,7 @@ class cosine_restarts_schedule(Record):
     """
 
     init_value: Scalar
-    first_decay_steps: int
+    first_decay_steps: Length
     t_mult: int = 1
     end_value: Scalar = 0.0
 
@@ -91,7 +91,7 @@ class cosine_restarts_schedule(Record):
 
     def _cycle(self, step: Any) -> tuple[Any, Any]:
         """The step at which the current cycle began, and its length; exact below 2^50 steps."""
-        first, growth = self.first_decay_steps, self.t_mult
+        first, growth = exact(self.first_decay_steps), self.t_mult
         if growth == 1:
             return floor(step / first) * first, first
 

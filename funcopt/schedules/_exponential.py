@@ -5,8 +5,8 @@ from typing import Any
 
 from .._core import checks
 from .._core.record import Record
-from .._numerics.scalars import clamp, floor, power, where
-from ..typing import Scalar
+from .._numerics.scalars import clamp, exact, floor, power, where
+from ..typing import Length, Scalar
 from ._shape import evaluated
 
 
@@ -35,9 +35,9 @@ class exponential_decay(Record):
     """
 
     init_value: Scalar
-    transition_steps: int
+    transition_steps: Length
     decay_rate: Scalar
-    transition_begin: int = 0
+    transition_begin: Length = 0
     staircase: bool = False
     end_value: Scalar | None = None
 
@@ -45,13 +45,14 @@ class exponential_decay(Record):
         checks.number(self, "init_value", self.init_value)
         checks.steps(self, "transition_steps", self.transition_steps)
         checks.positive(self, "decay_rate", self.decay_rate)
-        checks.whole_number(self, "transition_begin", self.transition_begin)
+        checks.length(self, "transition_begin", self.transition_begin)
         if self.end_value is not None:
             checks.number(self, "end_value", self.end_value)
 
     def __call__(self, step: Any) -> Any:
         step, start, rate = evaluated(step, self.init_value, self.decay_rate)
-        x = clamp((step - self.transition_begin) / self.transition_steps, 0.0, math.inf)
+        begin, steps = exact(self.transition_begin), exact(self.transition_steps)
+        x = clamp((step - begin) / steps, 0.0, math.inf)
         x = floor(x) if self.staircase else x
         value = start * power(rate, x)
         if self.end_value is None:
@@ -79,7 +80,7 @@ class step_decay_schedule(Record):
     """
 
     init_value: Scalar
-    step_size: int
+    step_size: Length
     gamma: Scalar = 0.1
 
     def __post_init__(self) -> None:
@@ -110,7 +111,7 @@ class multi_step_decay_schedule(Record):
     """
 
     init_value: Scalar
-    milestones: tuple[int, ...]
+    milestones: tuple[Length, ...]
     gamma: Scalar = 0.1
 
     def __post_init__(self) -> None:

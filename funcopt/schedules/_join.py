@@ -5,9 +5,9 @@ from typing import Any
 
 from .._core import checks
 from .._core.record import Record
-from .._numerics.scalars import clamp, where
+from .._numerics.scalars import clamp, exact, where
 from ..errors import HyperparameterError
-from ..typing import Scalar
+from ..typing import Length, Scalar
 from ._shape import evaluated, like
 
 
@@ -31,7 +31,7 @@ class join_schedules(Record):
     """
 
     schedules: tuple[Scalar, ...]
-    boundaries: tuple[int, ...]
+    boundaries: tuple[Length, ...]
 
     def __post_init__(self) -> None:
         if not isinstance(self.schedules, (tuple, list)) or not self.schedules:
@@ -49,12 +49,13 @@ class join_schedules(Record):
             )
 
     def __call__(self, step: Any) -> Any:
-        begins, ends = (0, *self.boundaries), (*self.boundaries, math.inf)
+        between = tuple(map(exact, self.boundaries))
+        begins, ends = (0, *between), (*between, math.inf)
         values = []
         for part, begin, end in zip(self.schedules, begins, ends, strict=True):
             _, value = evaluated(clamp(step - begin, 0, end - begin), part)
             values.append(value)
         step, now = like(step, values), values[0]
-        for begin, value in zip(self.boundaries, values[1:], strict=True):
+        for begin, value in zip(between, values[1:], strict=True):
             now = where(step < begin, now, value)
         return now

@@ -4,8 +4,8 @@ from typing import Any, Literal
 
 from .._core import checks
 from .._core.record import Record
-from .._numerics.scalars import clamp, where
-from ..typing import Scalar
+from .._numerics.scalars import clamp, exact, where
+from ..typing import Length, Scalar
 from ._shape import between, evaluated, half_cosine, straight
 
 _FALLS = {"cos": half_cosine, "linear": straight}
@@ -43,7 +43,7 @@ class one_cycle_schedule(Record):
     """
 
     peak_value: Scalar
-    total_steps: int
+    total_steps: Length
     pct_start: Scalar = 0.3
     div_factor: Scalar = 25.0
     final_div_factor: Scalar = 1e4
@@ -62,10 +62,11 @@ class one_cycle_schedule(Record):
         step, peak, share, div, final_div = evaluated(
             step, self.peak_value, self.pct_start, self.div_factor, self.final_div_factor
         )
-        final = self.total_steps - 1
+        total = exact(self.total_steps)
+        final = total - 1
         step = clamp(step, 0, final)
         low = peak / div
-        top = share * self.total_steps - 1
+        top = share * total - 1
         if self.three_phase:
             down = self._phase(step, 2 * top, final, low, low / final_div)
             down = where(step <= 2 * top, self._phase(step, top, 2 * top, peak, low), down)

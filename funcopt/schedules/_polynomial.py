@@ -4,7 +4,7 @@ from typing import Any
 
 from .._core import checks
 from .._core.record import Record
-from ..typing import Scalar
+from ..typing import Length, Scalar
 from ._shape import between, evaluated, progress, straight
 
 
@@ -30,14 +30,14 @@ class linear_schedule(Record):
 
     init_value: Scalar
     end_value: Scalar
-    transition_steps: int
-    transition_begin: int = 0
+    transition_steps: Length
+    transition_begin: Length = 0
 
     def __post_init__(self) -> None:
         checks.number(self, "init_value", self.init_value)
         checks.number(self, "end_value", self.end_value)
         checks.steps(self, "transition_steps", self.transition_steps)
-        checks.whole_number(self, "transition_begin", self.transition_begin)
+        checks.length(self, "transition_begin", self.transition_begin)
 
     def __call__(self, step: Any) -> Any:
         step, start, end = evaluated(step, self.init_value, self.end_value)
@@ -69,15 +69,15 @@ class polynomial_schedule(Record):
     init_value: Scalar
     end_value: Scalar
     power: Scalar
-    transition_steps: int
-    transition_begin: int = 0
+    transition_steps: Length
+    transition_begin: Length = 0
 
     def __post_init__(self) -> None:
         checks.number(self, "init_value", self.init_value)
         checks.number(self, "end_value", self.end_value)
         checks.positive(self, "power", self.power)
         checks.steps(self, "transition_steps", self.transition_steps)
-        checks.whole_number(self, "transition_begin", self.transition_begin)
+        checks.length(self, "transition_begin", self.transition_begin)
 
     def __call__(self, step: Any) -> Any:
         step, start, end, power = evaluated(step, self.init_value, self.end_value, self.power)

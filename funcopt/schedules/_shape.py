@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._numerics.scalars import clamp, cos, double, where
+from .._numerics.scalars import clamp, cos, double, exact, where
+from ..typing import Length
 
 
 def evaluated(step: Any, *values: Any) -> tuple[Any, ...]:
@@ -31,9 +32,9 @@ def _real(value: Any) -> Any:
     return double(value) if isinstance(value, Tensor) else float(value)
 
 
-def progress(step: Any, begin: int, steps: int) -> Any:
+def progress(step: Any, begin: Length, steps: Length) -> Any:
     """How much of `steps` has been made since `begin`: 0 before, 1 afterwards."""
-    return clamp((step - begin) / steps, 0.0, 1.0)
+    return clamp((step - exact(begin)) / exact(steps), 0.0, 1.0)
 
 
 def between(start: Any, end: Any, share: Any) -> Any:

@@ -2,11 +2,13 @@
 
 from typing import Any, Literal
 
+import torch
+
 from .._core import checks
 from .._core.record import Record
-from .._numerics.scalars import where
+from .._numerics.scalars import exact, where
 from ..errors import HyperparameterError
-from ..typing import Scalar
+from ..typing import Length, Scalar
 from ._cosine import cosine_decay_schedule
 from ._polynomial import linear_schedule
 from ._shape import between, evaluated, half_cosine, one_minus_root, progress, straight
@@ -41,17 +43,18 @@ class warmup_cosine_decay_schedule(Record):
 
     init_value: Scalar
     peak_value: Scalar
-    warmup_steps: int
-    decay_steps: int
+    warmup_steps: Length
+    decay_steps: Length
     end_value: Scalar = 0.0
 
     def __post_init__(self) -> None:
         checks.number(self, "init_value", self.init_value)
         checks.number(self, "peak_value", self.peak_value)
-        checks.whole_number(self, "warmup_steps", self.warmup_steps)
+        checks.length(self, "warmup_steps", self.warmup_steps)
         checks.steps(self, "decay_steps", self.decay_steps)
         checks.number(self, "end_value", self.end_value)
-        if self.decay_steps <= self.warmup_steps:
+        lengths = (self.decay_steps, self.warmup_steps)
+        if not any(map(torch.is_tensor, lengths)) and self.decay_steps <= self.warmup_steps:
             raise HyperparameterError(
                 "`warmup_cosine_decay_schedule`: `decay_steps` must be more than "
                 "`warmup_steps`, which it "
@@ -60,8 +63,9 @@ class warmup_cosine_decay_schedule(Record):
 
     def __call__(self, step: Any) -> Any:
         step, start, peak, end = evaluated(step, self.init_value, self.peak_value, self.end_value)
-        decay = cosine_decay_schedule(peak, self.decay_steps - self.warmup_steps, end)
-        return _warmed_up(step, start, peak, self.warmup_steps, decay(step - self.warmup_steps))
+        warmup = exact(self.warmup_steps)
+        decay = cosine_decay_schedule(peak, self.decay_steps - warmup, end)
+        return _warmed_up(step, start, peak, warmup, decay(step - warmup))
 
 
 class warmup_stable_decay_schedule(Record):
@@ -100,17 +104,17 @@ class warmup_stable_decay_schedule(Record):
     """
 
     peak_value: Scalar
-    warmup_steps: int
-    stable_steps: int
-    decay_steps: int
+    warmup_steps: Length
+    stable_steps: Length
+    decay_steps: Length
     init_value: Scalar = 0.0
     end_value: Scalar = 0.0
     decay_type: Literal["linear", "cosine", "1-sqrt"] = "linear"
 
     def __post_init__(self) -> None:
         checks.number(self, "peak_value", self.peak_value)
-        checks.whole_number(self, "warmup_steps", self.warmup_steps)
-        checks.whole_number(self, "stable_steps", self.stable_steps)
+        checks.length(self, "warmup_steps", self.warmup_steps)
+        checks.length(self, "stable_steps", self.stable_steps)
         checks.steps(self, "decay_steps", self.decay_steps)
         checks.number(self, "init_value", self.init_value)
         checks.number(self, "end_value", self.end_value)
@@ -118,13 +122,14 @@ class warmup_stable_decay_schedule(Record):
 
     def __call__(self, step: Any) -> Any:
         step, start, peak, end = evaluated(step, self.init_value, self.peak_value, self.end_value)
-        x = progress(step, self.warmup_steps + self.stable_steps, self.decay_steps)
+        x = progress(step, exact(self.warmup_steps) + exact(self.stable_steps), self.decay_steps)
         decay = between(peak, end, _FALLS[self.decay_type](x))
         return _warmed_up(step, start, peak, self.warmup_steps, decay)
 
 
-def _warmed_up(step: Any, start: Any, peak: Any, steps: int, later: Any) -> Any:
+def _warmed_up(step: Any, start: Any, peak: Any, steps: Length, later: Any) -> Any:
     """`later`, but on the way up from `start` to `peak` in the first `steps` steps."""
-    if steps == 0:
+    if not isinstance(steps, torch.Tensor) and steps == 0:
         return later
-    return where(step < steps, linear_schedule(start, peak, steps)(step), later)
+    way = linear_schedule(start, peak, where(steps == 0, 1, steps))  # not of none, if it may be so
+    return where(steps == 0, later, where(step < steps, way(step), later))

@@ -9,9 +9,7 @@ from torch import Tensor
 from torch.func import vmap
 
 from .. import tree
-from .._core.apply import eval_params
 from .._core.stack import stack
-from .._core.tensor_rule import PerTensor
 from ..errors import HyperparameterError
 from ..training import HyperparamRouting, TrainState
 from ._memory import peak_bytes
@@ -82,10 +80,7 @@ class Job:
             return {}
 
         def score(values: Mapping[str, Any], state: TrainState[Any]) -> dict[str, Tensor]:
-            tx, params = self.routing.step(values).tx, state.params
-            if isinstance(tx, PerTensor) and tx.is_per_tensor():
-                params = eval_params(tx, state.opt_state, params)
-            given = (params,) if state.buffers == () else (params, state.buffers)
+            given = state.evaluated(self.routing.step(values).tx)
             found = self.evaluate(*given)  # type: ignore[misc]  # as looked at above
             return found if isinstance(found, dict) else {"score": found}
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, ExpTransform, TransformedDistribution, Uniform
 
-from ..errors import HyperparameterError
+from .. import tree
+from ..errors import HyperparameterError, StructureError
 
 Setting = dict[str, Any]
 
@@ -85,22 +86,33 @@ def settings_of(values: Any) -> list[Setting]:
 
 
 def columns_of(settings: Sequence[Setting], device: torch.device) -> dict[str, Any]:
-    """By name, the values of all settings as one tensor; of tuples, a tuple of tensors."""
+    """By name, the values of all settings as one tensor; of trees, a tree of tensors."""
     return {name: _column(name, [s[name] for s in settings], device) for name in settings[0]}
 
 
 def _column(name: str, column: list[Any], device: torch.device) -> Any:
-    if isinstance(column[0], (tuple, list)):
-        return tuple(_column(name, list(part), device) for part in zip(*column, strict=True))
-    if isinstance(column[0], Tensor):
-        return torch.stack(column).to(device)
+    first, spec = tree.flatten(column[0])
     try:
-        numbers = [float(x) for x in column]
-    except (TypeError, ValueError):
+        rows = [first, *map(spec.flatten_up_to, column[1:])]
+    except StructureError:
         raise HyperparameterError(
-            f"`sweep`: the values of `{name}` must be numbers, tuples of numbers or tensors, got "
-            f"{column[0]!r}. Schedules, flags and other structure: pass for `tx` a function of "
-            "numbers that makes the transformation."
+            f"`sweep`: all values of `{name}` must have one structure, that of {column[0]!r}."
+        ) from None
+    leaves = [_stacked(name, list(each), device) for each in zip(*rows, strict=True)]
+    return spec.unflatten(leaves)
+
+
+def _stacked(name: str, values: list[Any], device: torch.device) -> Tensor:
+    """One leaf of all settings."""
+    if all(isinstance(x, Tensor) and x.shape == values[0].shape for x in values):
+        return torch.stack(values).to(device)
+    try:
+        numbers = [float(x) for x in values]
+    except (TypeError, ValueError, RuntimeError):
+        raise HyperparameterError(
+            f"`sweep`: the values of `{name}` must be numbers, tensors of one shape, or trees of "
+            f"them, got {values[0]!r}. Schedules, flags and other structure: pass for `tx` a "
+            "function of numbers that makes the transformation."
         ) from None
     return torch.tensor(numbers, dtype=torch.float64, device=device)
 

@@ -1,6 +1,6 @@
 """The derivative of one function, with no more history than needed, and no detour."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -26,7 +26,9 @@ def slopes(fn: Callable[..., tuple[Tensor, Any]], args: tuple[Any, ...]) -> tupl
     with torch.enable_grad():
         value, aux = fn(*spec.unflatten(live))
     chosen = [x for x in live if x is not None and x.requires_grad]
-    by = iter(torch.autograd.grad(value, chosen, allow_unused=True, materialize_grads=True))
+    by: Iterator[Any] = iter(())
+    if chosen:
+        by = iter(torch.autograd.grad(value, chosen, allow_unused=True, materialize_grads=True))
     aux = tree.map(Tensor.detach, aux)
     found = [next(by) if x is not None and x.requires_grad else None for x in live]
     return spec.unflatten(found), (value.detach(), aux)

@@ -1,14 +1,16 @@
 """Named hyperparameters of a sweep or a hypergradient: those of `tx`, and those of `loss`."""
 
+import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
+from .._core import checks
 from .._core.tensor_rule import GradientTransformation
 from .._hints.calls import suggestions
-from ..combinators import hyperparams, paths, with_hyperparams
-from ..errors import HyperparameterError
+from ..combinators import hyperparams, paths, walk, with_hyperparams
+from ..errors import FuncoptError, HyperparameterError
 from ..typing import TypeAliasType
 from ._step import train_step
 
@@ -24,15 +26,38 @@ class HyperparamRouting(NamedTuple):
     tx_names: tuple[str, ...]
     loss_names: tuple[str, ...]
 
-    def step(self, values: Mapping[str, Any]) -> train_step:
+    def step(self, values: Mapping[str, Any]) -> train_step[Any]:
         """The step of training with these hyperparameters."""
         mine = {name: values[name] for name in self.tx_names}
         given = {name: values[name] for name in self.loss_names}
         if isinstance(self.tx, GradientTransformation):
             tx = with_hyperparams(self.tx, mine) if mine else self.tx
         else:
-            tx = self.tx(**mine)
+            tx = _made(self.tx, mine)
         return train_step(functools.partial(self.loss, **given) if given else self.loss, tx)
+
+
+def _made(make: Callable[..., GradientTransformation], values: Mapping[str, Any]) -> Any:
+    """The transformation made of `values`, which are tensors.
+
+    Raises:
+        HyperparameterError: If they decide on more than numbers.
+    """
+    try:
+        tx = make(**values)
+    except FuncoptError:
+        raise
+    except Exception as error:
+        raise HyperparameterError(
+            f"the function that makes the transformation fails with tensors for {list(values)}: a "
+            "value that decides what is computed cannot differ between the runs of one `sweep`, "
+            f"nor be learned. It says: {type(error).__name__}: {error}"
+        ) from error
+    for _, node in walk(tx) if isinstance(tx, GradientTransformation) else ():
+        for field in dataclasses.fields(node):
+            if field.type in (bool, int, str):
+                checks.structure(node, field.name, getattr(node, field.name))
+    return tx
 
 
 def route_hyperparams(

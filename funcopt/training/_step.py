@@ -1,18 +1,23 @@
 """One step of training, as a pure function of what it changes."""
 
 from collections.abc import Callable
-from typing import Any, Generic, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar, overload
 
 from torch import Tensor
 from torch.func import grad_and_value, vmap
 
 from .. import tree
 from .._core.apply import apply_updates
+from .._core.exact_zero import exact_zero
+from .._core.loss import is_number
 from .._core.record import Record
 from .._core.tensor_rule import GradientTransformation
 from ..errors import StructureError
 from ..typing import OptState, Params, Tree
 from ._grad import live_slopes
+
+Result = TypeVar("Result")
+"""The loss, or with `has_aux` the loss and what it returns besides."""
 
 
 class TrainState(NamedTuple, Generic[Params]):
@@ -29,8 +34,16 @@ class TrainState(NamedTuple, Generic[Params]):
         """Training with `tx` before its first step."""
         return TrainState(params, tx.init(params), buffers)
 
+    def evaluated(self, tx: GradientTransformation) -> tuple[Any, ...]:
+        """What to evaluate the model with: the parameters, or the averages that `tx` keeps.
 
-class train_step(Record):
+        Behind them the buffers, if there are any: the arguments of an evaluation.
+        """
+        params = tx.averaged(self.opt_state, self.params)
+        return (params,) if self.buffers == () else (params, self.buffers)
+
+
+class train_step(Record, Generic[Result]):
     """A step of gradient descent: ``state, value = step(state, batch)``.
 
         step = train_step(loss, adamw(1e-3))
@@ -52,43 +65,103 @@ class train_step(Record):
             function of the parameters, are passed to those that take them. To one that takes a
             gradient for each example, such as `dpsgd`, those are given: the loss is called with
             batches of one, along the first dimension of `batch`.
+        has_aux: Whether the loss returns something besides, such as metrics: ``(value, aux)``, or
+            with buffers ``(value, buffers, aux)``. A step then returns ``state, (value, aux)``.
     """
 
     loss: Callable[..., Any]
     tx: GradientTransformation
+    has_aux: bool = False
 
-    def __call__(self, state: TrainState[Params], batch: Any) -> tuple[TrainState[Params], Tensor]:
+    if TYPE_CHECKING:
+
+        @overload
+        def __init__(
+            self: "train_step[Tensor]",
+            loss: Callable[..., Any],
+            tx: GradientTransformation,
+            has_aux: Literal[False] = False,
+        ) -> None: ...
+
+        @overload
+        def __init__(
+            self: "train_step[tuple[Tensor, Any]]",
+            loss: Callable[..., Any],
+            tx: GradientTransformation,
+            has_aux: Literal[True],
+        ) -> None: ...
+
+        def __init__(self, loss: Any, tx: Any, has_aux: Any = False) -> None: ...
+
+    def __call__(self, state: TrainState[Params], batch: Any) -> tuple[TrainState[Params], Result]:
         has_buffers = state.buffers != ()
 
-        def of(params: Any) -> Any:
+        def of(params: Any, batch: Any = batch) -> tuple[Tensor, tuple[Any, Any]]:
             given = (state.buffers, batch) if has_buffers else (batch,)
-            found = self.loss(params, *given)
-            return found if has_buffers else (found, ())
+            return self._parts(self.loss(params, *given), has_buffers)
 
         if self.tx.takes_examples():
-            grads, value, buffers = *self._of_examples(state, batch), state.buffers
+            grads, value, aux = self._of_examples(state, batch)
+            buffers = state.buffers
         else:
-            (grads,), (value, buffers) = live_slopes(of, (state.params,))
+            slopes = exact_zero(
+                lambda params, batch: live_slopes(lambda p: of(p, batch), (params,))
+            )
+            (grads,), (value, (buffers, aux)) = slopes(state.params, batch)
         extra = self._extra(value, lambda params: of(params)[0])
         updates, opt_state = self.tx.update(grads, state.opt_state, state.params, **extra)
-        return TrainState(apply_updates(state.params, updates), opt_state, buffers), value
+        new = TrainState(apply_updates(state.params, updates), opt_state, buffers)
+        result: Any = (value, aux) if self.has_aux else value
+        return new, result
 
-    def _of_examples(self, state: TrainState[Any], batch: Any) -> tuple[Any, Tensor]:
-        """The gradient of each example, and the mean loss."""
+    def _parts(self, found: Any, has_buffers: bool) -> tuple[Tensor, tuple[Any, Any]]:
+        """The value of the loss; the buffers, and what it returns besides.
+
+        Raises:
+            StructureError: If the loss has returned something else.
+        """
+        wanted = ["value", *["buffers"] * has_buffers, *["aux"] * self.has_aux]
+        parts = found if len(wanted) > 1 else (found,)
+        if isinstance(parts, tuple) and len(parts) == len(wanted) and is_number(parts[0]):
+            named = dict(zip(wanted, parts, strict=True))
+            return named["value"], (named.get("buffers", ()), named.get("aux", ()))
+        several = isinstance(found, tuple)
+        got = f"a tuple of {', '.join(map(_kind, found))}" if several else _kind(found)
+        raise StructureError(
+            f"`train_step`: `loss` must return {_said(wanted)}, where the value is a 0-d "
+            f"floating-point tensor, got {got}. "
+            "Metrics and other results besides need `train_step(loss, tx, has_aux=True)`, and "
+            "buffers that change `TrainState.start(tx, params, buffers)`."
+        )
+
+    def _of_examples(self, state: TrainState[Any], batch: Any) -> tuple[Any, Tensor, Any]:
+        """The gradient of each example, the mean loss, and what it returns besides of each."""
         if state.buffers != ():
             raise StructureError(
                 f"`train_step`: `{type(self.tx).__name__}` takes a gradient for each example, and "
                 "buffers would mix them: use a module without, such as one with a group norm."
             )
 
-        def one(params: Any, example: Any) -> Tensor:
-            value: Tensor = self.loss(params, tree.map(lambda x: x[None], example))
-            return value
+        def one(params: Any, example: Any) -> tuple[Tensor, Any]:
+            found = self.loss(params, tree.map(lambda x: x[None], example))
+            value, (_, aux) = self._parts(found, has_buffers=False)
+            return value, aux if self.has_aux else ()
 
-        grads, values = vmap(grad_and_value(one), in_dims=(None, 0))(state.params, batch)
-        return grads, values.mean()
+        of_each = vmap(grad_and_value(one, has_aux=True), in_dims=(None, 0))
+        grads, (values, aux) = of_each(state.params, batch)
+        return grads, values.mean(), aux
 
     def _extra(self, value: Tensor, value_fn: Callable[[Any], Tensor]) -> dict[str, Any]:
         known = self.tx.extra_names() or frozenset()
         offered = {"value": value, "value_fn": value_fn}
         return {name: offered[name] for name in offered if name in known}
+
+
+def _said(wanted: list[str]) -> str:
+    return f"({', '.join(wanted)})" if len(wanted) > 1 else "the value alone"
+
+
+def _kind(x: Any) -> str:
+    if isinstance(x, Tensor):
+        return f"a tensor of shape {tuple(x.shape)} in {x.dtype}"
+    return type(x).__name__

@@ -11,7 +11,7 @@ from .._core.select import select
 from .._core.stage import Scalars
 from .._core.vector import Space, Vector
 from .._core.vector_rule import VectorRule
-from .._numerics.scalars import is_concrete, widen
+from .._numerics.scalars import number, widen
 from ..errors import HyperparameterError
 from ..typing import Scalar
 from ._line_search import LineSearch, Point, Search, fixed_step
@@ -87,7 +87,8 @@ class lbfgs(VectorRule):
         lr: The step length, or the first that a search tries; the same in all groups.
         max_iter: Steps in one update. With 1 and no search, the loss is not evaluated.
         max_eval: Evaluations in one update, after which no further step is begun; by default
-            ``max_iter * 5 // 4``.
+            ``max_iter * 5 // 4``, but with `line_search` enough for a whole search: with fewer, the
+            first one may end where it began, in every update.
         tolerance_grad: It ends where no entry of the gradient is greater.
         tolerance_change: It ends where no entry of a step is greater, or the loss changes by less.
         history_size: How many steps are remembered: as many times two tensors for each parameter.
@@ -150,7 +151,7 @@ class lbfgs(VectorRule):
         ended = run._replace(alive=torch.zeros_like(run.alive))
         run = select(optimal, ended, lambda: self._aim(run, s, space))
         for _ in range(self._most_evals()):
-            if is_concrete(run.alive) and not run.alive:
+            if number(run.alive) is False:
                 break
             run = select(run.alive, lambda run=run: self._try(run, s, space, loss), run)
         columns: list[Any] = [
@@ -268,7 +269,10 @@ class lbfgs(VectorRule):
         return fixed_step() if self.line_search is None else self.line_search
 
     def _max_eval(self) -> int:
-        return self.max_iter * 5 // 4 if self.max_eval is None else self.max_eval
+        if self.max_eval is not None:
+            return self.max_eval
+        of_torch = self.max_iter * 5 // 4
+        return of_torch if self.line_search is None else max(of_torch, self._search.most + 2)
 
     def _most_evals(self) -> int:
         """Evaluations in one update after that of the start."""
@@ -293,5 +297,5 @@ def _times_inverse_hessian(q: Vector, history: History, space: Space) -> Vector:
 
 def _used(ys: tuple[Vector, ...], pairs: Tensor) -> range:
     """The places of a history in which there is a step, or may be one."""
-    every = range(len(ys))
-    return every[len(ys) - int(pairs) :] if is_concrete(pairs) else every
+    every, known = range(len(ys)), number(pairs)
+    return every if isinstance(known, Tensor) else every[len(ys) - known :]

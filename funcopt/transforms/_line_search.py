@@ -12,7 +12,7 @@ from .._core.loss import Loss
 from .._core.record import Record
 from .._core.select import select
 from .._core.vector import Space, Vector
-from .._numerics.scalars import is_concrete, sqrt
+from .._numerics.scalars import number, sqrt
 
 
 class Point(NamedTuple):
@@ -77,7 +77,7 @@ def search_along(
 
     search = line_search.begin(start, t)._replace(done=start.slope >= 0)
     for _ in range(line_search.most + 1):
-        if is_concrete(search.done) and search.done:
+        if number(search.done) is True:
             break
         search = select(search.done, search, partial(attempt, search))
     return search
@@ -194,7 +194,7 @@ class strong_wolfe(LineSearch):
     def advance(self, search: Search, new: Point, limit: Any, size: Tensor) -> Search:
         start = search.start
         finite = new.f.isfinite() & new.slope.isfinite()
-        new = new._replace(f=torch.where(finite, new.f, torch.inf))
+        new = select(finite, new, Point(new.t, *_nothing_but_high(new)))
         low_enough = new.f <= start.f + self.c1 * new.t * start.slope
         flat = low_enough & (new.slope.abs() <= -self.c2 * start.slope)
         full = (search.tries >= limit) | (search.tries >= self.max_steps)
@@ -255,21 +255,30 @@ def _begin(start: Point, t: Tensor, own: Any) -> Search:
     return Search(start, t, done, start, torch.zeros_like(t, dtype=torch.int64), own)
 
 
+def _nothing_but_high(new: Point) -> tuple[Tensor, Tensor, Vector]:
+    """What a loss that is not finite counts as: high, and flat, without a derivative."""
+    none = Vector(tuple(map(torch.zeros_like, new.g.blocks)))
+    return torch.full_like(new.f, torch.inf), torch.zeros_like(new.slope), none
+
+
 def _cubic(p: Point, q: Point, least: Tensor, most: Tensor) -> Tensor:
-    """The minimum, within bounds, of the cubic with these values and slopes; else their middle."""
-    d1 = p.slope + q.slope - 3 * _ratio(p.f - q.f, p.t - q.t)
-    square = d1 * d1 - p.slope * q.slope
-    real = square >= 0
-    d2 = sqrt(torch.where(real, square, 0.0))
+    """The minimum, within bounds, of the cubic with these values and slopes; else their middle.
+
+    Where there is no such minimum, all of it is computed of other numbers: a derivative must not
+    meet what is infinite, not even times zero.
+    """
+    known = (p.t != q.t) & torch.stack([p.f, q.f, p.slope, q.slope]).isfinite().all()
     ordered = p.t <= q.t
     left, right = select(ordered, p, q), select(ordered, q, p)
-    share = _ratio(right.slope + d2 - d1, right.slope - left.slope + 2 * d2)
-    t = right.t - (right.t - left.t) * share
-    t = torch.minimum(torch.maximum(t, least), most)
-    return torch.where(real & t.isfinite(), t, (least + most) / 2)
-
-
-def _ratio(a: Tensor, b: Tensor) -> Tensor:
-    """``a / b``, with a derivative where `b` is 0."""
-    none = b == 0
-    return torch.where(none, a.sign() * torch.inf, a / torch.where(none, 1.0, b))
+    rise = torch.where(known, (p.f - q.f) / torch.where(known, p.t - q.t, 1.0), 0.0)
+    d1 = torch.where(known, p.slope + q.slope, 0.0) - 3 * rise
+    square = d1 * d1 - torch.where(known, p.slope * q.slope, 0.0)
+    real = known & (square >= 0) & square.isfinite()
+    d2 = sqrt(torch.where(real, square, 0.0))
+    top, bottom = right.slope + d2 - d1, right.slope - left.slope + 2 * d2
+    flat = ~real | (bottom == 0)
+    way = (right.t - left.t) * torch.where(flat, 0.0, top / torch.where(flat, 1.0, bottom))
+    beyond = torch.where(real & flat, -top.sign() * torch.inf, 0.0)  # towards one of the bounds
+    t = torch.where(flat, beyond, right.t - way)
+    inside = torch.minimum(torch.maximum(t, least), most)
+    return torch.where(real & t.isnan().logical_not(), inside, (least + most) / 2)

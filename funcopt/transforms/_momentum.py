@@ -8,7 +8,7 @@ from torch import Tensor
 from .._core import checks
 from .._core.stage import Scalars
 from .._core.tensor_rule import TensorRule
-from .._numerics.scalars import bias_correction, is_zero, mix, where
+from .._numerics.scalars import bias_correction, is_unset, is_zero, mix, unset_like
 from ..errors import StructureError
 from ..typing import Memory, Scalar, Slots
 
@@ -22,9 +22,9 @@ class TraceSlots(NamedTuple):
 class trace(TensorRule):
     """Momentum: replaces the updates by a decayed sum of past ones.
 
-    For an update g at step t = 1, 2, ...:
+    For an update g:
 
-        b <- momentum b + (1 - dampening) g,   but b <- g at t = 1
+        b <- momentum b + (1 - dampening) g,   but b <- g where nothing was added to b before
         u  = b,   or with nesterov   u = g + momentum b
 
     The rule of `torch.optim.SGD`, its first step included. At a momentum of the number 0 there is
@@ -60,10 +60,7 @@ class trace(TensorRule):
     def init_tensor(self, p: Tensor) -> TraceSlots:
         if is_zero(self.momentum):
             return TraceSlots(())
-        return TraceSlots(torch.zeros_like(p, dtype=self.state_dtype))
-
-    def prepare(self, step: Any, memory: Memory) -> dict[str, Any]:
-        return {"share": where(step == 1, 1.0, 1 - self.dampening)}
+        return TraceSlots(unset_like(p, self.state_dtype))
 
     def update_tensor(
         self, g: Tensor, slots: TraceSlots, p: Tensor, s: Scalars
@@ -75,7 +72,12 @@ class trace(TensorRule):
                 "`trace`: the state was made with a momentum of 0 and has no buffer; call "
                 "`init(params)` with the new momentum."
             )
-        buffer = s.momentum * slots.momentum_buffer + s.share * g
+        old = slots.momentum_buffer
+        if is_zero(s.dampening):
+            buffer = s.momentum * old + g
+        else:  # whenever momentum begins, also if it was 0 before
+            later = s.momentum * old + (1 - s.dampening) * g
+            buffer = torch.where(is_unset(old), g, later) + 0.0
         return g + s.momentum * buffer if self.nesterov else buffer, TraceSlots(buffer)
 
 

@@ -12,7 +12,7 @@ from .._core.select import select
 from .._core.stage import Scalars
 from .._core.vector import Space, Vector
 from .._core.vector_rule import VectorRule
-from .._numerics.scalars import is_concrete, sqrt
+from .._numerics.scalars import number, sqrt
 from ..errors import HyperparameterError
 from ..typing import Scalar
 from ._line_search import LineSearch, Point, backtracking, search_along
@@ -125,7 +125,7 @@ class newton_cg(VectorRule):
             return Solve(upwards & (sqrt(rr) > enough), z, r, d, rr, old.products + 1)
 
         for _ in range(self.max_cg_iter):
-            if is_concrete(solve.alive) and not solve.alive:
+            if number(solve.alive) is False:
                 break
             solve = select(solve.alive, partial(iterate, solve), solve)
         return solve.z, solve.products

@@ -78,6 +78,11 @@ class Nesting(NamedTuple):
         return AROUND[self.outer](tx if self.inner == NOTHING else AROUND[self.inner](tx))
 
     @property
+    def averages(self):
+        """How many averages there are to evaluate with."""
+        return sum(part in LAST for part in self)
+
+    @property
     def refused(self):
         """What is said of it, if it makes no sense."""
         if self.outer == "cautious" and self.inner in EITHER_SIGN:

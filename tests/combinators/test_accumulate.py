@@ -375,3 +375,177 @@ def test_what_it_remembers_has_names():
     assert set(opt.state[params["w"]]) == own
     assert (opt.state[params["w"]]["micro_step"], opt.state[params["w"]]["inner_updates"]) == (1, 1)
     assert len(state_of(opt)) == 3
+
+
+# A batch in pieces: against a loop written out
+
+
+PATTERNS = {
+    "in the first only": [(1, 0)] * 4,
+    "in the last only": [(0, 1)] * 4,
+    "in every other window": [(1, 0), (0, 0), (0, 1), (1, 1)],
+    "late": [(0, 0), (0, 0), (0, 1), (1, 0)],
+    "never": [(0, 0)] * 3,
+    "always": [(1, 1)] * 3,
+}
+
+
+def in_pieces(pattern, zero=False):
+    """The gradients of each call: those of "w" are there where the pattern says so."""
+    flat = [there for window in pattern for there in window]
+
+    def grads(params, t):
+        found = fixed(params, t)
+        if zero and flat[t]:
+            found["w"] = torch.zeros_like(found["w"])
+        return {n: g if n != "w" or flat[t] else None for n, g in found.items()}
+
+    return grads
+
+
+def by_a_loop(pattern, inner, zero=False, mean=True, opt=None):
+    """What torch does: gradients add up in `p.grad`, and a step is made at the end of a window."""
+    grads, params = in_pieces(pattern, zero), named_parameters()
+    opt = opt(params)
+    for t in range(2 * len(pattern)):
+        for name, g in grads(None, t).items():
+            if g is not None:
+                p, part = params[name], g / 2 if mean else g
+                p.grad = part.clone() if p.grad is None else p.grad + part
+        if t % 2:
+            opt.step()
+            opt.zero_grad()
+    return values(params)
+
+
+PIECES = {
+    "sgd": (fo.sgd(0.1, 0.9, weight_decay=0.1), lambda p: torch.optim.SGD(
+        p.values(), 0.1, 0.9, weight_decay=0.1, foreach=False)),
+    "adamw": (fo.adamw(0.1, weight_decay=0.1), lambda p: torch.optim.AdamW(
+        p.values(), 0.1, weight_decay=0.1, foreach=False)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("engine", ["eager", "fused", "foreach", "torch", "auto"])
+@pytest.mark.parametrize("zero", [False, True], ids=["", "of zeros"])
+@pytest.mark.parametrize("inner", PIECES)
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_gradients_in_some_micro_batches_in_an_optimizer(pattern, inner, zero, engine):
+    tx, opt = PIECES[inner]
+    grads, calls = in_pieces(PATTERNS[pattern], zero), 2 * len(PATTERNS[pattern])
+    for mean in (True, False):
+        mine, _ = wrapped(fo.accumulate(tx, 2, mean=mean), calls, grads_at=grads, engine=engine)
+        expected = by_a_loop(PATTERNS[pattern], tx, zero, mean, opt)
+        assert same(values(mine), expected, 1e-12)
+
+
+def by_pure_windows(pattern, inner):
+    """The pure form of the loop: one update for each window, with `None` where nothing came."""
+    grads = in_pieces(pattern)
+
+    def mean(params, t):
+        each = [grads(params, 2 * t + i) for i in range(2)]
+        found = {n: [g[n] for g in each if g[n] is not None] for n in params}
+        return {n: sum(gs) / 2 if gs else None for n, gs in found.items()}
+
+    return purely(inner, len(pattern), grads_at=mean)[0]
+
+
+@pytest.mark.parametrize("inner", [fo.sgd(0.1, 0.9), INNER, fo.adamw(0.1, weight_decay=0.1)])
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_gradients_in_some_micro_batches_in_the_pure_form(pattern, inner):
+    tx, grads = fo.accumulate(inner, 2), in_pieces(PATTERNS[pattern])
+    calls, expected = 2 * len(PATTERNS[pattern]), by_pure_windows(PATTERNS[pattern], inner)
+    assert same(purely(tx, calls, grads_at=grads)[0], expected, 1e-12)
+    # Where Python may not look: with a clock that differs between runs, and followed by autograd.
+    scales = torch.tensor([1.0, 2.0], dtype=torch.float64)
+
+    def run(scale):
+        return purely(fo.chain(tx, fo.scale(scale)), calls, grads_at=grads)[0]
+
+    assert same({n: p[0] for n, p in torch.func.vmap(run)(scales).items()}, expected, 1e-12)
+    lr = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
+
+    def followed(params, t):
+        return {n: g if g is None else g * lr for n, g in grads(params, t).items()}
+
+    assert same(purely(tx, calls, grads_at=followed)[0], expected, 1e-12)
+    steps = fo.donated(tx)
+    params, state = fo.tree.map(torch.clone, START), tx.init(START)
+    for t in range(calls):
+        params, state = steps(params, grads(params, t), state)
+    assert same(params, expected, 1e-12)
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_stages_around_see_a_zero_within_the_window(pattern):
+    """The rate behind has an update to scale where there is no gradient."""
+    grads = in_pieces(PATTERNS[pattern])
+    tx = fo.chain(
+        fo.clip_by_global_norm(10.0),
+        fo.accumulate(fo.trace(0.9), 2),
+        fo.scale_by_learning_rate(0.1),
+    )
+    inner = fo.sgd(0.1, 0.9)
+    calls, expected = 2 * len(PATTERNS[pattern]), by_pure_windows(PATTERNS[pattern], inner)
+    assert same(purely(tx, calls, grads_at=grads)[0], expected, 1e-12)
+    for engine in ("eager", "fused"):
+        mine, _ = wrapped(tx, calls, grads_at=grads, engine=engine)
+        assert same(values(mine), expected, 1e-12)
+
+
+NESTED = {
+    "in skip_if": fo.skip_if(fo.accumulate(fo.sgd(0.1), 2)),
+    "around skip_if": fo.accumulate(fo.skip_if(fo.sgd(0.1)), 2),
+    "in lookahead": fo.lookahead(fo.accumulate(fo.sgd(0.1), 2), 1, 1.0),
+    "around a partition": fo.accumulate(
+        fo.partition({"matrix": fo.sgd(0.1), "rest": fo.sgd(0.1)}, by_dimension), 2
+    ),
+    "in a partition": fo.partition(
+        {"matrix": fo.accumulate(fo.sgd(0.1), 2), "rest": fo.accumulate(fo.sgd(0.1), 2)},
+        lambda name, p: "matrix" if name in ("w", "b") else "rest",
+    ),
+    "masked": fo.chain(fo.masked(fo.accumulate(fo.sgd(0.1), 2), True)),
+}
+
+
+@pytest.mark.parametrize("how", NESTED)
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_gradients_in_some_micro_batches_nested(pattern, how):
+    grads, calls = in_pieces(PATTERNS[pattern]), 2 * len(PATTERNS[pattern])
+    expected = by_pure_windows(PATTERNS[pattern], fo.sgd(0.1))
+    assert same(purely(NESTED[how], calls, grads_at=grads)[0], expected, 1e-12)
+    mine, _ = wrapped(NESTED[how], calls, grads_at=grads)
+    assert same(values(mine), expected, 1e-12)
+
+
+def test_a_window_that_is_resumed_goes_on_where_it_was():
+    grads = in_pieces([(1, 0), (0, 0), (1, 0)])
+    tx = fo.accumulate(fo.adamw(0.1), 2)
+    for stop in range(1, 6):
+        assert resumes(tx, stop, 6, grads)
+
+
+def test_nothing_is_due_in_a_window_of_its_own():
+    """A gradient after windows without one is one window, not all that have passed."""
+    p, params = torch.zeros(2), named_parameters({"a": torch.zeros(2), "b": torch.zeros(2)})
+    opt = fo.Optimizer(list(params.items()), fo.accumulate(fo.sgd(1.0), 2))
+    for t in range(22):
+        before = params["b"].detach().clone()
+        step(opt, params, {"a": p + 1, "b": p + 1 if t % 2 == 0 or t == 21 else None})
+    assert torch.equal(params["b"] - before, p - 1)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.complex64, torch.float64])
+@pytest.mark.parametrize("shape", [(), (3,), (0,)])
+def test_a_gradient_in_the_first_micro_batch_of_any_tensor(dtype, shape):
+    start = {"p": torch.ones(shape, dtype=dtype), "q": torch.ones(2)}
+
+    def grads(params, t):
+        return {"p": torch.ones(shape, dtype=dtype) if t % 2 == 0 else None, "q": torch.ones(2)}
+
+    tx = fo.accumulate(fo.sgd(1.0), 2)
+    pure, _ = purely(tx, 2, start, grads)
+    assert same(pure, {"p": start["p"] - 0.5, "q": start["q"] - 1.0})
+    for engine in ("eager", "fused"):
+        assert same(values(wrapped(tx, 2, start, grads, engine=engine)[0]), pure)

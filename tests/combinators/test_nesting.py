@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import funcopt as fo
-from funcopt.errors import HyperparameterError
+from funcopt.errors import HyperparameterError, StructureError
 
 from .common import START, purely, resumes, same, same_bits, values, wrapped
 from .nestings import AROUND, REFUSED, ROWS, gradients
@@ -20,6 +20,11 @@ def test_the_optimizer_does_as_the_pure_form(row):
     mine, opt = wrapped(tx, STEPS, grads_at=grads)
     assert same(values(mine), params, 1e-15)
     assert all(p.isfinite().all() for p in params.values())
+    if row.averages > 1:
+        for evaluate in (opt.eval, lambda: fo.eval_params(tx, state, params)):
+            with pytest.raises(StructureError, match="several stages keep an average"):
+                evaluate()
+        return
     opt.eval()
     assert same(values(mine), fo.eval_params(tx, state, params), 1e-15)
 
@@ -31,7 +36,7 @@ def test_under_vmap_every_run_is_as_alone(row):
     def run(lr):
         tx = row.make(lr)
         params, state = purely(tx, STEPS, grads_at=gradients(row))
-        return params, fo.eval_params(tx, state, params)
+        return params, params if row.averages > 1 else fo.eval_params(tx, state, params)
 
     together = torch.func.vmap(run)(rates)
     for i, lr in enumerate(rates.tolist()):

@@ -49,7 +49,9 @@ def test_derivatives_through_five_updates_by_every_hyperparameter(name):
 
     def after(numbers):
         live = fo.with_hyperparams(tx, spec.unflatten(list(numbers.unbind())))
-        return outer(common.trained(live, fo.TrainState.start(live, params), batches)[0].params)
+        return outer(
+            *common.trained(live, fo.TrainState.start(live, params), batches)[0].evaluated(live)
+        )
 
     torch.testing.assert_close(found.value, after(at), rtol=1e-12, atol=0)
     # Every number moved by -2, -1, 1 and 2 times its distance: all trainings at once.
@@ -225,3 +227,105 @@ def test_unknown_names():
         fo.errors.HyperparameterError, match="`hypergrad`: unknown hyperparameter `rate`"
     ):
         fo.hypergrad(common.loss, fo.sgd(), {"rate": 1.0}, common.params(), [], outer)
+
+
+AVERAGES = {
+    "schedule_free": fo.schedule_free_sgd(0.1),
+    "ema": fo.chain(fo.sgd(0.1), fo.ema_of_params(0.9)),
+    "mean": fo.chain(fo.sgd(0.1), fo.mean_of_params()),
+    "lookahead": fo.lookahead(fo.sgd(0.1), 3, 0.5),
+    "behind a whole tree": fo.chain(
+        fo.from_functions(lambda p: (), lambda u, s, p: (u, s)), fo.sgd(0.1), fo.ema_of_params(0.9)
+    ),
+    "inside": fo.skip_if(fo.chain(fo.sgd(0.1), fo.ema_of_params(0.9))),
+    "none": fo.sgd(0.1),
+}
+
+
+@pytest.mark.parametrize("checkpoint", [None, 2])
+@pytest.mark.parametrize("truncate", [None, 2])
+@pytest.mark.parametrize("name", AVERAGES)
+def test_it_evaluates_what_a_sweep_evaluates(name, truncate, checkpoint):
+    tx, params, batches = AVERAGES[name], common.params(), common.batches(STEPS)
+    swept = fo.sweep(common.loss, tx, [{}], params, batches, evaluate=outer).scores["score"][0]
+    found = fo.hypergrad(
+        common.loss, tx, {}, params, batches, outer, truncate=truncate, checkpoint=checkpoint
+    )
+    torch.testing.assert_close(found.value, swept, rtol=1e-12, atol=0)
+    state, _ = common.trained(tx, fo.TrainState.start(tx, params), batches)
+    torch.testing.assert_close(
+        outer(fo.eval_params(tx, state.opt_state, state.params)), swept, rtol=1e-12, atol=0
+    )
+    if name != "none":
+        assert (outer(state.params) - swept).abs() > 1e-6
+
+
+@pytest.mark.parametrize("name", ["schedule_free", "ema", "lookahead"])
+def test_its_derivative_is_that_of_the_average(name):
+    params, batches = common.params(), common.batches(STEPS)
+
+    def value(lr):
+        return fo.hypergrad(common.loss, AVERAGES[name], {"lr": lr}, params, batches, outer).value
+
+    found = fo.hypergrad(common.loss, AVERAGES[name], {"lr": 0.1}, params, batches, outer)
+    torch.testing.assert_close(
+        found.values["lr"], difference(value, 0.1, 1e-3), rtol=1e-8, atol=1e-10
+    )
+
+
+def meta_sgd(rates):
+    return fo.from_functions(
+        lambda p: (), lambda u, s, p: (fo.tree.map(lambda g, a: -a * g, u, rates), s)
+    )
+
+
+@pytest.mark.parametrize("checkpoint", [None, 2])
+def test_a_tree_of_learning_rates(checkpoint):
+    """Meta-SGD: a rate for every entry, as one value."""
+    params, batches = common.params(), common.batches(3)
+    rates = fo.tree.map(lambda p: torch.full_like(p, 0.1), params)
+
+    def after(rates):
+        tx = meta_sgd(rates)
+        return outer(common.trained(tx, fo.TrainState.start(tx, params), batches)[0].params)
+
+    found = fo.hypergrad(
+        common.loss, meta_sgd, {"rates": rates}, params, batches, outer, checkpoint=checkpoint
+    )
+    assert common.close(found.values["rates"], grad(after)(rates), 1e-12)
+
+
+def test_a_tree_of_numbers():
+    def make(rates):
+        branches = {"first": fo.sgd(rates["first"]), "second": fo.sgd(rates["second"][0])}
+        return fo.partition(branches, lambda name, p: "first" if name[0] == "0" else "second")
+
+    params, batches = common.params(), common.batches(3)
+    rates = {"first": 0.1, "second": [0.2]}
+    found = fo.hypergrad(common.loss, make, {"rates": rates}, params, batches, outer).values
+    flat = fo.hypergrad(
+        common.loss,
+        lambda a, b: make({"first": a, "second": [b]}),
+        {"a": 0.1, "b": 0.2},
+        params,
+        batches,
+        outer,
+    ).values
+    assert common.close(found["rates"], {"first": flat["a"], "second": [flat["b"]]}, 1e-12)
+
+
+@pytest.mark.parametrize(
+    "wrong", ["fast", {"w": None, "b": "x"}, True, [fo.constant_schedule(1.0)]]
+)
+def test_a_value_that_is_no_number_is_named(wrong):
+    with pytest.raises(fo.errors.HyperparameterError, match="the value of `lr` must be a number"):
+        fo.hypergrad(common.loss, fo.sgd(), {"lr": wrong}, common.params(), [], outer)
+
+
+def test_a_loss_with_metrics_is_refused_with_the_way_out():
+    def both(params, batch):
+        value = common.loss(params, batch)
+        return value, {"twice": 2 * value}
+
+    with pytest.raises(fo.errors.StructureError, match="`loss` must return the value alone"):
+        fo.hypergrad(both, fo.sgd(), {"lr": 0.1}, common.params(), common.batches(1), outer)

@@ -208,3 +208,116 @@ def test_as_many_steps_as_unknowns_are_enough():
     a, b = positive(6), draw(6)
     found = fo.solve_cg(maxiter=6)(lambda x: a @ x, b)
     torch.testing.assert_close(found, torch.linalg.solve(a, b), rtol=1e-9, atol=1e-9)
+
+
+# Forwards, and of every order
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
+
+
+def uneven(x, theta):
+    """A loss whose minimum is no linear function of theta, and its Hessian no diagonal."""
+    a = x["a"] - theta["shift"]
+    return a.square().sum() + 0.3 * (a**4).sum() + (x["b"] - theta["scale"] * x["a"].sum()).square()
+
+
+def newton(x, theta):
+    flat = torch.cat([x["a"], x["b"][None]])
+    for _ in range(40):
+        f = lambda v: uneven({"a": v[:2], "b": v[2]}, theta)  # noqa: E731
+        flat = flat - torch.linalg.solve(torch.func.hessian(f)(flat), grad(f)(flat))
+    return {"a": flat[:2], "b": flat[2]}
+
+
+ORIGIN = {"a": torch.zeros(2, dtype=torch.float64), "b": torch.zeros((), dtype=torch.float64)}
+
+
+def implicit(solve):
+    solver = fo.custom_root(grad(uneven), solve=solve)(newton)
+    return lambda flat: _value(solver(ORIGIN, {"shift": flat[:2], "scale": flat[2]}), flat)
+
+
+def explicit(flat):
+    theta = {"shift": flat[:2], "scale": flat[2]}
+    # In closed form, since both parts of the loss can be 0.
+    return _value({"a": theta["shift"], "b": theta["scale"] * theta["shift"].sum()}, flat)
+
+
+def _value(x, flat):
+    return (x["a"] * torch.tensor([1.0, 2.0]).double()).pow(3).sum() + x["b"] * flat[0]
+
+
+FLAT = torch.tensor([1.0, 0.5, 2.0], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("solve", [None, fo.solve_cg(), fo.solve_neumann(maxiter=2000, lr=0.05)])
+@pytest.mark.parametrize(
+    "derivative",
+    [
+        grad,
+        jacrev,
+        torch.func.jacfwd,
+        torch.func.hessian,
+        lambda f: jacrev(jacrev(f)),
+        lambda f: jacrev(torch.func.jacfwd(f)),
+        lambda f: lambda x: torch.func.jvp(f, (x,), (torch.ones_like(x),))[1],
+    ],
+    ids=["grad", "jacrev", "jacfwd", "hessian", "rev rev", "rev fwd", "jvp"],
+)
+def test_derivatives_in_every_direction_and_order(derivative, solve):
+    found, expected = derivative(implicit(solve))(FLAT), derivative(explicit)(FLAT)
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
+    many = vmap(derivative(implicit(solve)))(torch.stack([FLAT, FLAT + 0.1]))
+    torch.testing.assert_close(many[0], expected, rtol=1e-6, atol=1e-6)
+
+
+def test_forwards_twice_is_refused_since_torch_would_be_wrong():
+    with pytest.raises(fo.errors.StructureError, match=r"`custom_root`.*jacfwd\(jacrev\(f\)\)"):
+        torch.func.jacfwd(torch.func.jacfwd(implicit(None)))(FLAT)
+
+
+def test_third_derivatives():
+    third = lambda f: jacrev(jacrev(jacrev(f)))  # noqa: E731
+    found, expected = third(implicit(fo.solve_cg()))(FLAT), third(explicit)(FLAT)
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_a_root_of_what_is_not_symmetric_forwards():
+    a = positive(3) + draw(3, 3, seed=7)
+    solver = fo.custom_root(lambda x, b: a @ x - b)(lambda start, b: torch.linalg.solve(a, b))
+    found = torch.func.jacfwd(lambda b: solver(torch.zeros_like(b), b))(draw(3))
+    torch.testing.assert_close(found, torch.linalg.inv(a), rtol=1e-7, atol=1e-7)
+
+
+def test_a_solver_with_something_besides():
+    @fo.custom_root(grad(ridge_loss), solve=fo.solve_cg(), has_aux=True)
+    def solver(start, theta):
+        w = by_formula(theta)
+        return w, {"residual": (X @ w - Y).norm(), "steps": 7}
+
+    start = torch.zeros(4, dtype=torch.float64)
+
+    def value(theta):
+        w, aux = solver(start, theta)
+        assert aux["steps"] == 7
+        return w.square().sum() + aux["residual"]  # which no derivative is taken of
+
+    expected = lambda theta: by_formula(theta).square().sum()  # noqa: E731
+    torch.testing.assert_close(grad(value)(THETA), grad(expected)(THETA))
+    torch.testing.assert_close(
+        torch.func.jvp(value, (THETA,), (torch.ones_like(THETA),))[1], grad(expected)(THETA)
+    )
+    many = torch.tensor([0.1, 0.5], dtype=torch.float64)
+    torch.testing.assert_close(vmap(grad(value))(many), vmap(grad(expected))(many))
+
+
+@pytest.mark.parametrize("has_aux", [False, True])
+def test_a_solver_that_returns_something_else_is_told_so(has_aux):
+    solver = fo.custom_root(grad(ridge_loss), has_aux=has_aux)
+
+    def with_aux(start, theta):
+        return by_formula(theta) if has_aux else (by_formula(theta), 3)
+
+    with pytest.raises(fo.errors.StructureError, match="has_aux"):
+        solver(with_aux)(torch.zeros(4, dtype=torch.float64), THETA)

@@ -1,5 +1,7 @@
 """Differentiable steps on a module."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -112,3 +114,126 @@ def test_the_history_ends_where_it_is_cut(net):
     (slope,) = torch.autograd.grad(mse_loss(net(X), Y), start, allow_unused=True)
     assert slope is None
     assert common.close(inner.state.opt_state.step, torch.tensor(2))
+
+
+class Tracked(nn.Module):
+    """A batch norm that two places share, and dropout."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(3, 3), nn.Linear(3, 3)
+        self.norm = nn.BatchNorm1d(3)
+        self.other = nn.BatchNorm1d(3)
+
+    def forward(self, x):
+        return self.last(self.other(self.norm(self.first(x))))
+
+
+@pytest.fixture
+def tracked():
+    torch.manual_seed(0)
+    net = Tracked().double()
+    net.other._buffers = dict(net.norm._buffers)  # tied running statistics
+    return net
+
+
+def test_buffers_and_modes_come_back(tracked):
+    before = {k: v.clone() for k, v in tracked.state_dict().items()}
+    tensors = dict(tracked.named_buffers())
+    with fo.MetaOptimizer(tracked, fo.sgd(0.1)).adapting() as inner:
+        for _ in range(2):
+            inner.step(mse_loss(tracked(5 * X + 2), Y))
+        assert tracked.norm.num_batches_tracked == 4  # one for both
+        assert not torch.equal(tracked.norm.running_mean, before["norm.running_mean"])
+        tracked.eval()
+        outer = mse_loss(tracked(X), Y)
+    assert tracked.training
+    assert tracked.norm.training
+    assert all(b is tensors[name] for name, b in tracked.named_buffers())
+    assert common.close(dict(tracked.state_dict()), before, 0.0)
+    outer.backward()  # nothing that it needs was written over
+    assert tracked.first.weight.grad.any()
+
+
+def test_the_outer_derivative_is_as_if_nothing_had_been_put_back(tracked):
+    def slope(inside):
+        module = copy.deepcopy(tracked)
+        inner = fo.MetaOptimizer(module, fo.sgd(0.1))
+        start = module.first.weight
+        if inside:
+            with inner.adapting():
+                inner.step(mse_loss(module(X), Y))
+                outer = mse_loss(module(X), 2 * Y)
+        else:
+            inner.step(mse_loss(module(X), Y))
+            outer = mse_loss(module(X), 2 * Y)
+        return torch.autograd.grad(outer, start)[0]
+
+    assert common.close(slope(True), slope(False), 0.0)
+
+
+def test_going_back_takes_the_buffers_with_it(tracked):
+    inner = fo.MetaOptimizer(tracked, fo.sgd(0.1))
+    inner.step(mse_loss(tracked(X), Y))
+    here, buffers = inner.state, {k: b.clone() for k, b in tracked.named_buffers()}
+    inner.step(mse_loss(tracked(X + 3), Y))
+    inner.state = here
+    assert common.close(dict(tracked.named_buffers()), buffers, 0.0)
+    tracked(X - 3)
+    inner.state = here  # nothing has changed it
+    assert common.close(dict(tracked.named_buffers()), buffers, 0.0)
+    assert tracked.norm.running_mean is tracked.other.running_mean
+
+
+def test_tasks_do_not_see_one_another(tracked):
+    inner = fo.MetaOptimizer(tracked, fo.sgd(0.1))
+
+    def task(shift):
+        with inner.adapting():
+            inner.step(mse_loss(tracked(X + shift), Y))
+            tracked.eval()
+            return mse_loss(tracked(X), Y).detach()
+
+    alone = task(1.0)
+    task(5.0)
+    assert torch.equal(task(1.0), alone)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: fo.schedule_free_sgd(0.1),
+        lambda: fo.chain(fo.sgd(0.1), fo.ema_of_params(0.5)),
+        lambda: fo.sgd(0.1),
+    ],
+)
+def test_it_can_evaluate_the_averages(net, make):
+    with fo.MetaOptimizer(net, make()).adapting() as inner:
+        start = inner.state.params["first.weight"]
+        for _ in range(3):
+            inner.step(mse_loss(net(X), Y))
+        trained = net.first.weight
+        with inner.averaged():
+            expected = fo.eval_params(inner.tx, inner.state.opt_state, inner.state.params)
+            assert torch.equal(net.first.weight, expected["first.weight"])
+            assert net.second.weight is net.first.weight
+            outer = mse_loss(net(X), Y)
+        assert net.first.weight is trained
+    assert torch.autograd.grad(outer, start)[0].any()
+
+
+def test_stages_that_ask_for_the_loss_get_it(net):
+    class by_the_loss(fo.TensorRule):
+        elementwise = True
+
+        def conclude(self, s, memory, total, *, value):
+            return {"value": value}, memory
+
+        def update_tensor(self, g, slots, p, s):
+            return -0.1 * s.value * g, slots
+
+    with fo.MetaOptimizer(net, by_the_loss()).adapting() as inner:
+        loss, before = mse_loss(net(X), Y), net.first.bias
+        (g,) = torch.autograd.grad(loss, before, retain_graph=True)
+        inner.step(loss)
+        torch.testing.assert_close(net.first.bias, before - 0.1 * loss * g)

@@ -2,9 +2,11 @@
 
 import pytest
 import torch
-from torch.func import grad
+from torch.func import grad, vmap
 
 import funcopt as fo
+
+from ..training import common
 
 X = torch.tensor([0.5, -1.0, 2.0], dtype=torch.float64)
 C = torch.tensor([1.0, 2.0, -0.5], dtype=torch.float64)
@@ -87,3 +89,88 @@ def test_bad_input():
     for bad in ({"sigma": 0.0}, {"num_samples": 0}, {"method": "central"}):
         with pytest.raises(fo.errors.HyperparameterError, match="`zero_order`: `sigma` must be"):
             fo.zero_order(linear, **bad)
+
+
+# Mapped, and forwards
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
+
+
+def count_of(x):
+    """What cannot be mapped: it looks at values."""
+    return torch.tensor(float(round(10 * x.sum().item())), dtype=x.dtype)
+
+
+POINTS = torch.tensor([[0.1, 0.2], [0.3, -0.4], [1.0, 2.0]], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("method", ["antithetic", "forward", "naive"])
+def test_under_vmap_each_run_is_as_alone(method):
+    fn = fo.zero_order(count_of, sigma=0.5, num_samples=3, method=method)
+    torch.manual_seed(0)
+    found = vmap(grad(fn), randomness="different")(POINTS)
+    torch.manual_seed(0)
+    expected = torch.stack([grad(fn)(x) for x in POINTS])
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
+    assert torch.equal(vmap(fn)(POINTS), torch.stack([count_of(x) for x in POINTS]))
+    summed = grad(lambda x: vmap(fn, randomness="different")(x).sum())(POINTS)
+    assert summed.shape == POINTS.shape
+    assert summed.any()
+
+
+def test_the_same_directions_in_all_runs():
+    linear = fo.zero_order(lambda x: 3 * x.sum(), sigma=0.1)
+    found = vmap(grad(linear), randomness="same")(POINTS)
+    assert common.close(found[0], found[1], 1e-9)
+    different = vmap(grad(linear), randomness="different")(POINTS)
+    assert (different[0] - different[1]).abs().max() > 1e-3
+
+
+def test_a_generator_of_ones_own_under_vmap():
+    def found():
+        generator = torch.Generator().manual_seed(5)
+        fn = fo.zero_order(count_of, sigma=0.5, num_samples=2, generator=generator)
+        return vmap(grad(fn), randomness="different")(POINTS)
+
+    assert torch.equal(found(), found())
+
+
+def test_vmap_has_to_say_how_numbers_are_drawn():
+    with pytest.raises(fo.errors.HyperparameterError, match="`zero_order` draws random directions"):
+        vmap(grad(fo.zero_order(count_of)))(POINTS)
+
+
+def test_arguments_besides_may_differ_between_runs():
+    def fn(x, by):
+        return (x * by).sum().round(decimals=2)
+
+    z = fo.zero_order(fn, sigma=0.1, num_samples=400)
+    torch.manual_seed(0)
+    by = torch.tensor([[1.0, 1.0], [5.0, -5.0], [0.0, 2.0]], dtype=torch.float64)
+    found = vmap(grad(z), randomness="different")(POINTS, by)
+    assert (found - by).abs().max() < 2.0  # of slopes that are 10 apart
+
+
+def test_forwards_it_is_the_same_estimate():
+    fn = fo.zero_order(count_of, sigma=0.5, num_samples=3)
+    way = torch.tensor([1.0, -2.0], dtype=torch.float64)
+    torch.manual_seed(0)
+    backwards = grad(fn)(POINTS[0]) @ way
+    torch.manual_seed(0)
+    _, forwards = torch.func.jvp(fn, (POINTS[0],), (way,))
+    torch.testing.assert_close(forwards, backwards, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("evaluate", [None, lambda p: p.square().sum()])
+def test_it_trains_in_a_sweep(evaluate):
+    def loss(p, target):
+        return count_of((p - target).square())
+
+    fn = fo.zero_order(loss, sigma=0.3, num_samples=8)
+    target = torch.zeros(3, dtype=torch.float64)
+    torch.manual_seed(0)
+    result = fo.sweep(
+        fn, fo.adam(), {"lr": [0.05, 0.1]}, target + 2, [target] * 60, evaluate=evaluate
+    )
+    assert (result.params.abs() < 1.0).all()

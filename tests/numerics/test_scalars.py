@@ -13,6 +13,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from funcopt import select
 from funcopt._numerics import scalars
+from funcopt._numerics.scalars import is_unset, number, unset_like
 
 double = torch.float64
 
@@ -319,3 +320,67 @@ def test_only_the_number_zero_can_be_left_out():
 )
 def test_it_is_computed_in_float32_at_least(dtype, wide):
     assert scalars.widen(dtype) is wide
+
+
+# What Python may look at
+
+
+def seen_in(transform, x):
+    """What `number` says of `x` inside of a transform that maps or differentiates."""
+    found = []
+
+    def f(x):
+        found.append(number(x > 0) if x.is_floating_point() else number(x))
+        return (x * 1.0).sum()
+
+    transform(f)(x)
+    return found[0]
+
+
+ONE, TWO = torch.tensor(1.0), torch.tensor([1.0, 2.0])
+SEEN = {
+    "grad": (torch.func.grad, ONE),
+    "jvp": (lambda f: lambda x: torch.func.jvp(f, (x,), (x,)), ONE),
+    "vmap": (torch.func.vmap, TWO),
+    "vmap(grad)": (lambda f: torch.func.vmap(torch.func.grad(f)), TWO),
+    "grad(vmap)": (lambda f: torch.func.grad(lambda x: torch.func.vmap(f)(x).sum()), TWO),
+    "hessian": (torch.func.hessian, ONE),
+}
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
+@pytest.mark.parametrize("how", SEEN)
+def test_a_flag_is_seen_through_the_layers_of_torch_func(how):
+    transform, x = SEEN[how]
+    assert seen_in(transform, x) is True
+    assert seen_in(transform, -x) is False
+
+
+def test_a_flag_that_differs_between_runs_is_not():
+    assert isinstance(seen_in(torch.func.vmap, torch.tensor([1.0, -1.0])), torch.Tensor)
+    assert seen_in(torch.func.vmap, torch.tensor([3, 3])) == 3
+    assert isinstance(seen_in(torch.func.vmap, torch.tensor([3, 4])), torch.Tensor)
+
+
+def test_a_number_that_derivatives_are_taken_of_is_not():
+    found = []
+    torch.func.grad(lambda x: [found.append(number(x)), x][1])(ONE)
+    torch.func.vmap(lambda x: [found.append(number(x)), x][1])(torch.ones(2))
+    found.append(number(ONE.clone().requires_grad_()))
+    assert all(isinstance(x, torch.Tensor) for x in found)
+    assert number(ONE) == 1.0
+
+
+def test_unset_is_told_from_a_sum_of_zeros():
+    for dtype in (torch.float32, torch.float64, torch.bfloat16):
+        x = unset_like(torch.ones(3, dtype=dtype))
+        assert is_unset(x).all()
+        assert torch.equal(x, torch.zeros(3, dtype=dtype))
+        for y in (0.0, -0.0, 1.0, -1.0):
+            some = torch.full((3,), y, dtype=dtype)
+            added = x + (some + 0.0)
+            assert torch.equal(added, some)
+            assert not is_unset(added).any()
+            assert not is_unset(added - added).any()
+    x = torch.view_as_real(unset_like(torch.ones(2, dtype=torch.complex64)))
+    assert is_unset(x).all()

@@ -5,6 +5,7 @@ import torch
 from torch.func import grad, vmap
 
 import funcopt as fo
+from funcopt.errors import StructureError
 from funcopt.training import _grad
 
 from . import common
@@ -110,7 +111,7 @@ def test_a_loss_that_depends_on_nothing_has_no_slope():
 def test_a_loss_of_more_than_one_number_is_refused_either_way():
     for params in (common.params(), live()):
         step = fo.train_step(lambda p, batch: p["1"]["bias"].sum()[None], fo.sgd(0.1))
-        with pytest.raises(RuntimeError, match="to return a scalar Tensor"):
+        with pytest.raises(StructureError, match=r"a tensor of shape \(1,\)"):
             step(fo.TrainState.start(step.tx, params), None)
 
 

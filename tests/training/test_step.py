@@ -100,3 +100,86 @@ def test_the_loss_is_offered_as_a_function(tx):
     updates, _ = tx.update(grads, tx.init(params), params, **known)
     state, _ = fo.train_step(common.loss, tx)(fo.TrainState.start(tx, params), batch)
     assert common.close(state.params, fo.apply_updates(params, updates), 1e-12)
+
+
+# What a loss returns
+
+
+def with_metrics(params, batch):
+    value = common.loss(params, batch)
+    return value, {"twice": 2 * value, "count": torch.tensor(3)}
+
+
+def test_what_a_loss_returns_besides():
+    tx, (batch,) = fo.sgd(0.1), common.batches(1)
+    start = fo.TrainState.start(tx, common.params())
+    expected, value = fo.train_step(common.loss, tx)(start, batch)
+    step = fo.train_step(with_metrics, tx, has_aux=True)
+    state, (found, aux) = step(start, batch)
+    assert common.close(state, expected, 0.0)
+    assert torch.equal(found, value)
+    assert torch.equal(aux["twice"], 2 * value)
+    _, (losses, metrics) = fo.unroll(step, start, [batch] * 3)
+    assert losses.shape == metrics["twice"].shape == (3,)
+    many, (_, stacked) = torch.func.vmap(step, in_dims=(0, None))(fo.stack([start, start]), batch)
+    assert common.close(fo.unstack(many)[1], expected, 1e-12)
+    assert stacked["twice"].shape == (2,)
+
+
+def test_what_a_loss_returns_besides_buffers():
+    def loss(params, buffers, batch):
+        aux = {"twice": torch.tensor(2.0)}
+        return common.loss(params, batch), {"seen": buffers["seen"] + 1}, aux
+
+    tx, (batch,) = fo.sgd(0.1), common.batches(1)
+    start = fo.TrainState.start(tx, common.params(), {"seen": torch.tensor(0)})
+    state, (_, aux) = fo.train_step(loss, tx, has_aux=True)(start, batch)
+    assert state.buffers["seen"] == 1
+    assert aux["twice"] == 2
+
+
+def test_what_a_loss_returns_of_each_example():
+    tx, (batch,) = fo.dpsgd(0.1, max_norm=0.5, noise_multiplier=0.0), common.batches(1)
+    step = fo.train_step(with_metrics, tx, has_aux=True)
+    _, (value, aux) = step(fo.TrainState.start(tx, common.params()), batch)
+    assert aux["twice"].shape == (8,)
+    torch.testing.assert_close(aux["twice"].mean(), 2 * value)
+
+
+def test_a_search_sees_the_value_alone():
+    tx = fo.lbfgs(max_iter=2, history_size=2, line_search=fo.backtracking())
+    start, (batch,) = fo.TrainState.start(tx, common.params()), common.batches(1)
+    expected, _ = fo.train_step(common.loss, tx)(start, batch)
+    state, _ = fo.train_step(with_metrics, tx, has_aux=True)(start, batch)
+    assert common.close(state, expected, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("returned", "options", "buffers", "said"),
+    [
+        (lambda v: (v, {}), {}, (), "`loss` must return the value alone, where the value is a 0-d"),
+        (
+            lambda v: (v, v),
+            {},
+            (),
+            "got a tuple of a tensor of shape () in torch.float64, a tensor",
+        ),
+        (lambda v: v, {"has_aux": True}, (), r"must return (value, aux)"),
+        (lambda v: v, {}, {"b": torch.ones(1)}, r"must return (value, buffers)"),
+        (lambda v: (v, {}), {"has_aux": True}, {"b": torch.ones(1)}, "(value, buffers, aux)"),
+        (lambda v: v[None], {}, (), "got a tensor of shape (1,) in torch.float64"),
+        (lambda v: v.detach().item(), {}, (), "got float"),
+        (lambda v: {"loss": v}, {}, (), "got dict"),
+    ],
+)
+@pytest.mark.parametrize("examples", [False, True])
+def test_a_loss_that_returns_something_else(returned, options, buffers, said, examples):
+    if examples and (buffers or "float" in said):
+        pytest.skip("refused before, or no number under vmap")
+    tx = fo.dpsgd(0.1, max_norm=0.5, noise_multiplier=0.0) if examples else fo.sgd(0.1)
+    loss = lambda params, *rest: returned(common.loss(params, rest[-1]))  # noqa: E731
+    start = fo.TrainState.start(tx, common.params(), buffers)
+    with pytest.raises(fo.errors.StructureError) as error:
+        fo.train_step(loss, tx, **options)(start, common.batches(1)[0])
+    assert said in str(error.value)
+    assert "has_aux=True" in str(error.value)

@@ -146,3 +146,54 @@ def test_in_bfloat16_the_mean_stands_still_and_in_float32_it_does_not():
 def test_a_decay_outside_its_range_is_named(decay):
     with pytest.raises(ValueError, match=rf"`ema`: `decay` must lie in \[0, 1\), got {decay}"):
         fo.ema(decay)
+
+
+@pytest.mark.parametrize("engine", ["eager", "fused", "foreach", "torch", "auto"])
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("dampening", [0.0, 0.5])
+def test_momentum_begins_with_the_gradient_whenever_it_begins(dampening, nesterov, engine):
+    """As in torch: whoever sets a momentum later does not find the first gradient dampened."""
+    if nesterov and dampening:
+        pytest.skip("refused by torch")
+    mine, theirs = (
+        [torch.nn.Parameter(torch.linspace(-1, 1, n, dtype=torch.float64)) for n in (3, 0, 5)]
+        for _ in range(2)
+    )
+    options = {"lr": 0.1, "dampening": dampening, "weight_decay": 0.1}
+    tx = fo.sgd(0.1, dampening=dampening, weight_decay=0.1, nesterov=nesterov and not dampening)
+    opt, ref = fo.Optimizer(mine, tx, engine=engine), torch.optim.SGD(theirs, **options)
+    for t in range(7):
+        if t in (2, 5):
+            for o in (opt, ref):
+                o.param_groups[0]["momentum"] = 0.9
+                o.param_groups[0]["nesterov"] = nesterov
+        for k, (p, q) in enumerate(zip(mine, theirs, strict=True)):
+            late = k == 2 and t < 4  # it joins when the others have momentum
+            q.grad = None if late else torch.cos(q.detach() + t) * (t != 3)
+            p.grad = None if late else q.grad.clone()
+        opt.step(), ref.step()
+        for p, q in zip(mine, theirs, strict=True):
+            torch.testing.assert_close(p, q, rtol=1e-12, atol=1e-14)
+
+
+def test_a_buffer_of_zeros_is_no_beginning():
+    """Gradients of zero, of either sign, are gradients: what comes after them is dampened."""
+    for zero in (0.0, -0.0):
+        updates, _ = feed(fo.trace(0.9, dampening=0.5), [numbers(zero), numbers(1.0)])
+        torch.testing.assert_close(updates[1], numbers(0.5))
+
+
+def test_torchs_checkpoint_without_a_buffer_begins_with_the_gradient():
+    p, q = (torch.nn.Parameter(torch.zeros(2)) for _ in range(2))
+    ref = torch.optim.SGD([q], 0.1, dampening=0.5)
+    q.grad = torch.ones(2)
+    ref.step()
+    opt = fo.optim.SGD([p], 0.1, dampening=0.5)
+    opt.load_state_dict(ref.state_dict())
+    p.data.copy_(q.data)
+    for o in (opt, ref):
+        o.param_groups[0]["momentum"] = 0.9
+    for _ in range(2):
+        p.grad, q.grad = torch.ones(2), torch.ones(2)
+        opt.step(), ref.step()
+    torch.testing.assert_close(p, q)
