@@ -32,8 +32,9 @@ def warn_of_history(who: str, names: Sequence[str], leaves: Sequence[Any]) -> No
         return
     for name, p in zip(names, leaves, strict=True):
         if isinstance(p, torch.nn.Parameter) and p.requires_grad:
+            which = f"`{name}`" if name else "this"
             warnings.warn(
-                f"`{who}`: `{name}` is a parameter that requires grad, so autograd follows every "
+                f"`{who}`: {which} is a parameter that requires grad, so autograd follows every "
                 f"update, and keeps the graphs of all of them. Detach: {OF_A_MODEL}, or "
                 "`p.detach()` of each. (Where derivatives by these parameters are wanted, pass "
                 "`p.view_as(p)`.)",

@@ -15,7 +15,7 @@ made for `functools.partial`, `itertools.chain` and `torch.no_grad`.
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any, Self, dataclass_transform
+from typing import TYPE_CHECKING, Any, Self, dataclass_transform
 
 import torch
 from torch import Tensor
@@ -60,6 +60,13 @@ class Record:
     def __hash__(self) -> int:
         return hash((type(self), tuple(_hashable(value) for value in _values(self))))
 
+    if not TYPE_CHECKING:  # to which it would be that of the class too
+
+        @property
+        def __name__(self) -> str:
+            """The name of the function that it is called like, for the messages of `torch.func`."""
+            return type(self).__name__
+
     def __repr__(self) -> str:
         return call_repr(type(self).__name__, _arguments(self))
 
@@ -103,7 +110,8 @@ def _tensor_repr(value: Tensor) -> str:
 
 
 def _values(record: Record) -> list[Any]:
-    return [getattr(record, field.name) for field in dataclasses.fields(record)]  # type: ignore[arg-type]
+    # The compiler of torch 2.11 asks a record that it is still making, for its hash.
+    return [getattr(record, f.name, None) for f in dataclasses.fields(record)]  # type: ignore[arg-type]
 
 
 def _arguments(record: Record) -> list[str]:

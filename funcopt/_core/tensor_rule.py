@@ -18,6 +18,7 @@ from .per_tensor import below as below
 from .reduction import Reduce
 from .stage import Bucket, Members, Node, Scalars
 from .transformation import GradientTransformation as GradientTransformation
+from .transformation import NamedParams as NamedParams
 
 
 class TensorRule(PerTensor):

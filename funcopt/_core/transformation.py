@@ -2,7 +2,7 @@
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 from torch import Tensor
@@ -10,6 +10,9 @@ from torch import Tensor
 from ..errors import ExtraArgumentError
 from ..typing import OptState, Params, Updates, is_hyperparameter
 from .record import Record
+
+NamedParams = Sequence[tuple[str | None, Tensor]]
+"""Parameters, each with its name if that is known."""
 
 
 class GradientTransformation(Record, ABC):
@@ -25,6 +28,9 @@ class GradientTransformation(Record, ABC):
 
     chooses: ClassVar[bool] = False
     """Its treatment of a parameter depends on name or kind."""
+
+    labeled: ClassVar[bool] = False
+    """Its children stand under labels, which name what is in them."""
 
     comes_first: ClassVar[bool] = False
     """It evaluates the loss itself, so nothing may change the gradient before it."""
@@ -117,7 +123,6 @@ class GradientTransformation(Record, ABC):
         del children
         return self
 
-    def children_of(self, name: str | None, p: Tensor) -> dict[str, "GradientTransformation"]:
-        """Those of the children that may have to do with the parameter `p`."""
-        del name, p
-        return self.children()
+    def params_of_children(self, params: NamedParams) -> dict[str, NamedParams]:
+        """For each of the children, which of the parameters it may have to do with."""
+        return dict.fromkeys(self.children(), params)

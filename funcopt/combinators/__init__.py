@@ -6,6 +6,7 @@ from ._cautious import cautious as cautious
 from ._chain import chain as chain
 from ._hyperparams import FieldPath as FieldPath
 from ._hyperparams import field_paths as field_paths
+from ._hyperparams import find_field as find_field
 from ._hyperparams import hyperparams as hyperparams
 from ._hyperparams import labels as labels
 from ._hyperparams import paths as paths

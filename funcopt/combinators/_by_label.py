@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .._core.reduction import Reduce
 from .._core.stage import Bucket, Members, Node
-from .._core.tensor_rule import GradientTransformation, Part, PerTensor, below
+from .._core.tensor_rule import GradientTransformation, NamedParams, Part, PerTensor, below
 from ..typing import Memory, Slots
 from ._inner import check_inner
 from ._labels import Choice
@@ -37,9 +37,14 @@ class ByLabel(PerTensor):
     def branch(self, choice: Choice, name: str | None, p: Tensor) -> str:
         """The label of the branch of one parameter."""
 
-    def children_of(self, name: str | None, p: Tensor) -> dict[str, GradientTransformation]:
-        label = self.branch(self.choice(), name, p)
-        return {key: child for key, child in self.children().items() if key == label}
+    def params_of_children(self, params: NamedParams) -> dict[str, NamedParams]:
+        choice = self.choice()
+        mine: dict[str, list[Any]] = {key: [] for key in self.children()}
+        for name, p in params:
+            label = self.branch(choice, name, p)
+            if label in mine:
+                mine[label].append((name, p))
+        return {key: own for key, own in mine.items() if own}
 
     @property
     def comes_last(self) -> bool:  # type: ignore[override]

@@ -1,16 +1,16 @@
 """Reading and writing the hyperparameters of a whole chain by name.
 
-One naming for all: the first stage that has a quantity owns the bare name (`eps`), a later one gets
-``class/name``, a class that recurs ``class_2/name``; so appending a stage renames nothing. The full
-path (``1/inner/eps``) always works too. Parameter groups and checkpoints use the same keys.
+One naming for all: a quantity that only one stage has is called by its bare name (`eps`). Where
+several have it, each has its label in front, if it stands in a `partition` (``adamw/lr``), or its
+class (``scale_by_adam/eps``, the second ``scale_by_adam_2/eps``), or both. The full path
+(``1/inner/eps``) always works too. Parameter groups and checkpoints use the same keys.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-from torch import Tensor
-
-from .._core.tensor_rule import GradientTransformation
+from .._core.tensor_rule import GradientTransformation, NamedParams
 from .._hints.calls import explained, suggestions
 from ..errors import HyperparameterError
 from ..typing import Scalar
@@ -20,19 +20,20 @@ Tx = TypeVar("Tx", bound=GradientTransformation)
 
 @explained
 def hyperparams(
-    tx: GradientTransformation, of: tuple[str | None, Tensor] | None = None
+    tx: GradientTransformation, of: NamedParams | None = None
 ) -> dict[str, Scalar | tuple[Scalar, ...]]:
     """The hyperparameters of `tx`, in order, by name.
 
         >>> hyperparams(chain(clip_by_global_norm(1.0), scale_by_adam(), scale(-0.1)))
-        {'max_norm': 1.0, 'eps': 1e-06, 'betas': (0.9, 0.999), 'scale_by_adam/eps': 1e-08,
-        'eps_root': 0.0, 'factor': -0.1}
+        {'max_norm': 1.0, 'betas': (0.9, 0.999), 'eps': 1e-08, 'eps_root': 0.0, 'factor': -0.1}
+        >>> hyperparams(partition({"matrix": scale(-0.1), "rest": scale(-0.2)}, labels))
+        {'matrix/factor': -0.1, 'rest/factor': -0.2}
 
     Values may be tensors, to differentiate through or to `torch.func.vmap` over, and schedules.
-    With a parameter `of`, by name and tensor, only those that have to do with it: inside a
-    `partition`, those of its own branch.
+    With parameters `of`, pairs of name and tensor, only those that have to do with at least one of
+    these: inside a `partition`, those of their own branches.
     """
-    return {key: getattr(node, name) for key, (_, node, name) in _fields(tx, of).items()}
+    return {key: getattr(field.node, field.name) for key, field in _fields(tx, of).items()}
 
 
 @explained
@@ -51,16 +52,15 @@ def with_hyperparams(tx: Tx, values: Mapping[str, Scalar | tuple[Scalar, ...]]) 
 
 def set_hyperparams(who: str, tx: Tx, values: Mapping[str, Scalar | tuple[Scalar, ...]]) -> Tx:
     """`with_hyperparams`, called by another name."""
-    known = field_paths(tx)
-    by_path = {"/".join((*path, name)): (path, name) for path, name in known.values()}
     found: dict[FieldPath, Any] = {}
     for key, value in values.items():
-        field = known.get(key) or by_path.get(key)
+        field = find_field(who, tx, key)
         if field is None:
+            known, by_path = hyperparams(tx), list(paths(tx).values())
             meant = "".join(f" {sentence}" for sentence in suggestions([key], [*known, *by_path]))
             raise HyperparameterError(
                 f"`{who}`: unknown hyperparameter `{key}`.{meant} There are {list(known)}, by full "
-                f"path {list(by_path)}."
+                f"path {by_path}."
             )
         if field in found:
             raise HyperparameterError(
@@ -69,6 +69,27 @@ def set_hyperparams(who: str, tx: Tx, values: Mapping[str, Scalar | tuple[Scalar
             )
         found[field] = value
     return with_fields(tx, found)
+
+
+def find_field(
+    who: str, tx: GradientTransformation, key: str, of: NamedParams | None = None
+) -> "FieldPath | None":
+    """The field that `key` names; `None` if there is none.
+
+    Raises:
+        HyperparameterError: If it names several.
+    """
+    fields = _fields(tx, of)
+    for field in fields.values() if "/" in key else ():
+        if field.full_path == key:
+            return field.path, field.name
+    meant = [own for own, field in fields.items() if key in field.names]
+    if len(meant) > 1:
+        raise HyperparameterError(
+            f"`{who}`: `{key}` is a hyperparameter of several stages: say which one, by one of "
+            f"{meant}."
+        )
+    return (fields[meant[0]].path, fields[meant[0]].name) if meant else None
 
 
 def unique_keys(parts: Iterable[tuple[str, str]]) -> list[str]:
@@ -96,36 +117,32 @@ def labels(nodes: Iterable[GradientTransformation]) -> list[str]:
 
 
 def walk(
-    tx: GradientTransformation,
-    path: tuple[str, ...] = (),
-    of: tuple[str | None, Tensor] | None = None,
+    tx: GradientTransformation, path: tuple[str, ...] = (), of: NamedParams | None = None
 ) -> list[tuple[tuple[str, ...], GradientTransformation]]:
     """`tx` and all that it is made of, with their paths, in order.
 
-    With a parameter `of`, by name and tensor, only what has to do with it.
+    With parameters `of`, pairs of name and tensor, only what has to do with one of them.
     """
     found = [(path, tx)]
-    for key, child in (tx.children() if of is None else tx.children_of(*of)).items():
-        found += walk(child, (*path, key), of)
+    mine = {} if of is None else tx.params_of_children(of)
+    for key, child in tx.children().items():
+        if of is None or key in mine:
+            found += walk(child, (*path, key), mine.get(key))
     return found
 
 
-def paths(
-    tx: GradientTransformation, of: tuple[str | None, Tensor] | None = None
-) -> dict[str, str]:
-    """The full path of every hyperparameter, by key; with `of`, of those of one parameter."""
-    return {key: "/".join((*path, name)) for key, (path, name) in field_paths(tx, of).items()}
+def paths(tx: GradientTransformation, of: NamedParams | None = None) -> dict[str, str]:
+    """The full path of every hyperparameter, by key; with `of`, of those of some parameters."""
+    return {key: field.full_path for key, field in _fields(tx, of).items()}
 
 
 FieldPath = tuple[tuple[str, ...], str]
 """The path of a node, and the name of one of its fields."""
 
 
-def field_paths(
-    tx: GradientTransformation, of: tuple[str | None, Tensor] | None = None
-) -> dict[str, FieldPath]:
+def field_paths(tx: GradientTransformation, of: NamedParams | None = None) -> dict[str, FieldPath]:
     """The field of every hyperparameter, by key; it does not depend on values."""
-    return {key: (path, name) for key, (path, _, name) in _fields(tx, of).items()}
+    return {key: (field.path, field.name) for key, field in _fields(tx, of).items()}
 
 
 def with_fields(tx: Tx, values: Mapping[FieldPath, Any]) -> Tx:
@@ -136,17 +153,40 @@ def with_fields(tx: Tx, values: Mapping[FieldPath, Any]) -> Tx:
     return _with_fields(tx, (), changes)
 
 
-def _fields(
-    tx: GradientTransformation, of: tuple[str | None, Tensor] | None = None
-) -> dict[str, tuple[tuple[str, ...], GradientTransformation, str]]:
-    nodes = walk(tx, of=of)
-    fields, parts = [], []
-    for label, (path, node) in zip(labels(node for _, node in nodes), nodes, strict=True):
+class _Field(NamedTuple):
+    """A hyperparameter, and all that it may be called."""
+
+    path: tuple[str, ...]
+    node: GradientTransformation
+    name: str
+    names: tuple[str, ...]  # the shortest first
+
+    @property
+    def full_path(self) -> str:
+        return "/".join((*self.path, self.name))
+
+
+def _fields(tx: GradientTransformation, of: NamedParams | None = None) -> dict[str, _Field]:
+    """The hyperparameters, each under the shortest name that no other one has."""
+    found: list[_Field] = []
+    around: dict[tuple[str, ...], tuple[str, ...]] = {(): ()}  # the labels that a path is inside of
+    seen: Counter[Any] = Counter()
+    for path, node in walk(tx, of=of):
+        inside = around[path]
+        for key in node.children():
+            around[*path, key] = (*inside, key) if node.labeled else inside
+        kind = type(node).__name__
+        seen[inside, kind] += 1
+        stage = kind if seen[inside, kind] == 1 else f"{kind}_{seen[inside, kind]}"
         for name in node.hyperparameters:
             if getattr(node, name) is not None:
-                fields.append((path, node, name))
-                parts.append((label, name))
-    return dict(zip(unique_keys(parts), fields, strict=True))
+                names = (name, "/".join((*inside, name)), "/".join((*inside, stage, name)))
+                found.append(_Field(path, node, name, tuple(dict.fromkeys(names))))
+    shared = Counter(name for field in found for name in field.names)
+    return {
+        next((name for name in field.names if shared[name] == 1), field.full_path): field
+        for field in found
+    }
 
 
 def _with_fields(

@@ -36,6 +36,7 @@ class partition(ByLabel):
 
     transforms: Mapping[str, GradientTransformation]
     labels: Labels
+    labeled = True
 
     def __post_init__(self) -> None:
         self.check_branches()

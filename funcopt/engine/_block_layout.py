@@ -161,7 +161,7 @@ def _routes(inputs: StepInputs) -> list[_Route]:
     if not chooses:
         return [_route(walk(inputs.tx))] * len(inputs.ps)
     each = zip(inputs.names(), inputs.ps, strict=True)
-    return [_route(walk(inputs.tx, of=(name, p))) for name, p in each]
+    return [_route(walk(inputs.tx, of=[(name, p)])) for name, p in each]
 
 
 def _route(found: Sequence[Any]) -> _Route:

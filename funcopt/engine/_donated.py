@@ -34,7 +34,7 @@ class donated:
     """One step of `tx` in place: ``params, state = step(params, grads, state)``.
 
         step = donated(adamw(1e-3))
-        state = tx.init(params)
+        state = step.init(params)
         for batch in data:
             params, state = step(params, grad(loss)(params, batch), state)
 
@@ -70,6 +70,11 @@ class donated:
 
     def __repr__(self) -> str:
         return f"donated({self.tx!r})"
+
+    def init(self, params: Params) -> OptState:
+        """The state before the first step: that of `tx`, which no history is kept of."""
+        with torch.no_grad():
+            return self.tx.init(params)
 
     def __call__(
         self, params: Params, grads: Updates, state: Tree, **extra: Any

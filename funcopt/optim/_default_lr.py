@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .._core.tensor_rule import GradientTransformation, TensorRule
-from ..combinators import Wrapper, chain, hyperparams, partition, walk
+from ..combinators import Wrapper, chain, partition, walk
 from ..transforms import scale_by_learning_rate
 
 
@@ -14,9 +14,8 @@ def with_lr(tx: GradientTransformation) -> GradientTransformation:
     Where only some branches of a partition have one, the others get theirs, so that every group has
     an `lr` for schedulers to set.
     """
-    nodes = [node for _, node in walk(tx)]
-    if any("lr" in node.hyperparameters and node.lr is not None for node in nodes):  # type: ignore[attr-defined]
-        branches = any(isinstance(node, partition) for node in nodes)
+    if _has_lr(tx):
+        branches = any(isinstance(node, partition) for _, node in walk(tx))
         return _with_lr_inside(tx) if branches else tx
     stages = list(tx.stages) if isinstance(tx, chain) else [tx]
     last = len(stages)
@@ -30,6 +29,11 @@ def with_lr(tx: GradientTransformation) -> GradientTransformation:
     changed = {key: with_lr(child) for key, child in inside.items()}
     stages[last - 1] = end.with_children({**end.children(), **changed})
     return chain(*stages) if isinstance(tx, chain) else stages[0]
+
+
+def _has_lr(tx: GradientTransformation) -> bool:
+    nodes = [node for _, node in walk(tx)]
+    return any("lr" in node.hyperparameters and node.lr is not None for node in nodes)  # type: ignore[attr-defined]
 
 
 def _rules(tx: GradientTransformation) -> list[GradientTransformation]:
@@ -56,7 +60,7 @@ def _with_lr_inside(tx: GradientTransformation) -> GradientTransformation:
     children = tx.children()
     if isinstance(tx, partition):
         return tx.with_children({key: with_lr(child) for key, child in children.items()})
-    having = [key for key, child in children.items() if "lr" in hyperparams(child)]
+    having = [key for key, child in children.items() if _has_lr(child)]
     if "lr" in tx.hyperparameters or len(having) != 1:
         return tx
     return tx.with_children({**children, having[0]: _with_lr_inside(children[having[0]])})

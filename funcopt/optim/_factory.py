@@ -11,11 +11,12 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from .._core.tensor_rule import GradientTransformation, PerTensor
+from .._core.tensor_rule import GradientTransformation, NamedParams, PerTensor
 from ..combinators import (
     FieldPath,
     chain,
     field_paths,
+    find_field,
     hyperparams,
     partition,
     walk,
@@ -24,7 +25,7 @@ from ..combinators import (
 )
 from ..errors import HyperparameterError
 from ._default_lr import with_lr
-from ._options import NamedParameter, Options, as_hyperparameter, same_value
+from ._options import Options, as_hyperparameter, same_value
 
 
 class GroupTransformation(NamedTuple):
@@ -59,13 +60,27 @@ class Factory:
         """Whether there are labels, which become groups."""
         return any(isinstance(node, partition) for _, node in walk(self.tx))
 
-    def hyperparameters(self, of: NamedParameter | None = None) -> Options:
-        """The keys of a group with their defaults; those that have to do with one parameter."""
+    @functools.cached_property
+    def chooses(self) -> bool:
+        """Whether the keys of a group depend on its parameters."""
+        return any(node.chooses for _, node in walk(self.tx))
+
+    def hyperparameters(self, of: NamedParams | None = None) -> Options:
+        """The keys of a group with their defaults; those that have to do with its parameters."""
         return hyperparams(self.tx, of)
 
     def foreign(self, own: Options) -> set[str]:
         """The defaults that do not belong into a group of which `own` are the hyperparameters."""
         return set(self.hyperparameters()) - set(own)
+
+    def key_of(self, who: str, name: str, of: NamedParams) -> str | None:
+        """The key of a group that a name means; `None` if it is no hyperparameter of its own.
+
+        Raises:
+            HyperparameterError: If several stages have one of that name.
+        """
+        field = find_field(who, self.tx, name, of)
+        return next((key for key, own in field_paths(self.tx, of).items() if own == field), None)
 
     @property
     def common(self) -> tuple[str, ...]:
@@ -76,13 +91,13 @@ class Factory:
         """Refuses keys that a group cannot set."""
 
     def make(
-        self, values: Options, of: NamedParameter | None, before: GroupTransformation | None
+        self, values: Options, of: NamedParams | None, before: GroupTransformation | None
     ) -> tuple[GradientTransformation, Mapping[str, FieldPath]]:
         """The transformation with the values of a group, and where in it they are.
 
         Args:
             values: All hyperparameters of the group.
-            of: Its first parameter.
+            of: Its parameters.
             before: What has been made of the group before, if anything.
         """
         raise NotImplementedError
@@ -92,7 +107,7 @@ class ChainFactory(Factory):
     """Puts values into a chain."""
 
     def make(
-        self, values: Options, of: NamedParameter | None, before: GroupTransformation | None
+        self, values: Options, of: NamedParams | None, before: GroupTransformation | None
     ) -> tuple[GradientTransformation, Mapping[str, FieldPath]]:
         if before is not None:
             new = {k: v for k, v in values.items() if not same_value(v, before.values[k])}
@@ -154,12 +169,15 @@ class FunctionFactory(Factory):
         maker: Maker = self.owner.maker
         return maker
 
-    def hyperparameters(self, of: NamedParameter | None = None) -> Options:
+    def hyperparameters(self, of: NamedParams | None = None) -> Options:
         if not self.labeled:
             keys = [k for k in self.maker.arguments if k not in self.common]
             return {k: self.defaults[k] for k in keys}
         switches = {k: self.defaults[k] for k in self.maker.switches}
         return {**switches, **super().hyperparameters(of)}
+
+    def key_of(self, who: str, name: str, of: NamedParams) -> str | None:
+        return super().key_of(who, name, of) if self.labeled else None
 
     def foreign(self, own: Options) -> set[str]:
         return super().foreign(own) | set(self.maker.arguments) - set(own)
@@ -178,7 +196,8 @@ class FunctionFactory(Factory):
                 )
         if not self.labeled:
             return
-        foreign = self.foreign(self.hyperparameters()) - set(self.common)
+        known = dict.fromkeys(key.rpartition("/")[2] for key in self.hyperparameters())
+        foreign = self.foreign(known) - set(self.common)
         for key in sorted(foreign.intersection(group)):
             raise HyperparameterError(
                 f"`{self.owner.__name__}`: `{key}` is an argument of the class, no key of a "
@@ -186,13 +205,13 @@ class FunctionFactory(Factory):
             )
 
     def make(
-        self, values: Options, of: NamedParameter | None, before: GroupTransformation | None
+        self, values: Options, of: NamedParams | None, before: GroupTransformation | None
     ) -> tuple[GradientTransformation, Mapping[str, FieldPath]]:
         if not self.labeled:
             return self.maker({**self.defaults, **values}), {}
         switches = {k: values.get(k, self.defaults[k]) for k in self.maker.switches}
         tx = self.maker({**self.defaults, **switches})
-        where = field_paths(tx, of)
+        where = field_paths(tx, of) if before is None else before.places
         return with_fields(tx, {where[k]: v for k, v in values.items() if k in where}), where
 
 

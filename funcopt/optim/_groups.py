@@ -1,15 +1,17 @@
 """Parameter groups: the only truth for the hyperparameters of an optimizer."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import zip_longest
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from .._core.tensor_rule import GradientTransformation, PerTensor
+from .._core.tensor_rule import GradientTransformation, NamedParams, PerTensor
 from .._numerics.scalars import has_schedule
 from ..combinators import partition, walk
-from ..engine import same_structure
-from ..errors import HyperparameterError
+from ..engine import identical, same_structure
+from ..errors import HyperparameterError, StructureError
 from ._factory import Factory, GroupTransformation
 from ._group_keys import warn_of_suspicious
 from ._options import (
@@ -21,6 +23,13 @@ from ._options import (
     same_value,
     slots_key,
 )
+
+
+class Seen(NamedTuple):
+    """The parameters of a group and their names, as they were."""
+
+    params: list[Tensor]
+    names: list[str] | None
 
 
 class ParameterGroups:
@@ -35,25 +44,76 @@ class ParameterGroups:
         self.schedules: list[Options] = []  # by group
         self.who = who  # in messages
         self._transformations: dict[int, GroupTransformation] = {}  # by group
+        self._seen: dict[int, Seen] = {}  # by group: its parameters, when they were looked at last
         self._warned: frozenset[str] = frozenset()  # keys that were warned of
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_transformations": {}}
+        return {**self.__dict__, "_transformations": {}, "_seen": {}}
 
     def forget(self) -> None:
         """Drops what can be made anew."""
-        self._transformations = {}
+        self._transformations, self._seen = {}, {}
+
+    def check_state(self, param_groups: list[Options], state: Mapping[Any, Any]) -> None:
+        """Refuses the state of a parameter that is in no group, before it is saved.
+
+        Raises:
+            StructureError: If there is such a parameter.
+        """
+        self.refresh(param_groups)
+        known = {id(p) for group in param_groups for p in group["params"]}
+        for p in state:
+            if isinstance(p, Tensor) and id(p) not in known:
+                raise StructureError(
+                    f"`{self.who}.state_dict`: there is state of a parameter of shape "
+                    f"{tuple(p.shape)} that is in no group. `drop` takes a parameter out of both; "
+                    "by hand, its state goes with `opt.state.pop(p)`."
+                )
+
+    def refresh(self, param_groups: list[Options]) -> None:
+        """Sees to it that names and keys are those of the parameters that are in the groups now.
+
+        Whoever edits the list of parameters may leave that of the names alone: names go with the
+        parameters that they belong to.
+
+        Raises:
+            StructureError: If a parameter has no name, and others have.
+        """
+        for index, group in enumerate(param_groups):
+            seen, params = self._seen.get(index), group["params"]
+            names = group.get("param_names")
+            if seen is not None and names == seen.names and identical(params, seen.params):
+                continue
+            if names is not None and seen is not None and names == seen.names:
+                names = group["param_names"] = _names_of(params, seen)
+            if names is not None and len(names) != len(params):
+                raise StructureError(
+                    f"`{self.who}`: group {index} has {len(params)} parameters and {len(names)} "
+                    f"names: a parameter that is added to `params` needs a name in `param_names`. "
+                    "`add_param_group` and `drop` do both."
+                )
+            if seen is not None and self.factory.chooses:
+                self._transformations.pop(index, None)
+                for key, value in self.factory.hyperparameters(
+                    list(named_parameters(group))
+                ).items():
+                    if key not in group:
+                        group[key] = value
+                        if has_schedule(value):
+                            self.schedules[index][key] = value
+            self._seen[index] = Seen(list(params), None if names is None else list(names))
 
     def transformation(self, param_groups: list[Options], index: int) -> GroupTransformation:
         """The transformation of a group, made anew where a value has changed."""
         group, old = param_groups[index], self._transformations.get(index)
         if old is not None and old.is_of(group):
             return old
-        first, schedules = next(named_parameters(group), None), self.schedules[index]
-        if old is None or old.size != len(group):
-            self._warn_of_keys(group, first)
+        schedules = self.schedules[index]
+        of = list(named_parameters(group)) if old is None or old.size != len(group) else []
+        if of:
+            self._check_keys(index, group, of)
         before = {} if old is None else old.values
-        keys = before or self.factory.hyperparameters(first)
+        keys = before or self.factory.hyperparameters(of or None)
         given = {key: group[key] for key in keys if key not in schedules}
         known = old.given if old is not None and old.immutable else {}
         other = [key for key in given if key not in known or given[key] is not known[key]]
@@ -63,7 +123,7 @@ class ParameterGroups:
         if old is not None and all(same_value(values[key], before[key]) for key in other):
             new = old._replace(values=values, given=given, immutable=immutable, size=len(group))
         else:
-            tx, places = self.factory.make(values, first, old)
+            tx, places = self.factory.make(values, of or None, old)
             if index and not same_structure(
                 tx, first_tx := self.transformation(param_groups, 0).tx
             ):
@@ -76,10 +136,18 @@ class ParameterGroups:
         self._transformations[index] = new
         return new
 
-    def _warn_of_keys(self, group: Mapping[str, Any], first: NamedParameter | None) -> None:
-        """Warns of keys that no step reads, where they look like one that is read."""
+    def _check_keys(self, index: int, group: Mapping[str, Any], of: NamedParams) -> None:
+        """Refuses other names of hyperparameters; warns of keys that look like one that is read."""
+        own = self.factory.hyperparameters(of)
         new = group.keys() - self.factory.hyperparameters().keys() - self._warned
-        self._warned |= warn_of_suspicious(self.who, new, self.factory.hyperparameters(first))
+        for key in sorted(new - own.keys()):
+            called = self.factory.key_of(f"{self.who}: group {index}", key, of)
+            if called is not None:
+                raise HyperparameterError(
+                    f"`{self.who}`: group {index} has the key `{key}`, which no step reads: the "
+                    f"hyperparameter is called `{called}` there."
+                )
+        self._warned |= warn_of_suspicious(self.who, new, own)
 
     def _check_structure(self, index: int, tx: GradientTransformation, first: PerTensor) -> None:
         """Refuses a group whose transformation differs from the first in more than numbers."""
@@ -119,11 +187,31 @@ class ParameterGroups:
         Returns:
             The keys that the base class will fill in besides, which are those of other groups.
         """
-        first = next(iter(group["params"]), None)
-        name, p = first if isinstance(first, tuple) else (None, first)
-        own = self.factory.hyperparameters((name, p) if isinstance(p, Tensor) else None)
+        named = [x if isinstance(x, tuple) else (None, x) for x in group["params"]]
+        of = [(name, p) for name, p in named if isinstance(p, Tensor)]
+        own, all_keys = self.factory.hyperparameters(of or None), self.factory.hyperparameters()
+        for key in sorted(group.keys() - own.keys()) if of else ():
+            called = self.factory.key_of(self.who, key, of)
+            if called in group:
+                raise HyperparameterError(
+                    f"`{self.who}`: `{key}` and `{called}` of a group name the same "
+                    "hyperparameter: give it one value."
+                )
+            if called is not None:
+                group[called] = group.pop(key)
+            elif key in all_keys:  # it is that of another label
+                del group[key]
         for key in self.factory.common:
             group.pop(key, None)
+        rates = [key for key in own if key.endswith("/lr")]
+        if len(rates) > 1:
+            warnings.warn(
+                f"`{self.who}`: several stages have an `lr` for the same parameters, {rates}, so a "
+                "group has no `lr` that a scheduler could set. Leave one rate (a fixed factor is "
+                "`scale`), use schedules, or, if the stages are for different parameters, labels "
+                "of a `partition`, each of which becomes a group.",
+                stacklevel=4,
+            )
         foreign = self.factory.foreign(own) - set(group)
         for key, value in own.items():
             group.setdefault(key, value)
@@ -132,7 +220,7 @@ class ParameterGroups:
 
     def complete(self, group: dict[str, Any], defaults: Options) -> None:
         """Fills in the keys that a group of an older checkpoint does not have."""
-        own = self.factory.hyperparameters(next(named_parameters(group), None))
+        own = self.factory.hyperparameters(list(named_parameters(group)) or None)
         foreign = self.factory.foreign(own)
         for key, value in {**defaults, **own}.items():
             if key not in foreign:
@@ -149,13 +237,26 @@ def check_names(tx: GradientTransformation, groups: Iterable[Mapping[str, Any]])
     tx.check_names([x for group in groups for x in named_parameters(group)])  # type: ignore[attr-defined]
 
 
+def _names_of(params: Sequence[Tensor], seen: Seen) -> list[str]:
+    """The names of a list that was edited: a new parameter has that whose place it takes."""
+    assert seen.names is not None
+    known = dict(zip(seen.params, seen.names, strict=True))
+    gone = set(seen.names) - {known[p] for p in params if p in known}
+    names = []
+    for p, there in zip_longest(params, seen.names[: len(params)]):
+        name = known.get(p, there if there in gone else None)
+        if name is not None:
+            names.append(name)
+    return names
+
+
 def _label(tx: GradientTransformation, of: NamedParameter) -> str:
     """The labels of one parameter in all partitions of `tx`, from the outermost."""
     found = [
         label
-        for _, node in walk(tx, of=of)
+        for _, node in walk(tx, of=[of])
         if isinstance(node, partition)
-        for label in node.children_of(*of)
+        for label in node.params_of_children([of])
     ]
     return "/".join(found)
 

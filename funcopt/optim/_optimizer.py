@@ -296,6 +296,7 @@ class Optimizer(torch.optim.Optimizer):
                 updates, index = self._store.updates(self.state), len(self.param_groups) - 1
                 self._scheduled.show(self.param_groups, self.state, index, updates)
                 self._groups.transformation(self.param_groups, index)  # its values are checked
+            self._groups.refresh(self.param_groups)
             if self._constructed:
                 check_names(self.tx, self.param_groups)
         except BaseException:  # a failed call changes nothing
@@ -400,6 +401,7 @@ class Optimizer(torch.optim.Optimizer):
 
     def state_dict(self) -> dict[str, Any]:
         """The state, as torch has it: a dict of tensors for every parameter, and the groups."""
+        self._groups.check_state(self.param_groups, self.state)
         return as_saved(super().state_dict())
 
     def load_state_dict(self, state_dict: dict[str, Any], strict: bool = True) -> None:

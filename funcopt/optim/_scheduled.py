@@ -50,7 +50,7 @@ class ScheduledValues:
                     f"`{self._who}`: a scheduler has been put on group {index}, whose "
                     f"`lr` follows {schedules['lr']!r}. Use the schedule or a scheduler, not both."
                 )
-            other = [key for key in schedules if not same_value(group[key], shown[key])]
+            other = [k for k in schedules if k in shown and not same_value(group[k], shown[k])]
             if not other:
                 continue
             now = self._current(param_groups, state, index, self._store.updates(state))

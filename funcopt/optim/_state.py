@@ -87,10 +87,10 @@ class StateStore:
     ) -> Options:
         """The updates that the stage of each hyperparameter has made, where it counts itself."""
         tx = self._groups.transformation(param_groups, index).tx
-        first = next(named_parameters(param_groups[index]), None)
-        if first is None:
+        of = list(named_parameters(param_groups[index]))
+        if not of:
             return {}
-        memory = tx.init_memory(precision.zero_like([first[1]]))
+        memory = tx.init_memory(precision.zero_like([of[0][1]]))
         tensors = precision.entries(memory)
         if not tensors:  # no stage has a clock of its own
             return {}
@@ -99,7 +99,7 @@ class StateStore:
         each = iter(tensors)
         counts = tx.counts(updates, precision.map_slots(lambda _: next(each), memory))
         by_path = {"/".join(path): count for path, count in counts.items()}
-        found = {key: path.rpartition("/")[0] for key, path in paths(tx, first).items()}
+        found = {key: path.rpartition("/")[0] for key, path in paths(tx, of).items()}
         return {key: by_path[path] for key, path in found.items() if path in by_path}
 
     def _layout(

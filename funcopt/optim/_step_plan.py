@@ -73,6 +73,7 @@ class StepPlan:
         self._all = list(dict.fromkeys(p for group in param_groups for p in group["params"]))
         without = [p.grad is None for p in self._all]
         self._without = without if any(without) else None
+        self._keys = list(state)
         self._dicts = [state, *(x for x in state.values() if isinstance(x, dict))]
         self._values = [x for stored in self._dicts for x in stored.values()]
         self._sharded = any(map(shards.is_sharded, self.ps))
@@ -110,7 +111,7 @@ class StepPlan:
                 return False
             gs = [g for g in gs if g is not None]
         self._dicts[0] = state
-        if not dicts_hold(self._dicts, self._values):
+        if not (identical(list(state), self._keys) and dicts_hold(self._dicts, self._values)):
             return False
         if not all(column.unchanged() for column in self._columns.values()):
             return False
@@ -250,6 +251,7 @@ def plan_step(
         SparseGradientError: If a gradient is sparse.
         StructureError: If one gradient is there for all examples, and one for each is needed.
     """
+    groups.refresh(param_groups)
     active, gs = active_parameters(param_groups, state, groups, store)
     return StepPlan(active, gs, param_groups, state, groups, store) if active else None
 

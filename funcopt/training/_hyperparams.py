@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from .._core import checks
 from .._core.tensor_rule import GradientTransformation
 from .._hints.calls import suggestions
-from ..combinators import hyperparams, paths, walk, with_hyperparams
+from ..combinators import find_field, hyperparams, paths, walk, with_hyperparams
 from ..errors import FuncoptError, HyperparameterError
 from ..typing import TypeAliasType
 from ._step import train_step
@@ -66,17 +66,18 @@ def route_hyperparams(
     """Finds what each name belongs to: a hyperparameter of `tx`, or a keyword of `loss`.
 
     Raises:
-        HyperparameterError: If neither does.
+        HyperparameterError: If neither does, or several stages do.
     """
+    names = list(names)
     if isinstance(tx, GradientTransformation):
         known = [*hyperparams(tx), *paths(tx).values()]
+        known += [name for name in names if find_field(who, tx, name) and name not in known]
         what = f"hyperparameters of `tx` are {list(hyperparams(tx))}"
     else:
         known = list(inspect.signature(tx).parameters)
         what = f"arguments of `tx` are {known}"
     parameters = inspect.signature(loss).parameters.values()
     keywords = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
-    names = list(names)
     for name in names:
         if name not in known and name not in keywords:
             meant = "".join(f" {sentence}" for sentence in suggestions([name], [*known, *keywords]))

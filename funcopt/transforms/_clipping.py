@@ -49,7 +49,7 @@ class clip_by_global_norm(TensorRule):
     Args:
         max_norm: The greatest length, in units of the gradient; positive.
         eps: Keeps the division finite, in units of the gradient; not negative. At 0 the length is
-            exactly `max_norm`, as in Optax.
+            exactly `max_norm`, as in Optax. It is no hyperparameter: `eps` of a chain is Adam's.
 
     Raises:
         HyperparameterError: If `max_norm` is not positive, or `eps` is negative.
@@ -60,12 +60,13 @@ class clip_by_global_norm(TensorRule):
     """
 
     max_norm: Scalar
-    eps: Scalar = 1e-6
+    eps: float = 1e-6
     elementwise = True
     metrics = ("norm", "factor")
 
     def __post_init__(self) -> None:
         checks.positive(self, "max_norm", self.max_norm)
+        checks.structure(self, "eps", self.eps)
         checks.non_negative(self, "eps", self.eps)
 
     def measure_tensor(self, g: Tensor, slots: Slots, p: Tensor, s: Scalars) -> Tensor:
@@ -73,7 +74,7 @@ class clip_by_global_norm(TensorRule):
 
     def conclude(self, s: Scalars, memory: Memory, total: Any) -> tuple[dict[str, Any], Memory]:
         norm = sqrt(total)
-        return {"norm": norm, "factor": shortening(norm, s.max_norm, s.eps)}, memory
+        return {"norm": norm, "factor": shortening(norm, s.max_norm, self.eps)}, memory
 
     def update_tensor(self, g: Tensor, slots: Slots, p: Tensor, s: Scalars) -> tuple[Tensor, Slots]:
         return g * s.factor, slots

@@ -33,7 +33,7 @@ class scale_by_trust_ratio(TensorRule):
     Args:
         min_norm: The least length to count with, of both; not negative.
         trust_coefficient: The ratio of the lengths of update and parameter; not negative.
-        eps: Added to the length of the update, in its units; not negative.
+        eps: Added to the length of the update, in its units; not negative. By default nothing is.
 
     Raises:
         HyperparameterError: If one of the numbers is negative.
@@ -47,7 +47,7 @@ class scale_by_trust_ratio(TensorRule):
 
     min_norm: Scalar = 0.0
     trust_coefficient: Scalar = 1.0
-    eps: Scalar = 0.0
+    eps: Scalar | None = None
     elementwise = True
     needs_params = True
     measure_per = "tensor"
@@ -55,7 +55,8 @@ class scale_by_trust_ratio(TensorRule):
     def __post_init__(self) -> None:
         checks.non_negative(self, "min_norm", self.min_norm)
         checks.non_negative(self, "trust_coefficient", self.trust_coefficient)
-        checks.non_negative(self, "eps", self.eps)
+        if self.eps is not None:
+            checks.non_negative(self, "eps", self.eps)
 
     def measure_tensor(self, g: Tensor, slots: Slots, p: Tensor, s: Scalars) -> Lengths:
         return Lengths(p.square().sum(), g.square().sum())
@@ -64,8 +65,9 @@ class scale_by_trust_ratio(TensorRule):
         of_p, of_g = (sqrt(x) for x in total)
         of_p, of_g = (torch.where(x > s.min_norm, x, s.min_norm) for x in (of_p, of_g))
         zero = (of_p == 0) | (of_g == 0)
+        length = of_g if self.eps is None else of_g + s.eps
         # Where it is not used, nothing must be divided by 0: its slope would be NaN.
-        ratio = s.trust_coefficient * of_p / torch.where(zero, 1.0, of_g + s.eps)
+        ratio = s.trust_coefficient * of_p / torch.where(zero, 1.0, length)
         return {"ratio": torch.where(zero, 1.0, ratio)}, memory
 
     def update_tensor(self, g: Tensor, slots: Slots, p: Tensor, s: Scalars) -> tuple[Tensor, Slots]:

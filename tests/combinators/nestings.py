@@ -13,7 +13,7 @@ AROUND = {
     "masked": lambda tx: fo.masked(tx, is_matrix),
     "partition": lambda tx: fo.partition({"matrix": tx, "rest": fo.sgd(0.1, 0.9)}, by_dimension),
     "freeze": lambda tx: fo.partition({"matrix": tx, "rest": fo.freeze()}, by_dimension),
-    "scheduled": lambda tx: fo.scheduled(tx, lr=falling),
+    "scheduled": lambda tx: fo.scheduled(tx, **{first_rate(tx): falling}),
     "accumulate": lambda tx: fo.accumulate(tx, 2),
     "skip_if": lambda tx: fo.skip_if(tx),
     "ema": lambda tx: fo.chain(tx, fo.ema_of_params(0.8)),
@@ -90,6 +90,11 @@ class Nesting(NamedTuple):
         if self.outer in CHANGE and LAST.intersection(self[1:]):
             return "looks at the step about to be made"
         return None
+
+
+def first_rate(tx):
+    """The key of a learning rate; of the first where several stages have one."""
+    return next(key for key in fo.hyperparams(tx) if key.rpartition("/")[2] == "lr")
 
 
 def falling(count):

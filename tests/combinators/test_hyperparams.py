@@ -59,16 +59,15 @@ CHAIN = fo.chain(
 # Keys
 
 
-def test_the_first_stage_owns_the_bare_name_and_later_ones_have_their_class_before_it():
+def test_what_one_stage_has_is_called_by_its_bare_name_and_what_several_have_with_their_class():
     assert list(fo.hyperparams(CHAIN).items()) == [
         ("max_norm", 1.0),
-        ("eps", 1e-6),
-        ("betas", (0.9, 0.999)),
+        ("scale_by_adam/betas", (0.9, 0.999)),
         ("scale_by_adam/eps", 1e-8),
-        ("eps_root", 0.0),
+        ("scale_by_adam/eps_root", 0.0),
         ("share", 0.5),
         ("limit", 3.0),
-        ("factor", 2.0),
+        ("scale/factor", 2.0),
         ("scale_by_adam_2/betas", (0.9, 0.999)),
         ("scale_by_adam_2/eps", 1e-4),
         ("scale_by_adam_2/eps_root", 0.0),
@@ -83,11 +82,92 @@ def test_structure_is_no_hyperparameter_nor_is_what_is_not_there():
 
 
 @given(stages=lists_of_stages, one_more=stages)
-def test_appending_a_stage_renames_nothing(stages, one_more):
-    before = list(fo.hyperparams(fo.chain(*stages)).items())
-    after = list(fo.hyperparams(fo.chain(*stages, one_more)).items())
-    assert after[: len(before)] == before
+def test_appending_a_stage_leaves_the_names_of_all_others_but_those_that_it_shares(
+    stages, one_more
+):
+    before = fo.hyperparams(fo.chain(*stages))
+    after = fo.hyperparams(fo.chain(*stages, one_more))
+    shared = {key.rpartition("/")[2] for key in fo.hyperparams(one_more)}
+    for key, value in before.items():
+        if key not in shared:
+            assert after[key] == value
     assert len(after) == len(before) + len(fo.hyperparams(one_more))
+
+
+LABELED = fo.partition(
+    {"plain": fo.scale_by_learning_rate(0.1), "adam": fo.chain(fo.adamw(0.2), fo.scale_by_rms())},
+    lambda name, p: "adam" if name == "b" else "plain",
+)
+
+
+def test_what_several_labels_have_is_called_with_the_label_in_front():
+    assert list(fo.hyperparams(LABELED)) == [
+        "plain/lr",
+        "betas",
+        "adam/scale_by_adam/eps",
+        "eps_root",
+        "weight_decay",
+        "adam/lr",
+        "alpha",
+        "adam/scale_by_rms/eps",
+    ]
+
+
+def test_of_a_parameter_there_are_the_numbers_of_its_label_only_under_their_bare_names():
+    a, b = ("a", torch.ones(2)), ("b", torch.ones(2))
+    assert list(fo.hyperparams(LABELED, of=[a])) == ["lr"]
+    assert fo.hyperparams(LABELED, of=[b])["lr"] == 0.2
+    assert fo.hyperparams(LABELED, of=[b, a]) == fo.hyperparams(LABELED)
+
+
+def test_of_several_parameters_there_is_what_one_of_them_has():
+    tx = fo.chain(fo.masked(fo.add_decayed_weights(0.1), lambda name, p: p.ndim > 1), fo.scale(2.0))
+    bias, weight = ("bias", torch.ones(2)), ("weight", torch.ones(2, 2))
+    assert list(fo.hyperparams(tx, of=[bias])) == ["factor"]
+    assert list(fo.hyperparams(tx, of=[bias, weight])) == ["weight_decay", "factor"]
+
+
+WAYS = {
+    "with_hyperparams": lambda tx, key: fo.with_hyperparams(tx, {key: 0.5}),
+    "scheduled": lambda tx, key: fo.scheduled(tx, **{key: fo.constant_schedule(0.5)}),
+    "sweep": lambda tx, key: fo.sweep(
+        lambda p, batch: p.sum(), tx, [{key: 0.5}], torch.ones(2), [torch.ones(1)]
+    ),
+    "hypergrad": lambda tx, key: fo.hypergrad(
+        lambda p, batch: p.sum(), tx, {key: 0.5}, torch.ones(2), [torch.ones(1)], torch.sum
+    ),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    ("tx", "key", "meant"),
+    [
+        (LABELED, "lr", ["plain/lr", "adam/lr"]),
+        (LABELED, "adam/eps", ["adam/scale_by_adam/eps", "adam/scale_by_rms/eps"]),
+        (CHAIN, "eps", ["scale_by_adam/eps", "scale_by_adam_2/eps"]),
+        (fo.chain(fo.scale_by_rms(), fo.scale_by_adam()), "eps", ["scale_by_rms/eps"]),
+        (
+            fo.chain(fo.masked(fo.add_decayed_weights(0.1), True), fo.add_decayed_weights(0.2)),
+            "weight_decay",
+            ["add_decayed_weights/weight_decay", "add_decayed_weights_2/weight_decay"],
+        ),
+    ],
+)
+def test_a_name_of_several_stages_is_an_error_that_lists_the_names_of_each(way, tx, key, meant):
+    with pytest.raises(HyperparameterError, match=f"`{way}`: `{key}` is a .* of several") as error:
+        WAYS[way](tx, key)
+    for name in meant:
+        assert repr(name) in str(error.value)
+        if way == "with_hyperparams":
+            assert fo.hyperparams(fo.with_hyperparams(tx, {name: 0.5}))[name] == 0.5
+
+
+def test_a_longer_name_than_is_needed_is_understood():
+    by_class = fo.with_hyperparams(CHAIN, {"clip_by_global_norm/max_norm": 2.0})
+    assert by_class == fo.with_hyperparams(CHAIN, {"max_norm": 2.0})
+    by_label = fo.with_hyperparams(LABELED, {"adam/betas": (0.5, 0.5)})
+    assert by_label == fo.with_hyperparams(LABELED, {"betas": (0.5, 0.5)})
 
 
 @given(a=lists_of_stages, b=lists_of_stages)
@@ -136,10 +216,9 @@ def test_what_is_written_is_read_and_nothing_else_changes(stages, data):
     ("key", "path"),
     [
         ("max_norm", "0/max_norm"),
-        ("eps", "0/eps"),
         ("scale_by_adam/eps", "1/eps"),
         ("share", "2/share"),
-        ("factor", "2/inner/0/factor"),
+        ("scale/factor", "2/inner/0/factor"),
         ("scale_by_adam_2/eps", "2/inner/1/eps"),
         ("scale_2/factor", "4/factor"),
     ],
@@ -152,7 +231,9 @@ def test_the_full_path_leads_to_the_same_number(key, path):
 
 
 def test_several_numbers_of_several_stages_are_written_at_once():
-    changed = fo.with_hyperparams(CHAIN, {"1/eps": 0.5, "eps_root": 0.25, "2/inner/0/factor": 4.0})
+    changed = fo.with_hyperparams(
+        CHAIN, {"1/eps": 0.5, "1/eps_root": 0.25, "2/inner/0/factor": 4.0}
+    )
     assert changed == fo.chain(
         fo.clip_by_global_norm(1.0),
         fo.scale_by_adam(eps=0.5, eps_root=0.25),
@@ -204,7 +285,7 @@ def test_a_schedule_can_be_written_and_takes_its_value_at_each_step():
     ("values", "complaint"),
     [
         ({"max_norm": -1.0}, "`clip_by_global_norm`: `max_norm` must be positive, got -1.0"),
-        ({"betas": (0.9, 1.0)}, r"`scale_by_adam`: `betas\[1\]` must lie in \[0, 1\), got 1.0"),
+        ({"1/betas": (0.9, 1.0)}, r"`scale_by_adam`: `betas\[1\]` must lie in \[0, 1\), got 1.0"),
         ({"2/inner/1/eps": -1.0}, "`scale_by_adam`: `eps` must not be negative, got -1.0"),
         ({"lr": 0.2, "scale_2/factor": "x"}, "`scale`: `factor` must be a number"),
     ],

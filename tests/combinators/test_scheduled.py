@@ -58,7 +58,7 @@ def test_every_field_at_any_depth_may_follow_a_schedule(key):
 
 
 def test_the_table_of_fields_is_deep():
-    assert {"max_norm", "zscore", "momentum", "lr", "scale_by_learning_rate_2/lr"} <= set(FIELDS)
+    assert {"max_norm", "zscore", "momentum", "rest/lr"} <= set(FIELDS)
 
 
 @pytest.mark.parametrize(

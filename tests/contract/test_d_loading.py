@@ -402,6 +402,7 @@ def test_it_prints_the_groups_and_nothing_of_the_state(kind):
 
 
 @every_kind
+@pytest.mark.filterwarnings("ignore:.*Profiler clears events")  # of torch 2.11, in every profile
 def test_profiles_name_the_class(kind):
     """Contract 39."""
     opt = kind.make([parameter(2)])

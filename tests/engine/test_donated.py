@@ -85,7 +85,7 @@ def test_parameters_of_a_module_are_changed_and_stay():
     before = net.weight.detach().clone()
     step = fo.donated(fo.sgd(0.1))
     grads = {name: torch.ones_like(p) for name, p in params.items()}
-    params, _ = step(params, grads, step.tx.init(params))
+    params, _ = step(params, grads, step.init(params))
     assert params["weight"] is net.weight
     assert torch.allclose(net.weight, before - 0.1)
     assert net.weight.requires_grad
@@ -94,7 +94,7 @@ def test_parameters_of_a_module_are_changed_and_stay():
 def test_a_tensor_that_requires_gradients_still_does():
     params = {"w": torch.ones(2, requires_grad=True)}
     step = fo.donated(fo.sgd(0.1))
-    state = step.tx.init(params)
+    state = step.init(params)
     new, _ = step(params, {"w": torch.ones(2)}, state)
     assert new["w"].requires_grad
     assert new["w"].is_leaf

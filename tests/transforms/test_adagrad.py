@@ -70,7 +70,7 @@ def test_where_there_never_was_a_gradient_nothing_moves(tx):
 def test_it_remembers_what_torch_remembers_by_the_same_name():
     p = torch.nn.Parameter(torch.ones(2))
     theirs = torch.optim.Adagrad([p], initial_accumulator_value=0.1)
-    slots = fo.scale_by_adagrad(initial_accumulator_value=0.1).init(p).slots
+    slots = fo.scale_by_adagrad(initial_accumulator_value=0.1).init(p.detach()).slots
     assert set(theirs.state[p]) == {"step", *tree.names(slots)}
     assert torch.equal(theirs.state[p]["sum"], slots.sum)
 

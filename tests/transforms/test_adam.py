@@ -128,7 +128,7 @@ def test_it_remembers_what_torch_remembers_by_the_same_names(amsgrad):
     p.grad = torch.ones(2)
     theirs = torch.optim.Adam([p], amsgrad=amsgrad)
     theirs.step()
-    slots = fo.scale_by_adam(amsgrad=amsgrad).init(p).slots
+    slots = fo.scale_by_adam(amsgrad=amsgrad).init(p.detach()).slots
     assert set(theirs.state[p]) == {"step", *tree.names(slots)}
 
 

@@ -84,7 +84,7 @@ def test_it_remembers_what_torch_remembers_by_the_same_names(centered):
     p.grad = torch.ones(2)
     theirs = torch.optim.RMSprop([p], centered=centered)
     theirs.step()
-    slots = fo.scale_by_rms(centered=centered).init(p).slots
+    slots = fo.scale_by_rms(centered=centered).init(p.detach()).slots
     assert set(theirs.state[p]) == {"step", *tree.names(slots)}
 
 
