@@ -41,6 +41,23 @@ def placed_as(g: Any, p: Any) -> Tensor:
     return placed
 
 
+def can_be_cut_as(x: Any, like: Any) -> bool:
+    """Whether `x` is whole, or lies in parts on the ranks of `like`."""
+    return not is_sharded(x) or (is_sharded(like) and x.device_mesh == like.device_mesh)
+
+
+def cut_as(x: Any, like: Any) -> Tensor:
+    """`x`, whole or in parts, in the parts of `like`. What is whole is cut without an exchange."""
+    if not is_sharded(like):
+        whole: Tensor = x
+        return whole
+    if is_sharded(x):
+        return placed_as(x, like)
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(x, like.device_mesh, like.placements, src_data_rank=None)
+
+
 def sharded_as(part: Tensor, like: Any) -> Tensor:
     """The tensor whose local part is `part`, sharded as `like`."""
     from torch.distributed.tensor import DTensor

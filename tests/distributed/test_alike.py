@@ -39,7 +39,9 @@ SUMS = {
     "a norm": fo.chain(fo.clip_by_global_norm(1.0), fo.adamw(1e-2)),
     "two norms": fo.chain(fo.clip_by_global_norm(5.0), fo.clip_by_global_norm(1.0), fo.sgd(0.1)),
     "of each": fo.lamb(1e-2),
-    "a condition": fo.skip_if(fo.chain(fo.clip_by_global_norm(1.0), fo.sgd(0.1)), fo.norm_outlier()),
+    "a condition": fo.skip_if(
+        fo.chain(fo.clip_by_global_norm(1.0), fo.sgd(0.1)), fo.norm_outlier()
+    ),
     "micro-batches": fo.accumulate(fo.chain(fo.clip_by_global_norm(1.0), fo.sgd(0.1)), 2),
     "whole matrices": fo.chain(fo.clip_by_global_norm(1.0), fo.scale_by_muon(), fo.scale(-0.1)),
     "labels": fo.partition(
