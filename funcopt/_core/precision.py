@@ -22,6 +22,7 @@ from ..errors import (
     TiedParametersError,
 )
 from ..typing import Params, Slots
+from .ranks import Ranks
 
 OF_A_MODEL = "`split_module(model).params`"
 
@@ -329,13 +330,14 @@ def gathered(
     ps: list[Any],
     whole: Sequence[Tensor],
     like_p: Sequence[Slots],
+    ranks: Ranks,
 ) -> tuple[list[Tensor], list[Slots], list[Any]]:
     """The full tensors of sharded gradients and parameters, and of slots sharded like them."""
     each = list(zip(gs, slots, ps, whole, like_p, strict=True))
     return (
-        [shards.full_tensor(g, like) for g, _, _, like, _ in each],
-        [_map_sharded(shards.full_tensor, own, like, at) for _, own, _, like, at in each],
-        [p if p is None else shards.full_tensor(p, like) for _, _, p, like, _ in each],
+        [ranks.full_tensor(g, like) for g, _, _, like, _ in each],
+        [_map_sharded(ranks.full_tensor, own, like, at) for _, own, _, like, at in each],
+        [p if p is None else ranks.full_tensor(p, like) for _, _, p, like, _ in each],
     )
 
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from .. import tree
-from .._numerics import shards
 from ..errors import StructureError
-from .stage import Node
+from .ranks import Span
+from .stage import Node, Scalars
 
 
 class MeasureSpec:
@@ -22,22 +22,20 @@ class MeasureSpec:
     def __init__(
         self,
         spec: tree.Spec[Any],
-        tensors: Sequence[Tensor],
+        columns: int,
+        spans: Sequence[Span],
         like: Sequence[Sequence[Tensor]],
         bucket_of: Sequence[int],
     ) -> None:
         """`like` has the dtypes and devices of the measures of each tensor."""
-        self.spec = spec
+        self.spec, self.spans = spec, spans
+        self.no_rows = torch.empty(0, columns, dtype=torch.float64, device="cpu")
         self.rows_by_dtype: dict[Any, list[int]] = {}  # by bucket, devices and dtypes
         for i, (bucket, own) in enumerate(zip(bucket_of, like, strict=True)):
             key = (bucket, *((x.device, x.dtype) for x in own))
             self.rows_by_dtype.setdefault(key, []).append(i)
         dtypes = {dtype for _, *each in self.rows_by_dtype for _, dtype in each}
         self.widest = functools.reduce(torch.promote_types, dtypes, torch.float32)
-        sharded = any(map(shards.is_sharded, tensors))
-        found = shards.group_by_mesh(tensors).values() if sharded else []
-        each_mesh = [(rows, tensors[rows[0]]) for rows in found]
-        self.sharded_rows = [(rows, like) for rows, like in each_mesh if shards.is_sharded(like)]
 
 
 Reduce = Callable[[Node, list[Any]], None]
@@ -47,10 +45,11 @@ def reduce(node: Node, parts: list[Any]) -> None:
     """Reduces the measures of every tensor, and calls the stage's `conclude`.
 
     The only place where a pass over memory is cut in two. Sums span all ranks that hold parts of a
-    tensor: one collective for each mesh, in which replicas count once. Without tensors there is
-    nothing to measure, and no tensor that would need the conclusion.
+    tensor: one collective for each mesh, in which replicas count once.
     """
     if not parts:
+        if (nothing := nothing_measured(node)) is not None:
+            conclude_measured(node, nothing.no_rows, nothing)
         return
     rule, (_, spec) = node.rules[0], tree.flatten(parts[0])
     rows = [[_measure(part) for part in spec.flatten_up_to(x)] for x in parts]
@@ -60,8 +59,24 @@ def reduce(node: Node, parts: list[Any]) -> None:
             f"`{type(rule).__name__}`: what is measured must have one shape in all tensors, "
             f"such as one number for each example, got {shapes}."
         )
-    measures = MeasureSpec(spec, node.members.tensors, rows, node.row_of)
+    measures = MeasureSpec(spec, len(rows[0]), node.members.spans, rows, node.row_of)
     conclude_measured(node, _table(rows, measures.widest), measures)
+
+
+def nothing_measured(node: Node) -> MeasureSpec | None:
+    """How the table of a pass without tensors is read, where other ranks wait for it.
+
+    Else there is nothing to measure, and no tensor that would need the conclusion: `None`.
+    """
+    rule, ranks = node.rules[0], node.members.ranks
+    if rule.measure_per == "tensor" or not ranks.share_tensors:
+        return None
+    # How many numbers there are is seen on some tensor.
+    p = torch.zeros(1, dtype=torch.float32, device="cpu")
+    extra = dict.fromkeys(rule.tensor_extra, p)
+    s = Scalars(type(rule).__name__, {**node.rows[0], **extra})
+    measured, spec = tree.flatten(rule.measure_tensor(p, rule.init_tensor(p), p, s))
+    return MeasureSpec(spec, len(measured), [], [], [])
 
 
 def conclude_measured(node: Node, table: Tensor, measures: MeasureSpec) -> None:
@@ -71,14 +86,12 @@ def conclude_measured(node: Node, table: Tensor, measures: MeasureSpec) -> None:
     widest dtype.
     """
     rule = node.rules[0]
-    for rows, like in measures.sharded_rows:
-        table[rows] = shards.reduce_over_ranks(rule.combine, table[rows], like)
+    ranks = node.members.ranks
     if rule.measure_per == "tensor":
+        table = ranks.each(rule.combine, table, measures.spans)
         node.conclude_each(table, measures.rows_by_dtype, measures.spec)
     else:
-        total = _combine(rule.combine, table).to(measures.widest)
-        if node.members.process_group is not None:
-            total = shards.all_reduce(rule.combine, total, node.members.process_group)
+        total = ranks.total(rule.combine, table, measures.spans).to(measures.widest)
         node.conclude(measures.spec.unflatten(list(total.unbind())))
 
 
@@ -90,10 +103,3 @@ def _table(rows: list[list[Tensor]], dtype: torch.dtype) -> Tensor:
     """The measures of every tensor as a matrix."""
     device = rows[0][0].device
     return torch.stack([torch.stack([x.to(device, dtype) for x in row]) for row in rows])
-
-
-def _combine(how: str, table: Tensor) -> Tensor:
-    """The measures of all tensors together."""
-    if how == "sum":
-        return table.sum(0)
-    return table.amax(0) if how == "max" else table.amin(0)

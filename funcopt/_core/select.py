@@ -12,42 +12,50 @@ from ..typing import Tree
 
 
 @overload
-def select(flag: bool | Tensor, yes: Callable[[], Tree], no: Callable[[], Tree]) -> Tree: ...
+def select(
+    flag: bool | Tensor, yes: Callable[[], Tree], no: Callable[[], Tree], *, both: bool = ...
+) -> Tree: ...
 
 
 @overload
-def select(flag: bool | Tensor, yes: Callable[[], Tree], no: Tree) -> Tree: ...
+def select(flag: bool | Tensor, yes: Callable[[], Tree], no: Tree, *, both: bool = ...) -> Tree: ...
 
 
 @overload
-def select(flag: bool | Tensor, yes: Tree, no: Callable[[], Tree]) -> Tree: ...
+def select(flag: bool | Tensor, yes: Tree, no: Callable[[], Tree], *, both: bool = ...) -> Tree: ...
 
 
 @overload
-def select(flag: bool | Tensor, yes: Tree, no: Tree) -> Tree: ...
+def select(flag: bool | Tensor, yes: Tree, no: Tree, *, both: bool = ...) -> Tree: ...
 
 
-def select(flag: Any, yes: Any, no: Any) -> Any:
+def select(flag: Any, yes: Any, no: Any, *, both: bool = False) -> Any:
     """`yes` where `flag` holds, else `no`; each is a tree, or a function of nothing that makes one.
 
     Where the flag can be looked at, only the chosen one is made, so rare work is skipped. Else both
-    are made and `torch.where` chooses, so nothing synchronises and all of it can be traced.
+    are made and `torch.where` chooses, so nothing synchronises and all of it can be traced. So it
+    is with `both` too: for what has to be done on all ranks, whatever each of them has found.
     """
-    flag = number(flag)
+    flag = torch.as_tensor(flag) if both else number(flag)
     if not isinstance(flag, torch.Tensor):
         chosen = yes if flag else no
         return chosen() if callable(chosen) else chosen
     yes, no = (branch() if callable(branch) else branch for branch in (yes, no))
-    return tree.map(lambda a, b: a if a is b else torch.where(flag, a, b), yes, no)
+    return tree.map(lambda a, b: a if a is b else torch.where(_near(flag, a), a, b), yes, no)
 
 
-def unless(flag: Any, x: torch.Tensor) -> torch.Tensor:
+def _near(flag: Tensor, x: Tensor) -> Tensor:
+    """A flag that was found on another device, on that of `x`."""
+    return flag if flag.device == x.device else flag.to(x.device)
+
+
+def unless(flag: Any, x: torch.Tensor, *, both: bool = False) -> torch.Tensor:
     """`x`, but zero where `flag` holds: for a branch that `select` does not take there.
 
     It is computed all the same where Python may not look, and its derivative is multiplied by zero:
     it must be finite then.
     """
-    flag = number(flag)
+    flag = torch.as_tensor(flag) if both else number(flag)
     if isinstance(flag, torch.Tensor):
-        return torch.where(flag.to(x.device), 0.0, x)
+        return torch.where(_near(flag, x), 0.0, x)
     return x

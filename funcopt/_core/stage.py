@@ -18,6 +18,7 @@ from ..errors import ExtraArgumentError, HyperparameterError
 from ..typing import Memory, Slots
 from .conclude import conclude_per_tensor
 from .loss import Loss
+from .ranks import NOBODY, Ranks, Span
 from .record import unchecked
 
 
@@ -47,7 +48,7 @@ class Members(NamedTuple):
     names: Callable[[], Sequence[str | None]]  # found only if a stage chooses by name
     keys: Callable[[], Sequence[str]]  # the names, or numbers where there are none; if drawn for
     tensors: Sequence[Tensor]  # the parameters as they were given, or the gradients
-    process_group: Any = None  # a process group whose ranks hold other tensors of the same tree
+    ranks: Ranks = NOBODY  # those that hold other parts, or other tensors of the same tree
     loss: Loss | None = None  # for stages that evaluate it again
 
     def loss_for(self, who: str) -> Loss:
@@ -64,6 +65,16 @@ class Members(NamedTuple):
             )
         return self.loss
 
+    @property
+    def spans(self) -> Sequence[Span]:
+        """The process groups of each tensor; none at all where no measure meets other ranks."""
+        return self.ranks.spans(self.tensors)
+
+    @property
+    def nobody_waits(self) -> bool:
+        """Whether there is nothing to do: no tensor here, and no rank that waits for this one."""
+        return not self.tensors and not self.ranks.share_tensors
+
     def subset(self, chosen: Sequence[int]) -> tuple["Members", list[int]]:
         """The chosen tensors, and the buckets that they belong to, renumbered from 0."""
         used = sorted({self.bucket_of[i] for i in chosen})
@@ -75,7 +86,7 @@ class Members(NamedTuple):
             names=lambda: _picked(self.names(), chosen),
             keys=lambda: _picked(self.keys(), chosen),
             tensors=[self.tensors[i] for i in chosen],
-            process_group=self.process_group,
+            ranks=self.ranks,
             loss=None if self.loss is None else self.loss.subset(chosen),
         )
         return members, used

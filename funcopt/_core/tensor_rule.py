@@ -212,7 +212,7 @@ class TensorRule(PerTensor):
         cut = not self.elementwise and any(map(shards.is_sharded, tensors))
         like_p = [self._like_p(x) for x in tensors] if cut else []
         if cut:
-            gs, slots, ps = precision.gathered(gs, slots, ps, tensors, like_p)
+            gs, slots, ps = precision.gathered(gs, slots, ps, tensors, like_p, node.members.ranks)
         each = zip(gs, slots, ps, node.scalars(gs), strict=True)
         out = [self.update_tensor(*one) for one in each]
         if out and not (isinstance(out[0], tuple) and len(out[0]) == 2):

@@ -1,6 +1,6 @@
 """All tensors of a pass as one long vector, for mathematics that cannot be said of one tensor."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -46,18 +46,19 @@ class Space:
 
     def __init__(self, tensors: Sequence[Tensor], members: Members, device: torch.device) -> None:
         self._shapes = [x.shape for x in tensors]
-        self._members, self._device = members, device
+        self._device = device
         self.dtype = torch.float32
-        ranks = {i: k for k, at in enumerate(_ranks(members)) for i in at}
+        self._ranks = members.ranks
         kinds: dict[Any, list[int]] = {}
+        spans = members.spans
         for i, x in enumerate(tensors):
-            kinds.setdefault((x.dtype, x.device, ranks[i]), []).append(i)
+            kinds.setdefault((x.dtype, x.device, *spans[i : i + 1]), []).append(i)
             self.dtype = torch.promote_types(self.dtype, x.dtype)
         self._kinds = list(kinds.values())
+        self._spans = [spans[at[0]] for at in self._kinds] if spans else ()
         self._here = len(kinds) == 1 and len(tensors) > 0 and tensors[0].device == device
-        self._here &= members.process_group is None and not any(
-            map(shards.is_sharded, members.tensors)
-        )
+        if members.ranks.crossed(self._spans):  # all ranks have the same totals, to the bit
+            self._here, self.dtype = False, shards.on_the_way(torch.zeros((), device=device)).dtype
 
     def scalar(self, x: Any) -> Tensor:
         """A number as this space has them."""
@@ -98,23 +99,15 @@ class Space:
 
     def max_abs(self, a: Vector) -> Tensor:
         """The greatest absolute value; 0 if there is none."""
-        return self._over("max", [x.abs().amax() if x.numel() else x.sum() for x in a.blocks])
+        most = self._over("max", [x.abs().amax() if x.numel() else x.sum() for x in a.blocks])
+        return most if a.blocks else most.clamp(min=0.0)
 
     def _over(self, how: str, parts: Sequence[Tensor]) -> Tensor:
         if self._here:
             return parts[0]
-        combine: Callable[..., Tensor] = torch.add if how == "sum" else torch.maximum
-        total: Any = None
-        for kind, part in zip(self._kinds, parts, strict=True):
-            here = shards.reduce_over_ranks(how, part, self._members.tensors[kind[0]])
-            here = here.to(self._device, self.dtype)
-            total = here if total is None else combine(total, here)
-        group = self._members.process_group
-        return total if group is None else shards.all_reduce(how, total, group)
-
-
-def _ranks(members: Members) -> list[list[int]]:
-    return list(shards.group_by_mesh(members.tensors).values())
+        rows = [self.scalar(part) for part in parts]
+        table = torch.stack(rows) if rows else self.scalar(0.0).new_empty(0)
+        return self._ranks.total(how, table, self._spans).to(self.dtype)
 
 
 def _times(x: Tensor, factor: Any) -> Tensor:

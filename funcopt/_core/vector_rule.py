@@ -81,7 +81,7 @@ class VectorRule(PerTensor):
         node: Node,
         reduce: Reduce,
     ) -> tuple[list[Tensor], list[Slots]]:
-        if not gs:
+        if node.members.nobody_waits:
             return gs, slots
         who, old = type(self).__name__, node.memory[0]
         kept = precision.entries(old)
@@ -89,8 +89,11 @@ class VectorRule(PerTensor):
         _, row = common_scalars(node.rules, node.rows)
         scalars = Scalars(who, {k: cast_scalar(v, space.dtype) for k, v in row.items()})
         loss = node.members.loss_for(who) if self.evaluates else None
-        kind = type(slots[0])
-        columns = [list(column) for column in zip(*slots, strict=True)]
+        kind = type(slots[0] if slots else self.init_tensor(torch.zeros(1, device="cpu")))
+        columns: list[list[Any]] = [[] for _ in getattr(kind, "_fields", ())]
+        for own in slots:
+            for column, x in zip(columns, own, strict=True):
+                column.append(x)
         u, new, memory = self.update_vector(
             space.vector(ps),
             space.vector(gs),

@@ -5,11 +5,12 @@ tensor, and its update is sharded again.
 """
 
 import sys
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from .scalars import double
 
 
 def is_sharded(x: Any) -> bool:
@@ -38,6 +39,23 @@ def placed_as(g: Any, p: Any) -> Tensor:
         g = g.redistribute(p.device_mesh, p.placements)
     placed: Tensor = g
     return placed
+
+
+def can_be_cut_as(x: Any, like: Any) -> bool:
+    """Whether `x` is whole, or lies in parts on the ranks of `like`."""
+    return not is_sharded(x) or (is_sharded(like) and x.device_mesh == like.device_mesh)
+
+
+def cut_as(x: Any, like: Any) -> Tensor:
+    """`x`, whole or in parts, in the parts of `like`. What is whole is cut without an exchange."""
+    if not is_sharded(like):
+        whole: Tensor = x
+        return whole
+    if is_sharded(x):
+        return placed_as(x, like)
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(x, like.device_mesh, like.placements, src_data_rank=None)
 
 
 def sharded_as(part: Tensor, like: Any) -> Tensor:
@@ -125,6 +143,11 @@ def reduce_over_ranks(how: str, values: Tensor, like: Any) -> Tensor:
     return values
 
 
+def on_the_way(values: Tensor) -> Tensor:
+    """Numbers as they cross ranks: in float64 where the device has it, whatever they are here."""
+    return double(values)
+
+
 def mean(value: Tensor, like: Any) -> Tensor:
     """The mean of `value` over all ranks of the mesh on which `like` lies."""
     for dim in range(like.device_mesh.ndim):
@@ -134,24 +157,22 @@ def mean(value: Tensor, like: Any) -> Tensor:
 
 
 def all_reduce(how: str, values: Tensor, group: Any) -> Tensor:
-    """`values`, combined over the ranks of a process group."""
+    """`values`, combined over the ranks of a process group; they travel in one form."""
     import torch.distributed as dist
 
     op = {"sum": dist.ReduceOp.SUM, "max": dist.ReduceOp.MAX, "min": dist.ReduceOp.MIN}[how]
-    values = values.clone()
-    dist.all_reduce(values, op, group)
-    return values
+    sent = on_the_way(values).clone()
+    dist.all_reduce(sent, op, group)
+    return sent.to(values.dtype)
+
+
+def order(group: Any) -> Any:
+    """A key of a process group to sort by: the same on all of its ranks."""
+    import torch.distributed as dist
+
+    return dist.get_process_group_ranks(group), str(group.group_name)
 
 
 def split_dims(like: Any) -> tuple[int, ...]:
     """The dimensions of the mesh along which ranks hold different parts; not those of copies."""
     return tuple(i for i, place in enumerate(like.placements) if not place.is_replicate())
-
-
-def group_by_mesh(tensors: Sequence[Any]) -> dict[Any, list[int]]:
-    """The indices of tensors that are reduced together: one collective for each mesh."""
-    found: dict[Any, list[int]] = {}
-    for i, x in enumerate(tensors):
-        key = (x.device_mesh, split_dims(x)) if is_sharded(x) else None
-        found.setdefault(key, []).append(i)
-    return found

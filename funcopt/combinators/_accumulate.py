@@ -15,7 +15,7 @@ from .._numerics import shards
 from .._numerics.scalars import is_unset, number, unset_like, widen
 from ..errors import HyperparameterError
 from ..typing import Memory, Slots
-from ._inner import check_inner
+from ._inner import check_inner, exchanges
 from ._wrapper import Wrapper
 
 
@@ -111,6 +111,8 @@ class accumulate(Wrapper):
         old = node.memory
         micro, made = old[0].micro_step + 1, old[0].inner_updates
         full = number(micro) == self.steps
+        # Ranks that hold other tensors may be elsewhere in the window, and wait for this one.
+        both = node.members.ranks.share_tensors and exchanges(self.inner)
         sums = [own.grad_sum + (g + 0.0) for own, g in zip(slots, gs, strict=True)]
         inner, child = [own.inner for own in slots], node.children[0]
 
@@ -124,6 +126,6 @@ class accumulate(Wrapper):
             nothing = [torch.full_like(g, -0.0) for g in gs]
             return nothing, inner, [m.inner for m in old], sums, micro, made
 
-        us, new, memory, sums, micro, made = select(full, update, wait)
+        us, new, memory, sums, micro, made = select(full, update, wait, both=both)
         node.memory = [AccumulateMemory(micro, made, own) for own in memory]
         return us, [AccumulateSlots(*own) for own in zip(sums, new, strict=True)]

@@ -4,6 +4,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from .._core.reduction import Reduce
@@ -104,6 +105,19 @@ class ByLabel(PerTensor):
                     for k in used
                 ]
                 node.branches.append(_Branch(j, tx, chosen, used, tx.open(rows, mine)))
+            elif members.ranks.share_tensors:  # other ranks may have some, and wait for this one
+                mine, _ = members.subset([])
+                used = [] if members.tensors else list(range(len(buckets)))
+                memory = (
+                    [b.memory[j] for b in buckets]
+                    if used
+                    else [tx.init_memory(torch.zeros((), device="cpu"))]
+                )
+                rows = [
+                    b._replace(tx=b.tx.branches()[label], memory=own)
+                    for b, own in zip(buckets, memory, strict=False)
+                ]
+                node.branches.append(_Branch(j, tx, [], used, tx.open(rows, mine)))
         node.children = [branch.node for branch in node.branches]
         return node
 
@@ -126,7 +140,8 @@ class ByLabel(PerTensor):
     def memory_after(self, node: Node) -> list[Memory]:
         memory = [list(of_bucket) for of_bucket in node.memory]
         for j, tx, _, used, child in node.branches:  # type: ignore[attr-defined]
-            for bucket, after in zip(used, tx.memory_after(child), strict=True):
+            after_each = tx.memory_after(child) if used else ()
+            for bucket, after in zip(used, after_each, strict=True):
                 memory[bucket][j] = after
         return [tuple(of_bucket) for of_bucket in memory]
 

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from .._core.tensor_rule import GradientTransformation
+from .._core.tensor_rule import GradientTransformation, TensorRule
+from .._core.vector_rule import VectorRule
 from ..errors import HyperparameterError
 from ._hyperparams import walk
 
@@ -24,3 +25,11 @@ def check_inner(owner: GradientTransformation, inner: Any, what: str = "`inner`"
         f"`{who}`: `{taking}` takes one gradient for each example, and inside of `{who}` there is "
         f"one for all of them. {way_out}"
     )
+
+
+def exchanges(inner: GradientTransformation) -> bool:
+    """Whether a step of it may meet other ranks: it sums, or has to see whole tensors."""
+    stages = [stage for _, stage in walk(inner)]
+    rules = [stage for stage in stages if isinstance(stage, TensorRule)]
+    sums = any(stage.measures or not stage.elementwise for stage in rules)
+    return sums or any(isinstance(stage, VectorRule) for stage in stages)

@@ -116,7 +116,7 @@ class sam(Wrapper):
         node: Node,
         reduce: Reduce,
     ) -> tuple[list[Tensor], list[Slots]]:
-        if not gs:
+        if node.members.nobody_waits:
             return gs, slots
         (up, child), (sizes, loss) = (
             node.children,

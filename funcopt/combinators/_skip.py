@@ -15,7 +15,7 @@ from .._core.tensor_rule import GradientTransformation, Part, PerTensor, TensorR
 from .._numerics.scalars import sqrt
 from ..errors import HyperparameterError
 from ..typing import Memory, Scalar, Slots
-from ._inner import check_inner
+from ._inner import check_inner, exchanges
 from ._wrapper import Wrapper
 
 
@@ -178,9 +178,11 @@ class skip_if(Wrapper):
         node: Node,
         reduce: Reduce,
     ) -> tuple[list[Tensor], list[Slots]]:
-        if not gs:
+        if node.members.nobody_waits:
             return gs, slots
         old, (when, child) = node.memory, node.children
+        # What crosses ranks is done on all of them, whatever each of them finds here.
+        both = node.members.ranks.crossed(node.members.spans) and exchanges(self.inner)
         skipped, made = old[0].skipped, old[0].inner_updates
         seen = self._looked_at(gs, slots, ps, when, reduce)
         if "skip" not in when.rows[0]:
@@ -196,11 +198,11 @@ class skip_if(Wrapper):
             return nothing, inner, [m.inner for m in old], skipped + 1, made
 
         def update() -> Any:
-            good = [unless(skip, g) for g in gs]
+            good = [unless(skip, g, both=both) for g in gs]
             us, new = self.clocked().run(good, inner, ps, child, reduce)
             return us, new, self.clocked().memory_after(child), skipped, made + 1
 
-        us, new, memory, skipped, made = select(skip, leave_out, update)
+        us, new, memory, skipped, made = select(skip, leave_out, update, both=both)
         each = zip(self._condition.memory_after(when), memory, strict=True)
         node.memory = [SkipMemory(skipped, made, *own) for own in each]
         node.rows = [{"skipped": skipped}]

@@ -75,7 +75,7 @@ class whole(PerTensor):
         columns = zip(*(own.slots for own in slots), strict=True)
         nodes = (ParamTree(column) for column in columns)
         state = spec.unflatten(
-            [next(nodes) if isinstance(x, ParamTree) else next(remembered) for x in leaves]
+            [next(nodes, x) if isinstance(x, ParamTree) else next(remembered) for x in leaves]
         )
         extra = node.members.extra
         known = self.inner.extra_names()

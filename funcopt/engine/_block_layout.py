@@ -127,7 +127,6 @@ class BlockLayout:
         columns = [ps, gs, *(slots[k::count] for k in range(count))]
         if self._plain:
             return columns
-        columns[GRADIENT] = list(map(shards.placed_as, gs, ps))
         return [[as_real(shards.part(x)) for x in column] for column in columns]
 
 
@@ -175,7 +174,7 @@ def _route(found: Sequence[Any]) -> _Route:
 def _local_tensors(inputs: StepInputs) -> list[list[Tensor]]:
     """Parameter, gradient and slots of every tensor, as local tensors."""
     return [
-        list(map(shards.part, (p, shards.placed_as(g, p), *precision.entries(own))))
+        list(map(shards.part, (p, g, *precision.entries(own))))
         for p, g, own in zip(inputs.ps, inputs.gs, inputs.slots, strict=True)
     ]
 

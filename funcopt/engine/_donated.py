@@ -9,8 +9,10 @@ from .. import tree
 from .._core import precision
 from .._core.apply import apply_updates, apply_updates_
 from .._core.due import filled
+from .._core.ranks import Ranks
 from .._core.stage import Bucket, State
 from .._core.tensor_rule import GradientTransformation, PerTensor
+from .._numerics import shards
 from .._numerics.scalars import is_traced, number
 from ..errors import DonatedError, HyperparameterError, StructureError
 from ..typing import OptState, Params, Tree, Updates
@@ -139,7 +141,7 @@ class donated:
             buckets=[Bucket(tx, now, now - 1, memory)],
             bucket_of=[0] * len(active),
             ps=ps,
-            gs=gs,
+            gs=list(map(shards.placed_as, gs, ps)),
             slots=slots,
             negate=[False] * len(active),
             names=lambda: checked.names,
@@ -147,7 +149,7 @@ class donated:
             extra={k: v for k, v in extra.items() if k not in trees},
             tensor_extra={k: [column[i] for i in active] for k, column in trees.items()},
             metadata_key=checked,
-            process_group=None,
+            ranks=checked.ranks,
         )
 
     def _check(
@@ -165,7 +167,12 @@ class donated:
         precision.Leaves(who, tx.params_needed_by(), grads, state.slots, params)
         names, specs = tree.names(params), (tree.flatten(params)[1], tree.flatten(state.slots)[1])
         return _CheckedTrees(
-            specs, active, TensorGuard(tensors), [names[i] for i in active], tx.tensor_extra_names()
+            specs,
+            active,
+            TensorGuard(tensors),
+            [names[i] for i in active],
+            tx.tensor_extra_names(),
+            Ranks(()),
         )
 
 
@@ -177,6 +184,7 @@ class _CheckedTrees(NamedTuple):
     guard: TensorGuard
     names: list[str]
     tensor_extra: frozenset[str]  # the names of extra arguments that are trees like the parameters
+    ranks: Ranks
 
     def holds(
         self, specs: tuple[tree.Spec[Any], tree.Spec[Any]], active: list[int], tensors: list[Any]

@@ -46,6 +46,10 @@ class Engine:
 
     def step(self, inputs: StepInputs) -> Node:
         """Makes one step."""
+        with inputs.ranks.step():
+            return self._step(inputs)
+
+    def _step(self, inputs: StepInputs) -> Node:
         if self._backends[0] is not inputs.metadata_key:
             self._backends = (inputs.metadata_key, self._choose_backends(inputs))
         for backend in self._backends[1]:

@@ -69,6 +69,7 @@ class ReductionPass(NamedTuple):
 
     def conclude(self, node: Node, tables: Sequence[Tensor]) -> None:
         """Reduces the measures of all launches, and calls the stage's `conclude`."""
+        tables = tables or [self.measures.no_rows]
         table = torch.cat([x.to(tables[0].device) for x in tables])
         conclude_measured(node, table if self.order is None else table[self.order], self.measures)
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .._core import precision
 from .._core.loss import Loss
+from .._core.ranks import Ranks
 from .._core.reduction import reduce
 from .._core.stage import Bucket, Members, Node
 from .._core.tensor_rule import PerTensor
@@ -23,7 +24,7 @@ class StepInputs(NamedTuple):
     buckets: Sequence[Bucket]
     bucket_of: Sequence[int]
     ps: Sequence[Tensor]
-    gs: Sequence[Tensor]
+    gs: Sequence[Tensor]  # placed as the parameters are
     slots: Sequence[Slots]
     negate: Sequence[bool]  # whether the gradient is negated, to maximize
     names: Callable[[], Sequence[str | None]]
@@ -32,7 +33,7 @@ class StepInputs(NamedTuple):
     tensor_extra: Mapping[str, Sequence[Tensor]]
     metadata_key: Any
     """The same object as in the step before if the metadata of all tensors is the same."""
-    process_group: Any  # whose ranks hold other tensors of the same tree
+    ranks: Ranks  # those that hold other parts, or other tensors of the same tree
     evaluate: Callable[[Sequence[Tensor]], AbstractContextManager[Loss]] | None = None
     """For stages that evaluate the loss again: makes it a function of tensors, in a context."""
     address_key: Any = None
@@ -51,7 +52,7 @@ class StepInputs(NamedTuple):
             names=self.names,
             keys=self.keys,
             tensors=self.ps,
-            process_group=self.process_group,
+            ranks=self.ranks,
             loss=loss,
         )
 
@@ -80,7 +81,7 @@ class StepInputs(NamedTuple):
         slots = precision.lift_slots(self.slots[i], p, wide)
         if self.tx.takes_examples():
             return precision.lift_examples(g, wide), slots, precision.lift(p, wide)
-        return precision.lift(shards.placed_as(g, p), wide), slots, precision.lift(p, wide)
+        return precision.lift(g, wide), slots, precision.lift(p, wide)
 
     def commit(self, i: int, u: Tensor, slots: Slots) -> None:
         """Applies the update of one tensor and stores its new slots, in place."""
@@ -109,8 +110,8 @@ class MembersCache:
         """The members, and the buckets that they belong to."""
         if inputs.extra or inputs.tensor_extra:
             return self._select(inputs)
-        if self._key[0] is not inputs.ps or self._key[1] is not inputs.process_group:
-            key = (inputs.ps, inputs.process_group)
+        if self._key[0] is not inputs.ps or self._key[1] is not inputs.ranks:
+            key = (inputs.ps, inputs.ranks)
             self._members, self._key = self._select(inputs), key
         return self._members
 
@@ -121,6 +122,7 @@ class MembersCache:
 
 def eager_step(inputs: StepInputs) -> Node:
     """Makes a step operation by operation; nothing is written before everything is computed."""
+    inputs.ranks.again()
     lifted = [inputs.lifted(i) for i in range(len(inputs.ps))]
     gs, slots, ps = ([one[k] for one in lifted] for k in range(3))
     if inputs.evaluate is not None:

@@ -66,6 +66,7 @@ class TracedBackend:
             self._layout.release()
 
     def _open(self, inputs: StepInputs) -> Node:
+        inputs.ranks.again()
         members, used = self._members(inputs)
         return inputs.tx.open([inputs.buckets[k] for k in used], members)
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .. import tree
 from .._core import precision
-from .._core.reduction import MeasureSpec
+from .._core.reduction import MeasureSpec, nothing_measured
 from .._core.stage import Node, Scalars
 from ._block_layout import BlockLayout
 from ._graph import Graph
@@ -97,7 +97,11 @@ class Tracer:
 
     def reduce(self, node: Node, parts: list[Any]) -> None:
         """The reduction of a stage: launches the pass before it, and calls `conclude`."""
+        k = self._node_index[id(node)]
         if not parts:
+            if (nothing := nothing_measured(node)) is not None:
+                self._reductions.append(ReductionPass([], [], k, None, nothing, frozenset()))
+                self._reductions[-1].conclude(node, [])
             return
         _, spec = tree.flatten(parts[0])
         indices = [self._index_of[id(x)] for x in node.members.tensors]
@@ -131,11 +135,11 @@ class Tracer:
         traced = [self._representative_of.get(i, i) for i in measured]
         measures = MeasureSpec(
             spec,
-            [self._inputs.ps[i] for i in measured],
+            len(like[measured[0]]),
+            node.members.ranks.spans([self._inputs.ps[i] for i in measured]),
             [like[i] for i in traced],
             [row_of[i] for i in traced],
         )
-        k = self._node_index[id(node)]
         permutation = None
         if order != sorted(order):
             permutation = torch.tensor(order, device="cpu").to(tables[0].device)

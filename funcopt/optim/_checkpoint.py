@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._numerics.shards import is_sharded
+from .._numerics import shards
 from ..errors import StructureError
 from ._options import Options, named_parameters
 from ._state import State, pack_numbers
@@ -52,7 +52,7 @@ def matched(
         missing, unknown = [], []
     if [len(g["params"]) for g in mine] != [len(g["params"]) for g in saved["param_groups"]]:
         return saved  # which the base class refuses
-    reshaped, foreign = [], []
+    reshaped, foreign, in_parts = [], [], []
     state = dict(saved["state"])
     for index, (group, other) in enumerate(zip(mine, saved["param_groups"], strict=True)):
         for (name, p), at in zip(named_parameters(group), other["params"], strict=True):
@@ -65,6 +65,15 @@ def matched(
                 has = sorted(set(stored) - known)
                 foreign.append(f"{name or at}: {has} instead of {sorted(expected)}")
                 continue
+            elsewhere = [
+                f"{name or at}: {key}, whose parts lie on {stored[key].device_mesh}"
+                for key, x in expected.items()
+                if not shards.can_be_cut_as(stored.get(key), x)
+            ]
+            if elsewhere:
+                in_parts += elsewhere
+                del state[at]
+                continue
             wrong = [
                 f"{name or at}: {key} of {tuple(stored[key].shape)} instead of {tuple(x.shape)}"
                 for key, x in expected.items()
@@ -75,6 +84,12 @@ def matched(
                 del state[at]
     if strict and foreign:
         raise StructureError(f"`{who}`: the checkpoint is of another algorithm. It has {foreign}.")
+    if strict and in_parts:
+        raise StructureError(
+            f"`{who}`: the checkpoint is in parts that are not those of the parameters: {in_parts}."
+            " Load whole tensors, which are cut here: `full_tensor()` of each, or "
+            "`torch.distributed.checkpoint` with `StateDictOptions(full_state_dict=True)`."
+        )
     if strict and (missing or unknown or reshaped):
         raise StructureError(
             f"`{who}`: the checkpoint is of other parameters. Missing: "
@@ -145,8 +160,9 @@ def _as_created(
         elif key in templates:
             found = torch.as_tensor(value)
             place = p.device if templates[key].dim() else found.device
-            if is_sharded(found):
-                out[key] = found.to(templates[key].dtype).clone()
+            if shards.is_sharded(found):
+                found = found.to(templates[key].dtype, copy=True)
             else:
-                out[key] = found.to(place, templates[key].dtype, copy=True)
+                found = found.to(place, templates[key].dtype, copy=True)
+            out[key] = shards.cut_as(found, templates[key])
     return out

@@ -12,7 +12,8 @@ from ..engine import StepInputs
 def differentiable_step(inputs: StepInputs) -> tuple[Node, list[object]]:
     """Adds the updates to the parameters, and returns the new slots."""
     node = inputs.tx.open(inputs.buckets, inputs.members())
-    gs, slots, ps = (list(x) for x in zip(*map(inputs.lifted, range(len(inputs.ps))), strict=True))
+    lifted = [inputs.lifted(i) for i in range(len(inputs.ps))]
+    gs, slots, ps = ([one[k] for one in lifted] for k in range(3))
     us, new = inputs.tx.run(gs, slots, ps, node, reduce)
     out: list[object] = []
     for stored, p, u, own in zip(inputs.slots, inputs.ps, us, new, strict=True):

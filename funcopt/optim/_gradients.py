@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from .._core.tensor_rule import GradientTransformation
-from .._numerics.scalars import number
 from ..errors import SparseGradientError, StructureError
+from ._callers import called_by
 from ._options import Options
 
 
@@ -44,15 +44,17 @@ def check_dense(who: str, parameter: str, g: Tensor) -> None:
         )
 
 
-def is_probe(param_groups: list[Options]) -> bool:
-    """Whether the first step is that by which `torch.distributed.checkpoint` asks for the state.
+PROBES = (
+    ("torch.distributed.checkpoint.state_dict", None),
+    ("torch.distributed.optim.named_optimizer", "init_state"),
+)
+"""Where torch steps an optimizer to have its state made: the module, and the function."""
 
-    It has a learning rate of 0, and gradients of 0.
+
+def is_probe() -> bool:
+    """Whether a first step is one by which torch asks for the state, and nothing is to be changed.
+
+    Who asks is the same on all ranks. A learning rate of 0 and gradients of 0 are not: the first
+    step of a warm-up has them where a rank has no part of what has a gradient.
     """
-    rates = [number(group["lr"]) for group in param_groups if "lr" in group]
-    if any(isinstance(rate, Tensor) or rate != 0 for rate in rates):  # its zeros can be read
-        return False
-    grads = [p.grad for group in param_groups for p in group["params"]]
-    return any(g is not None for g in grads) and not any(
-        bool(g.any()) for g in grads if g is not None
-    )
+    return any(called_by(module, function) for module, function in PROBES)

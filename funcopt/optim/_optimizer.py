@@ -47,7 +47,7 @@ from ._options import Options
 from ._partial import check_sums, made_by_zero
 from ._scheduled import ScheduledValues
 from ._state import StateStore
-from ._step_plan import StepPlan, plan_step
+from ._step_plan import Plan, StepPlan, plan_step
 
 Loss = TypeVar("Loss")
 
@@ -80,9 +80,9 @@ class Optimizer(torch.optim.Optimizer):
         differentiable: Let autograd follow the steps; parameters must not be leaves then.
         capturable: Keep clocks on the devices of the parameters, for CUDA graphs.
         measure_group: A process group whose ranks hold other parameters of the same model, such as
-            `torch.distributed.optim.ZeroRedundancyOptimizer` makes them; sums over tensors then
-            span its ranks. Every rank needs a gradient in every branch then, or the others wait
-            for it. An attribute too, to be set afterwards.
+            stages of a pipeline; sums over tensors then span its ranks, also those that have no
+            gradient. Or a function of name and parameter that returns one, or None: for experts
+            beside dense weights. An attribute too, to be set afterwards.
         engine: How steps are made: "fused", by kernels compiled for this chain; "torch", by a
             kernel of torch where that has one for the chain; "foreach", each operation once for
             all tensors; or "eager", operation by operation, to the bit as the pure form. On a CPU
@@ -190,7 +190,7 @@ class Optimizer(torch.optim.Optimizer):
 
     def _step_impl(self, extra: Options, closure: Any, loss: Any) -> None:
         param_groups, state = self.param_groups, self.state
-        if not state and is_probe(param_groups):
+        if not state and is_probe():
             return self.init_state()
         self._check_step(extra, closure)
         updates = self._store.updates(state)
@@ -204,8 +204,8 @@ class Optimizer(torch.optim.Optimizer):
         finally:
             plan.release()
         memories = tx.memory_after(node) if plan.has_memory else [()] * len(plan.firsts)
-        after = None if updates is None else updates + 1
-        if plan is self._plan:
+        after = None if updates is None or not plan.counts else updates + 1
+        if isinstance(plan, StepPlan) and plan is self._plan:
             plan.advance(memories, after)
         else:
             replace = self.defaults["differentiable"]
@@ -230,20 +230,21 @@ class Optimizer(torch.optim.Optimizer):
     def _needs_closure(self) -> bool:
         return self.tx.needs_closure
 
-    def _planned(self) -> StepPlan | None:
-        """The plan of this step; `None` if no parameter has a gradient."""
-        plan, self._plan = self._plan, None
-        if plan is not None and plan.holds(self.param_groups, self.state):
-            self._plan = plan
-            return plan
-        plan = plan_step(self.param_groups, self.state, self._groups, self._store)
+    def _planned(self) -> Plan | None:
+        """The plan of this step; `None` if there is nothing to do."""
+        kept, self._plan = self._plan, None
+        if kept is not None and kept.holds(self.param_groups, self.state):
+            self._plan = kept
+            return kept
+        groups, store = self._groups, self._store
+        plan = plan_step(self.param_groups, self.state, groups, store, self.measure_group)
         anew = self.defaults["differentiable"] or self.tx.takes_examples()  # in every step
-        if plan is not None and plan.lasting and not anew:
+        if isinstance(plan, StepPlan) and plan.lasting and not anew:
             self._plan = plan
         return plan
 
     def _run(
-        self, plan: StepPlan, updates: Tensor | None, extra: Options, closure: Any, loss: Any
+        self, plan: Plan, updates: Tensor | None, extra: Options, closure: Any, loss: Any
     ) -> tuple[PerTensor, Node]:
         """Makes the step of the parameters and their slots, if all that is given fits."""
         buckets = plan.buckets(updates)

@@ -1,22 +1,14 @@
 """Optimizers that see only some of the parameters, as inside of `ZeroRedundancyOptimizer`."""
 
-import sys
-
 from .._core.tensor_rule import GradientTransformation, TensorRule
 from ..combinators import walk
 from ..errors import StructureError
+from ._callers import called_by
 
 
 def made_by_zero() -> bool:
     """Whether `ZeroRedundancyOptimizer` is making the optimizer whose function calls this one."""
-    frame = sys._getframe(1)
-    for _ in range(12):
-        if frame.f_globals.get("__name__") == "torch.distributed.optim.zero_redundancy_optimizer":
-            return True
-        if frame.f_back is None:
-            return False
-        frame = frame.f_back
-    return False
+    return called_by("torch.distributed.optim.zero_redundancy_optimizer")
 
 
 def check_sums(who: str, tx: GradientTransformation) -> None:

@@ -8,8 +8,10 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from .._core import precision
+from .._core.tensor_rule import PerTensor
 from .._numerics import shards
 from ..combinators import paths
+from ..typing import Memory
 from ._clocks import packed_in_vector
 from ._factory import GroupTransformation
 from ._groups import ParameterGroups
@@ -40,6 +42,7 @@ class StateStore:
     def forget(self) -> None:
         """Drops what can be made anew."""
         self._layouts: Any = WeakTensorKeyDictionary()  # by parameter
+        self._idle: Memory | None = None  # after steps without a gradient on this rank
 
     # Reading.
 
@@ -64,6 +67,7 @@ class StateStore:
     def shared(self, param_groups: list[Options], state: State) -> dict[int, list[Tensor]]:
         """All copies of the memory that parameters have in common, by its place in the memory."""
         found: dict[int, list[Tensor]] = {}
+        idle: set[int] = set()
         for index, group in enumerate(param_groups):
             if not group["params"]:
                 continue
@@ -73,7 +77,22 @@ class StateStore:
                 layout, _ = self._layout(name, p, transformation)
                 for key in layout.shared.intersection(stored):
                     found.setdefault(layout.memory_at[key], []).append(stored[key])
+                if self._idle is not None:
+                    idle.update(layout.memory_at[key] for key in layout.shared)
+        for at in idle:
+            found.setdefault(at, []).append(precision.entries(self._idle)[at])
         return found
+
+    def idle_memory(
+        self, param_groups: list[Options], state: State, tx: PerTensor, p: Tensor
+    ) -> Memory:
+        """The memory for a step without a gradient on this rank."""
+        memory = tx.init_memory(precision.zero_like([p])) if self._idle is None else self._idle
+        tensors = precision.entries(memory)
+        for at, copies in self.shared(param_groups, state).items():
+            tensors[at] = copies[0]
+        each = iter(tensors)
+        return precision.map_slots(lambda _: next(each), memory)
 
     def updates(self, state: State) -> Tensor | None:
         """How many steps the optimizer has made; `None` where no schedule asks."""
@@ -151,6 +170,12 @@ class StateStore:
         pack_numbers([(state.get(p, {}), tensors) for p, tensors in new.items()])
         for p, tensors in new.items():
             _write(state[p], tensors, replace)
+
+    def keep_idle(self, param_groups: list[Options], state: State, memory: Memory) -> None:
+        """Keeps the memory after a step without a gradient on this rank."""
+        after = precision.map_slots(torch.clone, memory)
+        self.write_shared(param_groups, state, dict(enumerate(precision.entries(after))))
+        self._idle = after
 
     def write_shared(
         self, param_groups: list[Options], state: State, after: Mapping[int, Tensor]

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from .._core.precision import entries, map_slots, zero_like
 from .._core.tensor_rule import PerTensor
+from .._numerics import shards
 from ..combinators import labels, unique_keys
 from ..typing import Memory, Slots
 
@@ -110,4 +111,6 @@ def _filled(template: Any, at: Mapping[str, int], stored: Mapping[str, Any]) -> 
 
 
 def _to_meta(x: Tensor) -> Tensor:
+    if shards.is_sharded(x):
+        return shards.meta_like(x)
     return torch.empty(x.shape, dtype=x.dtype, device="meta")

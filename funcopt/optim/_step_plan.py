@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from .._core import precision
+from .._core.ranks import Ranks
 from .._core.stage import Bucket
 from .._numerics import shards
 from .._numerics.scalars import number
@@ -14,7 +15,9 @@ from ..typing import Memory
 from ._active import ActiveParameter, active_parameters
 from ._clocks import StateColumn, clock_key
 from ._groups import ParameterGroups
+from ._idle_plan import IdlePlan
 from ._options import Options, named_parameters
+from ._ranks import ranks_of
 from ._state import State, StateStore
 from ._state_layout import STEP, UPDATES
 
@@ -29,6 +32,8 @@ class StepPlan:
     by value.
     """
 
+    counts = True  # whether it is a step of the parameters here
+
     def __init__(
         self,
         active: Sequence[ActiveParameter],
@@ -42,6 +47,7 @@ class StepPlan:
         self.ps = [one.p for one in active]
         self.gs = list(gs)
         self.slots = [one.slots for one in active]
+        self._sharded = any(map(shards.is_sharded, self.ps))
         self.negate = [bool(param_groups[one.group]["maximize"]) for one in active]
         self.metadata_key = object()  # of all tensors
         self.firsts: list[ActiveParameter] = []  # of each bucket, one of its parameters
@@ -58,6 +64,7 @@ class StepPlan:
         self.stored = all(one.stored for one in active)
         self.lasting = self.stored and not any(one.due for one in active)
         self._groups = groups
+        self._ranks: tuple[Any, Ranks | None] = (None, None)  # by what they were made of
         self._transformations = {one.group: one.transformation for one in active}
         if self.stored:
             self._prepare_guards(param_groups, state)
@@ -76,7 +83,6 @@ class StepPlan:
         self._keys = list(state)
         self._dicts = [state, *(x for x in state.values() if isinstance(x, dict))]
         self._values = [x for stored in self._dicts for x in stored.values()]
-        self._sharded = any(map(shards.is_sharded, self.ps))
         self._entries = [x for own in self.slots for x in precision.entries(own)]
         every = [] if self._sharded else [*self.ps, *self._entries]
         vectors = [x for x in every if _is_vector(x)]  # for which it is enough to begin there
@@ -156,7 +162,7 @@ class StepPlan:
             buckets=buckets,
             bucket_of=self.bucket_of,
             ps=self.ps,
-            gs=self.gs,
+            gs=list(map(shards.placed_as, self.gs, self.ps)) if self._sharded else self.gs,
             slots=self.slots,
             negate=self.negate,
             names=lambda: [one.name for one in self.active],
@@ -165,8 +171,15 @@ class StepPlan:
             tensor_extra={},
             metadata_key=self.metadata_key,
             address_key=self._guard.addresses if self.stored and self._only_vectors else None,
-            process_group=measure_group,
+            ranks=self._ranks_of(param_groups, measure_group),
         )
+
+    def _ranks_of(self, param_groups: list[Options], measure_group: Any) -> Ranks:
+        made_of, ranks = self._ranks
+        if ranks is None or made_of is not measure_group:
+            ranks = ranks_of(self._groups.who, param_groups, measure_group)
+            self._ranks = (measure_group, ranks)
+        return ranks
 
     # What becomes of the state. Slots have been written by the engine.
 
@@ -242,10 +255,17 @@ class StepPlan:
         store.write_shared(param_groups, state, after)
 
 
+Plan = StepPlan | IdlePlan
+
+
 def plan_step(
-    param_groups: list[Options], state: State, groups: ParameterGroups, store: StateStore
-) -> StepPlan | None:
-    """The plan of a step; `None` if no parameter has a gradient.
+    param_groups: list[Options],
+    state: State,
+    groups: ParameterGroups,
+    store: StateStore,
+    measure_group: Any,
+) -> Plan | None:
+    """The plan of a step; `None` if no parameter has a gradient, and no rank waits for this one.
 
     Raises:
         SparseGradientError: If a gradient is sparse.
@@ -253,7 +273,13 @@ def plan_step(
     """
     groups.refresh(param_groups)
     active, gs = active_parameters(param_groups, state, groups, store)
-    return StepPlan(active, gs, param_groups, state, groups, store) if active else None
+    if active:
+        return StepPlan(active, gs, param_groups, state, groups, store)
+    if measure_group is not None:
+        ranks = ranks_of(groups.who, param_groups, measure_group)
+        if ranks.share_tensors:
+            return IdlePlan(param_groups, state, groups, store, ranks)
+    return None
 
 
 def _keys(param_groups: list[Options], active: Sequence[ActiveParameter]) -> list[str]:

@@ -3,6 +3,7 @@
 import torch
 
 from funcopt import tree
+from funcopt._core.ranks import Ranks
 from funcopt._core.stage import Bucket
 from funcopt.engine import Engine, StepInputs
 
@@ -59,7 +60,7 @@ class Run:
             extra=self.extra,
             tensor_extra={},
             metadata_key=self._form,
-            process_group=None,
+            ranks=Ranks(()),
         )
         with torch.no_grad():
             node = self.engine.step(inputs)
