@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from .. import tree
+from .._numerics.autocast import forget_casts
 from ..errors import LeafError, StructureError
 from ..typing import OptState, Params, Tree, Updates
 from .transformation import GradientTransformation
@@ -43,6 +44,7 @@ def apply_updates_(params: Params, updates: Updates) -> None:
     """
     new = apply_updates(params, updates)  # all of it before the first write
     tree.map(lambda p, q: p if p is q else p.copy_(q), params, new)
+    forget_casts()
 
 
 def detach_state(state: Tree) -> Tree:

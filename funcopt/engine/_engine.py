@@ -5,6 +5,7 @@ import os
 from typing import Any, Literal, get_args
 
 from .._core.stage import Node
+from .._numerics.autocast import forget_casts
 from ..errors import HyperparameterError
 from ._guards import Unsupported
 from ._kernels import has_compiler
@@ -46,6 +47,11 @@ class Engine:
 
     def step(self, inputs: StepInputs) -> Node:
         """Makes one step."""
+        node = self._step(inputs)
+        forget_casts()
+        return node
+
+    def _step(self, inputs: StepInputs) -> Node:
         if self._backends[0] is not inputs.metadata_key:
             self._backends = (inputs.metadata_key, self._choose_backends(inputs))
         for backend in self._backends[1]:

@@ -31,6 +31,7 @@ from torch import Tensor
 from .._core.stage import Node
 from .._core.tensor_rule import GradientTransformation, PerTensor
 from .._hints.calls import explained
+from .._numerics.autocast import outside_autocast
 from ..combinators import walk
 from ..engine import Engine, EngineOption
 from ..typing import ParamsT
@@ -185,10 +186,11 @@ class Optimizer(torch.optim.Optimizer):
         from .._numerics import dynamo  # at the first step: it is slow to import
 
         with torch.set_grad_enabled(self.defaults["differentiable"]):
-            dynamo.outside_graphs(self._step_impl, extra, closure, loss)  # pyright: ignore[reportCallIssue]
+            dynamo.outside_graphs(self._step_impl, extra, loss, closure=closure)  # pyright: ignore[reportCallIssue]
         return loss
 
-    def _step_impl(self, extra: Options, closure: Any, loss: Any) -> None:
+    @functools.partial(outside_autocast, evaluated="closure")
+    def _step_impl(self, extra: Options, loss: Any, *, closure: Any) -> None:
         param_groups, state = self.param_groups, self.state
         if not state and is_probe(param_groups):
             return self.init_state()
