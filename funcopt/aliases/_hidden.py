@@ -8,6 +8,7 @@ from torch import Tensor
 
 from .._core import checks
 from .._core.record import Record
+from .._numerics.names import plain_name
 from ..errors import HyperparameterError
 
 _PART = r"(?<![^./])(?:{})(?![^./])"  # all that stands between dots
@@ -88,4 +89,4 @@ class hidden_weights(Record):
         rows, columns = p.shape[-2:]
         if self.dims == "flatten":
             rows, columns = p.shape[0], math.prod(p.shape[1:])
-        return min(rows, columns) > 1 and OTHERS.search(name) is None
+        return min(rows, columns) > 1 and OTHERS.search(plain_name(name)) is None

@@ -17,6 +17,7 @@ from ._options import (
     Options,
     as_hyperparameter,
     is_immutable,
+    named,
     named_parameters,
     same_value,
     slots_key,
@@ -108,7 +109,7 @@ class ParameterGroups:
             return [group]
         parts: dict[str, dict[str, Any]] = {}
         for x in params:
-            label = _label(self.factory.tx, x if isinstance(x, tuple) else (None, x))
+            label = _label(self.factory.tx, named(x))
             name = f"{group['name']}/{label}" if "name" in group else label
             parts.setdefault(label, {**group, "name": name, "params": []})["params"].append(x)
         return list(parts.values())
@@ -119,8 +120,7 @@ class ParameterGroups:
         Returns:
             The keys that the base class will fill in besides, which are those of other groups.
         """
-        first = next(iter(group["params"]), None)
-        name, p = first if isinstance(first, tuple) else (None, first)
+        name, p = named(next(iter(group["params"]), None))
         own = self.factory.hyperparameters((name, p) if isinstance(p, Tensor) else None)
         for key in self.factory.common:
             group.pop(key, None)

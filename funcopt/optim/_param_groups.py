@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .._core import checks
+from .._numerics.names import plain_name
 from ..errors import HyperparameterError, LabelError
 from ..typing import Scalar
 
@@ -45,7 +46,8 @@ def param_groups_by(
     groups: dict[str, Group] = {}
     used: set[int] = set()
     for name, p in model.named_parameters():
-        fitting = [i for i, (which, _) in enumerate(rules) if _fits(which, name, p, owners[p])]
+        plain = plain_name(name)
+        fitting = [i for i, (which, _) in enumerate(rules) if _fits(which, plain, p, owners[p])]
         used.update(fitting)
         options = rules[fitting[0]][1] if fitting else {}
         if p.requires_grad:
@@ -55,7 +57,7 @@ def param_groups_by(
         if i not in used:
             raise LabelError(
                 f"`param_groups_by`: {which!r} fits none of the parameters "
-                f"{[name for name, _ in model.named_parameters()]}."
+                f"{[plain_name(name) for name, _ in model.named_parameters()]}."
             )
     return list(groups.values())
 
@@ -125,12 +127,12 @@ def undecayed(
     optional: Collection[str] = getattr(model, "no_weight_decay", tuple)()
     found = {name for name, p in params if vectors and (p.ndim < 2 or name.endswith(".bias"))}
     for which in listed:
-        fitting = {name for name, p in params if _is_listed(which, name, p, owners[p])}
+        fitting = {name for name, p in params if _is_listed(which, plain_name(name), p, owners[p])}
         if not fitting and which not in optional:
             raise LabelError(
                 f"`{who}`: {which!r} of `no_weight_decay_list` fits none of the parameters "
-                f"{[name for name, _ in params]}. A string is a whole name, in which `*` stands "
-                "for anything."
+                f"{[plain_name(name) for name, _ in params]}. A string is a whole name, in which "
+                "`*` stands for anything."
             )
         found |= fitting
     return found
