@@ -21,7 +21,8 @@ OTHERS = re.compile(
             _PART.format(r"w[tp]e"),
             _PART.format(r"(\w+_)?(head|classifier|logits)"),
             r"^((?!\d+[./])[^./]+[./])*" + _PART.format(r"(\w+_)?heads"),  # of no numbered block
-            r"^((model|module|decoder)[./])*(fc|output|score)[./]weight$",
+            r"^((model|module|decoder)[./])*(fc|output|score)[./]"
+            r"(parametrizations[./]weight[./]original\d*|weight(_\w+)?)$",
             _WORD.format(r"[^./_]*norms?\d*|normali[sz]ation|(ln|bn)\d*|bias(es)?\d*"),
             _WORD.format(r"(cls|class|dist|mask|reg|register)_tokens?"),
         ]

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from .._core import checks
 from .._numerics.names import plain_name
@@ -36,7 +37,8 @@ def param_groups_by(
 
     Args:
         rules: Pairs of what to look for and the options of the group. A class of modules stands for
-            the parameters that such a module holds itself.
+            the parameters that such a module holds itself, those that a parametrization such as
+            `weight_norm` has made of them too.
         model: The model. Parameters that do not require gradients are left out.
 
     Raises:
@@ -156,11 +158,13 @@ def explain(optimizer: torch.optim.Optimizer) -> str:
 
 
 def _owners(model: nn.Module) -> dict[Tensor, list[nn.Module]]:
-    """The modules that hold each parameter themselves."""
+    """The modules that hold each parameter themselves, or what it is made of."""
     found: dict[Tensor, list[nn.Module]] = {}
     for module in model.modules():
-        for p in module.parameters(recurse=False):
-            found.setdefault(p, []).append(module)
+        made = module.parametrizations.values() if is_parametrized(module) else ()  # type: ignore[operator]
+        for part in (module, *made):
+            for p in part.parameters(recurse=False):
+                found.setdefault(p, []).append(module)
     return found
 
 

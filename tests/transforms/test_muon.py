@@ -325,6 +325,9 @@ def test_embeddings_heads_norms_and_biases_go_to_adamw():
     [
         ("model.embed_tokens.weight", "adamw"),
         ("encoder.pos_embedding", "adamw"),
+        ("fc.parametrizations.weight.original1", "adamw"),
+        ("fc.weight_v", "adamw"),
+        ("blocks.0.fc.parametrizations.weight.original1", "muon"),
         ("transformer.wpe.weight", "adamw"),
         ("patch_embed.proj.weight", "adamw"),
         ("module.lm_head.weight", "adamw"),
