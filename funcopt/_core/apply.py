@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 
 from .. import tree
+from .._numerics.autocast import forget_casts
+from .._numerics.names import plain_names
 from ..errors import LeafError, StructureError
 from ..typing import OptState, Params, Tree, Updates
 from .transformation import GradientTransformation
@@ -43,6 +45,7 @@ def apply_updates_(params: Params, updates: Updates) -> None:
     """
     new = apply_updates(params, updates)  # all of it before the first write
     tree.map(lambda p, q: p if p is q else p.copy_(q), params, new)
+    forget_casts()
 
 
 def detach_state(state: Tree) -> Tree:
@@ -83,6 +86,8 @@ def state_dict(state: Tree) -> dict[str, Tensor]:
 def load_state_dict(state: Tree, loaded: dict[str, Tensor]) -> Tree:
     """A state in the structure of `state`, with its dtypes and devices, and the values of `loaded`.
 
+    What wrappers of modules such as `torch.compile` put into names may differ.
+
     Args:
         state: A state of the same transformation and parameters, e.g. what `init` returns.
         loaded: What `state_dict` returned.
@@ -95,7 +100,8 @@ def load_state_dict(state: Tree, loaded: dict[str, Tensor]) -> Tree:
             f"`load_state_dict`: expected what `state_dict` returned, got {type(loaded).__name__}. "
             "The order is `load_state_dict(state, loaded)`."
         )
-    names, (mine, spec) = tree.names(state), tree.flatten(state)
+    names, (mine, spec) = plain_names(tree.names(state)), tree.flatten(state)
+    loaded = dict(zip(plain_names(list(loaded)), loaded.values(), strict=True))
     reshaped = [
         f"{name}: {_shape_of(loaded[name])} instead of {_shape_of(x)}"
         for name, x in zip(names, mine, strict=True)

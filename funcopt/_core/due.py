@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import tree
 from .._numerics.scalars import number
 from ..typing import Slots
+from .names import names_of
 
 
 def awaits(tx: Any) -> bool:
@@ -41,7 +41,7 @@ def filled(
     missing = [i for i, g in enumerate(gs) if g is None and slots[i] not in ((), None)]
     if not missing or not awaits(tx):
         return out, flags
-    paths = tree.names(names)
+    paths = names_of(names)
     for i in missing:
         like = ps[i] if ps[i] is not None else _first(slots[i])
         if like is None:

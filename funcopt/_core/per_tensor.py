@@ -14,6 +14,7 @@ from ..typing import Memory, OptState, Params, Slots, Updates
 from . import precision
 from .due import filled
 from .loss import PureLoss
+from .names import names_of
 from .record import unchecked
 from .reduction import Reduce, reduce
 from .stage import Bucket, Members, Node, State
@@ -31,7 +32,7 @@ class PerTensor(GradientTransformation):
 
     def init(self, params: Params, *, capturable: bool = False) -> State:
         leaves, spec = precision.checked_params(type(self).__name__, params)
-        names = tree.names(params)
+        names = names_of(params)
         precision.warn_of_history(type(self).__name__, names, leaves)
         self.check_names([(n, p) for n, p in zip(names, leaves, strict=True) if p is not None])
         slots = [
@@ -82,7 +83,7 @@ class PerTensor(GradientTransformation):
                 "transformation. The order is `eval_params(tx, state, params)`."
             )
         ps, spec = tree.flatten(params)
-        each = zip(tree.names(params), ps, spec.flatten_up_to(state.slots), strict=True)
+        each = zip(names_of(params), ps, spec.flatten_up_to(state.slots), strict=True)
         memory = state.memory
         return spec.unflatten(
             [p if p is None else self.eval_param(name, p, own, memory) for name, p, own in each]
@@ -120,7 +121,7 @@ class PerTensor(GradientTransformation):
             loss=loss,
             tensor_extra={k: leaves.lift(k, v) for k, v in trees.items()},
             names=leaves.names,
-            keys=leaves.names,
+            keys=leaves.keys,
             tensors=leaves.tensors,
         )
 

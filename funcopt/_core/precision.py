@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .. import tree
 from .._numerics import shards
+from .._numerics.names import plain_name, plain_names
 from .._numerics.scalars import is_traced, widen
 from ..errors import (
     LeafError,
@@ -126,8 +127,13 @@ class Leaves:
             self.slots.append(lift_slots(mine, g if p is None else p, wide))
 
     def names(self) -> list[str]:
-        """The paths of the tensors of this pass."""
+        """The names of the tensors of this pass."""
         names = tree.names(self._updates)
+        return [plain_name(names[i]) for i in self.active]
+
+    def keys(self) -> list[str]:
+        """The same, in which no two are equal."""
+        names = plain_names(tree.names(self._updates))
         return [names[i] for i in self.active]
 
     def lift(self, name: str, values: Any) -> list[Tensor]:

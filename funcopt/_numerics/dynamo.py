@@ -11,9 +11,9 @@ import torch
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
-def outside_graphs(fn: Callable[..., Any], *args: Any) -> Any:
-    """``fn(*args)``, before which a graph ends, and in which there are none."""
-    return fn(*args)
+def outside_graphs(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """``fn(*args, **kwargs)``, before which a graph ends, and in which there are none."""
+    return fn(*args, **kwargs)
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from .._core import checks
 from .._core.record import Record
-from ..errors import HyperparameterError
+from .._numerics.names import plain_name
+from ..errors import HyperparameterError, LabelError
 
 _PART = r"(?<![^./])(?:{})(?![^./])"  # all that stands between dots
 _WORD = r"(?<![^./_])(?:{})(?![^./_])"  # all that stands between dots and underscores
@@ -20,7 +21,8 @@ OTHERS = re.compile(
             _PART.format(r"w[tp]e"),
             _PART.format(r"(\w+_)?(head|classifier|logits)"),
             r"^((?!\d+[./])[^./]+[./])*" + _PART.format(r"(\w+_)?heads"),  # of no numbered block
-            r"^((model|module|decoder)[./])*(fc|output|score)[./]weight$",
+            r"^((model|module|decoder)[./])*(fc|output|score)[./]"
+            r"(parametrizations[./]weight[./]original\d*|weight(_\w+)?)$",
             _WORD.format(r"[^./_]*norms?\d*|normali[sz]ation|(ln|bn)\d*|bias(es)?\d*"),
             _WORD.format(r"(cls|class|dist|mask|reg|register)_tokens?"),
         ]
@@ -51,9 +53,6 @@ class hidden_weights(Record):
 
         labels = [(r"^4[.]", "adamw"), (lambda name, p: p.ndim < 2, "adamw"), (r"", "muon")]
 
-    Of parameters without names, as `model.parameters()` gives them, only the number of dimensions
-    counts, as in torch.
-
     Args:
         dims: What the matrices of a tensor of more than two dimensions are, as in `scale_by_muon`;
             with either, such tensors are hidden weights.
@@ -62,6 +61,8 @@ class hidden_weights(Record):
 
     Raises:
         HyperparameterError: If `dims` is not known, or the labels are no two strings that differ.
+        LabelError: If a matrix has no name, as those of `model.parameters()`: an embedding or
+            head would be taken for a hidden layer.
     """
 
     dims: Literal["batch", "flatten"] | None = None
@@ -83,9 +84,16 @@ class hidden_weights(Record):
     def _is_hidden(self, name: str | None, p: Tensor) -> bool:
         if p.dim() < 2 or (p.dim() > 2 and self.dims is None):
             return False
-        if name is None:
-            return True
         rows, columns = p.shape[-2:]
         if self.dims == "flatten":
             rows, columns = p.shape[0], math.prod(p.shape[1:])
-        return min(rows, columns) > 1 and OTHERS.search(name) is None
+        if min(rows, columns) == 1:
+            return False
+        if name is None:
+            raise LabelError(
+                "`hidden_weights`: which matrices are weights of hidden layers is told by their "
+                f"names, and one of shape {tuple(p.shape)} has none: pass "
+                '`model.named_parameters()`, or `labels`, such as `labels="muon"` of `muon` for '
+                "matrices of hidden layers alone."
+            )
+        return OTHERS.search(plain_name(name)) is None

@@ -67,7 +67,7 @@ def muon(
     Raises:
         HyperparameterError: If a hyperparameter is out of range, or a name is not known.
         LeafError: If a parameter that is labelled "muon" is not made of matrices.
-        LabelError: If `labels` do not fit the parameters.
+        LabelError: If `labels` do not fit the parameters; without `labels`, if these have no names.
 
     References:
         Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024.

@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from .. import tree
+from .._core.names import names_of
 from .._core.record import call_repr
 from .._core.reduction import Reduce
 from .._core.stage import Bucket, Members, Node
@@ -94,7 +95,7 @@ class chain(PerTensor):
             spec.flatten_up_to(stage.averaged(own, params))
             for stage, own in zip(self.stages, state, strict=True)
         ]
-        names = tree.names(params)
+        names = names_of(params)
         rows = zip(names, ps, *columns, strict=True) if columns else zip(names, ps, strict=True)
         return spec.unflatten([self._only_average(name, p, made) for name, p, *made in rows])
 

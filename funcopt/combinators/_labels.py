@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from .. import tree
+from .._core.names import names_of
 from ..errors import LabelError
 from ..typing import TypeAliasType
 
@@ -32,7 +33,7 @@ class Choice:
         elif callable(labels):
             self._by = labels
         else:
-            named = zip(tree.names(labels), tree.flatten(labels)[0], strict=True)
+            named = zip(names_of(labels), tree.flatten(labels)[0], strict=True)
             self._tree, self._by = dict(named), self._by_tree
 
     def of(self, name: str | None, p: Tensor) -> Any:

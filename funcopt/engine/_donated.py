@@ -9,10 +9,12 @@ from .. import tree
 from .._core import precision
 from .._core.apply import apply_updates, apply_updates_
 from .._core.due import filled
+from .._core.names import names_of
 from .._core.ranks import Ranks
 from .._core.stage import Bucket, State
 from .._core.tensor_rule import GradientTransformation, PerTensor
 from .._numerics import shards
+from .._numerics.names import plain_names
 from .._numerics.scalars import is_traced, number
 from ..errors import DonatedError, HyperparameterError, StructureError
 from ..typing import OptState, Params, Tree, Updates
@@ -145,7 +147,7 @@ class donated:
             slots=slots,
             negate=[False] * len(active),
             names=lambda: checked.names,
-            keys=lambda: checked.names,
+            keys=lambda: checked.keys,
             extra={k: v for k, v in extra.items() if k not in trees},
             tensor_extra={k: [column[i] for i in active] for k, column in trees.items()},
             metadata_key=checked,
@@ -165,12 +167,14 @@ class donated:
         who = type(tx).__name__
         precision.checked_params(who, params)
         precision.Leaves(who, tx.params_needed_by(), grads, state.slots, params)
-        names, specs = tree.names(params), (tree.flatten(params)[1], tree.flatten(state.slots)[1])
+        specs = (tree.flatten(params)[1], tree.flatten(state.slots)[1])
+        names, keys = names_of(params), plain_names(tree.names(params))
         return _CheckedTrees(
             specs,
             active,
             TensorGuard(tensors),
             [names[i] for i in active],
+            [keys[i] for i in active],
             tx.tensor_extra_names(),
             Ranks(()),
         )
@@ -183,6 +187,7 @@ class _CheckedTrees(NamedTuple):
     active: list[int]  # those with a gradient
     guard: TensorGuard
     names: list[str]
+    keys: list[str]
     tensor_extra: frozenset[str]  # the names of extra arguments that are trees like the parameters
     ranks: Ranks
 

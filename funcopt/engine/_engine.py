@@ -5,6 +5,7 @@ import os
 from typing import Any, Literal, get_args
 
 from .._core.stage import Node
+from .._numerics.autocast import forget_casts
 from ..errors import HyperparameterError
 from ._guards import Unsupported
 from ._kernels import has_compiler
@@ -47,7 +48,9 @@ class Engine:
     def step(self, inputs: StepInputs) -> Node:
         """Makes one step."""
         with inputs.ranks.step():
-            return self._step(inputs)
+            node = self._step(inputs)
+        forget_casts()
+        return node
 
     def _step(self, inputs: StepInputs) -> Node:
         if self._backends[0] is not inputs.metadata_key:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .._core.tensor_rule import GradientTransformation
+from .._numerics.autocast import forget_casts
 from ..errors import ModeError, StructureError
 from ._options import Options, named_parameters
 from ._state import State
@@ -98,6 +99,7 @@ class Averages:
                     if average is not None:
                         kept[p] = state[p][TRAIN_PARAMS] = p.detach().clone()
                         p.copy_(average)
+            forget_casts()
             for group in changed:
                 group[TRAIN_MODE] = False
         except BaseException:  # a failed call changes nothing
@@ -170,5 +172,6 @@ def _put_back(state: State, param_groups: list[Options], kept: Mapping[Tensor, T
         stored.pop(TRAIN_PARAMS, None)
         if not stored:
             state.pop(p, None)
+    forget_casts()
     for group in param_groups:
         group[TRAIN_MODE] = True

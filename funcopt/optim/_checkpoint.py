@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from .._numerics import shards
+from .._numerics.names import plain_names
 from ..errors import StructureError
 from ._options import Options, named_parameters
 from ._state import State, pack_numbers
@@ -47,7 +48,10 @@ def matched(
             "a later version; known here is 1."
         )
     if _have_names(mine) and _have_names(saved["param_groups"]):
-        saved, missing, unknown = _by_name(mine, saved)
+        named = {**saved, "param_groups": _plainly_named(saved["param_groups"])}
+        saved, missing, unknown = _by_name(_plainly_named(mine), named)
+        for group, kept in zip(mine, saved["param_groups"], strict=True):
+            kept["param_names"] = list(group["param_names"])
     else:
         missing, unknown = [], []
     if [len(g["params"]) for g in mine] != [len(g["params"]) for g in saved["param_groups"]]:
@@ -105,6 +109,15 @@ def _have_names(param_groups: list[Options]) -> bool:
         return False
     names = [name for group in param_groups for name in group["param_names"]]
     return len(names) == len(set(names))
+
+
+def _plainly_named(param_groups: list[Options]) -> list[Options]:
+    """The groups with the names that their parameters have in the model."""
+    names = iter(plain_names([name for group in param_groups for name in group["param_names"]]))
+    return [
+        {**group, "param_names": [next(names) for _ in group["param_names"]]}
+        for group in param_groups
+    ]
 
 
 def _by_name(mine: list[Options], saved: Options) -> tuple[Options, list[str], list[str]]:

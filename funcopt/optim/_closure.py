@@ -11,6 +11,7 @@ from .._core import precision
 from .._core.loss import Loss
 from .._core.tensor_rule import GradientTransformation, PerTensor
 from .._numerics import shards
+from .._numerics.autocast import forget_casts
 from ..combinators import chain, walk
 from ..engine import StepInputs
 from ..errors import ExtraArgumentError, HyperparameterError, SparseGradientError
@@ -104,6 +105,7 @@ class ClosureLoss(Loss):
             for p, now in zip(self._params, ps, strict=True):
                 here = shards.local(p)
                 here.copy_(precision.lower(now, here))
+        forget_casts()
 
     def _number(self, value: Any) -> Tensor:
         """The loss as the transformation sees it: of all ranks, the same on each of them."""
@@ -116,6 +118,12 @@ class ClosureLoss(Loss):
         loss = value.detach().reshape(()) * self._sign
         like = next(filter(shards.is_sharded, self._params), None)
         return loss if like is None else shards.mean(shards.local(loss), like)
+
+
+def call(closure: Callable[[], Any]) -> Any:
+    """What a closure returns."""
+    with torch.enable_grad():
+        return closure()
 
 
 def evaluator(

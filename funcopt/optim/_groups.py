@@ -19,6 +19,7 @@ from ._options import (
     Options,
     as_hyperparameter,
     is_immutable,
+    named,
     named_parameters,
     same_value,
     slots_key,
@@ -176,7 +177,7 @@ class ParameterGroups:
             return [group]
         parts: dict[str, dict[str, Any]] = {}
         for x in params:
-            label = _label(self.factory.tx, x if isinstance(x, tuple) else (None, x))
+            label = _label(self.factory.tx, named(x))
             name = f"{group['name']}/{label}" if "name" in group else label
             parts.setdefault(label, {**group, "name": name, "params": []})["params"].append(x)
         return list(parts.values())
@@ -187,8 +188,7 @@ class ParameterGroups:
         Returns:
             The keys that the base class will fill in besides, which are those of other groups.
         """
-        named = [x if isinstance(x, tuple) else (None, x) for x in group["params"]]
-        of = [(name, p) for name, p in named if isinstance(p, Tensor)]
+        of = [(name, p) for name, p in map(named, group["params"]) if isinstance(p, Tensor)]
         own, all_keys = self.factory.hyperparameters(of or None), self.factory.hyperparameters()
         for key in sorted(group.keys() - own.keys()) if of else ():
             called = self.factory.key_of(self.who, key, of)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from torch import Tensor, nn
 
 from .._core import checks
+from .._numerics.names import plain_name
 from ..errors import HyperparameterError, LabelError
 from ..typing import Scalar
 from ._param_groups import Group, Which, decay_group, undecayed
@@ -82,13 +83,13 @@ def param_groups_layer_decay(
     checks.positive_fraction(_WHO, "layer_decay", layer_decay)
     checks.fraction(_WHO, "min_scale", min_scale)
     listed = undecayed(_WHO, model, no_weight_decay_list, vectors=weight_decay_exclude_1d)
-    layers = _layers([name for name, _ in model.named_parameters()], layer_of)
+    layers = _layers([plain_name(name) for name, _ in model.named_parameters()], layer_of)
     last = max(layers.values(), default=0)
     groups: dict[tuple[int, bool], Group] = {}
     for name, p in model.named_parameters():
         if not p.requires_grad:
             continue
-        key = layer, decays = layers[name], name not in listed
+        key = layer, decays = layers[plain_name(name)], name not in listed
         if key not in groups:
             group = decay_group(_WHO, decays, weight_decay)
             scale = max(min_scale, layer_decay ** (last - layer))

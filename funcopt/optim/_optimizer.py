@@ -31,13 +31,14 @@ from torch import Tensor
 from .._core.stage import Node
 from .._core.tensor_rule import GradientTransformation, PerTensor
 from .._hints.calls import explained
+from .._numerics.autocast import outside_autocast
 from ..combinators import walk
 from ..engine import Engine, EngineOption
 from ..typing import ParamsT
 from . import _hooks, _reshape
 from ._averages import TRAIN_MODE, Averages, in_training
 from ._checkpoint import as_saved, matched, restore
-from ._closure import check_closure, check_no_function, check_no_trees, evaluator
+from ._closure import call, check_closure, check_no_function, check_no_trees, evaluator
 from ._differentiable import differentiable_step
 from ._factory import Factory, chain_factory
 from ._gradients import drop_examples, is_probe
@@ -176,19 +177,17 @@ class Optimizer(torch.optim.Optimizer):
             ModeError: In eval mode: averages stand in for the parameters.
         """
         self._averages.check_training(self.param_groups, "step")
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-            if "value" in (self.tx.extra_names() or ()):
-                extra.setdefault("value", loss)
+        loss = None if closure is None else call(closure)
+        if closure is not None and "value" in (self.tx.extra_names() or ()):
+            extra.setdefault("value", loss)
         from .._numerics import dynamo  # at the first step: it is slow to import
 
         with torch.set_grad_enabled(self.defaults["differentiable"]):
-            dynamo.outside_graphs(self._step_impl, extra, closure, loss)  # pyright: ignore[reportCallIssue]
+            dynamo.outside_graphs(self._step_impl, extra, loss, closure=closure)  # pyright: ignore[reportCallIssue]
         return loss
 
-    def _step_impl(self, extra: Options, closure: Any, loss: Any) -> None:
+    @functools.partial(outside_autocast, evaluated="closure")
+    def _step_impl(self, extra: Options, loss: Any, *, closure: Any) -> None:
         param_groups, state = self.param_groups, self.state
         if not state and is_probe():
             return self.init_state()

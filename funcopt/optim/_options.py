@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
+from .._numerics.names import plain_name
 from .._numerics.scalars import at, has_schedule, is_zero, number
 from ..errors import HyperparameterError
 
@@ -15,9 +16,18 @@ NamedParameter = tuple[str | None, Tensor]
 
 
 def named_parameters(group: Mapping[str, Any]) -> Iterator[NamedParameter]:
-    """The parameters of a group, with their names if they have some."""
-    names = group.get("param_names") or [None] * len(group["params"])
-    return zip(names, group["params"], strict=False)
+    """The parameters of a group, with the names that they have in the model, if they have some."""
+    return zip(map(plain_name, given_names(group)), group["params"], strict=False)
+
+
+def given_names(group: Mapping[str, Any]) -> list[str] | list[None]:
+    """The names of the parameters of a group as they were given, `None` where they have none."""
+    return group.get("param_names") or [None] * len(group["params"])
+
+
+def named(given: Any) -> tuple[str | None, Any]:
+    """One of the parameters of a new group: a tensor, or a pair of its name and it."""
+    return (plain_name(given[0]), given[1]) if isinstance(given, tuple) else (None, given)
 
 
 def evaluate_schedule(value: Any, updates: Any) -> Any:

@@ -7,8 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from .._core import checks
+from .._numerics.names import plain_name
 from ..errors import HyperparameterError, LabelError
 from ..typing import Scalar
 
@@ -35,7 +37,8 @@ def param_groups_by(
 
     Args:
         rules: Pairs of what to look for and the options of the group. A class of modules stands for
-            the parameters that such a module holds itself.
+            the parameters that such a module holds itself, those that a parametrization such as
+            `weight_norm` has made of them too.
         model: The model. Parameters that do not require gradients are left out.
 
     Raises:
@@ -45,7 +48,8 @@ def param_groups_by(
     groups: dict[str, Group] = {}
     used: set[int] = set()
     for name, p in model.named_parameters():
-        fitting = [i for i, (which, _) in enumerate(rules) if _fits(which, name, p, owners[p])]
+        plain = plain_name(name)
+        fitting = [i for i, (which, _) in enumerate(rules) if _fits(which, plain, p, owners[p])]
         used.update(fitting)
         options = rules[fitting[0]][1] if fitting else {}
         if p.requires_grad:
@@ -55,7 +59,7 @@ def param_groups_by(
         if i not in used:
             raise LabelError(
                 f"`param_groups_by`: {which!r} fits none of the parameters "
-                f"{[name for name, _ in model.named_parameters()]}."
+                f"{[plain_name(name) for name, _ in model.named_parameters()]}."
             )
     return list(groups.values())
 
@@ -125,12 +129,12 @@ def undecayed(
     optional: Collection[str] = getattr(model, "no_weight_decay", tuple)()
     found = {name for name, p in params if vectors and (p.ndim < 2 or name.endswith(".bias"))}
     for which in listed:
-        fitting = {name for name, p in params if _is_listed(which, name, p, owners[p])}
+        fitting = {name for name, p in params if _is_listed(which, plain_name(name), p, owners[p])}
         if not fitting and which not in optional:
             raise LabelError(
                 f"`{who}`: {which!r} of `no_weight_decay_list` fits none of the parameters "
-                f"{[name for name, _ in params]}. A string is a whole name, in which `*` stands "
-                "for anything."
+                f"{[plain_name(name) for name, _ in params]}. A string is a whole name, in which "
+                "`*` stands for anything."
             )
         found |= fitting
     return found
@@ -154,11 +158,13 @@ def explain(optimizer: torch.optim.Optimizer) -> str:
 
 
 def _owners(model: nn.Module) -> dict[Tensor, list[nn.Module]]:
-    """The modules that hold each parameter themselves."""
+    """The modules that hold each parameter themselves, or what it is made of."""
     found: dict[Tensor, list[nn.Module]] = {}
     for module in model.modules():
-        for p in module.parameters(recurse=False):
-            found.setdefault(p, []).append(module)
+        made: Any = module.parametrizations.values() if is_parametrized(module) else ()  # type: ignore[operator]
+        for part in (module, *made):
+            for p in part.parameters(recurse=False):
+                found.setdefault(p, []).append(module)
     return found
 
 

@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from .._numerics.names import plain_name
 from ..errors import StructureError
 from ._groups import ParameterGroups
 from ._options import Options, named_parameters
@@ -68,7 +69,7 @@ def _find(call: str, param_groups: list[Options], which: str | Tensor) -> tuple[
     """The group of a parameter, given by name or by itself, and its place there."""
     for index, group in enumerate(param_groups):
         for at, (name, p) in enumerate(named_parameters(group)):
-            if p is which or (isinstance(which, str) and name == which):
+            if p is which or (isinstance(which, str) and name == plain_name(which)):
                 return index, at
     names = [name for group in param_groups for name, _ in named_parameters(group)]
     what = repr(which) if isinstance(which, str) else f"of shape {tuple(which.shape)}"

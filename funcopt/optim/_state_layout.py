@@ -112,5 +112,5 @@ def _filled(template: Any, at: Mapping[str, int], stored: Mapping[str, Any]) -> 
 
 def _to_meta(x: Tensor) -> Tensor:
     if shards.is_sharded(x):
-        return shards.meta_like(x)
+        return shards.meta_like(x)  # type: ignore[no-any-return]
     return torch.empty(x.shape, dtype=x.dtype, device="meta")

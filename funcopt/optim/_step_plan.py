@@ -9,6 +9,7 @@ from .._core import precision
 from .._core.ranks import Ranks
 from .._core.stage import Bucket
 from .._numerics import shards
+from .._numerics.names import plain_names
 from .._numerics.scalars import number
 from ..engine import StepInputs, TensorGuard, dicts_hold, identical
 from ..typing import Memory
@@ -16,7 +17,7 @@ from ._active import ActiveParameter, active_parameters
 from ._clocks import StateColumn, clock_key
 from ._groups import ParameterGroups
 from ._idle_plan import IdlePlan
-from ._options import Options, named_parameters
+from ._options import Options, given_names
 from ._ranks import ranks_of
 from ._state import State, StateStore
 from ._state_layout import STEP, UPDATES
@@ -284,7 +285,8 @@ def plan_step(
 
 def _keys(param_groups: list[Options], active: Sequence[ActiveParameter]) -> list[str]:
     """The names of the parameters; where there are none, numbers, as in a list of them."""
-    each = [x for group in param_groups for x in named_parameters(group)]
+    names = plain_names([name for group in param_groups for name in given_names(group)])
+    each = zip(names, (p for group in param_groups for p in group["params"]), strict=False)
     keys = {p: name or str(i) for i, (name, p) in enumerate(each)}
     return [keys[one.p] for one in active]
 

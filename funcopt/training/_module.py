@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from .._numerics.names import plain_name
 from ..errors import LabelError, StructureError
 
 
@@ -37,10 +38,11 @@ def split_module(
         LabelError: If `trainable` fits no parameter.
     """
     named = dict(module.named_parameters())
-    chosen = {name for name, p in named.items() if _fits(trainable, name, p)}
+    chosen = {name for name, p in named.items() if _fits(trainable, plain_name(name), p)}
     if trainable is not None and named and not chosen:
         raise LabelError(
-            f"`split_module`: `trainable` {trainable!r} fits none of the parameters {list(named)}."
+            f"`split_module`: `trainable` {trainable!r} fits none of the parameters "
+            f"{[plain_name(name) for name in named]}."
         )
     return ModuleState(
         {name: p.detach() for name, p in named.items() if name in chosen},

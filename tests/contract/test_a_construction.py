@@ -26,8 +26,9 @@ CLASSES = [
 def test_classes_are_real_subclasses_made_of_params_and_keywords(cls):
     """Contract 1."""
     assert issubclass(cls, torch.optim.Optimizer)
-    by_position, by_keyword = cls([parameter(2, 2)], lr=0.5), cls(params=[parameter(2, 2)], lr=0.5)
-    groups = cls([{"params": [parameter(2, 2)]}, {"params": [parameter(3, 2)], "lr": 0.25}], lr=0.5)
+    p, q = ("p", parameter(2, 2)), ("q", parameter(3, 2))
+    by_position, by_keyword = cls([p], lr=0.5), cls(params=[p], lr=0.5)
+    groups = cls([{"params": [p]}, {"params": [q], "lr": 0.25}], lr=0.5)
     assert by_position.param_groups[0]["lr"] == by_keyword.param_groups[0]["lr"] == 0.5
     assert [group["lr"] for group in groups.param_groups] == [0.5, 0.25]
 

@@ -1,4 +1,4 @@
-"""Ranks never wait for one another: what a rank sees by itself decides nothing that all have to do."""
+"""Ranks never wait for one another: what a rank sees alone decides nothing that all have to do."""
 
 import os
 
@@ -261,12 +261,14 @@ def test_the_group_may_be_that_of_a_parameter(two, engine):
     assert two(experts, engine) == pytest.approx([expected] * 2)
 
 
-@pytest.mark.parametrize("wrong", ["world", 3, lambda name, p: "world"], ids=repr)
+@pytest.mark.parametrize(
+    "wrong", ["world", 3, lambda name, p: "world"], ids=["a name", "a number", "a function"]
+)
 def test_what_is_no_group_is_refused(wrong):
     p = nn.Parameter(torch.ones(2))
     p.grad = torch.ones(2)
     opt = fo.Optimizer([("w", p)], SUMS["a norm"], measure_group=wrong)
-    with pytest.raises(HyperparameterError, match="`Optimizer`: `measure_group`.*process group"):
+    with pytest.raises(HyperparameterError, match=r"`Optimizer`: `measure_group`.*process group"):
         opt.step()
     assert p.tolist() == [1.0, 1.0]
 

@@ -171,7 +171,7 @@ def test_no_scheduler_of_torch_is_warned_of(scheduler, cls):
 def test_no_group_of_a_checkpoint_of_torch_is_warned_of(name):
     p = torch.nn.Parameter(torch.ones(2, 2))
     theirs = getattr(torch.optim, name)([p], lr=0.1)
-    mine = getattr(optim, name)([parameter_like(p)], lr=0.1)
+    mine = getattr(optim, name)([("weight", parameter_like(p))], lr=0.1)
     mine.param_groups[0].update(
         {k: v for k, v in theirs.param_groups[0].items() if k not in mine.param_groups[0]}
     )

@@ -505,3 +505,37 @@ def test_groups_that_have_come_to_differ_in_more_than_numbers_are_refused():
     opt.param_groups[1]["lr"] = 0.2
     with pytest.raises(fo.errors.HyperparameterError, match="`amsgrad` of stage 0 must be"):
         opt.step()
+
+
+PARAMETRIZATIONS = {
+    "weight_norm": nn.utils.parametrizations.weight_norm,
+    "spectral_norm": nn.utils.parametrizations.spectral_norm,
+    "orthogonal": nn.utils.parametrizations.orthogonal,
+    "its own": lambda m: nn.utils.parametrize.register_parametrization(m, "weight", nn.Tanh()),
+    "two": lambda m: nn.utils.parametrize.register_parametrization(
+        nn.utils.parametrizations.weight_norm(m), "weight", nn.Tanh()
+    ),
+}
+
+
+def by_class(model):
+    return optim.param_groups_by([(nn.Embedding, {"weight_decay": 0.0})], model)
+
+
+def without_embeddings(model):
+    return optim.param_groups_weight_decay(model, no_weight_decay_list=[nn.Embedding])
+
+
+def layer_by_layer(model):
+    return optim.param_groups_layer_decay(model, lr=1.0, no_weight_decay_list=[nn.Embedding])
+
+
+@pytest.mark.parametrize("wrap", PARAMETRIZATIONS.values(), ids=PARAMETRIZATIONS)
+@pytest.mark.parametrize("make", [by_class, without_embeddings, layer_by_layer])
+def test_a_parametrized_module_holds_what_its_parameters_are_made_of(make, wrap):
+    model = net()
+    wrap(model.embedding)
+    wrap(model.layers[0])
+    free = {n for g in make(model) if g.get("weight_decay") == 0.0 for n in names_of(g)}
+    own = {name for name, p in model.named_parameters() if p.ndim > 1 and name in free}
+    assert own == {n for n, _ in model.named_parameters() if n.startswith("embedding.")} != set()

@@ -1,6 +1,7 @@
 """`scale_by_muon`: momentum whose singular values are made equal; and who gets it."""
 
 import copy
+import functools
 import inspect
 import io
 import itertools
@@ -29,6 +30,7 @@ OPTIONS = {
 }
 ROWS = [dict(zip(OPTIONS, values, strict=True)) for values in itertools.product(*OPTIONS.values())]
 ROWS = [row for i, row in enumerate(ROWS) if i % 5 == 0]  # all pairs of values, if not all rows
+TorchsMuon = functools.partial(optim.Muon, labels="muon")
 EXACT = {"ns_coefficients": (2.0, -1.5, 0.5), "ns_steps": 40, "ns_dtype": None}
 
 
@@ -62,16 +64,16 @@ def difference(ours, theirs):
 
 @pytest.mark.parametrize("options", ROWS, ids=str)
 def test_the_class_steps_as_torchs_class(options):
-    assert difference(run(optim.Muon, **options), run(torch.optim.Muon, **options)) <= 1e-12
+    assert difference(run(TorchsMuon, **options), run(torch.optim.Muon, **options)) <= 1e-12
 
 
 def test_without_some_gradients_too():
-    ours, theirs = (run(cls, missing=True, lr=0.02) for cls in (optim.Muon, torch.optim.Muon))
+    ours, theirs = (run(cls, missing=True, lr=0.02) for cls in (TorchsMuon, torch.optim.Muon))
     assert difference(ours, theirs) <= 1e-12
 
 
 def test_the_defaults_are_torchs():
-    assert difference(run(optim.Muon), run(torch.optim.Muon)) <= 1e-12
+    assert difference(run(TorchsMuon), run(torch.optim.Muon)) <= 1e-12
     theirs = inspect.signature(torch.optim.Muon).parameters
     for ours in (inspect.signature(optim.Muon).parameters, inspect.signature(fo.muon).parameters):
         both = [key for key in theirs if key in ours]
@@ -91,7 +93,7 @@ def test_the_pure_form_steps_as_torchs_class():
 
 
 def test_checkpoints_of_torch_load_here_and_ours_load_there():
-    for classes in itertools.permutations((optim.Muon, torch.optim.Muon)):
+    for classes in itertools.permutations((TorchsMuon, torch.optim.Muon)):
         expected, got = ([torch.nn.Parameter(p) for p in beginning()] for _ in range(2))
         one, other = (cls(ps, lr=0.02) for cls, ps in zip(classes, (expected, got), strict=True))
         stepped(one, expected, 10)
@@ -323,6 +325,9 @@ def test_embeddings_heads_norms_and_biases_go_to_adamw():
     [
         ("model.embed_tokens.weight", "adamw"),
         ("encoder.pos_embedding", "adamw"),
+        ("fc.parametrizations.weight.original1", "adamw"),
+        ("fc.weight_v", "adamw"),
+        ("blocks.0.fc.parametrizations.weight.original1", "muon"),
         ("transformer.wpe.weight", "adamw"),
         ("patch_embed.proj.weight", "adamw"),
         ("module.lm_head.weight", "adamw"),
@@ -369,7 +374,33 @@ def test_shapes_tell():
     assert role("layer.weight", torch.zeros(3, 1, 3)) == "muon"
     assert fo.hidden_weights("batch")("layer.weight", torch.zeros(3, 1, 3)) == "adamw"
     assert fo.hidden_weights()("layer.weight", torch.zeros(3, 3, 3)) == "adamw"
-    assert fo.hidden_weights()(None, torch.zeros(1, 9)) == "muon"
+    assert fo.hidden_weights()(None, torch.zeros(9)) == "adamw"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        optim.Muon,
+        lambda params: optim.Muon([{"params": list(params)}]),
+        lambda params: fo.Optimizer(params, fo.muon()),
+        lambda params: fo.Optimizer(
+            params,
+            fo.partition({"a": fo.soap(), "b": fo.adam()}, fo.hidden_weights(None, "a", "b")),
+        ),
+    ],
+)
+def test_matrices_without_names_are_refused(make):
+    """An embedding or head would be trained as a hidden layer."""
+    with pytest.raises(LabelError, match=r"pass `model.named_parameters\(\)`, or `labels`"):
+        make(transformer().parameters())
+
+
+def test_with_labels_no_names_are_needed():
+    opt = optim.Muon(transformer().mlp.parameters(), labels=lambda name, p: KINDS[p.dim() == 2])
+    assert [group["name"] for group in opt.param_groups] == ["muon", "adamw"]
+
+
+KINDS = ("adamw", "muon")
 
 
 MATRIX, VECTOR = torch.ones(4, 3), torch.ones(4)
