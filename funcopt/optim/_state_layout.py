@@ -112,5 +112,6 @@ def _filled(template: Any, at: Mapping[str, int], stored: Mapping[str, Any]) -> 
 
 def _to_meta(x: Tensor) -> Tensor:
     if shards.is_sharded(x):
-        return shards.meta_like(x)
+        made: Tensor = shards.meta_like(x)
+        return made
     return torch.empty(x.shape, dtype=x.dtype, device="meta")

@@ -1,4 +1,4 @@
-"""Ranks never wait for one another: what a rank sees by itself decides nothing that all have to do."""
+"""Ranks do not wait for one another: what one sees alone decides nothing that all have to do."""
 
 import os
 
@@ -266,7 +266,7 @@ def test_what_is_no_group_is_refused(wrong):
     p = nn.Parameter(torch.ones(2))
     p.grad = torch.ones(2)
     opt = fo.Optimizer([("w", p)], SUMS["a norm"], measure_group=wrong)
-    with pytest.raises(HyperparameterError, match="`Optimizer`: `measure_group`.*process group"):
+    with pytest.raises(HyperparameterError, match=r"`Optimizer`: `measure_group`.*process group"):
         opt.step()
     assert p.tolist() == [1.0, 1.0]
 
