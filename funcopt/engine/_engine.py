@@ -43,7 +43,7 @@ class Engine:
         self._torch: TorchBackend | None = None
         self._traced: TracedBackend | None = None
         self._untraceable_key: Any = None
-        self._reasons: set[str] = set()  # those that are in the log already
+        self._said: set[str] = set()  # what is in the log already
 
     def step(self, inputs: StepInputs) -> Node:
         """Makes one step."""
@@ -70,6 +70,12 @@ class Engine:
             return ("torch", "traced")  # nothing has been measured there
         entries = sum(p.numel() for p in inputs.ps)
         large = len(inputs.ps) >= MIN_TENSORS or entries >= MIN_ENTRIES
+        if large and not has_compiler():
+            self._say(
+                "no C++ compiler was found, so the steps of %s are not compiled: install one, or "
+                "set CXX",
+                type(inputs.tx).__name__,
+            )
         return ("traced", "torch") if large and has_compiler() else ("torch",)
 
     def _by_torch(self, inputs: StepInputs) -> Node | None:
@@ -110,6 +116,10 @@ class Engine:
     def _give_up(self, inputs: StepInputs, reason: Unsupported) -> None:
         """Makes all further steps of tensors like these operation by operation."""
         self._traced, self._untraceable_key = None, inputs.metadata_key
-        if str(reason) not in self._reasons:
-            self._reasons.add(str(reason))
-            log.info("%s runs operation by operation: %s", type(inputs.tx).__name__, reason)
+        self._say("%s runs operation by operation: %s", type(inputs.tx).__name__, reason)
+
+    def _say(self, *line: Any) -> None:
+        """Writes a line to the log, once."""
+        if (said := str(line)) not in self._said:
+            self._said.add(said)
+            log.info(*line)

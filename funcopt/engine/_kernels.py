@@ -5,6 +5,7 @@ import logging
 import os
 import shutil
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -103,6 +104,9 @@ def _packed(row: Sequence[Any], dtype: torch.dtype, device: torch.device) -> Ten
     return torch.tensor([float(x) for x in row], dtype=dtype, device=device)
 
 
+_building = threading.RLock()
+"""Held while a graph is compiled: warnings are silenced meanwhile, and none is compiled twice."""
+
 _cache: dict[tuple[str, str, str], Kernel] = {}
 compiles = 0
 """How many graphs have been compiled in this process: tests count that none is twice."""
@@ -134,9 +138,10 @@ def kernel_for(lowered: LoweredGraph, device: torch.device, option: str = "fused
         return ForeachKernel(lowered)
     kind = os.environ.get("FUNCOPT_KERNELS", "native") if device.type == "cpu" else "compiled"
     key = (kind, device.type, lowered.text())
-    if key not in _cache:
-        _cache[key] = _build(lowered, device, kind)
-    return _cache[key]
+    with _building:
+        if key not in _cache:
+            _cache[key] = _build(lowered, device, kind)
+        return _cache[key]
 
 
 def uses_foreach(device: torch.device, option: str) -> bool:

@@ -5,22 +5,21 @@ of all tensors, on all threads. This is the only file that knows what Inductor's
 Code that it does not expect is refused, and then the graph runs by another kernel.
 """
 
+import contextlib
 import ctypes
 import functools
 import hashlib
-import os
 import pathlib
 import platform
 import re
-import shutil
-import tempfile
+import secrets
 import threading
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from . import _identity
+from . import _identity, _kept_files
 from ._guards import Unsupported
 from ._lowering import LoweredGraph
 
@@ -29,6 +28,9 @@ VERSION = 4
 
 EXAMPLE_LENGTH = 1009
 """The length of the vectors that a graph is compiled for; it is not part of the result."""
+
+_replacing = threading.RLock()
+"""Held while a method of Inductor is replaced: two threads would put it back in the wrong order."""
 
 C_TYPES = {torch.float32: "float", torch.float64: "double"}
 
@@ -58,9 +60,9 @@ def load_or_compile(lowered: LoweredGraph) -> Any:
     Raises:
         Unsupported: If its code is not one loop without memory of its own.
     """
-    path = _folder() / f"{_key(lowered)}.so"
-    if not (path.exists() and path.stat().st_uid == _user()):
-        _build(_source(lowered), path)
+    key = _key(lowered)
+    with _kept_files.one_process(key):  # of those on this machine; the others wait for its file
+        path = _kept_files.find(key) or _kept_files.keep(key, _machine_code(_source(lowered)))
     drive = ctypes.CDLL(str(path)).drive
     drive.restype = None
     drive.argtypes = [
@@ -79,7 +81,7 @@ def load_or_compile(lowered: LoweredGraph) -> Any:
 
 def is_cached(lowered: LoweredGraph) -> bool:
     """Whether it has been compiled before, on this machine."""
-    return (_folder() / f"{_key(lowered)}.so").exists()
+    return _kept_files.is_kept(_key(lowered))
 
 
 def _source(lowered: LoweredGraph) -> str:
@@ -142,14 +144,16 @@ def example_inputs(
 def _capture(
     lowered: LoweredGraph, tensors: list[Tensor], row: Tensor
 ) -> tuple[list[Any], list[Any], tuple[Tensor, ...]]:
-    """The code of Inductor, and the arguments of its call, which show what each of them is."""
-    from torch._inductor import async_compile, config
+    """The code of Inductor, and the arguments of its call, which show what each of them is.
+
+    For that, a method of Inductor is replaced meanwhile: by one thread after the other, and for
+    that thread alone.
+    """
+    from torch._inductor import async_compile
 
     kernels: list[Any] = []
     calls: list[Any] = []
     compiler: Any = async_compile.AsyncCompile
-    written = compiler.cpp_pybinding
-
     mine = threading.get_ident()
 
     def kept(self: Any, types: list[str], source: str) -> Any:
@@ -158,26 +162,34 @@ def _capture(
         kernels.append((types, source))
         return lambda *given: calls.append(given)
 
-    compiler.cpp_pybinding = kept
-    try:
-        torch._dynamo.mark_static(row)
-        with config.patch({"cpp.threads": 1, "fx_graph_cache": False}), torch.no_grad():
-            function = torch.compile(lowered.module(), dynamic=True, fullgraph=True)
-            measured = function(*tensors, row)
-    finally:
-        compiler.cpp_pybinding = written
+    with _replacing:
+        written = compiler.cpp_pybinding
+        compiler.cpp_pybinding = kept
+        try:
+            torch._dynamo.mark_static(row)
+            # Options of this compilation, which another thread that compiles does not see.
+            options: dict[str, Any] = {"cpp.threads": 1, "fx_graph_cache": False}
+            with torch.no_grad():
+                function = torch.compile(
+                    lowered.module(), dynamic=True, fullgraph=True, options=options
+                )
+                measured = function(*tensors, row)
+        finally:
+            compiler.cpp_pybinding = written
     return kernels, calls, measured
 
 
-def _build(source: str, path: pathlib.Path) -> None:
+def _machine_code(source: str) -> bytes:
     from torch._inductor.codecache import CppCodeCache
 
-    library = CppCodeCache.load(source)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as copy:
-        copy.write(pathlib.Path(library._name).read_bytes())
-    shutil.copymode(library._name, copy.name)
-    os.replace(copy.name, path)  # whole, or not at all
+    # Made anew: what lies in the cache of Inductor may be damaged too, or be of others.
+    library = CppCodeCache.load(f"{source}\n// {secrets.token_hex(16)}\n")
+    path = pathlib.Path(library._name)
+    code = path.read_bytes()
+    for made in path.parent.glob(f"{path.stem}.*"):
+        with contextlib.suppress(OSError):  # where it is loaded, it may have to stay
+            made.unlink()
+    return code
 
 
 def _key(lowered: LoweredGraph) -> str:
@@ -195,13 +207,3 @@ def _machine() -> str:
     except OSError:
         flags = ""
     return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()} {flags}"
-
-
-def _folder() -> pathlib.Path:
-    """The cache on disk: a folder in that of Inductor."""
-    default = pathlib.Path(tempfile.gettempdir()) / f"torchinductor_{_user()}"
-    return pathlib.Path(os.environ.get("TORCHINDUCTOR_CACHE_DIR", default)) / "funcopt"
-
-
-def _user() -> int:
-    return os.getuid() if hasattr(os, "getuid") else 0

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .._core import precision
 from .._core.stage import Node
+from .._numerics import shards
 from .._numerics.scalars import is_unset, number
 from ..combinators import chain
 from ..transforms import (
@@ -185,6 +186,7 @@ class TorchBackend:
         if not batches:
             raise Unsupported("torch's kernels are for plain tensors of one dtype and layout")
         self._batches = list(batches.values())
+        self._any_sharded = any(map(shards.is_sharded, inputs.ps))
         self._columns_cache: Any = (None, None)
         self._members = MembersCache()
         firsts = [inputs.ps[indices[0]] for indices in self._batches]
@@ -200,7 +202,7 @@ class TorchBackend:
         ready = []  # before anything is written: a scalar of the last batch may be on a device
         for k, indices in enumerate(self._batches):
             ps, slots, written = self._batch_columns(inputs, k)
-            gs = [as_real(inputs.gs[i]) for i in indices]
+            gs = [as_real(shards.part(inputs.gs[i])) for i in indices]
             bucket, negate = inputs.bucket_of[indices[0]], inputs.negate[indices[0]]
             step = number(inputs.buckets[bucket].step)
             rows = [child.rows[bucket] for child in node.children]
@@ -211,6 +213,8 @@ class TorchBackend:
             kernel_call()
             # The kernels do not increase the versions of the tensors that they change.
             torch.autograd.graph.increment_version(written)
+        if self._any_sharded:
+            torch.autograd.graph.increment_version([p for p in inputs.ps if shards.is_sharded(p)])
         return node
 
     def _batch_columns(self, inputs: StepInputs, k: int) -> Any:
@@ -222,15 +226,17 @@ class TorchBackend:
             each = [_columns(inputs, i) for i in self._batches[k]]
             ps, _, *slots = (list(column) for column in zip(*each, strict=True))
             made = ps, slots, [x for column in (ps, *slots) for x in column]
-            if any(x.is_complex() for x in (inputs.ps[i] for i in self._batches[k])):
-                return made  # views, which do not follow `p.data = ...`
+            own = (inputs.ps[i] for i in self._batches[k])
+            if self._any_sharded or any(x.is_complex() for x in own):
+                return made  # views and parts, which do not follow `p.data = ...`
             kept[k] = made
         return kept[k]
 
 
 def _columns(inputs: StepInputs, i: int) -> list[Tensor]:
-    """Parameter, gradient and slots of one tensor, complex ones as two reals."""
-    return [as_real(x) for x in (inputs.ps[i], inputs.gs[i], *precision.entries(inputs.slots[i]))]
+    """Parameter, gradient and slots of one tensor: their parts here, complex ones as two reals."""
+    every = (inputs.ps[i], inputs.gs[i], *precision.entries(inputs.slots[i]))
+    return [as_real(shards.part(x)) for x in every]
 
 
 def _is_supported(columns: Sequence[Tensor]) -> bool:

@@ -45,7 +45,7 @@ from ._gradients import drop_examples, is_probe
 from ._groups import ParameterGroups, check_names
 from ._metrics import metrics
 from ._options import Options
-from ._partial import check_sums, made_by_zero
+from ._partial import check_sums, sees_all
 from ._scheduled import ScheduledValues
 from ._state import StateStore
 from ._step_plan import Plan, StepPlan, plan_step
@@ -131,7 +131,7 @@ class Optimizer(torch.optim.Optimizer):
         self._scheduled = ScheduledValues(self._groups, self._store, who)
         self._averages = Averages(who)
         self._how = engine
-        self._sees_all = not made_by_zero()
+        self._sees_all = sees_all(who, self.tx)
         self._constructed = False
         self._forget()
         if any(getattr(node, "averages", False) for _, node in walk(self.tx)):

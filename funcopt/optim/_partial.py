@@ -1,14 +1,28 @@
 """Optimizers that see only some of the parameters, as inside of `ZeroRedundancyOptimizer`."""
 
 from .._core.tensor_rule import GradientTransformation, TensorRule
-from ..combinators import walk
+from ..combinators import partition, walk
 from ..errors import StructureError
 from ._callers import called_by
 
 
-def made_by_zero() -> bool:
-    """Whether `ZeroRedundancyOptimizer` is making the optimizer whose function calls this one."""
-    return called_by("torch.distributed.optim.zero_redundancy_optimizer")
+def sees_all(who: str, tx: GradientTransformation) -> bool:
+    """Whether the optimizer that is being made will see all parameters.
+
+    Raises:
+        StructureError: If `ZeroRedundancyOptimizer` makes it, and it would have groups of its own.
+    """
+    if not called_by("torch.distributed.optim.zero_redundancy_optimizer"):
+        return True
+    labels = [label for _, x in walk(tx) if isinstance(x, partition) for label in x.children()]
+    if labels:
+        raise StructureError(
+            f"`{who}`: every label of a `partition`, here {', '.join(map(repr, labels))}, becomes "
+            "a parameter group, and `ZeroRedundancyOptimizer` has to know all groups itself. Make "
+            "one for each label: `ZeroRedundancyOptimizer(params_of_the_label, "
+            "optimizer_class=funcopt.Optimizer, tx=transformation_of_the_label)`."
+        )
+    return False
 
 
 def check_sums(who: str, tx: GradientTransformation) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import os
 
+import pytest
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import funcopt as fo
@@ -53,3 +54,45 @@ def test_a_step_dispatches_nothing_to_sharded_tensors(two):
     train(net, opt, 3)
     opt.step()
     assert gap(first[0], params_of(net)) <= 1e-9
+
+
+def by_torch(name, engine):
+    net = cut_model()
+    opt = TORCHS[name](net.parameters(), engine)
+    for _ in range(3):
+        step(net, opt)
+    return params_of(net), opt.engine, len(opt.state)
+
+
+TORCHS = {
+    "AdamW": lambda ps, engine: fo.optim.AdamW(ps, lr=0.01, engine=engine),
+    "Adam": lambda ps, engine: fo.optim.Adam(ps, lr=0.01, amsgrad=True, engine=engine),
+    "SGD": lambda ps, engine: fo.optim.SGD(ps, lr=0.01, momentum=0.9, engine=engine),
+    "Adagrad": lambda ps, engine: fo.optim.Adagrad(ps, lr=0.01, engine=engine),
+}
+
+
+@pytest.mark.parametrize("engine", ["torch", "auto"])
+@pytest.mark.parametrize("name", TORCHS)
+def test_parts_are_stepped_by_the_kernels_of_torch(two, name, engine):
+    """Of the last layer, which has one row, one rank has an empty part."""
+    first, second = two(by_torch, name, engine)
+    assert first[1] == second[1] == "torch"
+    assert gap(first[0], second[0]) == 0.0
+    net = whole_model()
+    train(net, TORCHS[name](net.parameters(), "eager"), 3)
+    assert gap(first[0], params_of(net)) <= 1e-9
+
+
+def a_version_of_a_part():
+    net = cut_model()
+    opt = fo.optim.AdamW(net.parameters(), engine="torch")
+    step(net, opt)
+    p = net[0].weight
+    before = p._version, p.to_local()._version
+    opt.step()
+    return p._version > before[0], p._local_tensor._version > before[1], opt.engine
+
+
+def test_autograd_notices_what_the_kernels_of_torch_have_changed(two):
+    assert two(a_version_of_a_part) == [(True, True, "torch")] * 2

@@ -127,3 +127,75 @@ def test_a_group_may_be_added(two):
         loss_of(net).backward()
         opt.step()
     assert gap(first, params_of(net)) <= 1e-6
+
+
+def labeled(cls, options):
+    from torch.distributed.optim import ZeroRedundancyOptimizer
+
+    try:
+        ZeroRedundancyOptimizer(model().parameters(), optimizer_class=cls, **options)
+    except fo.errors.StructureError as error:
+        return str(error)
+    return None
+
+
+def by_dimension(name, p):
+    return "matrices" if p.ndim > 1 else "vectors"
+
+
+LABELED = {
+    "Muon": (fo.optim.Muon, {}),
+    "Optimizer": (
+        fo.Optimizer,
+        {"tx": fo.partition({"matrices": fo.sgd(0.1), "vectors": fo.adamw(0.1)}, by_dimension)},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LABELED)
+def test_labels_are_refused_with_the_way_out(two, name):
+    for sentence in two(labeled, *LABELED[name]):
+        assert f"`{name}`" in sentence
+        assert "label" in sentence
+        assert "one for each label" in sentence
+
+
+TX_OF = {
+    "matrices": fo.chain(fo.scale_by_muon(), fo.scale_by_learning_rate(0.02)),
+    "vectors": fo.adamw(0.01),
+}
+
+
+def one_for_each_label():
+    from torch.distributed.optim import ZeroRedundancyOptimizer
+
+    net = DistributedDataParallel(model())
+    opts = [
+        ZeroRedundancyOptimizer(
+            [p for p in net.parameters() if by_dimension("", p) == label],
+            optimizer_class=fo.Optimizer,
+            tx=tx,
+        )
+        for label, tx in TX_OF.items()
+    ]
+    for _ in range(4):
+        step_all(net, opts)
+    return params_of(net)
+
+
+def step_all(net, opts):
+    for opt in opts:
+        opt.zero_grad()
+    loss_of(net).backward()
+    for opt in opts:
+        opt.step()
+
+
+def test_one_for_each_label_steps_as_a_partition(two):
+    first, second = two(one_for_each_label)
+    assert gap(first, second) == 0.0
+    net = model()
+    opt = fo.Optimizer(net.named_parameters(), fo.partition(TX_OF, by_dimension))
+    for _ in range(4):
+        step_all(net, [opt])
+    assert gap(first, params_of(net)) <= 1e-6
