@@ -72,6 +72,7 @@ from .combinators import sam as sam
 from .combinators import schedule_free as schedule_free
 from .combinators import scheduled as scheduled
 from .combinators import skip_if as skip_if
+from .combinators import update_with_metrics as update_with_metrics
 from .combinators import with_hyperparams as with_hyperparams
 
 # Execution in place
@@ -304,6 +305,7 @@ __all__ = [
     "typing",
     "unroll",
     "unstack",
+    "update_with_metrics",
     "value_and_grad",
     "warmup_cosine_decay_schedule",
     "warmup_stable_decay_schedule",

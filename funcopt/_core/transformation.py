@@ -73,6 +73,12 @@ class GradientTransformation(Record, ABC):
             SparseGradientError: If a gradient is sparse.
         """
 
+    def update_and_ran(
+        self, updates: Updates, state: OptState, params: Params | None = None, **extra: Any
+    ) -> tuple[Updates, OptState, dict[tuple[str, ...], Any]]:
+        """What `update` returns, and the stages that have run, by path, if they are known."""
+        return *self.update(updates, state, params, **extra), {}
+
     def averaged(self, state: OptState, params: Params) -> Params:
         """The parameters to evaluate the model with: an average where one is kept."""
         del state

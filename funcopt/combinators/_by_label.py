@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .._core.reduction import Reduce
 from .._core.stage import Bucket, Members, Node
-from .._core.tensor_rule import GradientTransformation, Part, PerTensor, below
+from .._core.tensor_rule import GradientTransformation, Part, PerTensor, Ran, below
 from ..typing import Memory, Slots
 from ._inner import check_inner
 from ._labels import Choice
@@ -129,9 +129,12 @@ class ByLabel(PerTensor):
         j = list(self.branches()).index(self.branch(self.choice(), name, p))
         return self._each()[j].eval_param(name, p, slots[j], memory[j])
 
-    def nodes(self, node: Node) -> list[tuple[PerTensor, Node]]:
-        parts = node.branches  # type: ignore[attr-defined]
-        return [found for part in parts for found in part.tx.nodes(part.node)]
+    def nodes(self, node: Node, buckets: Sequence[int]) -> dict[tuple[str, ...], Ran]:
+        labels, found = list(self.branches()), {}
+        for part in node.branches:  # type: ignore[attr-defined]
+            inside = part.tx.nodes(part.node, [buckets[k] for k in part.used])
+            found.update(below(labels[part.position], inside))
+        return found
 
     def counts(self, count: Any, memory: Memory) -> dict[tuple[str, ...], Any]:
         found: dict[tuple[str, ...], Any] = {}

@@ -145,7 +145,7 @@ class Optimizer(torch.optim.Optimizer):
         self._store.forget()
         self._plan: StepPlan | None = None
         self._engine = Engine(self._how)
-        self._last: tuple[PerTensor, Node] | None = None
+        self._last: tuple[PerTensor, Node, list[int]] | None = None
 
     # Stepping.
 
@@ -213,7 +213,7 @@ class Optimizer(torch.optim.Optimizer):
         if after is not None:
             for index in range(len(param_groups)):
                 self._scheduled.show(param_groups, state, index, after)
-        self._last = tx, node
+        self._last = tx, node, [one.group for one in plan.firsts]
         return None
 
     def _check_step(self, extra: Options, closure: Any) -> None:
@@ -271,14 +271,15 @@ class Optimizer(torch.optim.Optimizer):
         if self.tx.takes_examples():
             drop_examples(self.param_groups)
 
-    def metrics(self) -> dict[str, Any]:
-        """What the stages say of the last step, such as the norm before clipping, as tensors.
+    def metrics(self) -> dict[str, Tensor]:
+        """What the stages say of the last step, such as the norm before clipping, as 0-d tensors.
 
-        Keys are those of hyperparameters: the first stage owns the bare name. Where groups differ,
-        the value is a list with one entry for each group that took part. Nothing is computed, and
-        no device synchronised, before a value is read.
+        The first stage that has a quantity owns the bare name, as of hyperparameters. With several
+        groups, what a group sets has its name in front, or its number: ``decay/lr``, ``1/lr``; so
+        has what differs between groups, such as a factor where limits differ. Nothing is computed,
+        and no device synchronised, before a value is read.
         """
-        return {} if self._last is None else metrics(*self._last)
+        return {} if self._last is None else metrics(*self._last, self.param_groups)
 
     # Groups, and parameters that come and go.
 
