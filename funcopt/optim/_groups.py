@@ -6,10 +6,11 @@ from typing import Any
 from torch import Tensor
 
 from .._core.tensor_rule import GradientTransformation, PerTensor
+from .._hints.calls import name_caller
 from .._numerics.scalars import has_schedule
 from ..combinators import partition, walk
 from ..engine import same_structure
-from ..errors import HyperparameterError
+from ..errors import FuncoptError, HyperparameterError
 from ._factory import Factory, GroupTransformation
 from ._group_keys import warn_of_suspicious
 from ._options import (
@@ -49,6 +50,14 @@ class ParameterGroups:
         group, old = param_groups[index], self._transformations.get(index)
         if old is not None and old.is_of(group):
             return old
+        try:
+            return self._made(param_groups, index)
+        except FuncoptError as error:
+            name_caller(error, self.who, group, f"of group {index}")
+            raise
+
+    def _made(self, param_groups: list[Options], index: int) -> GroupTransformation:
+        group, old = param_groups[index], self._transformations.get(index)
         first, schedules = next(named_parameters(group), None), self.schedules[index]
         if old is None or old.size != len(group):
             self._warn_of_keys(group, first)

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from .._core.stage import Node
 from .._core.tensor_rule import GradientTransformation, PerTensor
-from .._hints.calls import explained
+from .._hints.calls import explained, name_caller
 from ..combinators import walk
 from ..engine import Engine, EngineOption
 from ..typing import ParamsT
@@ -299,11 +299,12 @@ class Optimizer(torch.optim.Optimizer):
                 self._groups.transformation(self.param_groups, index)  # its values are checked
             if self._constructed:
                 check_names(self.tx, self.param_groups)
-        except BaseException:  # a failed call changes nothing
+        except BaseException as error:  # a failed call changes nothing
             del self.param_groups[count:]
             self._groups.truncate(count)
             self._scheduled.truncate(count)
             self._forget()
+            name_caller(error, type(self).__name__, param_group)
             raise
 
     def drop(self, which: str | Tensor) -> None:
