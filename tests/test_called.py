@@ -127,7 +127,9 @@ class Mine(optim.AdamW):
 
 
 def test_a_derived_class_is_named():
-    with pytest.raises(fo.errors.HyperparameterError, match="^`Mine`, in `scale_by_learning_rate`"):
+    with pytest.raises(
+        fo.errors.HyperparameterError, match=r"^`Mine`, in `scale_by_learning_rate`"
+    ):
         Mine(parameters(), lr=-1.0)
 
 

@@ -402,8 +402,8 @@ MISTAKES = {
     "a pattern without names": (
         lambda: fo.Optimizer([parameter()], fo.partition(BRANCHES, [("w", "a"), (".*", "b")])),
         ValueError,
-        "`Optimizer`, in `partition`: the pattern 'w' needs names, and the parameters have none: pass "
-        "`model.named_parameters()`.",
+        "`Optimizer`, in `partition`: the pattern 'w' needs names, and the parameters have "
+        "none: pass `model.named_parameters()`.",
     ),
     "a pattern that fits nothing": (
         lambda: fo.partition(BRANCHES, [("^v$", "a"), (".*", "b")]).init(PARAMS),
@@ -443,8 +443,8 @@ MISTAKES = {
     "a schedule that was not made": (
         lambda: fo.adamw(fo.cosine_decay_schedule),
         ValueError,
-        "`adamw`, in `scale_by_learning_rate`: `lr` is the class `cosine_decay_schedule`: call it, to make "
-        "a schedule.",
+        "`adamw`, in `scale_by_learning_rate`: `lr` is the class `cosine_decay_schedule`: "
+        "call it, to make a schedule.",
     ),
     "a function of the whole tree for a mask": (
         lambda: fo.masked(fo.trace(0.9), lambda tree: tree).init(PARAMS),

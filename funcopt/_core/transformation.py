@@ -3,7 +3,7 @@
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from torch import Tensor
 
@@ -113,6 +113,13 @@ class GradientTransformation(Record, ABC):
     def sign(self) -> int | None:
         """Whether updates point uphill (1), as gradients do, or downhill (-1), if that is known."""
         return None
+
+    if not TYPE_CHECKING:  # which knows better what there is
+
+        def __getattr__(self, name: str) -> Any:
+            from .._hints.numbers import of_chain  # only where there is no such attribute
+
+            raise AttributeError(of_chain(self, name), name=name, obj=self)
 
     def children(self) -> dict[str, "GradientTransformation"]:
         """The transformations that this one is made of, by their place in it."""

@@ -10,7 +10,7 @@ from .._core.record import call_repr
 from .._core.reduction import Reduce
 from .._core.stage import Bucket, Members, Node
 from .._core.tensor_rule import GradientTransformation, Part, PerTensor, Ran, below
-from ..errors import HyperparameterError, StructureError
+from ..errors import ArgumentError, HyperparameterError, StructureError
 from ..typing import Memory, OptState, Params, Slots, Updates
 from ._order import changes_updates, comes_last, refuse_before_first, which_comes_last
 
@@ -148,7 +148,14 @@ class chain(PerTensor):
         return chain(*children.values())
 
     def replace(self, **changes: Any) -> "chain":
-        return chain(*changes.pop("stages", self.stages), **changes)
+        stages = changes.pop("stages", self.stages)
+        if changes:
+            names = sorted(changes)
+            raise ArgumentError(
+                f"`chain`: {names} are no fields of a chain, whose only one is `stages`: "
+                f"`with_hyperparams(tx, {names[0]}=...)` sets the numbers of its stages."
+            )
+        return chain(*stages)
 
     def __repr__(self) -> str:
         return call_repr("chain", [repr(stage) for stage in self.stages])

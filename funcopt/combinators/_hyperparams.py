@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
+from .._core.kinds import check_transformation
 from .._core.tensor_rule import GradientTransformation
 from .._hints.calls import explained, suggestions
 from ..errors import HyperparameterError
@@ -32,25 +33,38 @@ def hyperparams(
     With a parameter `of`, by name and tensor, only those that have to do with it: inside a
     `partition`, those of its own branch.
     """
+    check_transformation("hyperparams", tx, "hyperparams(tx)")
     return {key: getattr(node, name) for key, (_, node, name) in _fields(tx, of).items()}
 
 
 @explained
-def with_hyperparams(tx: Tx, values: Mapping[str, Scalar | tuple[Scalar, ...]]) -> Tx:
+def with_hyperparams(
+    tx: Tx,
+    values: Mapping[str, Scalar | tuple[Scalar, ...]] | None = None,
+    /,
+    **named: Scalar | tuple[Scalar, ...],
+) -> Tx:
     """A copy of `tx` in which the named hyperparameters have new values.
+
+        with_hyperparams(tx, lr=0.1) == with_hyperparams(tx, {"lr": 0.1})
 
     Args:
         tx: Any transformation, at any depth.
         values: New values by key of `hyperparams`, or by full path.
+        **named: The same, by keyword.
 
     Raises:
         HyperparameterError: If `tx` has no such hyperparameter, or the value is out of range.
     """
-    return set_hyperparams("with_hyperparams", tx, values)
+    return set_hyperparams("with_hyperparams", tx, values, named)
 
 
-def set_hyperparams(who: str, tx: Tx, values: Mapping[str, Scalar | tuple[Scalar, ...]]) -> Tx:
-    """`with_hyperparams`, called by another name."""
+def set_hyperparams(
+    who: str, tx: Tx, values: Mapping[str, Any] | None, named: Mapping[str, Any] = {}
+) -> Tx:
+    """`with_hyperparams`, called by another name; a name is given in `values` or by keyword."""
+    check_transformation(who, tx, f"{who}(tx, lr=...)")
+    values = _together(who, values, named)
     known = field_paths(tx)
     by_path = {"/".join((*path, name)): (path, name) for path, name in known.values()}
     found: dict[FieldPath, Any] = {}
@@ -69,6 +83,22 @@ def set_hyperparams(who: str, tx: Tx, values: Mapping[str, Scalar | tuple[Scalar
             )
         found[field] = value
     return with_fields(tx, found)
+
+
+def _together(
+    who: str, values: Mapping[str, Any] | None, named: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """What is given in a dict, and by keyword."""
+    if values is None:
+        values = {}
+    if not isinstance(values, Mapping):
+        raise HyperparameterError(
+            f"`{who}`: expected a dict of values by name, or keywords, got {values!r}: write "
+            f"`{who}(tx, {{'lr': ...}})` or `{who}(tx, lr=...)`."
+        )
+    if twice := sorted(values.keys() & named.keys()):
+        raise HyperparameterError(f"`{who}`: {twice} is given in the dict and by keyword.")
+    return {**values, **named}
 
 
 def unique_keys(parts: Iterable[tuple[str, str]]) -> list[str]:

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .._core.kinds import check_transformation
 from .._core.tensor_rule import GradientTransformation, Ran
 from .._hints.calls import explained
-from ..errors import StructureError
 from ..typing import OptState, Params, Updates
 from ._hyperparams import labels, unique_keys, walk
 from ._partition import partition
@@ -58,13 +58,10 @@ def update_with_metrics(
         **extra: What a stage asks for by name.
 
     Raises:
-        StructureError: If `tx` is no transformation; and all that `update` raises.
+        HyperparameterError: If `tx` is no transformation; and all that `update` raises.
     """
-    if not isinstance(tx, GradientTransformation):
-        raise StructureError(
-            "`update_with_metrics`: expected a transformation such as `adamw(1e-3)`, got "
-            f"{type(tx).__name__}. The order is `update_with_metrics(tx, updates, state, params)`."
-        )
+    who, order = "update_with_metrics", "update_with_metrics(tx, updates, state, params)"
+    check_transformation(who, tx, order)
     new_updates, new_state, ran = tx.update_and_ran(updates, state, params, **extra)
     found = {}
     for at, each in measurements(tx, ran).items():

@@ -113,7 +113,8 @@ class ParameterGroups:
         params = group["params"]
         params = [params] if isinstance(params, Tensor) else list(params)
         group["params"] = params
-        if not params or not self.factory.labeled:
+        fit = all(isinstance(x, (Tensor, tuple)) for x in params)  # else the base class refuses
+        if not params or not fit or not self.factory.labeled:
             return [group]
         parts: dict[str, dict[str, Any]] = {}
         for x in params:

@@ -46,6 +46,7 @@ from ._metrics import metrics
 from ._options import Options
 from ._partial import check_sums, made_by_zero
 from ._scheduled import ScheduledValues
+from ._shown import with_stages
 from ._state import StateStore
 from ._step_plan import StepPlan, plan_step
 
@@ -146,6 +147,9 @@ class Optimizer(torch.optim.Optimizer):
         self._plan: StepPlan | None = None
         self._engine = Engine(self._how)
         self._last: tuple[PerTensor, Node, list[int]] | None = None
+
+    def __repr__(self) -> str:
+        return with_stages(super().__repr__(), self.tx)
 
     # Stepping.
 
@@ -274,10 +278,8 @@ class Optimizer(torch.optim.Optimizer):
     def metrics(self) -> dict[str, Tensor]:
         """What the stages say of the last step, such as the norm before clipping, as 0-d tensors.
 
-        The first stage that has a quantity owns the bare name, as of hyperparameters. With several
-        groups, what a group sets has its name in front, or its number: ``decay/lr``, ``1/lr``; so
-        has what differs between groups, such as a factor where limits differ. Nothing is computed,
-        and no device synchronised, before a value is read.
+        Keys are as of hyperparameters. With several groups, what a group sets, and what else
+        differs, has its name or number in front: ``decay/lr``, ``1/lr``. No device is synchronised.
         """
         return {} if self._last is None else metrics(*self._last, self.param_groups)
 
@@ -392,11 +394,7 @@ class Optimizer(torch.optim.Optimizer):
     # State, saving and loading.
 
     def init_state(self) -> None:
-        """Creates the state of all parameters as it is before their first step.
-
-        So that a checkpoint from before the first step is complete, and no step has to be made for
-        it. What exists already is kept.
-        """
+        """Creates what is missing of the state before the first step, for complete checkpoints."""
         replace = self.defaults["differentiable"]
         self._store.initialize(self.param_groups, self.state, replace)
 

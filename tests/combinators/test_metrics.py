@@ -111,5 +111,7 @@ def test_a_compiled_update_says_the_same():
 
 
 def test_the_order_of_the_arguments_is_said():
-    with pytest.raises(fo.errors.StructureError, match=r"update_with_metrics\(tx, updates, state"):
+    with pytest.raises(
+        fo.errors.HyperparameterError, match=r"update_with_metrics\(tx, updates, state"
+    ):
         fo.update_with_metrics(START, CLIPPED, CLIPPED.init(START), START)
