@@ -68,6 +68,7 @@ from .combinators import masked as masked
 from .combinators import norm_outlier as norm_outlier
 from .combinators import not_finite as not_finite
 from .combinators import partition as partition
+from .combinators import reset_label as reset_label
 from .combinators import sam as sam
 from .combinators import schedule_free as schedule_free
 from .combinators import scheduled as scheduled
@@ -249,6 +250,7 @@ __all__ = [
     "primal_averaging",
     "prodigy",
     "radam",
+    "reset_label",
     "rmsprop",
     "rprop",
     "sam",
