@@ -131,8 +131,8 @@ CALLS = {
     ),
     "the number of a chain": (
         lambda: fo.adamw().replace(lr=0.1),
-        "`chain`: ['lr'] are no fields of a chain, whose only one is `stages`: "
-        "`with_hyperparams(tx, lr=...)` sets the numbers of its stages.",
+        "`chain`: unknown argument `lr`. A chain has no fields but its `stages`: "
+        "`with_hyperparams(tx, lr=...)` sets the numbers of these.",
     ),
     "a word for values": (
         lambda: fo.with_hyperparams(fo.adamw(), "lr"),
@@ -163,7 +163,7 @@ def test_a_number_inside_is_said_to_be_read_by_hyperparams(tx):
         AttributeError, match=r"`scale_by_adam` inside: `hyperparams\(tx\)\['betas'"
     ):
         _ = tx.betas
-    with pytest.raises(AttributeError, match="has no attribute `nothing`.$"):
+    with pytest.raises(AttributeError, match=r"has no attribute `nothing`\.$"):
         _ = tx.nothing
 
 
@@ -227,7 +227,7 @@ def test_none_in_an_extra_tree_is_for_parameters_that_do_not_ask():
 @pytest.mark.parametrize("value", [None, 1.0])
 def test_what_is_no_tensor_in_an_extra_tree_is_named(value):
     params = {"w": torch.ones(2, 2), "b": torch.ones(2)}
-    with pytest.raises(fo.errors.FuncoptError, match="`weight` of (every|`b`)"):
+    with pytest.raises(fo.errors.FuncoptError, match=r"`weight` of (every|`b`)"):
         weighed().update(params, weighed().init(params), params, weight={**params, "b": value})
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from .. import tree
 from ..errors import LeafError, StructureError
 from ..typing import OptState, Params, Tree, Updates
-from .kinds import check_state, check_transformation
+from .kinds import check_state, expect_transformation
 from .transformation import GradientTransformation
 
 
@@ -66,7 +66,7 @@ def eval_params(tx: GradientTransformation, state: OptState, params: Params) -> 
         StructureError: If the state belongs to another transformation or to other parameters, the
             arguments come in another order, or several stages keep an average.
     """
-    check_transformation("eval_params", tx, "eval_params(tx, state, params)")
+    expect_transformation("eval_params", tx, "eval_params(tx, state, params)")
     return tx.averaged(state, params)
 
 

@@ -10,7 +10,7 @@ from ..errors import HyperparameterError, LeafError, StructureError
 from .transformation import GradientTransformation
 
 
-def check_transformation(who: str, tx: Any, call: str) -> None:
+def expect_transformation(who: str, tx: Any, call: str) -> None:
     """Refuses what is no transformation.
 
     Args:
@@ -31,7 +31,7 @@ def check_transformation(who: str, tx: Any, call: str) -> None:
 def check_maker(who: str, tx: Any, call: str) -> None:
     """Refuses what is neither a transformation nor a function that may make one."""
     if not callable(tx) or isinstance(tx, (type, torch.nn.Module, torch.optim.Optimizer)):
-        check_transformation(who, tx, call)
+        expect_transformation(who, tx, call)
 
 
 def check_function(who: str, name: str, value: Any, call: str) -> None:

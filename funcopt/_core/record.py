@@ -64,8 +64,8 @@ class Record:
         # Not by the constructor: torch 2.11 cannot trace one with a record among its defaults.
         made: Self = unchecked(self, changes)
         check_plain(made)
-        if (check := getattr(made, "__post_init__", None)) is not None:
-            check()
+        if (check := getattr(type(made), "__post_init__", None)) is not None:
+            check(made)
         return made
 
     def __eq__(self, other: object) -> bool:

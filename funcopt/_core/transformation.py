@@ -117,9 +117,11 @@ class GradientTransformation(Record, ABC):
     if not TYPE_CHECKING:  # which knows better what there is
 
         def __getattr__(self, name: str) -> Any:
+            if name.startswith("_"):  # asked for by Python, and by steps that are compiled
+                raise AttributeError(name)
             from .._hints.numbers import of_chain  # only where there is no such attribute
 
-            raise AttributeError(of_chain(self, name), name=name, obj=self)
+            raise AttributeError(of_chain(self, name))
 
     def children(self) -> dict[str, "GradientTransformation"]:
         """The transformations that this one is made of, by their place in it."""

@@ -7,8 +7,9 @@ def of_chain(tx: Any, name: str) -> str:
     """The message for an attribute that a transformation does not have."""
     who = type(tx).__name__
     said = f"`{who}` has no attribute `{name}`"
-    children = {} if name.startswith("_") else tx.children()
-    owners = [x for child in children.values() for x in _below(child) if name in x.hyperparameters]
+    owners = [
+        x for child in tx.children().values() for x in _below(child) if name in x.hyperparameters
+    ]
     if not owners:
         return f"{said}."
     return (

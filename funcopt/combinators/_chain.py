@@ -10,6 +10,7 @@ from .._core.record import call_repr
 from .._core.reduction import Reduce
 from .._core.stage import Bucket, Members, Node
 from .._core.tensor_rule import GradientTransformation, Part, PerTensor, Ran, below
+from .._hints.calls import listed
 from ..errors import ArgumentError, HyperparameterError, StructureError
 from ..typing import Memory, OptState, Params, Slots, Updates
 from ._order import changes_updates, comes_last, refuse_before_first, which_comes_last
@@ -150,10 +151,10 @@ class chain(PerTensor):
     def replace(self, **changes: Any) -> "chain":
         stages = changes.pop("stages", self.stages)
         if changes:
-            names = sorted(changes)
+            unknown, names = "s" * (len(changes) > 1), sorted(changes)
             raise ArgumentError(
-                f"`chain`: {names} are no fields of a chain, whose only one is `stages`: "
-                f"`with_hyperparams(tx, {names[0]}=...)` sets the numbers of its stages."
+                f"`chain`: unknown argument{unknown} {listed(names)}. A chain has no fields but its "
+                f"`stages`: `with_hyperparams(tx, {names[0]}=...)` sets the numbers of these."
             )
         return chain(*stages)
 

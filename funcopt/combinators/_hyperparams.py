@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
-from .._core.kinds import check_transformation
+from .._core.kinds import expect_transformation
 from .._core.tensor_rule import GradientTransformation
 from .._hints.calls import explained, suggestions
 from ..errors import HyperparameterError
@@ -33,7 +33,7 @@ def hyperparams(
     With a parameter `of`, by name and tensor, only those that have to do with it: inside a
     `partition`, those of its own branch.
     """
-    check_transformation("hyperparams", tx, "hyperparams(tx)")
+    expect_transformation("hyperparams", tx, "hyperparams(tx)")
     return {key: getattr(node, name) for key, (_, node, name) in _fields(tx, of).items()}
 
 
@@ -63,7 +63,7 @@ def set_hyperparams(
     who: str, tx: Tx, values: Mapping[str, Any] | None, named: Mapping[str, Any] = {}
 ) -> Tx:
     """`with_hyperparams`, called by another name; a name is given in `values` or by keyword."""
-    check_transformation(who, tx, f"{who}(tx, lr=...)")
+    expect_transformation(who, tx, f"{who}(tx, lr=...)")
     values = _together(who, values, named)
     known = field_paths(tx)
     by_path = {"/".join((*path, name)): (path, name) for path, name in known.values()}

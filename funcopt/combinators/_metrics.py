@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .._core.kinds import check_transformation
+from .._core.kinds import expect_transformation
 from .._core.tensor_rule import GradientTransformation, Ran
 from .._hints.calls import explained
 from ..typing import OptState, Params, Updates
@@ -61,7 +61,7 @@ def update_with_metrics(
         HyperparameterError: If `tx` is no transformation; and all that `update` raises.
     """
     who, order = "update_with_metrics", "update_with_metrics(tx, updates, state, params)"
-    check_transformation(who, tx, order)
+    expect_transformation(who, tx, order)
     new_updates, new_state, ran = tx.update_and_ran(updates, state, params, **extra)
     found = {}
     for at, each in measurements(tx, ran).items():

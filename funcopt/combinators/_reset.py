@@ -5,7 +5,7 @@ from typing import Any
 
 from .. import tree
 from .._core.functions import identity
-from .._core.kinds import check_transformation
+from .._core.kinds import expect_transformation
 from .._core.tensor_rule import GradientTransformation
 from .._hints.calls import explained
 from ..errors import LabelError
@@ -40,7 +40,7 @@ def reset_label(
         LabelError: If there is no such label, or there are several.
         HyperparameterError: If `tx` is no transformation.
     """
-    check_transformation("reset_label", tx, "reset_label(tx, state, params, label)")
+    expect_transformation("reset_label", tx, "reset_label(tx, state, params, label)")
     chosen = _branch(tx, label)
     old = dict(zip(tree.names(state), tree.leaves(state), strict=True))
     clocks: list[Path] = []

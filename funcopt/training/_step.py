@@ -9,7 +9,7 @@ from torch.func import grad_and_value, vmap
 from .. import tree
 from .._core.apply import apply_updates
 from .._core.exact_zero import exact_zero
-from .._core.kinds import check_function, check_is, check_transformation
+from .._core.kinds import check_function, check_is, expect_transformation
 from .._core.loss import is_number
 from .._core.record import Record
 from .._core.tensor_rule import GradientTransformation
@@ -77,7 +77,7 @@ class train_step(Record, Generic[Result]):
     def __post_init__(self) -> None:
         call = "train_step(loss, tx)"
         check_function("train_step", "loss", self.loss, "loss(params, batch)")
-        check_transformation("train_step", self.tx, call)
+        expect_transformation("train_step", self.tx, call)
 
     if TYPE_CHECKING:
 
