@@ -68,10 +68,12 @@ from .combinators import masked as masked
 from .combinators import norm_outlier as norm_outlier
 from .combinators import not_finite as not_finite
 from .combinators import partition as partition
+from .combinators import reset_label as reset_label
 from .combinators import sam as sam
 from .combinators import schedule_free as schedule_free
 from .combinators import scheduled as scheduled
 from .combinators import skip_if as skip_if
+from .combinators import update_with_metrics as update_with_metrics
 from .combinators import with_hyperparams as with_hyperparams
 
 # Execution in place
@@ -248,6 +250,7 @@ __all__ = [
     "primal_averaging",
     "prodigy",
     "radam",
+    "reset_label",
     "rmsprop",
     "rprop",
     "sam",
@@ -304,6 +307,7 @@ __all__ = [
     "typing",
     "unroll",
     "unstack",
+    "update_with_metrics",
     "value_and_grad",
     "warmup_cosine_decay_schedule",
     "warmup_stable_decay_schedule",

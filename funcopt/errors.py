@@ -19,9 +19,21 @@ __all__ = [
 class FuncoptError(Exception):
     """What all of them are."""
 
+    said: str | None = None
+    """The message of the stage that does not fit, without what was called."""
+
+    place: str = ""
+    """Where the value stands, such as a group, if that is known."""
+
 
 class HyperparameterError(FuncoptError, ValueError):
     """A hyperparameter is out of its range, unknown, or not what the place takes."""
+
+    argument: str | None = None
+    """The name of the hyperparameter, as the stage has it."""
+
+    value: object = None
+    """What it was given."""
 
 
 class ArgumentError(FuncoptError, TypeError):

@@ -112,7 +112,7 @@ MISTAKES = {
     "a negative lr": (
         lambda: fo.adamw(lr=-1.0),
         ValueError,
-        "`scale_by_learning_rate`: `lr` must not be negative, got -1.0.",
+        "`adamw`, in `scale_by_learning_rate`: `lr` must not be negative, got -1.0.",
     ),
     "a beta of 1": (
         lambda: fo.scale_by_adam((0.9, 1.0)),
@@ -122,7 +122,7 @@ MISTAKES = {
     "one beta": (
         lambda: fo.adam(betas=0.9),
         ValueError,
-        "`scale_by_adam`: `betas` must be a tuple of 2 numbers, got 0.9.",
+        "`adam`, in `scale_by_adam`: `betas` must be a tuple of 2 numbers, got 0.9.",
     ),
     "one beta where two are taken apart": (
         lambda: fo.schedule_free_adamw(betas=0.9),
@@ -142,7 +142,8 @@ MISTAKES = {
     "a step size whose least is its greatest": (
         lambda: fo.rprop(step_sizes=(1.0, 0.1)),
         ValueError,
-        "`scale_by_rprop`: `step_sizes` must be the least and the greatest, got (1.0, 0.1).",
+        "`rprop`, in `scale_by_rprop`: `step_sizes` must be the least and the greatest, got "
+        "(1.0, 0.1).",
     ),
     "one dimension for a tuple": (
         lambda: fo.adaptive_grad_clip(dims=1),
@@ -152,7 +153,7 @@ MISTAKES = {
     "a decay rate of 0 where it is divided by": (
         lambda: fo.dadapt_adamw(betas=(0.9, 0.0)),
         ValueError,
-        "`scale_by_dadapt_adam`: `betas[1]` must lie between 0 and 1, got 0.0.",
+        "`dadapt_adamw`, in `scale_by_dadapt_adam`: `betas[1]` must lie between 0 and 1, got 0.0.",
     ),
     "groups that differ in what one number is made of": (
         lambda: stepped_groups(optim.Prodigy, {"betas": (0.8, 0.9)}),
@@ -163,7 +164,7 @@ MISTAKES = {
     "a vector without a name for Muon": (
         lambda: optim.Muon([parameter()], labels="muon"),
         fo.errors.LeafError,
-        "`scale_by_muon`: a parameter of shape (1,) must be a matrix.",
+        "`Muon`, in `scale_by_muon`: a parameter of shape (1,) must be a matrix.",
     ),
     "a class that is not there": (
         lambda: optim.Sophia,
@@ -339,7 +340,7 @@ MISTAKES = {
     "a negative lr in one group": (
         lambda: optim.SGD([{"params": [parameter()], "lr": -1.0}]),
         ValueError,
-        "`scale_by_learning_rate`: `lr` must not be negative, got -1.0.",
+        "`SGD`, in `scale_by_learning_rate` of group 0: `lr` must not be negative, got -1.0.",
     ),
     "groups that differ in more than numbers": (
         lambda: unscheduled({"params": [parameter()], "nesterov": False}),
@@ -357,7 +358,7 @@ MISTAKES = {
     "a bad number set while training": (
         stepping(lambda opt, p: opt.param_groups[0].update(betas=(0.9, 2.0))),
         ValueError,
-        "`scale_by_adam`: `betas[1]` must lie in [0, 1), got 2.0.",
+        "`AdamW`, in `scale_by_adam` of group 0: `betas[1]` must lie in [0, 1), got 2.0.",
     ),
     "a sparse gradient in an optimizer": (
         stepping(lambda opt, p: setattr(p, "grad", p.grad.to_sparse())),
@@ -401,8 +402,8 @@ MISTAKES = {
     "a pattern without names": (
         lambda: fo.Optimizer([parameter()], fo.partition(BRANCHES, [("w", "a"), (".*", "b")])),
         ValueError,
-        "`partition`: the pattern 'w' needs names, and the parameters have none: pass "
-        "`model.named_parameters()`.",
+        "`Optimizer`, in `partition`: the pattern 'w' needs names, and the parameters have "
+        "none: pass `model.named_parameters()`.",
     ),
     "a pattern that fits nothing": (
         lambda: fo.partition(BRANCHES, [("^v$", "a"), (".*", "b")]).init(PARAMS),
@@ -442,8 +443,8 @@ MISTAKES = {
     "a schedule that was not made": (
         lambda: fo.adamw(fo.cosine_decay_schedule),
         ValueError,
-        "`scale_by_learning_rate`: `lr` is the class `cosine_decay_schedule`: call it, to make "
-        "a schedule.",
+        "`adamw`, in `scale_by_learning_rate`: `lr` is the class `cosine_decay_schedule`: "
+        "call it, to make a schedule.",
     ),
     "a function of the whole tree for a mask": (
         lambda: fo.masked(fo.trace(0.9), lambda tree: tree).init(PARAMS),

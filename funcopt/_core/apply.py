@@ -10,6 +10,7 @@ from .._numerics.autocast import forget_casts
 from .._numerics.names import plain_names
 from ..errors import LeafError, StructureError
 from ..typing import OptState, Params, Tree, Updates
+from .kinds import check_state, expect_transformation
 from .transformation import GradientTransformation
 
 
@@ -50,6 +51,7 @@ def apply_updates_(params: Params, updates: Updates) -> None:
 
 def detach_state(state: Tree) -> Tree:
     """`state` without its history: what follows is not differentiated through what came before."""
+    check_state("detach_state", state, "load_state_dict(state_dict())")
 
     def detached(x: Tensor) -> Tensor:
         return x.detach() if isinstance(x, Tensor) else x
@@ -63,14 +65,11 @@ def eval_params(tx: GradientTransformation, state: OptState, params: Params) -> 
     A pure function: training goes on with `params` and `state` as they are.
 
     Raises:
+        HyperparameterError: If `tx` is no transformation.
         StructureError: If the state belongs to another transformation or to other parameters, the
             arguments come in another order, or several stages keep an average.
     """
-    if not isinstance(tx, GradientTransformation):
-        raise StructureError(
-            f"`eval_params`: expected a transformation, got {type(tx).__name__}. The order is "
-            "`eval_params(tx, state, params)`."
-        )
+    expect_transformation("eval_params", tx, "eval_params(tx, state, params)")
     return tx.averaged(state, params)
 
 
@@ -80,6 +79,7 @@ def state_dict(state: Tree) -> dict[str, Tensor]:
     It loads under ``torch.load(weights_only=True)``. The tensors are those of the state, not
     copies.
     """
+    check_state("state_dict", state, "state_dict()")
     return dict(zip(tree.names(state), tree.flatten(state)[0], strict=True))
 
 
@@ -95,6 +95,7 @@ def load_state_dict(state: Tree, loaded: dict[str, Tensor]) -> Tree:
     Raises:
         StructureError: If the paths or shapes differ; it lists them all.
     """
+    check_state("load_state_dict", state, "load_state_dict(loaded)")
     if not isinstance(loaded, dict):
         raise StructureError(
             f"`load_state_dict`: expected what `state_dict` returned, got {type(loaded).__name__}. "

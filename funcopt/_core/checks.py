@@ -8,12 +8,23 @@ import inspect
 import math
 import numbers
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 
 from ..errors import HyperparameterError
+
+PARAMETERS = (
+    "A transformation is made without parameters; they are given to `init`, or to an optimizer."
+)
+
+
+def refuse(owner: object, name: str, value: Any, said: str) -> NoReturn:
+    """Says what is wrong with the argument `name` of `owner`, by its type or its own name."""
+    error = HyperparameterError(f"`{_who(owner)}`: `{name}` {said}")
+    error.argument, error.value = name, value
+    raise error from None
 
 
 def _check(
@@ -21,26 +32,27 @@ def _check(
 ) -> None:
     if type(value) is float and holds(value):  # nearly always, and in every step of a scheduler
         return
-    who = _who(owner)
     if isinstance(value, Tensor):
         if value.dim() or value.is_complex():
-            raise HyperparameterError(
-                f"`{who}`: `{name}` must be a single number, got a tensor of shape "
-                f"{tuple(value.shape)}. Inside `torch.func.vmap` each run sees its own 0-d tensor."
+            refuse(
+                owner,
+                name,
+                value,
+                f"must be a single number, got a tensor of shape "
+                f"{tuple(value.shape)}. Inside `torch.func.vmap` each run sees its own 0-d tensor.",
             )
         return
     if isinstance(value, type):
-        raise HyperparameterError(
-            f"`{who}`: `{name}` is the class `{value.__name__}`: call it, to make a schedule."
-        )
+        refuse(owner, name, value, f"is the class `{value.__name__}`: call it, to make a schedule.")
+    if isinstance(value, torch.nn.Module):  # which can be called, but is no schedule
+        got = f"the module `{type(value).__name__}`"
+        refuse(owner, name, value, f"must be a number, got {got}. {PARAMETERS}")
     if callable(value):
         return
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise HyperparameterError(
-            f"`{who}`: `{name}` must be a number, a 0-d tensor or a schedule, got {value!r}."
-        )
+        refuse(owner, name, value, f"must be a number, a 0-d tensor or a schedule, got {value!r}.")
     if not holds(value):
-        raise HyperparameterError(f"`{who}`: `{name}` must {expected}, got {value!r}.")
+        refuse(owner, name, value, f"must {expected}, got {value!r}.")
 
 
 def _who(owner: object) -> str:
@@ -56,10 +68,7 @@ def number(owner: object, name: str, value: Any) -> None:
 def fixed(owner: object, name: str, value: Any) -> None:
     """What `init` uses once cannot follow a schedule."""
     if callable(value):
-        raise HyperparameterError(
-            f"`{_who(owner)}`: `{name}` is used once, by `init`: it must be a number, got "
-            f"{value!r}."
-        )
+        refuse(owner, name, value, f"is used once, by `init`: it must be a number, got {value!r}.")
     non_negative(owner, name, value)
 
 
@@ -114,17 +123,13 @@ def open_interval(owner: object, name: str, value: Any, low: float, high: float 
 def several(owner: object, name: str, value: Any, *, count: int = 2) -> None:
     """So many of something, to be looked at one by one."""
     if not isinstance(value, (tuple, list)) or len(value) != count:
-        raise HyperparameterError(
-            f"`{_who(owner)}`: `{name}` must be a tuple of {count} numbers, got {value!r}."
-        )
+        refuse(owner, name, value, f"must be a tuple of {count} numbers, got {value!r}.")
 
 
 def ascending(owner: object, name: str, value: Any) -> None:
     """A pair of which the first is not above the second, as far as Python can tell."""
     if all(isinstance(x, numbers.Real) for x in value) and value[0] > value[1]:
-        raise HyperparameterError(
-            f"`{_who(owner)}`: `{name}` must be the least and the greatest, got {value!r}."
-        )
+        refuse(owner, name, value, f"must be the least and the greatest, got {value!r}.")
 
 
 def dimensions(owner: object, name: str, value: Any) -> None:
@@ -132,9 +137,7 @@ def dimensions(owner: object, name: str, value: Any) -> None:
     structure(owner, name, value)
     if value is None or (isinstance(value, (tuple, list)) and all(type(x) is int for x in value)):
         return
-    raise HyperparameterError(
-        f"`{_who(owner)}`: `{name}` must be a tuple of whole numbers such as (0, 1), got {value!r}."
-    )
+    refuse(owner, name, value, f"must be a tuple of whole numbers such as (0, 1), got {value!r}.")
 
 
 def betas(owner: object, name: str, value: Any, *, count: int = 2) -> None:
@@ -148,9 +151,7 @@ def takes(owner: object, name: str, value: Any, arguments: Sequence[str]) -> Non
     """A function that can be called with these arguments, by position."""
     call = f"{name}({', '.join(arguments)})"
     if not callable(value):
-        raise HyperparameterError(
-            f"`{_who(owner)}`: `{name}` must be a function, `{call}`, got {value!r}."
-        )
+        refuse(owner, name, value, f"must be a function, `{call}`, got {value!r}.")
     try:
         signature = inspect.signature(value)
     except ValueError:  # some that are built in have none
@@ -158,10 +159,13 @@ def takes(owner: object, name: str, value: Any, arguments: Sequence[str]) -> Non
     try:
         signature.bind_partial(*arguments)
     except TypeError:
-        raise HyperparameterError(
-            f"`{_who(owner)}`: `{name}` is called as `{call}`, and takes only {signature}: add "
-            "what is missing, even if it is not used."
-        ) from None
+        refuse(
+            owner,
+            name,
+            value,
+            f"is called as `{call}`, and takes only {signature}: add "
+            "what is missing, even if it is not used.",
+        )
 
 
 def steps(owner: object, name: str, value: Any) -> None:
@@ -169,9 +173,12 @@ def steps(owner: object, name: str, value: Any) -> None:
     if _is_length(owner, name, value):
         return
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise HyperparameterError(
-            f"`{_who(owner)}`: `{name}` must be a positive whole number of updates, got "
-            f"{value!r}. A schedule without steps is a `constant_schedule`."
+        refuse(
+            owner,
+            name,
+            value,
+            f"must be a positive whole number of updates, got "
+            f"{value!r}. A schedule without steps is a `constant_schedule`.",
         )
 
 
@@ -186,9 +193,12 @@ def _is_length(owner: object, name: str, value: Any) -> bool:
     if not isinstance(value, Tensor):
         return False
     if value.dim() or value.is_complex() or value.dtype is torch.bool:
-        raise HyperparameterError(
-            f"`{_who(owner)}`: `{name}` must be a number of updates, got a tensor of shape "
-            f"{tuple(value.shape)} in {value.dtype}."
+        refuse(
+            owner,
+            name,
+            value,
+            f"must be a number of updates, got a tensor of shape "
+            f"{tuple(value.shape)} in {value.dtype}.",
         )
     return True
 
@@ -197,10 +207,13 @@ def structure(owner: object, name: str, value: Any) -> None:
     """Refuses a tensor where a transformation is made otherwise for another value."""
     parts = value if isinstance(value, (tuple, list)) else (value,)
     if any(isinstance(part, Tensor) for part in parts):
-        raise HyperparameterError(
-            f"`{_who(owner)}`: `{name}` must be a plain Python value, got a tensor. It decides "
+        refuse(
+            owner,
+            name,
+            value,
+            "must be a plain Python value, got a tensor. It decides "
             "what is computed, so it cannot differ between the runs of one `sweep`, nor be "
-            "learned: make a sweep for each value."
+            "learned: make a sweep for each value.",
         )
 
 
@@ -211,9 +224,7 @@ def whole_number(
     structure(owner, name, value)
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         limit = f", at least {least}" if math.isinf(most) else f" from {least} to {most}"
-        raise HyperparameterError(
-            f"`{_who(owner)}`: `{name}` must be a whole number{limit}, got {value!r}."
-        )
+        refuse(owner, name, value, f"must be a whole number{limit}, got {value!r}.")
 
 
 def boundaries(owner: object, name: str, value: Any) -> None:
@@ -226,19 +237,36 @@ def boundaries(owner: object, name: str, value: Any) -> None:
         or any(isinstance(b, bool) or not isinstance(b, int) or b < 0 for b in known)
         or list(known) != sorted(known)
     ):
-        raise HyperparameterError(
-            f"`{_who(owner)}`: `{name}` must be a tuple of whole numbers of updates in "
-            f"ascending order, got {value!r}."
+        refuse(
+            owner,
+            name,
+            value,
+            f"must be a tuple of whole numbers of updates in ascending order, got {value!r}.",
         )
+
+
+def switch(owner: object, name: str, value: Any) -> None:
+    """One of two ways."""
+    structure(owner, name, value)
+    if type(value).__name__ not in ("bool", "bool_"):  # Python's, NumPy's
+        refuse(owner, name, value, f"must be True or False, got {value!r}.")
+
+
+def dtype(owner: object, name: str, value: Any) -> None:
+    """A floating-point dtype, or `None`."""
+    if value is None or isinstance(value, torch.dtype):
+        return
+    known = isinstance(getattr(torch, str(value), None), torch.dtype)
+    meant = str(value) if known else "float32"
+    refuse(owner, name, value, f"must be a dtype such as torch.{meant}, got {value!r}.")
 
 
 def choice(owner: object, name: str, value: Any, choices: Iterable[Any]) -> None:
     """One of a few words."""
     structure(owner, name, value)
     if value not in tuple(choices):
-        raise HyperparameterError(
-            f"`{_who(owner)}`: `{name}` must be one of {', '.join(map(repr, choices))}, "
-            f"got {value!r}."
+        refuse(
+            owner, name, value, f"must be one of {', '.join(map(repr, choices))}, got {value!r}."
         )
 
 

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,6 +19,8 @@ from .record import unchecked
 from .reduction import Reduce, reduce
 from .stage import Bucket, Members, Node, State
 from .transformation import GradientTransformation
+
+T = TypeVar("T")
 
 
 class PerTensor(GradientTransformation):
@@ -48,10 +50,22 @@ class PerTensor(GradientTransformation):
     def update(
         self, updates: Updates, state: OptState, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, State]:
+        new_updates, new_state, _ = self._update(updates, state, params, extra)
+        return new_updates, new_state
+
+    def update_and_ran(
+        self, updates: Updates, state: OptState, params: Params | None = None, **extra: Any
+    ) -> tuple[Updates, OptState, "dict[tuple[str, ...], Ran]"]:
+        new_updates, new_state, node = self._update(updates, state, params, extra)
+        return new_updates, new_state, self.nodes(node, (0,))
+
+    def _update(
+        self, updates: Updates, state: OptState, params: Params | None, extra: Mapping[str, Any]
+    ) -> tuple[Updates, State, Node]:
         if torch.compiler.is_compiling():
-            return self._update(updates, state, params, extra)
+            return self._pass(updates, state, params, extra)
         try:
-            return self._update(updates, state, params, extra)
+            return self._pass(updates, state, params, extra)
         except FuncoptError:
             raise
         except Exception as error:
@@ -60,9 +74,9 @@ class PerTensor(GradientTransformation):
                 raise
             raise self._foreign(state) from error
 
-    def _update(
+    def _pass(
         self, updates: Updates, state: OptState, params: Params | None, extra: Mapping[str, Any]
-    ) -> tuple[Updates, State]:
+    ) -> tuple[Updates, State, Node]:
         if not isinstance(state, State):
             raise self._foreign(state)
         who, needs_params = type(self).__name__, self.params_needed_by()
@@ -74,7 +88,7 @@ class PerTensor(GradientTransformation):
         node = self.open([Bucket(self, now, now - 1, state.memory)], self._members(leaves, extra))
         us, slots = self.run(leaves.gs, leaves.slots, leaves.ps, node, reduce)
         new_updates, new_slots = leaves.lower(us, slots)
-        return new_updates, State(step, self.memory_after(node)[0], new_slots)
+        return new_updates, State(step, self.memory_after(node)[0], new_slots), node
 
     def averaged(self, state: OptState, params: Params) -> Params:
         if not isinstance(state, State):
@@ -222,9 +236,9 @@ class PerTensor(GradientTransformation):
         del name, slots, memory
         return p
 
-    def nodes(self, node: Node) -> list[tuple["PerTensor", Node]]:
-        """The stages that have run, each with its node, in order."""
-        return [(self, node)]
+    def nodes(self, node: Node, buckets: Sequence[int]) -> "dict[tuple[str, ...], Ran]":
+        """The stages that have run, by path, in order; `buckets` are those of the rows."""
+        return {(): Ran(self, node, buckets)}
 
     def counts(self, count: Any, memory: Memory) -> dict[tuple[str, ...], Any]:
         """The updates that each stage has made, which its schedules see, by its path."""
@@ -240,9 +254,17 @@ class PerTensor(GradientTransformation):
         return [(self, memory)]
 
 
-def below(key: str, counts: Mapping[tuple[str, ...], Any]) -> dict[tuple[str, ...], Any]:
-    """The counts of a child, by their paths from the parent."""
-    return {(key, *path): count for path, count in counts.items()}
+def below(key: str, found: Mapping[tuple[str, ...], T]) -> dict[tuple[str, ...], T]:
+    """What was found in a child, by the paths from the parent."""
+    return {(key, *path): value for path, value in found.items()}
+
+
+class Ran(NamedTuple):
+    """A stage that has run in an update."""
+
+    stage: PerTensor
+    node: Node
+    buckets: Sequence[int]  # among those of the whole pass
 
 
 Part = tuple[PerTensor, Any]

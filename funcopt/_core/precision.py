@@ -136,10 +136,20 @@ class Leaves:
         names = plain_names(tree.names(self._updates))
         return [names[i] for i in self.active]
 
-    def lift(self, name: str, values: Any) -> list[Tensor]:
-        """An extra argument that is a tree like the parameters, for the tensors of this pass."""
-        flat = self._like_updates(name, values)
-        return [lift(flat[i], wide) for i, wide in zip(self.active, self._wide, strict=True)]
+    def lift(self, name: str, values: Any) -> list[Any]:
+        """An extra argument that is a tree like the parameters, for the tensors of this pass.
+
+        Where it is `None`, no stage may ask for it.
+        """
+        flat, out = self._like_updates(name, values), []
+        for i, wide in zip(self.active, self._wide, strict=True):
+            x = flat[i]
+            if x is not None and not isinstance(x, Tensor):
+                raise StructureError(
+                    f"`{self._who}`: `{name}` of `{self._name(i)}` must be a tensor, got {x!r}."
+                )
+            out.append(None if x is None else lift(x, wide))
+        return out
 
     def put(self, ps: Sequence[Tensor]) -> Any:
         """The tree of the parameters, with `ps` in the place of those of this pass."""

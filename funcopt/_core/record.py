@@ -13,14 +13,25 @@ made for `functools.partial`, `itertools.chain` and `torch.no_grad`.
 """
 
 import dataclasses
+import functools
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Self, dataclass_transform
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Self, dataclass_transform
 
 import torch
 from torch import Tensor
 
 from .._hints.calls import explained
+from . import checks
+
+Check = Callable[[object, str, Any], None]
+
+PLAIN: Mapping[Any, Check] = {
+    bool: checks.switch,
+    torch.dtype: checks.dtype,
+    torch.dtype | None: checks.dtype,
+}
+"""What fields of these types are checked for, in every record."""
 
 
 @dataclass_transform(frozen_default=True)
@@ -32,11 +43,15 @@ class Record:
     local function prints as what it is, and neither rebuilds nor pickles.
     """
 
+    _plain: ClassVar[tuple[tuple[str, Check], ...]] = ()
+    """The fields that are structure, by their annotations: switches and dtypes."""
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         dataclasses.dataclass(frozen=True, repr=False, eq=False)(cls)
+        cls._plain = _plain_fields(cls)
         if "__init__" in cls.__dict__:
-            cls.__init__ = explained(cls.__init__)  # type: ignore[method-assign]
+            cls.__init__ = explained(_checked(cls.__init__))  # type: ignore[method-assign]
 
     def replace(self, **changes: Any) -> Self:
         """Returns a copy in which the named fields have new values.
@@ -48,8 +63,9 @@ class Record:
             return dataclasses.replace(self, **changes)  # type: ignore[type-var]  # says what fits
         # Not by the constructor: torch 2.11 cannot trace one with a record among its defaults.
         made: Self = unchecked(self, changes)
-        if (check := getattr(made, "__post_init__", None)) is not None:
-            check()
+        check_plain(made)
+        if (check := getattr(type(made), "__post_init__", None)) is not None:
+            check(made)
         return made
 
     def __eq__(self, other: object) -> bool:
@@ -69,6 +85,26 @@ class Record:
 
     def __repr__(self) -> str:
         return call_repr(type(self).__name__, _arguments(self))
+
+
+def _plain_fields(cls: Any) -> tuple[tuple[str, Check], ...]:
+    fields = dataclasses.fields(cls)
+    return tuple((x.name, PLAIN[x.type]) for x in fields if x.type in list(PLAIN))
+
+
+def check_plain(record: Any) -> None:
+    """Refuses a switch that is no bool, and a dtype that is none."""
+    for name, check in record._plain:
+        check(record, name, getattr(record, name))
+
+
+def _checked(init: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(init)
+    def call(self: Any, *args: Any, **kwargs: Any) -> None:
+        init(self, *args, **kwargs)
+        check_plain(self)
+
+    return call
 
 
 def call_repr(name: str, arguments: list[str], *, width: int = 80) -> str:

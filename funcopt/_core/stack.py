@@ -9,6 +9,7 @@ from torch import Tensor
 from .. import tree
 from ..errors import StructureError
 from ..typing import Tree
+from .kinds import check_iterable
 
 
 def stack(trees: Sequence[Tree]) -> Tree:
@@ -24,6 +25,7 @@ def stack(trees: Sequence[Tree]) -> Tree:
         StructureError: If there is no tree, or they differ in structure, or leaves in shape, dtype
             or device.
     """
+    check_iterable("stack", "trees", trees, "a list of trees")
     trees = list(trees)
     if not trees:
         raise StructureError("`stack`: expected at least one tree, got none.")

@@ -44,7 +44,7 @@ class Members(NamedTuple):
 
     bucket_of: Sequence[int]
     extra: Mapping[str, Any]  # scalar arguments of `update`, such as the loss
-    tensor_extra: Mapping[str, Sequence[Tensor]]  # arguments of `update` shaped like the parameters
+    tensor_extra: Mapping[str, Sequence[Any]]  # arguments of `update` shaped like the parameters
     names: Callable[[], Sequence[str | None]]  # found only if a stage chooses by name
     keys: Callable[[], Sequence[str]]  # the names, or numbers where there are none; if drawn for
     tensors: Sequence[Tensor]  # the parameters as they were given, or the gradients
@@ -157,6 +157,11 @@ class Node:
                 out.append(scalars)
                 continue
             mine: dict[str, Any] = {k: self.members.tensor_extra[k][i] for k in first.tensor_extra}
+            if missing := [k for k, value in mine.items() if value is None]:
+                raise ExtraArgumentError(
+                    f"`{owner}` needs the extra argument `{missing[0]}` of every parameter that it "
+                    f"transforms, and that of `{self.members.keys()[i]}` is None."
+                )
             if first.random:
                 mine["draw"] = Draw(keys[i], self.members.tensors[i])
             out.append(Scalars(owner, {**values, **mine}))

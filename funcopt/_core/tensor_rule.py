@@ -14,6 +14,7 @@ from ..typing import Memory, Slots
 from . import precision
 from .per_tensor import Part as Part
 from .per_tensor import PerTensor as PerTensor
+from .per_tensor import Ran as Ran
 from .per_tensor import below as below
 from .reduction import Reduce
 from .stage import Bucket, Members, Node, Scalars

@@ -3,7 +3,7 @@
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from torch import Tensor
 
@@ -83,6 +83,12 @@ class GradientTransformation(Record, ABC):
             SparseGradientError: If a gradient is sparse.
         """
 
+    def update_and_ran(
+        self, updates: Updates, state: OptState, params: Params | None = None, **extra: Any
+    ) -> tuple[Updates, OptState, dict[tuple[str, ...], Any]]:
+        """What `update` returns, and the stages that have run, by path, if they are known."""
+        return *self.update(updates, state, params, **extra), {}
+
     def averaged(self, state: OptState, params: Params) -> Params:
         """The parameters to evaluate the model with: an average where one is kept."""
         del state
@@ -117,6 +123,15 @@ class GradientTransformation(Record, ABC):
     def sign(self) -> int | None:
         """Whether updates point uphill (1), as gradients do, or downhill (-1), if that is known."""
         return None
+
+    if not TYPE_CHECKING:  # which knows better what there is
+
+        def __getattr__(self, name: str) -> Any:
+            if name.startswith("_"):  # asked for by Python, and by steps that are compiled
+                raise AttributeError(name)
+            from .._hints.numbers import of_chain  # only where there is no such attribute
+
+            raise AttributeError(of_chain(self, name))
 
     def children(self) -> dict[str, "GradientTransformation"]:
         """The transformations that this one is made of, by their place in it."""

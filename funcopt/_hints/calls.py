@@ -2,11 +2,12 @@
 
 import functools
 import inspect
+import re
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, FuncoptError, HyperparameterError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -21,6 +22,9 @@ def explained(function: F) -> F:
     def call(*args: Any, **kwargs: Any) -> Any:
         try:
             return function(*args, **kwargs)
+        except FuncoptError as error:
+            name_caller(error, *_called(function, args, kwargs))
+            raise
         except TypeError:
             wrong = _misfit(function, args, kwargs)
             if wrong is None:
@@ -28,6 +32,68 @@ def explained(function: F) -> F:
         raise wrong  # not while handling the other, which would be shown too
 
     return cast(F, call)
+
+
+def name_caller(error: BaseException, who: str, given: Mapping[str, Any], place: str = "") -> None:
+    """Makes the error of a stage name what was called: the outermost of this library is last.
+
+    Errors that are not of this library stay as they are, and of calls from within.
+
+    Args:
+        error: What a stage has raised.
+        who: What was called.
+        given: Its arguments. If one of another name holds the value that does not fit, as
+            ``adamw_lr`` of `muon` does, the message has that name.
+        place: Where they stand, such as ``of group 1``.
+    """
+    if not isinstance(error, FuncoptError) or isinstance(error, ArgumentError):
+        return
+    error.said = said = error.said or str(error)
+    error.place = error.place or place
+    owner = re.match(r"`([^`]+)`(: )?", said)
+    if owner is None or owner[1].partition(".")[0] == who:
+        return
+    rest = said[owner.end() :] if owner[2] else said
+    if isinstance(error, HyperparameterError) and error.argument is not None:
+        meant = _argument(error.argument, error.value, given)
+        rest = rest.replace(f"`{error.argument}`", f"`{meant}`", 1)
+    within = f"`{who}`, in `{owner[1]}` {error.place}".rstrip()
+    error.args = (f"{within}: {rest}" if owner[2] else f"`{who}`: {rest}",)
+
+
+def _argument(name: str, value: Any, given: Mapping[str, Any]) -> str:
+    """Which of the arguments `given` holds the value that a stage has as `name`."""
+    found = [key for key, x in _flat(given) if _same(x, value)]
+    return name if name in found or len(found) != 1 else found[0]
+
+
+def _flat(given: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Arguments by name; also those in a dict, and each entry of a tuple."""
+    out: list[tuple[str, Any]] = []
+    for key, x in given.items():
+        if isinstance(x, Mapping):
+            out += _flat({str(k): v for k, v in x.items()})
+            continue
+        out.append((key, x))
+        if isinstance(x, (tuple, list)):
+            out += [(f"{key}[{i}]", entry) for i, entry in enumerate(x)]
+    return out
+
+
+def _same(a: Any, b: Any) -> bool:
+    plain = (int, float, str)
+    return a is b or (isinstance(a, plain) and type(a) is type(b) and bool(a == b))
+
+
+def _called(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[str, Mapping[str, Any]]:
+    """The name of what was called, and its arguments."""
+    who, signature = function.__name__, inspect.signature(function)
+    bound = signature.bind_partial(*args, **kwargs).arguments
+    if who == "__init__":
+        return type(args[0]).__name__, dict(list(bound.items())[1:])
+    return who, bound
 
 
 def _misfit(

@@ -2,6 +2,7 @@
 
 import torch
 
+from .._core import checks
 from .._core.tensor_rule import GradientTransformation
 from .._hints.calls import explained
 from ..combinators import chain
@@ -43,6 +44,7 @@ def adam(
         Kingma and Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015.
         https://arxiv.org/abs/1412.6980
     """
+    checks.switch("adam", "decoupled_weight_decay", decoupled_weight_decay)
     if decoupled_weight_decay:
         return adamw(lr, betas, eps, weight_decay, amsgrad, state_dtype=state_dtype)
     return chain(
@@ -106,6 +108,7 @@ def nadam(
         Dozat, "Incorporating Nesterov Momentum into Adam", 2016.
         https://openreview.net/forum?id=OM0jvwB8jIp57ZJjtNEZ
     """
+    checks.switch("nadam", "decoupled_weight_decay", decoupled_weight_decay)
     scaling = scale_by_nadam(betas, eps=eps, momentum_decay=momentum_decay, state_dtype=state_dtype)
     return _decayed(scaling, weight_decay, lr, decoupled_weight_decay)
 
@@ -133,6 +136,7 @@ def radam(
         Liu et al., "On the Variance of the Adaptive Learning Rate and Beyond", ICLR 2020.
         https://arxiv.org/abs/1908.03265
     """
+    checks.switch("radam", "decoupled_weight_decay", decoupled_weight_decay)
     scaling = scale_by_radam(betas, eps=eps, state_dtype=state_dtype)
     return _decayed(scaling, weight_decay, lr, decoupled_weight_decay)
 

@@ -4,6 +4,7 @@ import math
 
 import torch
 
+from .._core import checks
 from .._core.tensor_rule import GradientTransformation
 from .._hints.calls import explained
 from ..combinators import chain
@@ -41,6 +42,7 @@ def prodigy(
         Mishchenko and Defazio, "Prodigy: An Expeditiously Adaptive Parameter-Free Learner", ICML
         2024. https://arxiv.org/abs/2306.06101
     """
+    checks.switch("prodigy", "decouple", decouple)
     scaling = scale_by_prodigy(
         lr=lr,
         betas=betas,
@@ -85,6 +87,7 @@ def dadapt_adamw(
         Defazio and Mishchenko, "Learning-Rate-Free Learning by D-Adaptation", ICML 2023.
         https://arxiv.org/abs/2301.07733
     """
+    checks.switch("dadapt_adamw", "decouple", decouple)
     scaling = scale_by_dadapt_adam(
         lr=lr,
         betas=betas,

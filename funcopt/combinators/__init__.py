@@ -19,7 +19,10 @@ from ._lookahead import LookaheadSlots as LookaheadSlots
 from ._lookahead import lookahead as lookahead
 from ._masked import freeze as freeze
 from ._masked import masked as masked
+from ._metrics import measurements as measurements
+from ._metrics import update_with_metrics as update_with_metrics
 from ._partition import partition as partition
+from ._reset import reset_label as reset_label
 from ._sam import sam as sam
 from ._schedule_free import schedule_free as schedule_free
 from ._scheduled import scheduled as scheduled

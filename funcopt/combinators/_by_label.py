@@ -9,8 +9,16 @@ from torch import Tensor
 
 from .._core.reduction import Reduce
 from .._core.stage import Bucket, Members, Node
-from .._core.tensor_rule import GradientTransformation, NamedParams, Part, PerTensor, below
+from .._core.tensor_rule import (
+    GradientTransformation,
+    NamedParams,
+    Part,
+    PerTensor,
+    Ran,
+    below,
+)
 from ..typing import Memory, Slots
+from ._clocked import Clock, clocked
 from ._inner import check_inner
 from ._labels import Choice
 from ._order import changes_updates, comes_last
@@ -98,12 +106,12 @@ class ByLabel(PerTensor):
         for j, (label, tx) in enumerate(zip(self.branches(), self._each(), strict=True)):
             if chosen := [i for i, own in enumerate(labels) if own == label]:
                 mine, used = members.subset(chosen)
-                rows = [
-                    buckets[k]._replace(
-                        tx=buckets[k].tx.branches()[label], memory=buckets[k].memory[j]
-                    )
-                    for k in used
-                ]
+                rows = []
+                for k in used:
+                    own = buckets[k].memory[j]
+                    branch = by_own_clock(buckets[k].tx.branches()[label], own)
+                    rows.append(buckets[k]._replace(tx=branch, memory=own))
+                tx = by_own_clock(tx, rows[0].memory)
                 node.branches.append(_Branch(j, tx, chosen, used, tx.open(rows, mine)))
             elif members.ranks.share_tensors:  # other ranks may have some, and wait for this one
                 mine, _ = members.subset([])
@@ -114,9 +122,10 @@ class ByLabel(PerTensor):
                     else [tx.init_memory(torch.zeros((), device="cpu"))]
                 )
                 rows = [
-                    b._replace(tx=b.tx.branches()[label], memory=own)
+                    b._replace(tx=by_own_clock(b.tx.branches()[label], own), memory=own)
                     for b, own in zip(buckets, memory, strict=False)
                 ]
+                tx = by_own_clock(tx, rows[0].memory)
                 node.branches.append(_Branch(j, tx, [], used, tx.open(rows, mine)))
         node.children = [branch.node for branch in node.branches]
         return node
@@ -147,16 +156,20 @@ class ByLabel(PerTensor):
 
     def eval_param(self, name: str | None, p: Tensor, slots: Slots, memory: Memory) -> Tensor:
         j = list(self.branches()).index(self.branch(self.choice(), name, p))
-        return self._each()[j].eval_param(name, p, slots[j], memory[j])
+        branch = by_own_clock(self._each()[j], memory[j])
+        return branch.eval_param(name, p, slots[j], memory[j])
 
-    def nodes(self, node: Node) -> list[tuple[PerTensor, Node]]:
-        parts = node.branches  # type: ignore[attr-defined]
-        return [found for part in parts for found in part.tx.nodes(part.node)]
+    def nodes(self, node: Node, buckets: Sequence[int]) -> dict[tuple[str, ...], Ran]:
+        labels, found = list(self.branches()), {}
+        for part in node.branches:  # type: ignore[attr-defined]
+            inside = part.tx.nodes(part.node, [buckets[k] for k in part.used])
+            found.update(below(labels[part.position], inside))
+        return found
 
     def counts(self, count: Any, memory: Memory) -> dict[tuple[str, ...], Any]:
         found: dict[tuple[str, ...], Any] = {}
         for label, tx, own in zip(self.branches(), self._each(), memory, strict=True):
-            found.update(below(label, tx.counts(count, own)))
+            found.update(below(label, by_own_clock(tx, own).counts(count, own)))
         return found
 
     def slot_parts(self, slots: Slots, name: str | None, p: Tensor) -> list[Part]:
@@ -169,6 +182,11 @@ class ByLabel(PerTensor):
 
     def _each(self) -> Sequence[PerTensor]:
         return tuple(self.branches().values())  # type: ignore[arg-type]  # as checked when made
+
+
+def by_own_clock(tx: PerTensor, memory: Memory) -> PerTensor:
+    """A branch as its memory has it: one that has begun anew has a clock of its own there."""
+    return clocked(tx) if isinstance(memory, Clock) else tx
 
 
 class _Branch(NamedTuple):

@@ -8,7 +8,7 @@ from torch import Tensor
 from .._core import checks
 from .._core.reduction import Reduce
 from .._core.stage import Bucket, Members, Node, Scalars
-from .._core.tensor_rule import GradientTransformation, Part, PerTensor, TensorRule, below
+from .._core.tensor_rule import GradientTransformation, Part, Ran, TensorRule, below
 from .._numerics.scalars import count
 from ..errors import HyperparameterError
 from ..typing import Memory, Scalar, Slots
@@ -133,8 +133,9 @@ class cautious(Around):
     def eval_param(self, name: str | None, p: Tensor, slots: Slots, memory: Memory) -> Tensor:
         return self._inner.eval_param(name, p, slots, memory)
 
-    def nodes(self, node: Node) -> list[tuple[PerTensor, Node]]:
-        return [(self, node), *self._inner.nodes(node.children[0])]
+    def nodes(self, node: Node, buckets: Sequence[int]) -> dict[tuple[str, ...], Ran]:
+        inner = self._inner.nodes(node.children[0], buckets)
+        return {(): Ran(self, node, buckets), **below("inner", inner)}
 
     def counts(self, count: Any, memory: Memory) -> dict[tuple[str, ...], Any]:
         return {(): count, **below("inner", self._inner.counts(count, memory))}

@@ -10,8 +10,9 @@ from .._core.names import names_of
 from .._core.record import call_repr
 from .._core.reduction import Reduce
 from .._core.stage import Bucket, Members, Node
-from .._core.tensor_rule import GradientTransformation, Part, PerTensor, below
-from ..errors import HyperparameterError, StructureError
+from .._core.tensor_rule import GradientTransformation, Part, PerTensor, Ran, below
+from .._hints.calls import listed
+from ..errors import ArgumentError, HyperparameterError, StructureError
 from ..typing import Memory, OptState, Params, Slots, Updates
 from ._order import changes_updates, comes_last, refuse_before_first, which_comes_last
 
@@ -69,15 +70,25 @@ class chain(PerTensor):
     ) -> tuple[Updates, OptState]:
         if self.is_per_tensor():
             return super().update(updates, state, params, **extra)
+        updates, new_state, _ = self.update_and_ran(updates, state, params, **extra)
+        return updates, new_state
+
+    def update_and_ran(
+        self, updates: Updates, state: OptState, params: Params | None = None, **extra: Any
+    ) -> tuple[Updates, OptState, dict[tuple[str, ...], Ran]]:
+        if self.is_per_tensor():
+            return super().update_and_ran(updates, state, params, **extra)
         self._check_state(state)
         self.check_extra(extra)
-        new_state = []
-        for stage, old in zip(self.stages, state, strict=True):
+        new_state: list[OptState] = []
+        ran: dict[tuple[str, ...], Ran] = {}
+        for i, (stage, old) in enumerate(zip(self.stages, state, strict=True)):
             known = stage.extra_names()
             mine = {k: v for k, v in extra.items() if known is None or k in known}
-            updates, new = stage.update(updates, old, params, **mine)
+            updates, new, inside = stage.update_and_ran(updates, old, params, **mine)
             new_state.append(new)
-        return updates, tuple(new_state)
+            ran.update(below(str(i), inside))
+        return updates, tuple(new_state), ran
 
     def _check_state(self, state: OptState) -> None:
         if not isinstance(state, tuple) or len(state) != len(self.stages):
@@ -139,7 +150,14 @@ class chain(PerTensor):
         return chain(*children.values())
 
     def replace(self, **changes: Any) -> "chain":
-        return chain(*changes.pop("stages", self.stages), **changes)
+        stages = changes.pop("stages", self.stages)
+        if changes:
+            unknown, names = "s" * (len(changes) > 1), sorted(changes)
+            raise ArgumentError(
+                f"`chain`: unknown argument{unknown} {listed(names)}. A chain has no fields but "
+                f"its `stages`: `with_hyperparams(tx, {names[0]}=...)` sets the numbers of these."
+            )
+        return chain(*stages)
 
     def __repr__(self) -> str:
         return call_repr("chain", [repr(stage) for stage in self.stages])
@@ -222,9 +240,11 @@ class chain(PerTensor):
         value: Tensor = self._only_average(name, p, made)
         return value
 
-    def nodes(self, node: Node) -> list[tuple[PerTensor, Node]]:
-        each = zip(self._rules, node.children, strict=True)
-        return [found for stage, child in each for found in stage.nodes(child)]
+    def nodes(self, node: Node, buckets: Sequence[int]) -> dict[tuple[str, ...], Ran]:
+        found: dict[tuple[str, ...], Ran] = {}
+        for i, (stage, child) in enumerate(zip(self._rules, node.children, strict=True)):
+            found.update(below(str(i), stage.nodes(child, buckets)))
+        return found
 
 
 def _hint(stage: Any) -> str:

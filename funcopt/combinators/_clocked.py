@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .._core.reduction import Reduce
 from .._core.stage import Bucket, Members, Node
-from .._core.tensor_rule import Part, PerTensor
+from .._core.tensor_rule import Part, PerTensor, Ran
 from .._numerics.scalars import number
 from ..typing import Memory, Slots
 from ._around import Around
@@ -56,8 +56,8 @@ class clocked(Around):
     def eval_param(self, name: str | None, p: Tensor, slots: Slots, memory: Any) -> Tensor:
         return self.inner.eval_param(name, p, slots, memory.inner)
 
-    def nodes(self, node: Node) -> list[tuple[PerTensor, Node]]:
-        return self.inner.nodes(node.children[0])
+    def nodes(self, node: Node, buckets: Sequence[int]) -> dict[tuple[str, ...], Ran]:
+        return self.inner.nodes(node.children[0], buckets)
 
     def counts(self, count: Any, memory: Memory) -> dict[tuple[str, ...], Any]:
         return self.inner.counts(count, memory.inner)

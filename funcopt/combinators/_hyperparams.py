@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
+from .._core.kinds import expect_transformation
 from .._core.tensor_rule import GradientTransformation, NamedParams
 from .._hints.calls import explained, suggestions
 from ..errors import HyperparameterError
@@ -33,25 +34,38 @@ def hyperparams(
     With parameters `of`, pairs of name and tensor, only those that have to do with at least one of
     these: inside a `partition`, those of their own branches.
     """
+    expect_transformation("hyperparams", tx, "hyperparams(tx)")
     return {key: getattr(field.node, field.name) for key, field in _fields(tx, of).items()}
 
 
 @explained
-def with_hyperparams(tx: Tx, values: Mapping[str, Scalar | tuple[Scalar, ...]]) -> Tx:
+def with_hyperparams(
+    tx: Tx,
+    values: Mapping[str, Scalar | tuple[Scalar, ...]] | None = None,
+    /,
+    **named: Scalar | tuple[Scalar, ...],
+) -> Tx:
     """A copy of `tx` in which the named hyperparameters have new values.
+
+        with_hyperparams(tx, lr=0.1) == with_hyperparams(tx, {"lr": 0.1})
 
     Args:
         tx: Any transformation, at any depth.
         values: New values by key of `hyperparams`, or by full path.
+        **named: The same, by keyword.
 
     Raises:
         HyperparameterError: If `tx` has no such hyperparameter, or the value is out of range.
     """
-    return set_hyperparams("with_hyperparams", tx, values)
+    return set_hyperparams("with_hyperparams", tx, values, named)
 
 
-def set_hyperparams(who: str, tx: Tx, values: Mapping[str, Scalar | tuple[Scalar, ...]]) -> Tx:
-    """`with_hyperparams`, called by another name."""
+def set_hyperparams(
+    who: str, tx: Tx, values: Mapping[str, Any] | None, named: Mapping[str, Any] = {}
+) -> Tx:
+    """`with_hyperparams`, called by another name; a name is given in `values` or by keyword."""
+    expect_transformation(who, tx, f"{who}(tx, lr=...)")
+    values = _together(who, values, named)
     found: dict[FieldPath, Any] = {}
     for key, value in values.items():
         field = find_field(who, tx, key)
@@ -90,6 +104,22 @@ def find_field(
             f"{meant}."
         )
     return (fields[meant[0]].path, fields[meant[0]].name) if meant else None
+
+
+def _together(
+    who: str, values: Mapping[str, Any] | None, named: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """What is given in a dict, and by keyword."""
+    if values is None:
+        values = {}
+    if not isinstance(values, Mapping):
+        raise HyperparameterError(
+            f"`{who}`: expected a dict of values by name, or keywords, got {values!r}: write "
+            f"`{who}(tx, {{'lr': ...}})` or `{who}(tx, lr=...)`."
+        )
+    if twice := sorted(values.keys() & named.keys()):
+        raise HyperparameterError(f"`{who}`: {twice} is given in the dict and by keyword.")
+    return {**values, **named}
 
 
 def unique_keys(parts: Iterable[tuple[str, str]]) -> list[str]:

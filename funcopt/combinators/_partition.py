@@ -4,8 +4,9 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from .._core.kinds import described
 from .._core.tensor_rule import GradientTransformation
-from ..errors import LabelError
+from ..errors import HyperparameterError, LabelError
 from ._by_label import ByLabel
 from ._labels import Choice, Labels
 
@@ -39,6 +40,11 @@ class partition(ByLabel):
     labeled = True
 
     def __post_init__(self) -> None:
+        if not isinstance(self.transforms, Mapping) or not self.transforms:
+            raise HyperparameterError(
+                "`partition`: `transforms` must be a dict of a transformation for each label, got "
+                f"{described(self.transforms)}"
+            )
         self.check_branches()
         for label in self.transforms:
             if not isinstance(label, str):

@@ -11,7 +11,7 @@ from .._core import checks
 from .._core.reduction import Reduce
 from .._core.select import select, unless
 from .._core.stage import Bucket, Members, Node, Scalars
-from .._core.tensor_rule import GradientTransformation, Part, PerTensor, TensorRule, below
+from .._core.tensor_rule import GradientTransformation, Part, Ran, TensorRule, below
 from .._numerics.scalars import sqrt
 from ..errors import HyperparameterError
 from ..typing import Memory, Scalar, Slots
@@ -230,8 +230,9 @@ class skip_if(Wrapper):
         inner = self.clocked().memory_parts(memory.inner, name, p)
         return [(self, memory._replace(when=(), inner=())), *when, *inner]
 
-    def nodes(self, node: Node) -> list[tuple[PerTensor, Node]]:
-        return [*self._condition.nodes(node.children[0]), *super().nodes(node)]
+    def nodes(self, node: Node, buckets: Sequence[int]) -> dict[tuple[str, ...], Ran]:
+        when = self._condition.nodes(node.children[0], buckets)
+        return {**below("when", when), **super().nodes(node, buckets)}
 
     @property
     def _condition(self) -> TensorRule:

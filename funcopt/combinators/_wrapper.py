@@ -6,7 +6,7 @@ from typing import Any, Self
 from torch import Tensor
 
 from .._core.stage import Bucket, Members, Node
-from .._core.tensor_rule import GradientTransformation, Part, PerTensor, below
+from .._core.tensor_rule import GradientTransformation, Part, PerTensor, Ran, below
 from .._numerics.scalars import number
 from ._clocked import clocked
 from ._order import comes_last
@@ -62,8 +62,9 @@ class Wrapper(PerTensor):
     def eval_param(self, name: str | None, p: Tensor, slots: Any, memory: Any) -> Tensor:
         return self.clocked().eval_param(name, p, slots.inner, memory.inner)
 
-    def nodes(self, node: Node) -> list[tuple[PerTensor, Node]]:
-        return [(self, node), *self.clocked().nodes(node.children[-1])]
+    def nodes(self, node: Node, buckets: Sequence[int]) -> dict[tuple[str, ...], Ran]:
+        inner = self.clocked().nodes(node.children[-1], buckets)
+        return {(): Ran(self, node, buckets), **below("inner", inner)}
 
     def counts(self, count: Any, memory: Any) -> dict[tuple[str, ...], Any]:
         made = number(memory.inner_updates)

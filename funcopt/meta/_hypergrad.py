@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .. import tree
 from .._core import checks
+from .._core.kinds import check_function, check_iterable, check_tree, check_values
 from ..errors import HyperparameterError
 from ..training import MakesTx, TrainState, route_hyperparams, slopes
 from ..typing import Params
@@ -67,7 +68,11 @@ def hypergrad(
     """
     if truncate is not None:
         checks.whole_number("hypergrad", "truncate", truncate, least=1)
+    check_values("hypergrad", values)
     routing = route_hyperparams("hypergrad", loss, tx, values)
+    check_tree("hypergrad", "params", params)
+    check_iterable("hypergrad", "batches", batches, "a list of batches, or another iterable")
+    check_function("hypergrad", "outer", outer, "outer(params)")
     device = next((x.device for x in tree.leaves(params)), None)
     live = {name: _tensors(name, value, device) for name, value in values.items()}
     batches = list(batches)

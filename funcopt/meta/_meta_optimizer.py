@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .._core.apply import apply_updates, detach_state
+from .._core.kinds import check_module, expect_transformation
 from .._core.tensor_rule import GradientTransformation
 from ..training import TrainState
 from ._buffers import buffers_of, copied, put
@@ -34,6 +35,8 @@ class MetaOptimizer:
     """
 
     def __init__(self, module: nn.Module, tx: GradientTransformation) -> None:
+        check_module("MetaOptimizer", module)
+        expect_transformation("MetaOptimizer", tx, "MetaOptimizer(module, tx)")
         self.module, self.tx = module, tx
         self._places: dict[str, list[tuple[dict[str, Any], str]]] = {}
         names = {p: name for name, p in module.named_parameters()}

@@ -7,6 +7,7 @@ import torch
 
 from .. import tree
 from .._core.apply import detach_state
+from .._core.kinds import check_function, check_iterable
 from ..errors import HyperparameterError
 from ..typing import Tree
 from ._checkpoint import remat
@@ -53,6 +54,8 @@ def unroll(
         HyperparameterError: If a length is not a positive whole number, or there is no batch.
         StructureError: If `step` closes over what is differentiated by, with `checkpoint`.
     """
+    check_function("unroll", "step", step, "step(state, batch, *args)")
+    check_iterable("unroll", "batches", batches, "a list of batches, or another iterable")
     for name, length in (("truncate", truncate), ("checkpoint", checkpoint)):
         if length is not None and (not isinstance(length, int) or length < 1):
             raise HyperparameterError(

@@ -20,9 +20,9 @@ from typing import (
 import torch
 
 from .._core.tensor_rule import GradientTransformation
-from .._hints.calls import argument_error
+from .._hints.calls import argument_error, name_caller
 from ..engine import EngineOption
-from ..errors import HyperparameterError
+from ..errors import FuncoptError, HyperparameterError
 from ..typing import ParamsT
 from ._averages import TRAIN_MODE
 from ._factory import FunctionFactory, Maker
@@ -111,8 +111,12 @@ class AliasOptimizer(Optimizer):
         given = {k: v for k, v in bound.arguments.items() if k != "params"}
         engine = given.pop(ENGINE, "auto")
         defaults = {"differentiable": False, "maximize": False, **cls._given, **given}
-        factory = FunctionFactory(cls.maker(defaults), cls, defaults)
-        self._set_up(params, factory, defaults, engine)
+        try:
+            factory = FunctionFactory(cls.maker(defaults), cls, defaults)
+            self._set_up(params, factory, defaults, engine)
+        except FuncoptError as error:
+            name_caller(error, cls.__name__, given)
+            raise
 
 
 class FunctionOptimizer(AliasOptimizer, Generic[P]):

@@ -1,7 +1,8 @@
 """Averaged weights, to evaluate with, in the place of those that are trained; and back."""
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -133,8 +134,18 @@ class Averages:
         kept = {p: s[TRAIN_PARAMS] for p, s in stored.items() if TRAIN_PARAMS in s}
         _put_back(state, changed, kept)
 
-    @contextmanager
     def averaged(
+        self, param_groups: list[Options], state: State, find: FindAverage
+    ) -> AbstractContextManager[None]:
+        """A context in which averages stand in for parameters; it warns if it is not entered."""
+        return Awaited(
+            self._within(param_groups, state, find),
+            f"`{self._who}.averaged()` is a context, and does nothing by itself: write `with "
+            "opt.averaged():`, or call `opt.eval()` and `opt.train()`.",
+        )
+
+    @contextmanager
+    def _within(
         self, param_groups: list[Options], state: State, find: FindAverage
     ) -> Iterator[None]:
         """Within the context, averages are in the place of the parameters."""
@@ -152,6 +163,24 @@ class Averages:
         finally:
             self._open -= 1
             _put_back(state, changed, kept)
+
+
+class Awaited(AbstractContextManager[None]):
+    """A context that warns if it is dropped without having been entered."""
+
+    def __init__(self, context: AbstractContextManager[None], said: str) -> None:
+        self._context, self._said, self._entered = context, said, False
+
+    def __enter__(self) -> None:
+        self._entered = True
+        return self._context.__enter__()
+
+    def __exit__(self, *raised: Any) -> bool | None:
+        return self._context.__exit__(*raised)
+
+    def __del__(self) -> None:
+        if not self._entered:
+            warnings.warn(self._said, UserWarning, stacklevel=2)
 
 
 def in_training(group: Mapping[str, Any]) -> bool:

@@ -128,13 +128,26 @@ def chain_factory(tx: GradientTransformation) -> ChainFactory:
             f"`Optimizer`: `tx` must be a transformation such as `adamw(1e-3)`, got {tx!r}."
         )
     if tx.sign() == 1:
+        turning = [node for node in _innermost(tx) if node.sign() == -1]
+        turned = "never turns the sign"
+        remedy = "add `scale_by_learning_rate(lr)` at the end (aliases such as `adamw` have one)"
+        if turning:
+            often = "twice" if len(turning) == 2 else f"{len(turning)} times"
+            turned = f"turns the sign {often}, by {', '.join(map(repr, turning))}"
+            remedy = "keep one of these (aliases such as `adamw` have one already)"
         warnings.warn(
-            f"{tx!r} turns the sign never, or twice, so its steps ascend: one "
-            "`scale_by_learning_rate(lr)` at the end turns it. (Aliases such as `adamw` have "
-            "one.)",
+            f"`Optimizer`: {tx!r} {turned}, so its steps ascend: {remedy}.",
             stacklevel=4,  # past the wrapper of `explained`
         )
     return ChainFactory(per_tensor(with_lr(tx)))
+
+
+def _innermost(tx: GradientTransformation) -> list[GradientTransformation]:
+    """The stages that a sign comes from; of a partition, those of one label: all have one."""
+    parts = list(tx.children().values())
+    if isinstance(tx, partition):
+        parts = parts[:1]
+    return [x for part in parts for x in _innermost(part)] if parts else [tx]
 
 
 class Maker(NamedTuple):

@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from .._core.tensor_rule import GradientTransformation, NamedParams, PerTensor
+from .._hints.calls import name_caller
 from .._numerics.scalars import has_schedule
 from ..combinators import partition, walk
 from ..engine import identical, same_structure
-from ..errors import HyperparameterError, StructureError
+from ..errors import FuncoptError, HyperparameterError, StructureError
 from ._factory import Factory, GroupTransformation
 from ._group_keys import warn_of_suspicious
 from ._options import (
@@ -109,6 +110,14 @@ class ParameterGroups:
         group, old = param_groups[index], self._transformations.get(index)
         if old is not None and old.is_of(group):
             return old
+        try:
+            return self._made(param_groups, index)
+        except FuncoptError as error:
+            name_caller(error, self.who, group, f"of group {index}")
+            raise
+
+    def _made(self, param_groups: list[Options], index: int) -> GroupTransformation:
+        group, old = param_groups[index], self._transformations.get(index)
         schedules = self.schedules[index]
         of = list(named_parameters(group)) if old is None or old.size != len(group) else []
         if of:
@@ -173,7 +182,8 @@ class ParameterGroups:
         params = group["params"]
         params = [params] if isinstance(params, Tensor) else list(params)
         group["params"] = params
-        if not params or not self.factory.labeled:
+        fit = all(isinstance(x, (Tensor, tuple)) for x in params)  # else the base class refuses
+        if not params or not fit or not self.factory.labeled:
             return [group]
         parts: dict[str, dict[str, Any]] = {}
         for x in params:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from torch import Tensor, nn
 
 from .._core import checks
+from .._core.kinds import check_module
 from .._numerics.names import plain_name
 from ..errors import HyperparameterError, LabelError
 from ..typing import Scalar
@@ -73,6 +74,7 @@ def param_groups_layer_decay(
         ICLR 2022, https://arxiv.org/abs/2106.08254. The arguments are those of timm, whose groups
         have an ``lr_scale`` in place of a learning rate.
     """
+    check_module("param_groups_layer_decay", model)
     for name, value in (("lr", lr), ("layer_decay", layer_decay), ("min_scale", min_scale)):
         if callable(value):
             raise HyperparameterError(

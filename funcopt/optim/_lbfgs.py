@@ -1,5 +1,6 @@
 """`torch.optim.LBFGS`, whose line search has a name."""
 
+from .._core import checks
 from ..errors import HyperparameterError
 from ..transforms import LineSearch, lbfgs, strong_wolfe
 from ..typing import Scalar
@@ -24,12 +25,13 @@ def of_torch(
         max_eval: Evaluations in one update; by default ``max_iter * 5 // 4``.
         tolerance_grad: It ends where no entry of the gradient is greater.
         tolerance_change: It ends where no entry of a step is greater, or the loss changes by less.
-        history_size: EngineOption many steps are remembered.
+        history_size: How many steps are remembered.
         line_search_fn: ``"strong_wolfe"``, a search such as `backtracking()`, or None.
 
     Raises:
         HyperparameterError: If a number is out of range, or the search is none.
     """
+    checks.whole_number("LBFGS", "max_iter", max_iter, least=1)
     most = max_iter * 5 // 4 if max_eval is None else max_eval  # torch's, whatever the search
     if line_search_fn == "strong_wolfe":
         line_search_fn = strong_wolfe(max_steps=most)  # so that only `max_eval` ends it

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from .._core.stage import Node
 from .._core.tensor_rule import GradientTransformation, PerTensor
-from .._hints.calls import explained
+from .._hints.calls import explained, name_caller
 from .._numerics.autocast import outside_autocast
 from ..combinators import walk
 from ..engine import Engine, EngineOption
@@ -47,6 +47,7 @@ from ._metrics import metrics
 from ._options import Options
 from ._partial import check_sums, sees_all
 from ._scheduled import ScheduledValues
+from ._shown import with_stages
 from ._state import StateStore
 from ._step_plan import Plan, StepPlan, plan_step
 
@@ -146,7 +147,10 @@ class Optimizer(torch.optim.Optimizer):
         self._store.forget()
         self._plan: StepPlan | None = None
         self._engine = Engine(self._how)
-        self._last: tuple[PerTensor, Node] | None = None
+        self._last: tuple[PerTensor, Node, list[int]] | None = None
+
+    def __repr__(self) -> str:
+        return with_stages(super().__repr__(), self.tx)
 
     # Stepping.
 
@@ -212,7 +216,7 @@ class Optimizer(torch.optim.Optimizer):
         if after is not None:
             for index in range(len(param_groups)):
                 self._scheduled.show(param_groups, state, index, after)
-        self._last = tx, node
+        self._last = tx, node, [one.group for one in plan.firsts]
         return None
 
     def _check_step(self, extra: Options, closure: Any) -> None:
@@ -271,14 +275,13 @@ class Optimizer(torch.optim.Optimizer):
         if self.tx.takes_examples():
             drop_examples(self.param_groups)
 
-    def metrics(self) -> dict[str, Any]:
-        """What the stages say of the last step, such as the norm before clipping, as tensors.
+    def metrics(self) -> dict[str, Tensor]:
+        """What the stages say of the last step, such as the norm before clipping, as 0-d tensors.
 
-        Keys are those of hyperparameters: the first stage owns the bare name. Where groups differ,
-        the value is a list with one entry for each group that took part. Nothing is computed, and
-        no device synchronised, before a value is read.
+        Keys are as of hyperparameters. With several groups, what a group sets, and what else
+        differs, has its name or number in front: ``decay/lr``, ``1/lr``. No device is synchronised.
         """
-        return {} if self._last is None else metrics(*self._last)
+        return {} if self._last is None else metrics(*self._last, self.param_groups)
 
     # Groups, and parameters that come and go.
 
@@ -299,11 +302,12 @@ class Optimizer(torch.optim.Optimizer):
             self._groups.refresh(self.param_groups)
             if self._constructed:
                 check_names(self.tx, self.param_groups)
-        except BaseException:  # a failed call changes nothing
+        except BaseException as error:  # a failed call changes nothing
             del self.param_groups[count:]
             self._groups.truncate(count)
             self._scheduled.truncate(count)
             self._forget()
+            name_caller(error, type(self).__name__, param_group)
             raise
 
     def drop(self, which: str | Tensor) -> None:
@@ -391,11 +395,7 @@ class Optimizer(torch.optim.Optimizer):
     # State, saving and loading.
 
     def init_state(self) -> None:
-        """Creates the state of all parameters as it is before their first step.
-
-        So that a checkpoint from before the first step is complete, and no step has to be made for
-        it. What exists already is kept.
-        """
+        """Creates what is missing of the state before the first step, for complete checkpoints."""
         replace = self.defaults["differentiable"]
         self._store.initialize(self.param_groups, self.state, replace)
 

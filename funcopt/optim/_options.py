@@ -64,8 +64,8 @@ def as_hyperparameter(key: str, value: Any) -> Any:
         return value
     if value.numel() != 1:
         raise HyperparameterError(
-            f"Tensor {key} must be 1-element, got one of shape {tuple(value.shape)}. A group has "
-            "one number for all of its parameters."
+            f"`{key}` must be a single number, got a tensor of shape {tuple(value.shape)}: Tensor "
+            f"{key} must be 1-element, since a group has one number for all of its parameters."
         )
     return value.reshape(())
 

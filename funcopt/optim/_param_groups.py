@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from .._core import checks
+from .._core.kinds import check_iterable, check_module, check_optimizer
 from .._numerics.names import plain_name
 from ..errors import HyperparameterError, LabelError
 from ..typing import Scalar
@@ -44,6 +45,8 @@ def param_groups_by(
     Raises:
         LabelError: If a rule fits no parameter at all.
     """
+    check_iterable("param_groups_by", "rules", rules, "a list of pairs of a pattern and options")
+    check_module("param_groups_by", model)
     owners = _owners(model)
     groups: dict[str, Group] = {}
     used: set[int] = set()
@@ -91,6 +94,7 @@ def param_groups_weight_decay(
         LabelError: If an entry of the list fits no parameter; names that the model itself returns,
             by the method `no_weight_decay` of timm's models, may be missing.
     """
+    check_module("param_groups_weight_decay", model)
     who = "param_groups_weight_decay"
     listed = undecayed(who, model, no_weight_decay_list)
     groups: dict[bool, Group] = {}
@@ -142,6 +146,7 @@ def undecayed(
 
 def explain(optimizer: torch.optim.Optimizer) -> str:
     """A table of the parameters of an optimizer: name, shape, group, and its hyperparameters."""
+    check_optimizer("explain", optimizer)
     rows = [("parameter", "shape", "group", "hyperparameters")]
     for i, group in enumerate(optimizer.param_groups):
         names = group.get("param_names") or [f"{i}.{j}" for j in range(len(group["params"]))]

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.func import vmap
 
 from .. import tree
+from .._core.kinds import check_tree
 from .._core.stack import stack
 from ..errors import HyperparameterError
 from ..training import HyperparamRouting, TrainState
@@ -93,7 +94,8 @@ def first(count: int, values: Any) -> Any:
 
 def _starts(start: Any, seeds: Sequence[int]) -> Any:
     """`start` for every run, stacked: the same for all, or what a function makes of their seeds."""
-    if not callable(start):
+    if not callable(start) or isinstance(start, (type, torch.nn.Module)):
+        check_tree("sweep", "params", start)
         return tree.map(lambda x: x.detach().expand(len(seeds), *x.shape), start)
     made: dict[int, Any] = {}
     with torch.random.fork_rng(devices=[]):

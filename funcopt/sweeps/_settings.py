@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.distributions import Distribution, ExpTransform, TransformedDistribution, Uniform
 
 from .. import tree
+from .._core.kinds import check_iterable, check_values
 from ..errors import HyperparameterError, StructureError
 
 Setting = dict[str, Any]
@@ -73,6 +74,10 @@ def settings_of(values: Any) -> list[Setting]:
     Raises:
         HyperparameterError: If there is none, or they have different names.
     """
+    check_iterable("sweep", "values", values, "a dict of lists, or a list of settings")
+    if not isinstance(values, Mapping):
+        for row in values:
+            check_values("sweep", row)
     settings = grid(values) if isinstance(values, Mapping) else [dict(row) for row in values]
     if not settings:
         raise HyperparameterError("`sweep`: there are no settings to try.")

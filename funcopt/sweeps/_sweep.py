@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import tree
+from .._core.kinds import check_iterable
 from ..errors import HyperparameterError
 from ..training import MakesTx, route_hyperparams
 from ..typing import Params
@@ -115,6 +116,8 @@ def sweep(
         HyperparameterError: If a name is unknown, or a value does not fit; a `memory_limit` that
             does not even hold one model.
     """
+    if not callable(batches):
+        check_iterable("sweep", "batches", batches, "a list of batches, or another iterable")
     runs = [
         row if seed is None else {**row, "seed": seed}
         for row, seed in itertools.product(

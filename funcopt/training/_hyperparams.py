@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from .._core import checks
+from .._core.kinds import check_function, check_maker
 from .._core.tensor_rule import GradientTransformation
 from .._hints.calls import suggestions
 from ..combinators import find_field, hyperparams, paths, walk, with_hyperparams
@@ -68,6 +69,8 @@ def route_hyperparams(
     Raises:
         HyperparameterError: If neither does, or several stages do.
     """
+    check_maker(who, tx, f"{who}(loss, tx, values, params, batches, ...)")
+    check_function(who, "loss", loss, "loss(params, batch)")
     names = list(names)
     if isinstance(tx, GradientTransformation):
         known = [*hyperparams(tx), *paths(tx).values()]

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from .._core.kinds import check_is, check_module
 from .._numerics.names import plain_name
 from ..errors import LabelError, StructureError
 
@@ -37,6 +38,7 @@ def split_module(
     Raises:
         LabelError: If `trainable` fits no parameter.
     """
+    check_module("split_module", module)
     named = dict(module.named_parameters())
     chosen = {name for name, p in named.items() if _fits(trainable, plain_name(name), p)}
     if trainable is not None and named and not chosen:
@@ -61,6 +63,8 @@ def call_module(
     `stack`), and dropout needs ``randomness="different"``. As always in torch, no derivative goes
     through the running statistics of a batch norm.
     """
+    check_module("call_module", module)
+    check_is("call_module", "state", state, ModuleState, "split_module(module)")
     tensors = {**state.params, **state.frozen}
     tensors.update((name, b.clone()) for name, b in state.buffers.items())
     output = functional_call(module, tensors, args, kwargs)
@@ -75,6 +79,8 @@ def write_back(module: nn.Module, state: ModuleState) -> None:
         StructureError: If a name or a shape does not fit; it lists them all, and nothing is
             changed.
     """
+    check_module("write_back", module)
+    check_is("write_back", "state", state, ModuleState, "split_module(module)")
     new = {**state.params, **state.frozen, **state.buffers}
     mine = {
         **dict(module.named_parameters(remove_duplicate=False)),

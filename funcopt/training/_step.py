@@ -9,6 +9,7 @@ from torch.func import grad_and_value, vmap
 from .. import tree
 from .._core.apply import apply_updates
 from .._core.exact_zero import exact_zero
+from .._core.kinds import check_function, check_is, expect_transformation
 from .._core.loss import is_number
 from .._core.record import Record
 from .._core.tensor_rule import GradientTransformation
@@ -73,6 +74,11 @@ class train_step(Record, Generic[Result]):
     tx: GradientTransformation
     has_aux: bool = False
 
+    def __post_init__(self) -> None:
+        call = "train_step(loss, tx)"
+        check_function("train_step", "loss", self.loss, "loss(params, batch)")
+        expect_transformation("train_step", self.tx, call)
+
     if TYPE_CHECKING:
 
         @overload
@@ -94,6 +100,7 @@ class train_step(Record, Generic[Result]):
         def __init__(self, loss: Any, tx: Any, has_aux: Any = False) -> None: ...
 
     def __call__(self, state: TrainState[Params], batch: Any) -> tuple[TrainState[Params], Result]:
+        check_is("train_step", "state", state, TrainState, "TrainState(params, tx.init(params))")
         has_buffers = state.buffers != ()
 
         def of(params: Any, batch: Any = batch) -> tuple[Tensor, tuple[Any, Any]]:

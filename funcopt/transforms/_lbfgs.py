@@ -12,7 +12,6 @@ from .._core.stage import Scalars
 from .._core.vector import Space, Vector
 from .._core.vector_rule import VectorRule
 from .._numerics.scalars import number, widen
-from ..errors import HyperparameterError
 from ..typing import Scalar
 from ._line_search import LineSearch, Point, Search, fixed_step
 
@@ -118,10 +117,8 @@ class lbfgs(VectorRule):
         if self.max_eval is not None:
             checks.whole_number(self, "max_eval", self.max_eval, least=1)
         if not isinstance(self.line_search, (LineSearch, type(None))):
-            raise HyperparameterError(
-                "`lbfgs`: `line_search` must be `strong_wolfe()`, `backtracking()` or None, got "
-                f"{self.line_search!r}."
-            )
+            searches = "must be `strong_wolfe()`, `backtracking()` or None, got "
+            checks.refuse(self, "line_search", self.line_search, f"{searches}{self.line_search!r}.")
 
     @property
     def evaluates(self) -> bool:

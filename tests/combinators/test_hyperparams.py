@@ -284,10 +284,16 @@ def test_a_schedule_can_be_written_and_takes_its_value_at_each_step():
 @pytest.mark.parametrize(
     ("values", "complaint"),
     [
-        ({"max_norm": -1.0}, "`clip_by_global_norm`: `max_norm` must be positive, got -1.0"),
-        ({"1/betas": (0.9, 1.0)}, r"`scale_by_adam`: `betas\[1\]` must lie in \[0, 1\), got 1.0"),
-        ({"2/inner/1/eps": -1.0}, "`scale_by_adam`: `eps` must not be negative, got -1.0"),
-        ({"lr": 0.2, "scale_2/factor": "x"}, "`scale`: `factor` must be a number"),
+        ({"max_norm": -1.0}, "in `clip_by_global_norm`: `max_norm` must be positive, got -1.0"),
+        (
+            {"1/betas": (0.9, 1.0)},
+            r"in `scale_by_adam`: `1/betas\[1\]` must lie in \[0, 1\), got 1.0",
+        ),
+        (
+            {"2/inner/1/eps": -1.0},
+            "in `scale_by_adam`: `2/inner/1/eps` must not be negative, got -1.0",
+        ),
+        ({"lr": 0.2, "scale_2/factor": "x"}, "in `scale`: `scale_2/factor` must be a number"),
     ],
 )
 def test_a_value_out_of_its_range_is_named(values, complaint):

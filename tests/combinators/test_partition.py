@@ -161,7 +161,7 @@ def test_labels_that_do_not_fit_say_so(mistake):
     assert str(error.value) == message
     with pytest.raises(LabelError) as error:
         fo.Optimizer(list(named_parameters(params).items()), tx)
-    assert str(error.value) == message
+    assert str(error.value) == f"`Optimizer`, in {message}"
 
 
 def test_patterns_need_names_and_predicates_do_not():
@@ -169,8 +169,8 @@ def test_patterns_need_names_and_predicates_do_not():
     with pytest.raises(LabelError) as error:
         fo.Optimizer([p], fo.partition(ONE, [(r"w", "one")]))
     assert str(error.value) == (
-        "`partition`: the pattern 'w' needs names, and the parameters have none: pass "
-        "`model.named_parameters()`."
+        "`Optimizer`, in `partition`: the pattern 'w' needs names, and the parameters have none: "
+        "pass `model.named_parameters()`."
     )
     opt = fo.Optimizer([p], fo.partition(ONE, [(is_matrix, "one")]))
     assert opt.param_groups[0]["name"] == "one"

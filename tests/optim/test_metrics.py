@@ -16,7 +16,6 @@ from ..combinators.common import (
     drive,
     grads_at,
     named_parameters,
-    same,
     same_bits,
     state_of,
     step,
@@ -67,30 +66,132 @@ def test_a_second_stage_has_a_longer_name_and_sees_what_the_first_has_left():
     assert found["clip_by_global_norm_2/factor"].item() == pytest.approx(0.2, rel=1e-5)
 
 
-def test_where_groups_differ_there_is_a_list():
+def grouped(tx, *options):
+    """An optimizer with a group for each of `options`, one parameter in each; one step made."""
     params = named_parameters()
-    groups = [
-        {"params": [params["b"], params["gain"]]},
-        {"params": [params["w"]], "max_norm": 0.1},
-    ]
-    opt = fo.Optimizer(groups, CLIPPED)
-    grads = grads_at(START, 0)
-    step(opt, params, grads)
-    norm = norm_of(grads)
-    factors = opt.metrics()["factor"]
-    assert [f.item() for f in factors] == pytest.approx(
-        [0.5 / norm.item(), 0.1 / norm.item()], 1e-5
+    each = zip(params.items(), options, strict=False)
+    opt = fo.Optimizer([{"params": [param], **own} for param, own in each], tx)
+    step(opt, params, grads_at(START, 0))
+    return opt
+
+
+def test_every_metric_of_several_groups_is_a_number_of_its_own():
+    opt = grouped(CLIPPED, {}, {"lr": 0.2}, {"max_norm": 0.1})
+    found = opt.metrics()
+    assert all(value.dim() == 0 for value in found.values())
+    assert {k: v.item() for k, v in found.items() if k.endswith("lr")} == pytest.approx(
+        {"0/lr": 0.1, "1/lr": 0.2, "2/lr": 0.1}
     )
-    expected = {n: p - 0.1 * factors[n == "w"] * grads[n] for n, p in START.items()}
-    assert same(values(params), expected, 1e-15)
+    factors = [found[f"{i}/factor"] for i in range(3)]
+    norm = norm_of(grads_at(START, 0)).item()
+    limits = (0.5, 0.5, 0.1)
+    assert [f.item() for f in factors] == pytest.approx([x / norm for x in limits], 1e-5)
+
+
+def test_groups_are_called_by_their_names():
+    opt = grouped(CLIPPED, {"name": "decay"}, {"name": "no_decay"}, {})
+    assert [key for key in opt.metrics() if "lr" in key] == ["decay/lr", "no_decay/lr", "2/lr"]
+
+
+def test_groups_with_the_same_rate_have_the_keys_of_groups_with_another():
+    opt = grouped(CLIPPED, {}, {"lr": 0.2})
+    before = list(opt.metrics())
+    for group in opt.param_groups:
+        group["lr"] = 0.0
+    step(opt, named_of(opt), grads_at(START, 1))
+    assert list(opt.metrics()) == before
+
+
+def test_a_group_that_takes_no_part_changes_no_key_of_the_others():
+    opt = grouped(CLIPPED, {}, {"lr": 0.2})
+    params = named_of(opt)
+    step(opt, params, {"b": torch.ones(2, dtype=torch.float64)})
+    assert list(opt.metrics()) == ["norm", "factor", "0/lr"]
+
+
+def named_of(opt):
+    return dict(zip(("b", "gain"), (g["params"][0] for g in opt.param_groups), strict=True))
+
+
+LABELED = fo.partition({"matrix": CLIPPED, "rest": CLIPPED}, by_dimension)
 
 
 def test_labels_have_norms_of_their_own():
-    tx = fo.partition({"matrix": CLIPPED, "rest": CLIPPED}, by_dimension)
-    _, opt = wrapped(tx, 1)
+    _, opt = wrapped(LABELED, 1)
     found, grads = opt.metrics(), grads_at(START, 0)
-    torch.testing.assert_close(found["norm"], norm_of(grads, "w"))
-    torch.testing.assert_close(found["clip_by_global_norm_2/norm"], norm_of(grads, "b", "gain"))
+    names = ("norm", "factor", "lr")
+    assert list(found) == [f"{at}/{name}" for at in ("matrix", "rest") for name in names]
+    torch.testing.assert_close(found["matrix/norm"], norm_of(grads, "w"))
+    torch.testing.assert_close(found["rest/norm"], norm_of(grads, "b", "gain"))
+
+
+def test_a_label_without_gradients_changes_no_key_of_the_others():
+    params, opt = wrapped(LABELED, 1)
+    before = opt.metrics()
+    step(opt, params, {"b": torch.ones(2, dtype=torch.float64)})
+    assert list(opt.metrics()) == [key for key in before if key.startswith("rest/")]
+
+
+def test_what_one_label_has_needs_no_label():
+    tx = fo.partition({"matrix": CLIPPED, "rest": fo.adamw(0.01)}, by_dimension)
+    _, opt = wrapped(tx, 1)
+    assert list(opt.metrics()) == ["norm", "factor", "matrix/lr", "rest/lr"]
+
+
+def test_the_groups_of_a_label_have_it_in_their_names():
+    params = named_parameters()
+    groups = [
+        {"params": [("w", params["w"]), ("b", params["b"])], "name": "body"},
+        {"params": [("gain", params["gain"])], "name": "head", "lr": 0.2},
+    ]
+    opt = fo.Optimizer(groups, LABELED)
+    step(opt, params, grads_at(START, 0))
+    rates = {key: value.item() for key, value in opt.metrics().items() if key.endswith("lr")}
+    assert rates == pytest.approx({"matrix/lr": 0.1, "body/rest/lr": 0.1, "head/rest/lr": 0.2})
+
+
+def test_a_stage_that_waits_changes_no_key_of_the_others():
+    inner = fo.accumulate(fo.clip_by_global_norm(0.1), 2)
+    params, opt = wrapped(fo.chain(inner, CLIPPED), 0)
+    seen = []
+    drive(opt, params, 4, after=lambda: seen.append(list(opt.metrics())))
+    later = ["clip_by_global_norm_2/norm", "clip_by_global_norm_2/factor", "lr"]
+    assert seen == [later, ["norm", "factor", *later]] * 2
+
+
+def test_parameters_of_a_group_that_join_late_have_metrics_too():
+    params, opt = wrapped(fo.asgd(0.1, lambd=0.5), 0)
+    step(opt, params, {"w": torch.ones(2, 3, dtype=torch.float64)})
+    assert list(opt.metrics()) == ["eta"]
+    step(opt, params, grads_at(START, 0))
+    found = opt.metrics()
+    assert list(found) == ["eta", "eta_2"]
+    assert found["eta"] > found["eta_2"]
+
+
+class normalized(fo.TensorRule):
+    """Scales every tensor to its own length."""
+
+    metrics = ("length",)
+    measure_per = "tensor"
+
+    def measure_tensor(self, g, slots, p, s):
+        return g.square().sum()
+
+    def conclude(self, s, memory, total):
+        return {"length": total.sqrt()}, memory
+
+    def update_tensor(self, g, slots, p, s):
+        return g / s.length, slots
+
+
+@pytest.mark.parametrize("engine", ["eager", "auto"])
+def test_what_each_tensor_has_of_its_own_has_its_name(engine):
+    _, opt = wrapped(fo.chain(normalized(), fo.sgd(0.1)), 1, engine=engine)
+    found, grads = opt.metrics(), grads_at(START, 0)
+    assert set(found) == {*(f"length/{name}" for name in START), "lr"}
+    for name in START:
+        torch.testing.assert_close(found[f"length/{name}"], grads[name].norm())
 
 
 @pytest.mark.parametrize("tx", [fo.skip_if(CLIPPED), fo.accumulate(CLIPPED, 2)])
