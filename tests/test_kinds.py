@@ -238,7 +238,6 @@ def test_a_context_of_averages_that_is_not_entered_says_so():
     opt = fo.Optimizer(parameters(), fo.chain(fo.sgd(0.1), fo.ema_of_params(0.9)))
     with pytest.warns(UserWarning, match=r"`Optimizer.averaged\(\)` is a context, .* `with opt"):
         opt.averaged()
-        gc.collect()
 
 
 def test_a_context_of_averages_that_is_entered_says_nothing():

@@ -153,8 +153,8 @@ class chain(PerTensor):
         if changes:
             unknown, names = "s" * (len(changes) > 1), sorted(changes)
             raise ArgumentError(
-                f"`chain`: unknown argument{unknown} {listed(names)}. A chain has no fields but its "
-                f"`stages`: `with_hyperparams(tx, {names[0]}=...)` sets the numbers of these."
+                f"`chain`: unknown argument{unknown} {listed(names)}. A chain has no fields but "
+                f"its `stages`: `with_hyperparams(tx, {names[0]}=...)` sets the numbers of these."
             )
         return chain(*stages)
 

@@ -273,6 +273,7 @@ def test_it_prints_readably():
         "    max_norm: 0.1\n"
         "    maximize: False\n"
         "    scale_by_adam/eps: 1e-08\n"
+        "Transformation: chain(clip_by_global_norm, scale_by_adam, scale, scale_by_learning_rate)\n"
         ")"
     )
 
