@@ -74,6 +74,7 @@ CASES = [
     Case(fo.scale_by_adagrad()),
     Case(fo.scale_by_adagrad(lr_decay=0.1, initial_accumulator_value=0.1, eps_in_sqrt=True)),
     Case(fo.scale_by_rms()),
+    Case(fo.scale_by_rms(debias=True)),
     Case(fo.scale_by_rms(0.9, centered=True, eps_in_sqrt=True)),
     Case(fo.scale_by_adadelta()),
     Case(fo.scale_by_adamax()),

@@ -60,13 +60,11 @@ def schedule_free_adamw(
 ) -> GradientTransformation:
     """Schedule-Free AdamW: `schedule_free` around `scale_by_rms`, with decoupled weight decay.
 
-    Steps and defaults are those of the authors' `AdamWScheduleFree`: the bias correction is part
-    of the learning rate, so it acts on the decay too. ``betas[0]`` is the `momentum` of
-    `schedule_free`, which see for the other arguments and for bfloat16.
-
-    ``betas[1]`` is the `alpha` of `scale_by_rms` and the `beta2` of the average: in the finished
-    chain these are two hyperparameters, to be set together. A `sweep` of the function
-    `schedule_free_adamw` itself does so.
+    Steps and defaults are those of the authors' `AdamWScheduleFree`, release 1.3 and later: the
+    bias correction stands in the denominator, and averaging weights and decay use the plain rate.
+    ``betas[0]`` is the `momentum` of `schedule_free`, which see for the other arguments and for
+    bfloat16; ``betas[1]`` is the `alpha` of `scale_by_rms`. Its slot `square_avg` is what the
+    authors keep as `exp_avg_sq`.
 
     Raises:
         HyperparameterError: If a hyperparameter is out of range.
@@ -78,7 +76,7 @@ def schedule_free_adamw(
     momentum, beta2 = betas
     return schedule_free(
         chain(
-            scale_by_rms(beta2, eps=eps, state_dtype=state_dtype),
+            scale_by_rms(beta2, eps=eps, state_dtype=state_dtype, debias=True),
             add_decayed_weights(weight_decay),
             scale(-1.0),
         ),
@@ -87,7 +85,6 @@ def schedule_free_adamw(
         warmup_steps=warmup_steps,
         r=r,
         weight_lr_power=weight_lr_power,
-        beta2=beta2,
         store_average=store_average,
         state_dtype=state_dtype,
     )

@@ -272,6 +272,7 @@ def test_it_prints_readably():
         "    lr: 1.0\n"
         "    max_norm: 0.1\n"
         "    maximize: False\n"
+        "Transformation: chain(clip_by_global_norm, scale_by_adam, scale, scale_by_learning_rate)\n"
         ")"
     )
 

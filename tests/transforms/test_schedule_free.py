@@ -2,7 +2,6 @@
 
 import dataclasses
 import inspect
-import math
 
 import pytest
 import torch
@@ -36,8 +35,6 @@ def by_the_authors(steps, lr, momentum, beta2=None, eps=1e-8, weight_decay=0.0, 
     weight_sum, lr_max = 0.0, -1.0
     for k in range(steps):
         rate = lr * ((k + 1) / warmup_steps if k < warmup_steps else 1.0)
-        if beta2 is not None:
-            rate *= math.sqrt(1 - beta2 ** (k + 1))
         lr_max = max(rate, lr_max)
         weight = (k + 1) ** r * lr_max**weight_lr_power
         weight_sum += weight
@@ -45,7 +42,7 @@ def by_the_authors(steps, lr, momentum, beta2=None, eps=1e-8, weight_decay=0.0, 
         for n, g in grads_at(y, k).items():
             if beta2 is not None:
                 mean_square[n] = beta2 * mean_square[n] + (1 - beta2) * g * g
-                g = g / (mean_square[n].sqrt() + eps)
+                g = g / ((mean_square[n] / (1 - beta2 ** (k + 1))).sqrt() + eps)
             g = g + weight_decay * y[n]  # the decay is that of y
             y[n] = (1 - share) * y[n] + share * z[n] + rate * (momentum * (1 - share) - 1) * g
             z[n] = z[n] - rate * g
