@@ -261,7 +261,9 @@ def test_the_group_may_be_that_of_a_parameter(two, engine):
     assert two(experts, engine) == pytest.approx([expected] * 2)
 
 
-@pytest.mark.parametrize("wrong", ["world", 3, lambda name, p: "world"], ids=repr)
+@pytest.mark.parametrize(
+    "wrong", ["world", 3, lambda name, p: "world"], ids=["text", "int", "of p"]
+)
 def test_what_is_no_group_is_refused(wrong):
     p = nn.Parameter(torch.ones(2))
     p.grad = torch.ones(2)
