@@ -22,8 +22,8 @@ The engine's ten nouns, and where each lives:
 * **lowered graph** (`_lowering`, `LoweredGraph`): a part of a graph as one pass over memory,
   without dead code; equal ones share a kernel.
 * **kernel** (`_kernels`, `Kernel`): a lowered graph that is ready to run: machine code (`_native`,
-  which is kept on disk by `_kept_files`), functions of lists (`_foreach`), or a function of vectors
-  in a loop.
+  which `_kept_files` keeps on disk), functions of lists (`_foreach`), or a function of vectors in a
+  loop.
 * **compiled step** (`_replay`, `CompiledStep`): the launches of a step, each a kernel over tasks of
   a block, in passes that end with a reduction (`ReductionPass`) or with the results.
 

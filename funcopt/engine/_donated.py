@@ -143,7 +143,7 @@ class donated:
             buckets=[Bucket(tx, now, now - 1, memory)],
             bucket_of=[0] * len(active),
             ps=ps,
-            gs=list(map(shards.placed_as, gs, ps)),
+            gs=gs if tx.takes_examples() else list(map(shards.placed_as, gs, ps)),
             slots=slots,
             negate=[False] * len(active),
             names=lambda: checked.names,

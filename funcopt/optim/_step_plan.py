@@ -158,12 +158,13 @@ class StepPlan:
         measure_group: Any,
     ) -> StepInputs:
         """What the engine is to do in this step."""
+        places = self._sharded and not buckets[0].tx.takes_examples()
         return StepInputs(
             tx=buckets[0].tx,
             buckets=buckets,
             bucket_of=self.bucket_of,
             ps=self.ps,
-            gs=list(map(shards.placed_as, self.gs, self.ps)) if self._sharded else self.gs,
+            gs=list(map(shards.placed_as, self.gs, self.ps)) if places else self.gs,
             slots=self.slots,
             negate=self.negate,
             names=lambda: [one.name for one in self.active],

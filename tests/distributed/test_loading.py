@@ -47,7 +47,7 @@ def cut_along(dim, mesh=None):
     from torch.distributed.tensor import Shard, distribute_tensor
 
     mesh = mesh or init_device_mesh("cpu", (dist.get_world_size(),))
-    whole = torch.arange(12.0).reshape(4, 3)
+    whole = torch.arange(12.0, dtype=torch.float64).reshape(4, 3)
     p = torch.nn.Parameter(distribute_tensor(whole.clone(), mesh, [Shard(dim)]))
     p.grad = distribute_tensor(whole.cos(), mesh, [Shard(dim)])
     return p
@@ -68,7 +68,9 @@ def rows_into_columns():
 
 
 def test_parts_of_the_same_ranks_are_cut_anew(two):
-    assert two(rows_into_columns) == [([True, True], 0.0)] * 2
+    for placements, off in two(rows_into_columns):
+        assert placements == [True, True]
+        assert off <= 1e-13  # kernels round a vector as it lies in memory
 
 
 def parts_into_a_whole(strict):
