@@ -23,6 +23,9 @@ from ._options import (
     slots_key,
 )
 
+CYCLED = ("momentum", "betas")
+"""The keys of which `OneCycleLR` and `CyclicLR` change one."""
+
 
 class ParameterGroups:
     """Knows which transformation the values of each parameter group make.
@@ -78,7 +81,19 @@ class ParameterGroups:
         return new
 
     def _warn_of_keys(self, group: Mapping[str, Any], first: NamedParameter | None) -> None:
-        """Warns of keys that no step reads, where they look like one that is read."""
+        """Warns of keys that no step reads, where they look like one that is read.
+
+        Raises:
+            HyperparameterError: If a scheduler cycles the momentum of other labels in this group.
+        """
+        own = self.factory.hyperparameters(first)
+        for key in sorted(group.keys() & set(CYCLED) - own.keys()):
+            if self.factory.labeled and own.keys() & set(CYCLED):
+                raise HyperparameterError(
+                    f"`{self.who}`: `{key}` was set in the group {group.get('name')!r}, which has "
+                    f"{sorted(own.keys() & set(CYCLED))} and does not read it. A scheduler cycles "
+                    "one of the two in all groups: give it `cycle_momentum=False`."
+                )
         new = group.keys() - self.factory.hyperparameters().keys() - self._warned
         self._warned |= warn_of_suspicious(self.who, new, self.factory.hyperparameters(first))
 
@@ -129,6 +144,22 @@ class ParameterGroups:
             group.setdefault(key, value)
         self.schedules.append({k: group[k] for k in own if has_schedule(group[k])})
         return foreign
+
+    def settle(self, param_groups: list[Options], defaults: Options) -> None:
+        """Checks groups as a whole, and leaves in `defaults` what schedulers may look for in all.
+
+        A scheduler that cycles momentum takes what it finds in the defaults for a key of each
+        group. Where one is missing there, torch's own error says so.
+
+        Raises:
+            LabelError: If a parameter has no label, or a pattern fits none.
+        """
+        check_names(self.factory.tx, param_groups)
+        if self.factory.defaults_are_arguments:
+            return
+        for key in CYCLED:
+            if not all(key in group for group in param_groups):
+                defaults.pop(key, None)
 
     def complete(self, group: dict[str, Any], defaults: Options) -> None:
         """Fills in the keys that a group of an older checkpoint does not have."""

@@ -42,7 +42,7 @@ from ._closure import check_closure, check_no_function, check_no_trees, evaluato
 from ._differentiable import differentiable_step
 from ._factory import Factory, chain_factory
 from ._gradients import drop_examples, is_probe
-from ._groups import ParameterGroups, check_names
+from ._groups import ParameterGroups
 from ._metrics import metrics
 from ._options import Options
 from ._partial import check_sums, made_by_zero
@@ -137,7 +137,7 @@ class Optimizer(torch.optim.Optimizer):
         if any(getattr(node, "averages", False) for _, node in walk(self.tx)):
             defaults[TRAIN_MODE] = True
         super().__init__(params, defaults)
-        check_names(self.tx, self.param_groups)
+        self._groups.settle(self.param_groups, self.defaults)
         self._constructed = True
 
     def _forget(self) -> None:
@@ -299,7 +299,7 @@ class Optimizer(torch.optim.Optimizer):
                 self._scheduled.show(self.param_groups, self.state, index, updates)
                 self._groups.transformation(self.param_groups, index)  # its values are checked
             if self._constructed:
-                check_names(self.tx, self.param_groups)
+                self._groups.settle(self.param_groups, self.defaults)
         except BaseException:  # a failed call changes nothing
             del self.param_groups[count:]
             self._groups.truncate(count)
