@@ -88,7 +88,7 @@ class ParameterGroups:
         """
         own = self.factory.hyperparameters(first)
         for key in sorted(group.keys() & set(CYCLED) - own.keys()):
-            if self.factory.labeled and own.keys() & set(CYCLED):
+            if "max_momentum" in group and own.keys() & set(CYCLED):  # which schedulers put there
                 raise HyperparameterError(
                     f"`{self.who}`: `{key}` was set in the group {group.get('name')!r}, which has "
                     f"{sorted(own.keys() & set(CYCLED))} and does not read it. A scheduler cycles "
