@@ -8,6 +8,7 @@ from torch import Tensor
 
 from .._core.due import awaits, due
 from ..typing import Memory, Slots
+from ._clocks import counting
 from ._factory import GroupTransformation
 from ._gradients import check_dense, gradient
 from ._groups import ParameterGroups
@@ -70,7 +71,10 @@ def active_parameters(
             if step is None:  # torch's SGD keeps no step: with slots there, this is not the first
                 first = not any(key in old for key in layout.keys)
                 step = new_clock(0.0 if first else 1.0, p, group)
-            complete = STEP in old and all(key in old for key in layout.keys)
+            step = counting(step)
+            updates = old.get(UPDATES)
+            counted = step is old.get(STEP) and (updates is None or counting(updates) is updates)
+            complete = counted and all(key in old for key in layout.keys)
             one = ActiveParameter(
                 group=index,
                 name=name,

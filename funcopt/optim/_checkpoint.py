@@ -9,6 +9,7 @@ from torch import Tensor
 from .._numerics import shards
 from .._numerics.names import plain_names
 from ..errors import StructureError
+from ._clocks import EXACT
 from ._options import Options, named_parameters
 from ._state import State, pack_numbers
 from ._state_layout import STEP, UPDATES, clock_dtype
@@ -169,7 +170,8 @@ def _as_created(
             continue
         if key in (STEP, UPDATES):
             device = p.device if group.get("capturable") else torch.device("cpu")
-            out[key] = torch.as_tensor(value, dtype=clock_dtype()).to(device, copy=True)
+            dtype = torch.float64 if float(value) > EXACT else clock_dtype()
+            out[key] = torch.as_tensor(value, dtype=dtype).to(device, copy=True)
         elif key in templates:
             found = torch.as_tensor(value)
             place = p.device if templates[key].dim() else found.device

@@ -11,6 +11,9 @@ from torch import Tensor
 from .._numerics.scalars import number
 from ..engine import addresses
 
+EXACT = 2**24
+"""The number from which on float32 does not count."""
+
 LETTERS = {torch.float32: "f", torch.float64: "d", torch.int64: "q"}
 
 
@@ -25,6 +28,11 @@ class StateColumn:
         self.tensors, self.rows = tensors, rows
         self._locate()
         self._snapshot = self._read()
+        self._room = min(map(_room, self.tensors)) if tensors[0].dtype == torch.float32 else EXACT
+
+    def is_full(self) -> bool:
+        """Whether, as a column of clocks, it has to go on in float64."""
+        return self.tensors[0].dtype == torch.float32 and self._room <= 0
 
     def _locate(self) -> None:
         self._vector = _vector(self.tensors)
@@ -50,6 +58,7 @@ class StateColumn:
         return array.array(LETTERS[self._vector.dtype], self._snapshot)
 
     def add_one(self) -> None:
+        self._room -= 1
         if self._vector is None:
             torch._foreach_add_(self.tensors, 1)  # pyright: ignore[reportPrivateImportUsage]
             self._snapshot = self._read()
@@ -63,6 +72,7 @@ class StateColumn:
         self._snapshot = self._bytes[:] = after.tobytes()
 
     def fill(self, values: Sequence[Tensor]) -> None:
+        self._room -= 1
         first = values[0]
         if self._vector is not None and all(x is first for x in values):
             self._vector.fill_(first) if first.dim() == 0 else self._vector.copy_(first)
@@ -71,6 +81,17 @@ class StateColumn:
                 if x is not value:
                     x.copy_(value)
         self._snapshot = self._read()
+
+
+def counting(clock: Tensor) -> Tensor:
+    """A clock that counts on: the same, or one in float64 where float32 would stand still."""
+    return clock.double() if clock.dtype == torch.float32 and _room(clock) <= 0 else clock
+
+
+def _room(clock: Tensor) -> float:
+    """How far it may count on in float32; of one that cannot be read, this is not known."""
+    value = number(clock)
+    return EXACT if isinstance(value, Tensor) else EXACT - value
 
 
 def packed_in_vector(tensors: Sequence[Tensor]) -> list[Tensor]:

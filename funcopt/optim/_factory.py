@@ -9,7 +9,7 @@ import functools
 import operator
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from .._core.tensor_rule import GradientTransformation, NamedParams, PerTensor
 from ..combinators import (
@@ -86,6 +86,9 @@ class Factory:
     def common(self) -> tuple[str, ...]:
         """Arguments of the whole optimizer, which no group holds."""
         return ()
+
+    defaults_are_arguments: ClassVar[bool] = False
+    """Whether the defaults of the optimizer are what it was made of."""
 
     def check_group(self, group: Mapping[str, Any]) -> None:
         """Refuses keys that a group cannot set."""
@@ -173,6 +176,8 @@ class FunctionFactory(Factory):
 
     owner: Any
     """The class that has the `maker`; it pickles, even if the function does not."""
+
+    defaults_are_arguments: ClassVar[bool] = True
 
     defaults: Options
     """Those of the optimizer, the arguments of the function among them."""

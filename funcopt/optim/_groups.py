@@ -26,6 +26,9 @@ from ._options import (
     slots_key,
 )
 
+CYCLED = ("momentum", "betas")
+"""The keys of which `OneCycleLR` and `CyclicLR` change one."""
+
 
 class Seen(NamedTuple):
     """The parameters of a group and their names, as they were."""
@@ -147,8 +150,20 @@ class ParameterGroups:
         return new
 
     def _check_keys(self, index: int, group: Mapping[str, Any], of: NamedParams) -> None:
-        """Refuses other names of hyperparameters; warns of keys that look like one that is read."""
+        """Refuses other names of hyperparameters; warns of keys that look like one that is read.
+
+        Raises:
+            HyperparameterError: If a key names several, or one under another key, or a scheduler
+                cycles the momentum of other labels in this group.
+        """
         own = self.factory.hyperparameters(of)
+        for key in sorted(group.keys() & set(CYCLED) - own.keys()):
+            if "max_momentum" in group and own.keys() & set(CYCLED):  # which schedulers put there
+                raise HyperparameterError(
+                    f"`{self.who}`: `{key}` was set in the group {group.get('name')!r}, which has "
+                    f"{sorted(own.keys() & set(CYCLED))} and does not read it. A scheduler cycles "
+                    "one of the two in all groups: give it `cycle_momentum=False`."
+                )
         new = group.keys() - self.factory.hyperparameters().keys() - self._warned
         for key in sorted(new - own.keys()):
             called = self.factory.key_of(f"{self.who}: group {index}", key, of)
@@ -222,11 +237,29 @@ class ParameterGroups:
                 "of a `partition`, each of which becomes a group.",
                 stacklevel=4,
             )
-        foreign = self.factory.foreign(own) - set(group)
+        foreign = (self.factory.foreign(own) | set(CYCLED)) - own.keys() - set(group)
         for key, value in own.items():
             group.setdefault(key, value)
         self.schedules.append({k: group[k] for k in own if has_schedule(group[k])})
         return foreign
+
+    def settle(self, param_groups: list[Options], defaults: Options) -> None:
+        """Checks groups as a whole, and leaves in `defaults` what schedulers may look for in all.
+
+        A scheduler that cycles momentum takes what it finds in the defaults for a key of each
+        group. Where one is missing there, torch's own error says so.
+
+        Raises:
+            LabelError: If a parameter has no label, or a pattern fits none.
+        """
+        check_names(self.factory.tx, param_groups)
+        if self.factory.defaults_are_arguments:
+            return
+        for key in CYCLED:
+            if not all(key in group for group in param_groups):
+                defaults.pop(key, None)
+            elif param_groups:
+                defaults.setdefault(key, param_groups[0][key])
 
     def complete(self, group: dict[str, Any], defaults: Options) -> None:
         """Fills in the keys that a group of an older checkpoint does not have."""

@@ -42,7 +42,7 @@ from ._closure import call, check_closure, check_no_function, check_no_trees, ev
 from ._differentiable import differentiable_step
 from ._factory import Factory, chain_factory
 from ._gradients import drop_examples, is_probe
-from ._groups import ParameterGroups, check_names
+from ._groups import ParameterGroups
 from ._metrics import metrics
 from ._options import Options
 from ._partial import check_sums, sees_all
@@ -138,7 +138,7 @@ class Optimizer(torch.optim.Optimizer):
         if any(getattr(node, "averages", False) for _, node in walk(self.tx)):
             defaults[TRAIN_MODE] = True
         super().__init__(params, defaults)
-        check_names(self.tx, self.param_groups)
+        self._groups.settle(self.param_groups, self.defaults)
         self._constructed = True
 
     def _forget(self) -> None:
@@ -301,7 +301,7 @@ class Optimizer(torch.optim.Optimizer):
                 self._groups.transformation(self.param_groups, index)  # its values are checked
             self._groups.refresh(self.param_groups)
             if self._constructed:
-                check_names(self.tx, self.param_groups)
+                self._groups.settle(self.param_groups, self.defaults)
         except BaseException as error:  # a failed call changes nothing
             del self.param_groups[count:]
             self._groups.truncate(count)

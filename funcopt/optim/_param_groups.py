@@ -166,8 +166,9 @@ def _owners(model: nn.Module) -> dict[Tensor, list[nn.Module]]:
     """The modules that hold each parameter themselves, or what it is made of."""
     found: dict[Tensor, list[nn.Module]] = {}
     for module in model.modules():
-        made: Any = module.parametrizations.values() if is_parametrized(module) else ()  # type: ignore[operator]
-        for part in (module, *made):
+        made = getattr(module, "parametrizations", None)
+        of = made.values() if is_parametrized(module) and isinstance(made, nn.ModuleDict) else ()
+        for part in (module, *of):
             for p in part.parameters(recurse=False):
                 found.setdefault(p, []).append(module)
     return found

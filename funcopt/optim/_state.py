@@ -12,7 +12,7 @@ from .._core.tensor_rule import PerTensor
 from .._numerics import shards
 from ..combinators import paths
 from ..typing import Memory
-from ._clocks import packed_in_vector
+from ._clocks import counting, packed_in_vector
 from ._factory import GroupTransformation
 from ._groups import ParameterGroups
 from ._options import Options, named_parameters
@@ -99,7 +99,9 @@ class StateStore:
         if not any(self._groups.schedules):
             return None
         kept = [s[UPDATES] for s in state.values() if isinstance(s, dict) and UPDATES in s]
-        return max(kept, key=float) if kept else torch.zeros((), dtype=clock_dtype(), device="cpu")
+        if kept:
+            return counting(max(kept, key=float))
+        return torch.zeros((), dtype=clock_dtype(), device="cpu")
 
     def counts(
         self, param_groups: list[Options], state: State, index: int, updates: Any
@@ -194,7 +196,7 @@ def pack_numbers(pairs: Iterable[tuple[Mapping[str, Any], dict[str, Tensor]]]) -
     found: dict[Any, list[dict[str, Tensor]]] = {}
     for old, new in pairs:
         for key, value in new.items():
-            if key not in old and value.dim() == 0:
+            if value.dim() == 0 and (key not in old or old[key].dtype != value.dtype):
                 found.setdefault((key, value.dtype, value.device), []).append(new)
     for (key, *_), rows in found.items():
         for new, part in zip(rows, packed_in_vector([new[key] for new in rows]), strict=True):
@@ -209,7 +211,7 @@ def new_clock(value: float, p: Tensor, group: Mapping[str, Any]) -> Tensor:
 
 def _write(stored: dict[str, Any], new: Mapping[str, Tensor], replace: bool) -> None:
     for key, value in new.items():
-        if key in stored and not replace:
+        if key in stored and not replace and stored[key].dtype == value.dtype:
             if stored[key] is not value:
                 shards.local(stored[key]).copy_(shards.local(value))
         else:  # a number of all parameters becomes one of this one alone

@@ -122,6 +122,8 @@ class StepPlan:
             return False
         if not all(column.unchanged() for column in self._columns.values()):
             return False
+        if any(self._columns[key].is_full() for key in (STEP, UPDATES) if key in self._columns):
+            return False
         if self._sharded and any(g is None for g in gs):
             return False
         self.gs = gs  # the form tells if one is missing
