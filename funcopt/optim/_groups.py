@@ -1,5 +1,6 @@
 """Parameter groups: the only truth for the hyperparameters of an optimizer."""
 
+import copy
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -36,6 +37,7 @@ class ParameterGroups:
         self.who = who  # in messages
         self._transformations: dict[int, GroupTransformation] = {}  # by group
         self._warned: frozenset[str] = frozenset()  # keys that were warned of
+        self._warns = True
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_transformations": {}}
@@ -44,13 +46,23 @@ class ParameterGroups:
         """Drops what can be made anew."""
         self._transformations = {}
 
+    def trial(self) -> "ParameterGroups":
+        """Another of the same schedules, for groups that are perhaps to be: this one stays.
+
+        It warns of nothing: no step reads these groups yet.
+        """
+        other = copy.copy(self)
+        other.forget()
+        other._warns = False
+        return other
+
     def transformation(self, param_groups: list[Options], index: int) -> GroupTransformation:
         """The transformation of a group, made anew where a value has changed."""
         group, old = param_groups[index], self._transformations.get(index)
         if old is not None and old.is_of(group):
             return old
         first, schedules = next(named_parameters(group), None), self.schedules[index]
-        if old is None or old.size != len(group):
+        if self._warns and (old is None or old.size != len(group)):
             self._warn_of_keys(group, first)
         before = {} if old is None else old.values
         keys = before or self.factory.hyperparameters(first)
