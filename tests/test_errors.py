@@ -494,8 +494,10 @@ MISTAKES = {
     "a checkpoint of another algorithm": (
         lambda: load_into_sgd(),
         ValueError,
-        "`SGD`: the checkpoint is of another algorithm. It has "
-        "[\"a: ['exp_avg', 'exp_avg_sq'] instead of ['momentum_buffer']\"].",
+        "`SGD`: the checkpoint does not fit, and nothing is loaded. Saved by a different "
+        "optimizer: [\"group 0: ['amsgrad', 'betas', 'eps'] instead of ['dampening', "
+        "'momentum']\", "
+        "\"a: ['exp_avg', 'exp_avg_sq'] instead of ['momentum_buffer']\"].",
     ),
     "a class that only torch has": (
         lambda: optim.SparseAdam,
@@ -562,8 +564,9 @@ MISTAKES = {
             optim.SGD([("b", parameter())]).state_dict()
         ),
         ValueError,
-        "`SGD`: the checkpoint is of other parameters. Missing: ['a']. Unknown: ['b']. Of "
-        "another shape: []. With `strict=False`, what does not fit starts afresh.",
+        "`SGD`: the checkpoint does not fit, and nothing is loaded. Missing: ['a']. Unknown: "
+        "['b']. With `strict=False`, what does not fit starts afresh, and parameters in other "
+        "groups than before have the options of their groups here.",
     ),
     "a class whose function has an argument without default": (
         lambda: optim.optimizer_class("Mine", lambda lr, beta=0.9: fo.sgd(lr, beta)),

@@ -1,183 +1,191 @@
-"""Checkpoints that cannot lie: matched by name, in the shapes and dtypes of creation."""
+"""Checkpoints that cannot lie: checked as a whole before any of it is put in place.
 
-from collections.abc import Callable, Mapping
-from typing import Any
+Parameters are matched by name where both sides have names (`_pairing`), and entries are checked
+against what the state of a parameter holds when it is created (`_entries`).
+"""
 
-import torch
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
 from torch import Tensor
 
-from .._numerics import shards
-from .._numerics.names import plain_names
 from ..errors import StructureError
-from ._clocks import EXACT
+from ._entries import CLOCKS, TORCHS, Misfit, as_created, clocks_of, misfit
+from ._group_keys import foreign_options
+from ._groups import ParameterGroups
 from ._options import Options, named_parameters
-from ._state import State, pack_numbers
-from ._state_layout import STEP, UPDATES, clock_dtype
+from ._pairing import Pairing, paired
+from ._state import StateStore, pack_numbers, reads_clock
+from ._state_layout import STEP, UPDATES
 
 FORMAT = "funcopt_format"
 """A key of a checkpoint: the version of its layout."""
 
-Templates = Callable[[int, str | None, Tensor], Mapping[str, Tensor]]
-"""What the state of a parameter holds when it is created, on the meta device: by the index of its
-group, its name and itself."""
+ENTRIES = "funcopt_entries"
+"""A key of a checkpoint: the entries that the optimizer keeps of parameters; others are notes."""
 
 
-def as_saved(saved: Options) -> Options:
-    """What torch saves, with the format; and its numbers are no parts of vectors any more."""
+class Checkpoint(NamedTuple):
+    """What loading puts in place: all of it fits, and it shares no tensor with what was given."""
+
+    saved: Options  # the groups, and what of the state belongs to no parameter
+    state: dict[Tensor, Options]
+
+
+def as_saved(saved: Options, entries: Iterable[str]) -> Options:
+    """What torch saves, with the format and the keys of entries; its dicts are nobody else's."""
     for key, stored in saved["state"].items():
         if isinstance(stored, dict):
-            saved["state"][key] = {k: _own(v) for k, v in stored.items()}
+            saved["state"][key] = dict(stored)
     saved[FORMAT] = 1
+    saved[ENTRIES] = sorted(entries)
     return saved
 
 
-def _own(value: Any) -> Any:
-    return value.clone() if isinstance(value, Tensor) and value.dim() == 0 else value
-
-
-def matched(
-    who: str, mine: list[Options], templates: Templates, saved: Options, strict: bool
-) -> Options:
-    """`saved`, for the parameters of the groups `mine`: by name where both sides have names.
+def checked(
+    groups: ParameterGroups, mine: list[Options], defaults: Options, saved: Options, strict: bool
+) -> Checkpoint:
+    """A checkpoint as it is put into the groups `mine`, which stay as they are.
 
     Raises:
-        StructureError: If `strict`, listing all that is missing, unknown or of another shape.
+        StructureError: If `strict`, listing all that does not fit; if it is none, or of two
+            parameters with one name, in any case.
+        HyperparameterError: If a value of a group is out of range.
     """
+    who = groups.who
+    _check_form(who, saved)
+    pairing = paired(who, mine, saved["param_groups"])
+    if pairing is None:
+        return Checkpoint(saved, {})  # which the base class refuses
+    problems = {title: list(names) for title, names in pairing.problems.items()}
+    trial = groups.trial()
+    merged = [_merged(trial, *pair, defaults) for pair in zip(mine, pairing.options, strict=True)]
+    for index in range(len(merged)):
+        trial.transformation(merged, index)  # its values are checked
+    different = _different_options(trial, merged, pairing, defaults)
+    state, misfits = _fitted(trial, merged, pairing, saved)
+    for title, what in (*different, *misfits):
+        problems.setdefault(title, []).append(what)
+    rest = _of_no_parameter(saved, problems)
+    if strict and any(problems.values()):
+        said = " ".join(f"{title}: {found}." for title, found in problems.items() if found)
+        raise StructureError(
+            f"`{who}`: the checkpoint does not fit, and nothing is loaded. {said} With "
+            "`strict=False`, what does not fit starts afresh, and parameters in other groups than "
+            "before have the options of their groups here."
+        )
+    pack_numbers(({}, new) for new in state.values())
+    return Checkpoint({**saved, "state": rest, "param_groups": _numbered(merged)}, state)
+
+
+def _check_form(who: str, saved: Mapping[str, Any]) -> None:
     if saved.get(FORMAT, 1) != 1:
         raise StructureError(
             f"`{who}`: the checkpoint has the format {saved[FORMAT]}, made by "
             "a later version; known here is 1."
         )
-    if _have_names(mine) and _have_names(saved["param_groups"]):
-        named = {**saved, "param_groups": _plainly_named(saved["param_groups"])}
-        saved, missing, unknown = _by_name(_plainly_named(mine), named)
-        for group, kept in zip(mine, saved["param_groups"], strict=True):
-            kept["param_names"] = list(group["param_names"])
-    else:
-        missing, unknown = [], []
-    if [len(g["params"]) for g in mine] != [len(g["params"]) for g in saved["param_groups"]]:
-        return saved  # which the base class refuses
-    reshaped, foreign, in_parts = [], [], []
-    state = dict(saved["state"])
-    for index, (group, other) in enumerate(zip(mine, saved["param_groups"], strict=True)):
-        for (name, p), at in zip(named_parameters(group), other["params"], strict=True):
-            stored = state.get(at)
-            if not isinstance(stored, dict):
-                continue
-            expected = templates(index, name, p)
-            known = {STEP, UPDATES}
-            if expected and set(stored) - known and not set(stored) & set(expected):
-                has = sorted(set(stored) - known)
-                foreign.append(f"{name or at}: {has} instead of {sorted(expected)}")
-                continue
-            elsewhere = [
-                f"{name or at}: {key}, whose parts lie on {stored[key].device_mesh}"
-                for key, x in expected.items()
-                if not shards.can_be_cut_as(stored.get(key), x)
-            ]
-            if elsewhere:
-                in_parts += elsewhere
-                del state[at]
-                continue
-            wrong = [
-                f"{name or at}: {key} of {tuple(stored[key].shape)} instead of {tuple(x.shape)}"
-                for key, x in expected.items()
-                if isinstance(stored.get(key), Tensor) and stored[key].shape != x.shape
-            ]
-            if wrong:
-                reshaped += wrong
-                del state[at]
-    if strict and foreign:
-        raise StructureError(f"`{who}`: the checkpoint is of another algorithm. It has {foreign}.")
-    if strict and in_parts:
+    groups, state = saved.get("param_groups"), saved.get("state")
+    right = isinstance(groups, (list, tuple)) and isinstance(state, Mapping)
+    if not right or not all(isinstance(g, Mapping) and "params" in g for g in groups or ()):
         raise StructureError(
-            f"`{who}`: the checkpoint is in parts that are not those of the parameters: {in_parts}."
-            " Load whole tensors, which are cut here: `full_tensor()` of each, or "
-            "`torch.distributed.checkpoint` with `StateDictOptions(full_state_dict=True)`."
+            f"`{who}`: expected what `state_dict()` of an optimizer returns, a dict with `state` "
+            f"and `param_groups`, got a dict with {list(saved)}."
         )
-    if strict and (missing or unknown or reshaped):
-        raise StructureError(
-            f"`{who}`: the checkpoint is of other parameters. Missing: "
-            f"{missing}. Unknown: {unknown}. Of another shape: {reshaped}. With `strict=False`, "
-            "what does not fit starts afresh."
-        )
-    return {**saved, "state": state}
+    for index, group in enumerate(groups or ()):
+        names = group.get("param_names")
+        if names is not None and len(names) != len(group["params"]):
+            raise StructureError(
+                f"`{who}`: group {index} of the checkpoint has {len(group['params'])} parameters "
+                f"and {len(names)} names."
+            )
+    keys = [key for group in groups or () for key in group["params"]]
+    if len(set(keys)) != len(keys):
+        raise StructureError(f"`{who}`: the checkpoint has a parameter in two places: {keys}.")
 
 
-def _have_names(param_groups: list[Options]) -> bool:
-    """Whether every parameter has a name, and no two have the same."""
-    if not all("param_names" in group for group in param_groups):
-        return False
-    names = [name for group in param_groups for name in group["param_names"]]
-    return len(names) == len(set(names))
-
-
-def _plainly_named(param_groups: list[Options]) -> list[Options]:
-    """The groups with the names that their parameters have in the model."""
-    names = iter(plain_names([name for group in param_groups for name in group["param_names"]]))
-    return [
-        {**group, "param_names": [next(names) for _ in group["param_names"]]}
-        for group in param_groups
-    ]
-
-
-def _by_name(mine: list[Options], saved: Options) -> tuple[Options, list[str], list[str]]:
-    """`saved` in the order of `mine`; the names that it has not, and those that only it has."""
-    place = {
-        name: (at, group)
-        for group in saved["param_groups"]
-        for name, at in zip(group["param_names"], group["params"], strict=True)
-    }
-    names = [name for group in mine for name in group["param_names"]]
-    groups, state, count = [], {}, 0
-    for group in mine:
-        found = [place[name][1] for name in group["param_names"] if name in place]
-        kept = dict(found[0]) if found else {k: v for k, v in group.items() if k != "params"}
-        kept["param_names"] = list(group["param_names"])
-        kept["params"] = list(range(count, count + len(group["params"])))
-        for at, name in zip(kept["params"], group["param_names"], strict=True):
-            if name in place and place[name][0] in saved["state"]:
-                state[at] = saved["state"][place[name][0]]
-        count += len(group["params"])
-        groups.append(kept)
-    missing = [name for name in names if name not in place]
-    unknown = [name for name in place if name not in names]
-    return {**saved, "state": state, "param_groups": groups}, missing, unknown
-
-
-def restore(
-    param_groups: list[Options], state: State, templates: Templates, loaded: Options
-) -> None:
-    """Replaces what the base class has cast to the parameters' dtypes by what was saved."""
-    found: dict[Tensor, Options] = {}
-    for index, (mine, saved) in enumerate(zip(param_groups, loaded["param_groups"], strict=True)):
-        for (name, p), place in zip(named_parameters(mine), saved["params"], strict=True):
-            stored = loaded["state"].get(place)
-            if isinstance(stored, dict) and stored:
-                found[p] = _as_created(templates(index, name, p), stored, p, mine)
-    pack_numbers(({}, new) for new in found.values())
-    for p, new in found.items():
-        state[p].update(new)
-
-
-def _as_created(
-    templates: Mapping[str, Tensor], stored: Mapping[str, Any], p: Tensor, group: Mapping[str, Any]
+def _merged(
+    groups: ParameterGroups, mine: Options, saved: Mapping[str, Any] | None, defaults: Options
 ) -> Options:
-    """The entries of a checkpoint in the dtypes of `templates`, on the device of `p`."""
-    out: Options = {}
-    for key, value in stored.items():
-        if value is None:
-            continue
-        if key in (STEP, UPDATES):
-            device = p.device if group.get("capturable") else torch.device("cpu")
-            dtype = torch.float64 if float(value) > EXACT else clock_dtype()
-            out[key] = torch.as_tensor(value, dtype=dtype).to(device, copy=True)
-        elif key in templates:
-            found = torch.as_tensor(value)
-            place = p.device if templates[key].dim() else found.device
-            if shards.is_sharded(found):
-                found = found.to(templates[key].dtype, copy=True)
-            else:
-                found = found.to(place, templates[key].dtype, copy=True)
-            out[key] = shards.cut_as(found, templates[key])
-    return out
+    """A group as it will be: with the parameters that are here, and the options of `saved`."""
+    names = mine.get("param_names")
+    group = {**(mine if saved is None else saved), "params": mine["params"]}
+    if names is not None:
+        group["param_names"] = list(names)
+    groups.complete(group, defaults)
+    return group
+
+
+def _different_options(
+    groups: ParameterGroups, merged: list[Options], pairing: Pairing, defaults: Options
+) -> list[Misfit]:
+    found = []
+    for index, (group, saved) in enumerate(zip(merged, pairing.options, strict=True)):
+        own = groups.factory.hyperparameters(list(named_parameters(group)) or None)
+        numbers = [key for key, value in own.items() if _is_number(value)]
+        known = {"params", *defaults, *own}
+        if saved is not None and (what := foreign_options(saved, numbers, known)):
+            found.append(Misfit("Saved by a different optimizer", f"group {index}: {what}"))
+    return found
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float, tuple, Tensor)) and not isinstance(value, bool)
+
+
+def _numbered(groups: list[Options]) -> list[Options]:
+    """Groups with numbers in the place of parameters, as the base class wants them."""
+    found, count = [], 0
+    for group in groups:
+        numbers = list(range(count, count + len(group["params"])))
+        found.append({**group, "params": numbers})
+        count += len(numbers)
+    return found
+
+
+def _fitted(
+    groups: ParameterGroups, merged: list[Options], pairing: Pairing, saved: Mapping[str, Any]
+) -> tuple[dict[Tensor, Options], list[Misfit]]:
+    """The state of the parameters that have some, as it is created; and what does not fit."""
+    store, state, misfits = StateStore(groups), {}, []
+    state_of, own = saved["state"], {*TORCHS, *saved.get(ENTRIES, ())}
+    stored = {key: state_of.get(key) for keys in pairing.keys for key in keys if key is not None}
+    clocks = clocks_of(stored)
+    for index, group in enumerate(merged):
+        tx = groups.transformation(merged, index).tx
+        for (name, p), key in zip(named_parameters(group), pairing.keys[index], strict=True):
+            entries = stored.get(key) if key is not None else None
+            if entries is None or entries == {}:
+                continue
+            label = str(key) if name is None else name
+            if not isinstance(entries, dict):
+                misfits.append(Misfit("Invalid", f"{label}: {type(entries).__name__}, no dict"))
+                continue
+            entries = {k: v for k, v in entries.items() if v is not None}
+            expected = store.templates(merged, index, name, p)
+            wrong = misfit(entries, expected, clocks[key], p, own)
+            beside = sorted(key for key in expected if key in entries)
+            if wrong is None and beside and STEP not in entries and reads_clock(tx, name, p):
+                wrong = Misfit("Without", f"`{STEP}` beside {beside}")
+            if wrong is not None:
+                misfits.append(wrong._replace(what=f"{label}: {wrong.what}"))
+            elif entries:
+                capturable = bool(group.get("capturable"))
+                state[p] = as_created(entries, expected, clocks[key], p, own, capturable)
+    begun = max((found.get(STEP) or 0 for found in clocks.values()), default=0)
+    if any(groups.schedules) and begun > 0 and all(UPDATES not in x for x in state.values()):
+        what = f"`{UPDATES}`, the count that schedules see, beside step {begun:g}"
+        misfits.append(Misfit("Without", what))
+    return state, misfits
+
+
+def _of_no_parameter(saved: Options, problems: dict[str, list[str]]) -> Options:
+    """What of the state belongs to no parameter: notes of others, which stay."""
+    known = {key for group in saved["param_groups"] for key in group["params"]}
+    rest = {key: value for key, value in saved["state"].items() if key not in known}
+    lost = [key for key, value in rest.items() if isinstance(value, dict) and _is_state(value)]
+    problems.setdefault("Unknown", []).extend(f"state of {key}" for key in lost)
+    return {key: value for key, value in rest.items() if key not in lost}
+
+
+def _is_state(stored: Mapping[Any, Any]) -> bool:
+    return any(key in CLOCKS or isinstance(x, Tensor) for key, x in stored.items())

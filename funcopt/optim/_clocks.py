@@ -95,36 +95,52 @@ def _room(clock: Tensor) -> float:
 
 
 def packed_in_vector(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """The same numbers as parts of one vector, so that one operation advances them all."""
+    """The same numbers side by side in memory, so that one operation advances them all.
+
+    Each has a storage of its own, of this one number: so what is kept, copied or saved of one
+    parameter is no vector of all.
+    """
     first = tensors[0]
-    if any(x.dim() or x.device.type != "cpu" or x.dtype != first.dtype for x in tensors):
+    if not all(_can_be_packed(x) and x.dtype == first.dtype for x in tensors):
         return [x.clone() for x in tensors]  # one of all parameters becomes each one's own
-    vector = torch.stack(list(tensors))
-    return [vector[i] for i in range(len(tensors))]
+    vector, size = torch.stack(list(tensors)), first.element_size()
+    memory = bytearray(_bytes(vector))
+    return [
+        torch.frombuffer(memory, dtype=first.dtype, count=1, offset=i * size).squeeze_(0)
+        for i in range(len(tensors))
+    ]
+
+
+def _can_be_packed(x: Tensor) -> bool:
+    return type(x) is Tensor and x.dim() == 0 and x.device.type == "cpu" and not x.requires_grad
 
 
 def _vector(tensors: Sequence[Tensor]) -> Tensor | None:
-    """The vector that these 0-d tensors are the parts of, in this order."""
+    """The vector that these 0-d tensors are in memory, side by side and in this order.
+
+    It is valid for as long as they are.
+    """
     first = tensors[0]
     if first.dim() or first.device.type != "cpu" or type(first) is not Tensor:
         return None
     if first.dtype not in LETTERS:
         return None
-    storage, size = first.untyped_storage().data_ptr(), first.element_size()
+    begin, size = first.data_ptr(), first.element_size()
     for i, x in enumerate(tensors):
         if x.dim() or x.dtype != first.dtype or x.device.type != "cpu":
             return None
-        if x.data_ptr() != first.data_ptr() + i * size:
+        if x.data_ptr() != begin + i * size:
             return None
-        if x.untyped_storage().data_ptr() != storage:
-            return None
-    return first.as_strided((len(tensors),), (1,))
+    return torch.frombuffer(_memory(begin, len(tensors) * size), dtype=first.dtype)
 
 
 def _bytes(vector: Tensor) -> memoryview:
     """The memory of a vector, for as long as that is held."""
-    count = vector.numel() * vector.element_size()
-    return memoryview((ctypes.c_char * count).from_address(vector.data_ptr())).cast("B")
+    return memoryview(_memory(vector.data_ptr(), vector.numel() * vector.element_size())).cast("B")
+
+
+def _memory(begin: int, size: int) -> "ctypes.Array[ctypes.c_char]":
+    return (ctypes.c_char * size).from_address(begin)
 
 
 def clock_key(scalar: Tensor) -> Any:

@@ -44,6 +44,19 @@ def suspicious(keys: Iterable[str], live: Collection[str]) -> list[tuple[str, st
     return found
 
 
+def foreign_options(
+    saved: Collection[str], numbers: Collection[str], known: Collection[str]
+) -> str:
+    """What tells that the keys of a saved group are those of another optimizer; "" if nothing does.
+
+    That is where hyperparameters that are `numbers` are missing, and there are others instead. Keys
+    alone that are not `known` may be notes, and where some are missing, the version may be older.
+    """
+    missing = sorted(key for key in numbers if key not in saved)
+    others = sorted(key for key in saved if key not in known and key not in NOTES)
+    return f"{others} instead of {missing}" if missing and others else ""
+
+
 def warn_of_suspicious(who: str, keys: Iterable[str], live: Collection[str]) -> set[str]:
     """Warns of each, and returns which; as if from the first caller outside this library."""
     found = suspicious(keys, live)

@@ -1,5 +1,6 @@
 """Parameter groups: the only truth for the hyperparameters of an optimizer."""
 
+import copy
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import zip_longest
@@ -51,6 +52,7 @@ class ParameterGroups:
         self._transformations: dict[int, GroupTransformation] = {}  # by group
         self._seen: dict[int, Seen] = {}  # by group: its parameters, when they were looked at last
         self._warned: frozenset[str] = frozenset()  # keys that were warned of
+        self._warns = True
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_transformations": {}, "_seen": {}}
@@ -107,6 +109,16 @@ class ParameterGroups:
                         if has_schedule(value):
                             self.schedules[index][key] = value
             self._seen[index] = Seen(list(params), None if names is None else list(names))
+
+    def trial(self) -> "ParameterGroups":
+        """Another of the same schedules, for groups that are perhaps to be: this one stays.
+
+        It warns of nothing: no step reads these groups yet.
+        """
+        other = copy.copy(self)
+        other.forget()
+        other._warns = False
+        return other
 
     def transformation(self, param_groups: list[Options], index: int) -> GroupTransformation:
         """The transformation of a group, made anew where a value has changed."""
@@ -172,7 +184,8 @@ class ParameterGroups:
                     f"`{self.who}`: group {index} has the key `{key}`, which no step reads: the "
                     f"hyperparameter is called `{called}` there."
                 )
-        self._warned |= warn_of_suspicious(self.who, new, own)
+        if self._warns:
+            self._warned |= warn_of_suspicious(self.who, new, own)
 
     def _check_structure(self, index: int, tx: GradientTransformation, first: PerTensor) -> None:
         """Refuses a group whose transformation differs from the first in more than numbers."""

@@ -21,7 +21,7 @@ with what is here, `_reshape` takes the state along when parameters change.
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar, overload
 
@@ -37,7 +37,7 @@ from ..engine import Engine, EngineOption
 from ..typing import ParamsT
 from . import _hooks, _reshape
 from ._averages import TRAIN_MODE, Averages, in_training
-from ._checkpoint import as_saved, matched, restore
+from ._checkpoint import Checkpoint, as_saved, checked
 from ._closure import call, check_closure, check_no_function, check_no_trees, evaluator
 from ._differentiable import differentiable_step
 from ._factory import Factory, chain_factory
@@ -48,7 +48,7 @@ from ._options import Options
 from ._partial import check_sums, sees_all
 from ._scheduled import ScheduledValues
 from ._shown import with_stages
-from ._state import StateStore
+from ._state import StateStore, pack_again
 from ._step_plan import Plan, StepPlan, plan_step
 
 Loss = TypeVar("Loss")
@@ -402,7 +402,8 @@ class Optimizer(torch.optim.Optimizer):
     def state_dict(self) -> dict[str, Any]:
         """The state, as torch has it: a dict of tensors for every parameter, and the groups."""
         self._groups.check_state(self.param_groups, self.state)
-        return as_saved(super().state_dict())
+        keys = self._store.complete(self.param_groups, self.state)
+        return as_saved(super().state_dict(), keys)
 
     def load_state_dict(self, state_dict: dict[str, Any], strict: bool = True) -> None:
         """Loads what `state_dict` returned, here or by the torch class of the same algorithm.
@@ -420,22 +421,20 @@ class Optimizer(torch.optim.Optimizer):
             ModeError: Inside `averaged()`.
         """
         self._averages.check_closed("load_state_dict")
-        loaded: Options = {}
+        found: list[Checkpoint] = []
 
-        def match(_: Any, saved: Options) -> Options:
-            who, groups = type(self).__name__, self.param_groups
-            loaded.update(matched(who, groups, self._templates, saved, strict))
-            return loaded
+        def check(_: Any, saved: Options) -> Options:
+            found.append(checked(self._groups, self.param_groups, self.defaults, saved, strict))
+            return found[-1].saved
 
         def finish(_: Any) -> None:
             self._scheduled.accept(self.param_groups)
-            restore(self.param_groups, self.state, self._templates, loaded)
+            self.state.update(found[-1].state)
+            for index in range(len(self.param_groups)):
+                self._groups.transformation(self.param_groups, index)  # its keys are looked at
 
-        with _hooks.around_loading(self, match, finish):
+        with _hooks.around_loading(self, check, finish):
             super().load_state_dict(state_dict)
-
-    def _templates(self, index: int, name: str | None, p: Tensor) -> Mapping[str, Tensor]:
-        return self._store.templates(self.param_groups, index, name, p)
 
     def __getstate__(self) -> dict[str, Any]:
         parts = ("tx", "_groups", "_store", "_scheduled", "_averages")
@@ -446,5 +445,6 @@ class Optimizer(torch.optim.Optimizer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._forget()
+        pack_again(self.state)
         for group in self.param_groups:
             self._groups.complete(group, self.defaults)

@@ -5,17 +5,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.weak import WeakTensorKeyDictionary
 
 from .._core import precision
-from .._core.tensor_rule import PerTensor
+from .._core.tensor_rule import GradientTransformation, PerTensor, TensorRule
 from .._numerics import shards
-from ..combinators import paths
+from ..combinators import paths, walk
 from ..typing import Memory
 from ._clocks import counting, packed_in_vector
 from ._factory import GroupTransformation
 from ._groups import ParameterGroups
-from ._options import Options, named_parameters
+from ._options import Options, named_parameters, same_value
 from ._state_layout import STEP, UPDATES, StateLayout, clock_dtype, initial_state
 
 State = dict[Any, Any]
@@ -41,8 +40,14 @@ class StateStore:
 
     def forget(self) -> None:
         """Drops what can be made anew."""
-        self._layouts: Any = WeakTensorKeyDictionary()  # by parameter
+        self._layouts: dict[Tensor, tuple[Any, StateLayout]] = {}  # by parameter
         self._idle: Memory | None = None  # after steps without a gradient on this rank
+
+    def forget_others(self, param_groups: list[Options]) -> None:
+        """Drops what is known of parameters that are in no group any more."""
+        here = [p for group in param_groups for p in group["params"]]
+        known = self._layouts
+        self._layouts = {p: known[p] for p in here if p in known}
 
     # Reading.
 
@@ -147,14 +152,39 @@ class StateStore:
 
     # Writing.
 
+    def complete(self, param_groups: list[Options], state: State) -> set[str]:
+        """Creates entries that are missing beside others, as after a momentum was switched on.
+
+        Returns:
+            The keys of all entries that are there; others are notes of somebody else.
+        """
+        new: dict[Tensor, dict[str, Tensor]] = {}
+        keys: set[str] = set()
+        for index, group in enumerate(param_groups):
+            for name, p in named_parameters(group):
+                old = state.get(p)
+                if not old:
+                    continue
+                transformation = self._groups.transformation(param_groups, index)
+                layout, _ = self._layout(name, p, transformation)
+                missing = [key for key in layout.keys if key not in old]
+                if STEP not in old and len(missing) == len(layout.keys):
+                    continue
+                keys.update(layout.keys)
+                if missing:
+                    _, stored = self.read(state, name, p, transformation)
+                    new[p] = {key: stored[key] for key in missing}
+        self.write(state, new, replace=False)
+        return keys
+
     def initialize(self, param_groups: list[Options], state: State, replace: bool) -> None:
-        """Creates the state of all parameters; what exists already is kept."""
+        """Creates the state of all parameters that require gradients; what exists is kept."""
         updates = self.updates(state)
         new: dict[Tensor, dict[str, Tensor]] = {}
         for index, group in enumerate(param_groups):
             transformation = self._groups.transformation(param_groups, index)
             for name, p in named_parameters(group):
-                if p.is_floating_point() or p.is_complex():
+                if p.requires_grad:
                     _, initial = initial_state(transformation.tx, name, p)
                     initial[STEP] = new_clock(0.0, p, group)
                     if updates is not None:
@@ -201,6 +231,26 @@ def pack_numbers(pairs: Iterable[tuple[Mapping[str, Any], dict[str, Tensor]]]) -
     for (key, *_), rows in found.items():
         for new, part in zip(rows, packed_in_vector([new[key] for new in rows]), strict=True):
             new[key] = part
+
+
+def pack_again(state: State) -> None:
+    """Makes one vector of the numbers of several parameters, which copies have one by one."""
+    every = [own for own in state.values() if isinstance(own, dict)]
+    numbers = [{k: x for k, x in own.items() if isinstance(x, Tensor)} for own in every]
+    pack_numbers(({}, own) for own in numbers)
+    for own, packed in zip(every, numbers, strict=True):
+        own.update(packed)
+
+
+def reads_clock(tx: GradientTransformation, name: str | None, p: Tensor) -> bool:
+    """Whether the steps of a parameter depend on how many were made before."""
+
+    def prepared(rule: TensorRule, step: int) -> Any:
+        memory = rule.init_memory(precision.zero_like([p]))
+        return list(rule.evaluated(0).prepare(step, memory).items())
+
+    rules = [node for _, node in walk(tx, of=[(name, p)]) if isinstance(node, TensorRule)]
+    return not all(same_value(prepared(rule, 2), prepared(rule, 1000)) for rule in rules)
 
 
 def new_clock(value: float, p: Tensor, group: Mapping[str, Any]) -> Tensor:

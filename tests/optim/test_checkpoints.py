@@ -2,6 +2,7 @@
 
 import copy
 import os
+import pickle
 import re
 import signal
 import subprocess
@@ -113,7 +114,7 @@ def test_not_strict_what_does_not_fit_starts_afresh():
 def test_without_names_a_shape_that_differs_is_an_error_too():
     _, opt = trained()
     other = optim.AdamW([torch.nn.Parameter(torch.zeros(5)) for _ in NAMES])
-    with pytest.raises(ValueError, match=r"0: exp_avg of \(4,\) instead of \(5,\)"):
+    with pytest.raises(ValueError, match=r"a: exp_avg of \(4,\) instead of \(5,\)"):
         other.load_state_dict(opt.state_dict())
     assert not other.state
 
@@ -209,7 +210,7 @@ def test_a_checkpoint_of_another_algorithm_is_told_with_what_that_parameter_keep
     saved = opt.state_dict()
     (at,) = (i for i, own in saved["state"].items() if "momentum_buffer" in own)
     saved["state"][at] = {"step": torch.tensor(1.0), "sum": torch.ones(2)}
-    expected = re.escape("It has [\"a: ['sum'] instead of ['momentum_buffer']\"].")
+    expected = re.escape("different optimizer: [\"a: ['sum'] instead of ['momentum_buffer']\"].")
     with pytest.raises(fo.errors.StructureError, match=expected):
         opt.load_state_dict(saved)
 
@@ -259,3 +260,369 @@ def test_every_dtype_makes_the_round_trip_to_the_bit(tmp_path):
         assert torch.equal(other.state[q][key], value), key
     assert other.state[q]["unsigned"].dtype == torch.uint8
     assert other.state[q]["counts"][0] == 3_000_009
+
+
+# A refused checkpoint changes nothing, and whatever does not fit is refused.
+
+
+def net():
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2))
+
+
+def train(model, opt, steps=3):
+    for i in range(steps):
+        opt.zero_grad()
+        x = torch.randn(4, 3, generator=torch.Generator().manual_seed(i))
+        model(x).square().sum().backward()
+        opt.step()
+
+
+def trained_checkpoint(make, steps=3):
+    model = net()
+    opt = make(model)
+    train(model, opt, steps)
+    return copy.deepcopy(opt.state_dict())
+
+
+def adamw(model, **options):
+    return optim.AdamW(model.named_parameters(), lr=0.01, **options)
+
+
+def snapshot(opt):
+    state = [{k: x.clone() for k, x in own.items()} for own in opt.state.values()]
+    return state, [{k: v for k, v in g.items() if k != "params"} for g in opt.param_groups]
+
+
+def refused(opt, saved, match, model, error=ValueError):
+    """Loading is an error that says `match`; and the optimizer goes on as if nothing had been."""
+    before, ids = snapshot(opt), [id(own) for own in opt.state.values()]
+    values = [p.detach().clone() for p in model.parameters()]
+    with pytest.raises(error, match=match):
+        opt.load_state_dict(saved)
+    after = snapshot(opt)
+    assert ids == [id(own) for own in opt.state.values()]
+    assert repr(before[0]) == repr(after[0])
+    assert before[1] == after[1]
+    assert all(map(torch.equal, values, model.parameters()))
+
+
+def set_entry(key, value):
+    def spoil(saved):
+        saved["state"][0][key] = value
+
+    return spoil
+
+
+def set_option(key, value):
+    def spoil(saved):
+        saved["param_groups"][0][key] = value
+
+    return spoil
+
+
+def without(*keys):
+    def spoil(saved):
+        for key in keys:
+            del saved["state"][0][key]
+
+    return spoil
+
+
+SPOILED = {
+    "a negative rate": (set_option("lr", -1.0), "lr"),
+    "a word for a rate": (set_option("lr", "fast"), "lr"),
+    "three betas": (set_option("betas", (0.9, 0.99, 0.999)), "betas"),
+    "a beta above 1": (set_option("betas", (0.9, 1.5)), "betas"),
+    "a rate of two entries": (set_option("lr", torch.ones(2)), "lr"),
+    "a name twice": (
+        lambda saved: saved["param_groups"][0]["param_names"].__setitem__(1, "0.weight"),
+        r"share the names \['0.weight'\]",
+    ),
+    "a name too few": (
+        lambda saved: saved["param_groups"][0]["param_names"].pop(),
+        "4 parameters and 3 names",
+    ),
+    "a parameter twice": (
+        lambda saved: saved["param_groups"][0]["params"].__setitem__(1, 0),
+        "in two places",
+    ),
+    "state of nobody": (
+        lambda saved: saved["state"].__setitem__(9, saved["state"][0]),
+        "Unknown: .'state of 9'",
+    ),
+    "no groups": (lambda saved: saved.pop("param_groups"), "`state` and `param_groups`"),
+    "no state": (lambda saved: saved.pop("state"), "`state` and `param_groups`"),
+    "no dict": (lambda saved: saved["state"].__setitem__(0, 5), "0.weight: int, no dict"),
+    "a number for a matrix": (set_entry("exp_avg", 0.5), "0.weight: `exp_avg` must be a tensor"),
+    "a word for a matrix": (set_entry("exp_avg", "x"), "0.weight: `exp_avg` must be a tensor"),
+    "a list for a matrix": (set_entry("exp_avg", [1.0]), "0.weight: `exp_avg` must be a tensor"),
+    "complex moments": (
+        set_entry("exp_avg", torch.ones(4, 3, dtype=torch.complex64)),
+        "0.weight: `exp_avg` must be torch.float32",
+    ),
+    "another shape": (set_entry("exp_avg_sq", torch.ones(3, 4)), r"exp_avg_sq of \(3, 4\)"),
+    "a negative step": (set_entry("step", torch.tensor(-1.0)), "0.weight: `step` must be a count"),
+    "half a step": (set_entry("step", 2.5), "0.weight: `step` must be a count"),
+    "a step of NaN": (set_entry("step", torch.tensor(float("nan"))), "`step` must be a count"),
+    "an endless step": (set_entry("step", float("inf")), "`step` must be a count"),
+    "a word for a step": (set_entry("step", "x"), "0.weight: `step` must be a count"),
+    "two steps": (set_entry("step", torch.ones(2)), "0.weight: `step` must be a count"),
+    "no first moment": (without("exp_avg"), "Without: .'0.weight: `exp_avg` beside step 3'"),
+    "no second moment": (without("exp_avg_sq"), "0.weight: `exp_avg_sq` beside step 3"),
+    "no step": (without("step"), r"0.weight: `step` beside \['exp_avg', 'exp_avg_sq'\]"),
+    "a step alone": (without("exp_avg", "exp_avg_sq"), "`exp_avg`, `exp_avg_sq` beside step 3"),
+    "a moment of None": (set_entry("exp_avg", None), "0.weight: `exp_avg` beside step 3"),
+}
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["fresh", "trained"])
+@pytest.mark.parametrize(("spoil", "match"), SPOILED.values(), ids=SPOILED)
+def test_what_does_not_fit_is_refused_and_nothing_changes(spoil, match, begun):
+    saved = trained_checkpoint(adamw)
+    spoil(saved)
+    model = net()
+    opt = optim.AdamW(model.named_parameters(), lr=0.5)
+    if begun:
+        train(model, opt, 2)
+    refused(opt, saved, match, model)
+    train(model, opt, 1)
+
+
+def test_a_refused_checkpoint_leaves_schedules_as_they_were():
+    def make(model):
+        return fo.Optimizer(model.named_parameters(), fo.adamw(fo.linear_schedule(0.1, 0.0, 20)))
+
+    saved = trained_checkpoint(make, 7)
+    saved["state"][0]["exp_avg"] = "x"
+    model, plain = net(), net()
+    opt, other = make(model), make(plain)
+    train(model, opt, 2)
+    refused(opt, saved, "exp_avg", model)
+    train(plain, other, 2)
+    train(model, opt, 2)
+    train(plain, other, 2)
+    assert all(map(torch.equal, model.parameters(), plain.parameters()))
+
+
+def test_a_count_for_schedules_that_is_missing_beside_a_step_is_refused():
+    saved = trained_checkpoint(adamw)
+    model = net()
+    tx = fo.adamw(fo.linear_schedule(0.1, 0.0, 20))
+    opt = fo.Optimizer(model.named_parameters(), tx)
+    refused(opt, saved, "`updates`, the count that schedules see, beside step 3", model)
+    opt.load_state_dict(saved, strict=False)
+    assert opt.param_groups[0]["lr"] is not None
+
+
+ALGORITHMS = {
+    "sgd": lambda: fo.sgd(0.01, momentum=0.9),
+    "plain sgd": lambda: fo.sgd(0.01),
+    "adamw": lambda: fo.adamw(0.01),
+    "amsgrad": lambda: fo.adamw(0.01, amsgrad=True),
+    "nadam": lambda: fo.nadam(0.01),
+    "adamax": lambda: fo.adamax(0.01),
+    "adabelief": lambda: fo.adabelief(0.01),
+    "lion": lambda: fo.lion(0.01),
+    "rmsprop": lambda: fo.rmsprop(0.01),
+    "adagrad": lambda: fo.adagrad(0.01),
+    "adadelta": lambda: fo.adadelta(0.01),
+    "rprop": lambda: fo.rprop(0.01),
+    "asgd": lambda: fo.asgd(0.01),
+    "averaged adamw": lambda: fo.chain(fo.adamw(0.01), fo.ema_of_params(0.9)),
+    "soap": lambda: fo.soap(0.01),
+}
+
+
+@pytest.mark.parametrize("loaded", ALGORITHMS)
+@pytest.mark.parametrize("saved", ALGORITHMS)
+def test_the_checkpoint_of_another_algorithm_is_refused(saved, loaded):
+    def make(which):
+        return lambda model: fo.Optimizer(model.named_parameters(), ALGORITHMS[which]())
+
+    checkpoint, model = trained_checkpoint(make(saved)), net()
+    opt = make(loaded)(model)
+    if saved == loaded:
+        opt.load_state_dict(checkpoint)
+        return
+    if {saved, loaded} == {"sgd", "plain sgd"}:  # one algorithm, and its momentum is in the group
+        opt.load_state_dict(checkpoint)
+        assert opt.param_groups[0]["momentum"] == checkpoint["param_groups"][0]["momentum"]
+        return
+    refused(opt, checkpoint, "Saved by a different optimizer|Without", model)
+
+
+BOTH = [
+    ("SGD", {"momentum": 0.9}),
+    ("AdamW", {}),
+    ("NAdam", {}),
+    ("Adamax", {}),
+    ("RMSprop", {}),
+    ("Adagrad", {}),
+    ("Adadelta", {}),
+    ("ASGD", {}),
+    ("Rprop", {}),
+    ("LBFGS", {}),
+]
+
+
+@pytest.mark.parametrize("loaded", [name for name, _ in BOTH])
+@pytest.mark.parametrize(("saved", "options"), BOTH, ids=[name for name, _ in BOTH])
+def test_the_checkpoint_of_another_class_of_torch_is_refused(saved, options, loaded):
+    if saved == loaded and saved != "LBFGS":
+        return  # which the contract holds
+    model = net()
+    theirs = getattr(torch.optim, saved)(model.parameters(), lr=0.01, **options)
+
+    def closure():
+        theirs.zero_grad()
+        loss = model(torch.ones(4, 3)).square().sum()
+        loss.backward()
+        return loss
+
+    for _ in range(2):
+        theirs.step(closure)
+    other = net()
+    opt = getattr(optim, loaded)(other.named_parameters())
+    refused(opt, copy.deepcopy(theirs.state_dict()), f"`{loaded}`: the checkpoint", other)
+
+
+def test_the_options_alone_tell_of_another_algorithm_where_nothing_was_kept():
+    model = net()
+    theirs = torch.optim.SGD(model.named_parameters(), lr=0.3)
+    train(model, theirs)
+    opt = adamw(net())
+    match = r"group 0: \['dampening', 'momentum', 'nesterov'\] instead of \['betas', 'eps'\]"
+    refused(opt, theirs.state_dict(), match, model)
+
+
+@pytest.mark.parametrize("key", ["exp_avg", "exp_avg_sq", "step"])
+def test_not_strict_a_parameter_whose_entries_do_not_fit_starts_afresh_as_a_whole(key):
+    saved = trained_checkpoint(adamw)
+    del saved["state"][0][key]
+    model = net()
+    opt = adamw(model)
+    opt.load_state_dict(saved, strict=False)
+    first, *others = model.parameters()
+    assert first not in opt.state
+    assert all(opt.state[p]["step"] == 3 for p in others)
+    train(model, opt, 1)
+    assert opt.state[first]["step"] == 1
+
+
+def test_a_momentum_that_was_switched_on_before_saving_begins_with_the_next_step():
+    model = net()
+    opt = optim.SGD(model.named_parameters(), lr=0.1)
+    train(model, opt, 2)
+    opt.param_groups[0]["momentum"] = 0.9
+    saved = copy.deepcopy(opt.state_dict())
+    other_model = copy.deepcopy(model)
+    other = optim.SGD(other_model.named_parameters(), lr=0.1)
+    other.load_state_dict(saved)
+    train(model, opt, 2)
+    train(other_model, other, 2)
+    assert all(map(torch.equal, model.parameters(), other_model.parameters()))
+
+
+# Groups, by name.
+
+
+def regrouped(model, rules=(("bias", {"weight_decay": 0.0}),)):
+    groups = optim.param_groups_by(list(rules), model)
+    return optim.AdamW(groups, lr=0.02, weight_decay=0.1)
+
+
+def of_each(opt, key):
+    return {name: g[key] for g in opt.param_groups for name in g["param_names"]}
+
+
+CUTS = {
+    "one into two": (adamw, regrouped),
+    "two into one": (regrouped, adamw),
+    "two into two others": (
+        regrouped,
+        lambda model: regrouped(model, [("^0", {"weight_decay": 0.2})]),
+    ),
+}
+
+
+@pytest.mark.parametrize(("before", "after"), CUTS.values(), ids=CUTS)
+def test_parameters_in_other_groups_than_before_are_refused_by_name(before, after):
+    saved, model = trained_checkpoint(before), net()
+    opt = after(model)
+    refused(opt, saved, r"In other groups: .*0\.bias", model)
+    opt.load_state_dict(saved, strict=False)
+    assert [g["lr"] for g in opt.param_groups] == [g["lr"] for g in after(net()).param_groups]
+    assert of_each(opt, "weight_decay") == of_each(after(net()), "weight_decay")
+    assert all(own["step"] == 3 for own in opt.state.values())
+    assert len(opt.state) == 4
+
+
+def test_the_same_groups_in_another_order_keep_their_options_and_state():
+    model = net()
+    opt = regrouped(model)
+    opt.param_groups[0]["lr"], opt.param_groups[1]["lr"] = 0.3, 0.4
+    train(model, opt)
+    other = optim.AdamW(
+        [
+            {"params": list(zip(g["param_names"], g["params"], strict=True))[::-1]}
+            for g in regrouped(net()).param_groups[::-1]
+        ]
+    )
+    other.load_state_dict(copy.deepcopy(opt.state_dict()))
+    assert of_each(other, "lr") == of_each(opt, "lr")
+    assert of_each(other, "weight_decay") == of_each(opt, "weight_decay")
+
+
+def test_groups_without_parameters_keep_their_options():
+    model = net()
+    *others, last = model.named_parameters()
+    opt = optim.SGD([{"params": others}, {"params": [last], "lr": 0.7}], lr=0.1)
+    opt.drop("2.bias")
+    saved = copy.deepcopy(opt.state_dict())
+    saved["param_groups"][1]["lr"] = 0.8
+    opt.load_state_dict(saved)
+    assert [g["lr"] for g in opt.param_groups] == [0.1, 0.8]
+
+
+def test_names_that_parameters_share_must_be_the_same_at_each_place():
+    model = net()
+    layers = [model[0], model[2]]
+    opt = optim.AdamW([{"params": list(layer.named_parameters())} for layer in layers])
+    train(model, opt)
+    saved = copy.deepcopy(opt.state_dict())
+    for group in saved["param_groups"]:
+        group["param_names"].reverse()
+    refused(opt, saved, "matched by position, and its names are others", model)
+
+
+# In memory.
+
+
+@pytest.mark.parametrize("make", CHAINS.values(), ids=CHAINS)
+def test_a_state_dict_kept_without_a_copy_is_all_of_now(make):
+    named = params()
+    opt = make(named)
+    for t in range(2):
+        step(named, opt, t)
+    kept = opt.state_dict()["state"]
+    for t in range(2, 6):
+        step(named, opt, t)
+    now = opt.state_dict()["state"]
+    for at, own in kept.items():
+        assert all(torch.equal(x, now[at][key]) for key, x in own.items())
+
+
+def test_what_is_saved_of_one_parameter_is_no_vector_of_all():
+    _, opt = trained()
+    for own in opt.state_dict()["state"].values():
+        assert own["step"].untyped_storage().nbytes() == own["step"].element_size()
+
+
+@pytest.mark.parametrize("way", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+def test_the_clocks_of_a_copy_are_side_by_side_again(way):
+    _, opt = trained()
+    other = way(opt)
+    first, second, _ = (own["step"] for own in other.state.values())
+    assert second.data_ptr() - first.data_ptr() == first.element_size()
+    assert first.data_ptr() != next(iter(opt.state.values()))["step"].data_ptr()
