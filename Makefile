@@ -1,8 +1,8 @@
 # Everything is installed into VENV by the first target that needs it, and again only when
 # pyproject.toml or constraints.txt have changed. Nothing outside of this folder is touched.
 
-.PHONY: help demo test lint types tests tests-portable tests-portable-quick tests-lowest docs package \
-	bench format clean
+.PHONY: help demo test lint types tests fuzz tests-portable tests-portable-quick tests-lowest docs \
+	package bench format clean
 .DELETE_ON_ERROR:
 
 VENV ?= .venv
@@ -33,6 +33,7 @@ help:
 	@echo "make lint     ruff: style and format"
 	@echo "make types    mypy and pyright"
 	@echo "make tests    pytest; e.g. make tests PYTEST_ARGS='-x -k adam'"
+	@echo "make fuzz     random programs on all engines and in both forms: SECONDS=600 SEED=7"
 	@echo "make tests-portable"
 	@echo "              the numerical tests as other processors run them: on each set of kernels,"
 	@echo "              on 1 and 2 threads; tests-portable-quick: on two, what enlarges roundings"
@@ -62,6 +63,13 @@ types: $(VENV)/.for-work
 tests: $(VENV)/.for-work
 	@echo "==> tests"
 	OMP_NUM_THREADS=1 $(BIN)/pytest $(PYTEST_ARGS)
+
+SECONDS ?= 60
+SEED ?= 0
+
+fuzz: $(VENV)/.for-work
+	@echo "==> random programs"
+	OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m tests.fuzz --seconds $(SECONDS) --seed $(SEED)
 
 # Other processors, as far as this one can pass for them: ATen, MKL and oneDNN each choose their
 # kernels by what the processor has, and round otherwise with others. A number after the name is that

@@ -25,6 +25,9 @@ MASKS = [is_matrix, r"[ace]", r"", True]
 SCHEDULES = [fo.linear_schedule(0.1, 0.01, 5), fo.cosine_decay_schedule(0.1, 7)]
 
 
+SEARCHES = [fo.strong_wolfe(), fo.backtracking(max_steps=3), None]
+
+
 def is_fragile(tx):
     return any(isinstance(node, FRAGILE) for _, node in walk(tx))
 
@@ -80,4 +83,53 @@ def _doubled(updates, state, params=None):
     return fo.tree.map(lambda u: 2 * u, updates), state
 
 
+def is_alone(tx):
+    """Whether the update of a parameter depends on no other one, nor on the clock of the others."""
+    nodes = [node for _, node in walk(tx)]
+    return not any(
+        isinstance(node, (fo.from_functions, *FRAGILE))
+        or isinstance(getattr(node, "mask", None), str)  # a pattern has to fit one of them
+        or node.memory_per == "tree"
+        or getattr(node, "random", False)
+        or (getattr(node, "measures", False) and node.measure_per == "tree")
+        or any(callable(value) for value in node.hyperparam_values().values())
+        for node in nodes
+    )
+
+
 transformations = st.recursive(st.one_of(chains(), algorithms), combined, max_leaves=3)
+
+
+alone = transformations.filter(is_alone)
+
+
+def searching(inner):
+    """A combinator around what evaluates the loss itself."""
+    made = [
+        st.tuples(inner, st.booleans()).map(lambda x: lambda: fo.sam(x[0], 0.1, adaptive=x[1])),
+        inner.map(lambda tx: lambda: fo.skip_if(tx)),
+        inner.map(lambda tx: lambda: fo.chain(tx, fo.ema_of_params(0.9))),
+        inner.map(
+            lambda tx: lambda: fo.partition({"matrix": tx, "rest": fo.sgd(0.1)}, by_dimension)
+        ),
+        st.tuples(inner, st.sampled_from(MASKS)).map(lambda x: lambda: fo.masked(*x)),
+    ]
+    return st.one_of(made).map(refused)
+
+
+searches = st.one_of(
+    st.builds(
+        lambda lr, size, search: fo.lbfgs(lr, max_iter=2, history_size=size, line_search=search),
+        st.sampled_from([1.0, 0.3]),
+        st.integers(1, 3),
+        st.sampled_from(SEARCHES),
+    ),
+    st.builds(
+        lambda lr, search: fo.newton_cg(lr, max_cg_iter=2, line_search=search),
+        st.sampled_from([1.0, 0.3]),
+        st.sampled_from(SEARCHES[1:]),
+    ),
+    transformations.map(lambda tx: lambda: fo.sam(tx, 0.05)).map(refused),
+)
+closing = st.recursive(searches, searching, max_leaves=2)
+"""What needs a closure."""

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from hypothesis import strategies as st
 
-from .chains import transformations
+from .chains import alone, closing, transformations
 
 SHAPES = [(), (1,), (3,), (2, 3), (3, 2, 2), (0, 3), (4, 1)]
 
@@ -60,6 +60,30 @@ class Move(NamedTuple):
     which: int
 
 
+class Freeze(NamedTuple):
+    """A parameter requires grad no longer, or again."""
+
+    which: int
+
+
+class Join(NamedTuple):
+    """A new parameter, in a group of its own."""
+
+    leaf: Leaf
+
+
+class Leave(NamedTuple):
+    """A parameter is dropped, if there are others."""
+
+    which: int
+
+
+class Decay(NamedTuple):
+    """A scheduler of torch makes a step."""
+
+    gamma: float
+
+
 class Program(NamedTuple):
     tree: list[Leaf]
     tx: object
@@ -87,17 +111,32 @@ interruptions = st.one_of(
     st.builds(Copy, st.booleans()),
     st.builds(Move, st.integers(0, 4)),
 )
+departures = st.one_of(
+    st.builds(Freeze, st.integers(0, 4)),
+    st.builds(Join, leaves),
+    st.builds(Leave, st.integers(0, 4)),
+    st.builds(Decay, st.sampled_from([0.5, 0.9])),
+)
 
 
-def programs(tree=leaves, events=None, txs=transformations):
-    events = st.one_of(holes, steps, changes, interruptions) if events is None else events
+def programs(tree=leaves, events=None, txs=transformations, most=8):
+    every = (holes, steps, changes, interruptions, departures)
+    events = st.one_of(every) if events is None else events
     return st.builds(
         Program,
         st.lists(tree, min_size=1, max_size=5),
         txs,
-        st.lists(events, min_size=2, max_size=8),
+        st.lists(events, min_size=2, max_size=most),
     )
 
 
 whole = programs(events=st.one_of(steps, interruptions))
 """Every parameter has a gradient in every step."""
+
+separate = programs(
+    events=st.one_of(holes, steps, interruptions, st.builds(Freeze, st.integers(0, 4))), txs=alone
+)
+"""Every parameter could be trained alone."""
+
+closures = programs(events=st.one_of(st.builds(Step), interruptions), txs=closing, most=4)
+"""The loss is evaluated in the step."""

@@ -10,9 +10,11 @@ import torch
 
 import funcopt as fo
 
-from .programs import Change, Copy, Move, Reload, Step
+from ..cases import bowl
+from .programs import Change, Copy, Decay, Freeze, Join, Leave, Move, Reload, Step
 
 NOISE = 2.0**-50
+NAMES = "abcdefghijkl"
 
 
 class End(NamedTuple):
@@ -36,26 +38,31 @@ class Trained:
 
     def __init__(self, program, engine):
         self.tx, self.engine, self.t = program.tx, engine, 0
-        self.params = {}
-        for leaf in program.tree:
-            self._new(leaf)
-        self.opt = self._around(list(self.params))
+        self.params, self.ever = {}, 0
+        self.groups = [[self._new(leaf) for leaf in program.tree]]  # of names
+        self.opt = self._around(self.groups)
 
     def _new(self, leaf):
-        name = "abcdefghijkl"[len(self.params)]
-        self.params[name] = torch.nn.Parameter(leaf.make(len(self.params)))
+        name, self.ever = NAMES[self.ever], self.ever + 1
+        self.params[name] = torch.nn.Parameter(leaf.make(self.ever - 1))
         return name
 
-    def _around(self, names):
+    def _around(self, groups):
+        named = [{"params": [(name, self.params[name]) for name in group]} for group in groups]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # that it ascends, which is no matter here
-            return fo.Optimizer([(n, self.params[n]) for n in names], self.tx, engine=self.engine)
+            return fo.Optimizer(named, self.tx, engine=self.engine)
+
+    def _at(self, which):
+        return list(self.params)[which % len(self.params)]
 
     def do(self, event, noise):
         match event:
             case Step(missing):
-                for i, p in enumerate(self.params.values()):
-                    p.grad = None if i in missing else gradient(p, i, self.t, event, noise)
+                for name, p in self.params.items():
+                    i = NAMES.index(name)
+                    none = i in missing or not p.requires_grad
+                    p.grad = None if none else gradient(p, i, self.t, event, noise)
                 self.opt.step()
                 self.t += 1
             case Change(group, key, factor):
@@ -66,17 +73,39 @@ class Trained:
                     chosen[name] = chosen[name] * factor
             case Reload(turn):
                 saved = pickle.loads(pickle.dumps(self.opt.state_dict()))
-                names = list(self.params)
-                turn %= len(names)
-                self.opt = self._around([*names[turn:], *names[:turn]])
+                self.groups = [
+                    [*names[turn % len(names) :], *names[: turn % len(names)]]
+                    for names in self.groups
+                ]
+                self.opt = self._around(self.groups)
                 self.opt.load_state_dict(saved)
             case Copy(False):
                 self.params, self.opt = copy.deepcopy((self.params, self.opt))
             case Copy(True):
                 self.params, self.opt = pickle.loads(pickle.dumps((self.params, self.opt)))
             case Move(which):
-                p = list(self.params.values())[which % len(self.params)]
+                p = self.params[self._at(which)]
                 p.data = p.data.clone()
+            case Freeze(which):
+                p = self.params[self._at(which)]
+                p.requires_grad_(not p.requires_grad)
+            case Join(leaf):
+                if self.ever < len(NAMES):
+                    name = self._new(leaf)
+                    self.groups.append([name])
+                    self.opt.add_param_group({"params": [(name, self.params[name])]})
+            case Leave(which):
+                name = self._at(which)
+                if len(self.params) > 1:
+                    self.opt.drop(name)
+                    del self.params[name]
+                    left = [[own for own in group if own != name] for group in self.groups]
+                    self.groups = [group for group in left if group]
+            case Decay(gamma):
+                if any(isinstance(group["lr"], float) for group in self.opt.param_groups):
+                    with warnings.catch_warnings():
+                        warnings.simplefilter("ignore", UserWarning)  # the order of the calls
+                        torch.optim.lr_scheduler.ExponentialLR(self.opt, gamma).step()
 
 
 def wrapped(program, engine, noise=False):
@@ -92,13 +121,78 @@ def wrapped(program, engine, noise=False):
 
 def purely(program, noise=False):
     """The program in the pure form, as a plain loop; only its steps are made."""
-    params = {"abcdefghijkl"[i]: leaf.make(i) for i, leaf in enumerate(program.tree)}
+    params = {NAMES[i]: leaf.make(i) for i, leaf in enumerate(program.tree)}
     try:
         tx = Trained(program, "eager").opt.tx  # with a learning rate at its end, if it had none
         state = tx.init(params)
         for t, step in enumerate(e for e in program.events if isinstance(e, Step)):
             grads = {k: gradient(p, i, t, step, noise) for i, (k, p) in enumerate(params.items())}
             updates, state = tx.update(grads, state, params)
+            params = fo.apply_updates(params, updates)
+    except fo.errors.FuncoptError as error:
+        return End(f"{type(error).__name__}: {error}", [])
+    return End(None, list(params.values()))
+
+
+def alone(program, noise=False):
+    """A plain loop for each parameter, in the pure form: nothing happens without a gradient."""
+    ends = []
+    try:
+        tx = Trained(program, "eager").opt.tx
+        for i, leaf in enumerate(program.tree):
+            params, frozen, t = {NAMES[i]: leaf.make(i)}, False, 0
+            state = tx.init(params)
+            for event in program.events:
+                if isinstance(event, Freeze) and event.which % len(program.tree) == i:
+                    frozen = not frozen
+                if not isinstance(event, Step):
+                    continue
+                if not frozen and i not in event.missing:
+                    grads = {NAMES[i]: gradient(params[NAMES[i]], i, t, event, noise)}
+                    updates, state = tx.update(grads, state, params)
+                    params = fo.apply_updates(params, updates)
+                t += 1
+            ends += params.values()
+    except fo.errors.FuncoptError as error:
+        return End(f"{type(error).__name__}: {error}", [])
+    return End(None, ends)
+
+
+def closed(program, noise=False):
+    """The program, with a closure for its loss."""
+    try:
+        run = Trained(program, "eager")
+
+        def closure():
+            ps = [p for p in run.params.values() if p.requires_grad]
+            loss = bowl(list(run.params.values())) * (1 + NOISE if noise else 1)
+            for p, g in zip(ps, torch.autograd.grad(loss, ps, create_graph=True), strict=True):
+                p.grad = g  # with its graph, for second derivatives
+            return loss.detach()
+
+        for event in program.events:
+            if isinstance(event, Step):
+                run.opt.step(closure)
+            else:
+                run.do(event, noise)
+    except fo.errors.FuncoptError as error:
+        return End(f"{type(error).__name__}: {error}", [])
+    return End(None, [p.detach() for p in run.params.values()])
+
+
+def evaluated(program, noise=False):
+    """The same in the pure form."""
+    params = {NAMES[i]: leaf.make(i) for i, leaf in enumerate(program.tree)}
+
+    def loss(params):
+        return bowl(params) * (1 + NOISE if noise else 1)
+
+    try:
+        tx = Trained(program, "eager").opt.tx
+        state = tx.init(params)
+        for _ in (e for e in program.events if isinstance(e, Step)):
+            value, grads = fo.value_and_grad(loss)(params)
+            updates, state = tx.update(grads, state, params, value=value, value_fn=loss)
             params = fo.apply_updates(params, updates)
     except fo.errors.FuncoptError as error:
         return End(f"{type(error).__name__}: {error}", [])
