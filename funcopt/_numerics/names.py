@@ -20,7 +20,7 @@ def plain_name(name: Name) -> Name:
     >>> plain_name("_orig_mod.encoder.module.weight")
     'encoder.weight'
     """
-    return name if name is None else WRAPPERS.sub("", name)
+    return name if name is None else WRAPPERS.sub("", name)  # pyright: ignore[reportReturnType]
 
 
 def plain_names(names: Sequence[Name]) -> list[Name]:
