@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from torch import Tensor
 
-from .._numerics.autocast import outside_autocast
+from .._numerics.autocast import outside_contexts
 from ..errors import ExtraArgumentError
 from ..typing import OptState, Params, Updates, is_hyperparameter
 from .record import Record
@@ -40,7 +40,7 @@ class GradientTransformation(Record, ABC):
         super().__init_subclass__(**kwargs)
         for name in ("init", "update"):  # a step is no part of the model
             if name in cls.__dict__:
-                setattr(cls, name, outside_autocast(cls.__dict__[name]))
+                setattr(cls, name, outside_contexts(cls.__dict__[name]))
         cls.hyperparameters = tuple(
             field.name for field in dataclasses.fields(cls) if is_hyperparameter(field.type)
         )

@@ -1,4 +1,7 @@
-"""Autocast: it is for models. A step is computed without it, and the loss in a step with it."""
+"""Autocast and default devices: they are for models.
+
+A step is computed without them, and the loss in a step with them.
+"""
 
 import functools
 from collections.abc import Callable
@@ -12,39 +15,51 @@ KINDS = ("cpu", "cuda", "xpu", "mps", "hpu", "mtia", "maia", "xla", "ipu", "priv
 """The kinds of devices that there is an autocast for."""
 
 
-def outside_autocast(fn: Fn, evaluated: str = "value_fn") -> Fn:
-    """`fn`, computed without autocast wherever it is called.
+def outside_contexts(fn: Fn, evaluated: str = "value_fn") -> Fn:
+    """`fn`, computed without autocast and with no default device, wherever it is called.
 
-    Its keyword argument `evaluated`, the loss as a function, is called under the autocast around
-    it, as it was written.
+    Its keyword argument `evaluated`, the loss as a function, is called in what is around it, as it
+    was written.
     """
 
     @functools.wraps(fn)
     def outside(*args: Any, **kwargs: Any) -> Any:
-        if not torch._C._is_any_autocast_enabled():
+        if (found := _around()) is None:
             return fn(*args, **kwargs)
-        kind = [kind for kind in KINDS if torch.is_autocast_enabled(kind)][0]  # noqa: RUF015
-        dtype = torch.get_autocast_dtype(kind)
+        enter, leave = found
         if evaluated in kwargs:
-            kwargs[evaluated] = _under(kind, dtype, kwargs[evaluated])
-        with torch.autocast(kind, dtype, enabled=False):
+            kwargs[evaluated] = _within(enter, kwargs[evaluated])
+        with leave:
             return outside(*args, **kwargs)
 
     return outside  # type: ignore[return-value]
 
 
-def _under(kind: str, dtype: torch.dtype, fn: Any) -> Any:
-    """`fn` under this autocast, with its method `value_and_grad` if it has one."""
+def _around() -> tuple[Callable[[], Any], Any] | None:
+    """What enters one of the contexts around, and a context that undoes it; `None` if none is."""
+    if torch._C._is_any_autocast_enabled():
+        kind = [kind for kind in KINDS if torch.is_autocast_enabled(kind)][0]  # noqa: RUF015
+        dtype = torch.get_autocast_dtype(kind)
+        return lambda: torch.autocast(kind, dtype), torch.autocast(kind, dtype, enabled=False)
+    # A default device is a mode of torch functions; to ask for it takes long.
+    if torch.compiler.is_compiling() or not torch._C._len_torch_function_stack():
+        return None
+    device = torch.get_default_device()
+    return None if device.type == "cpu" else (lambda: device, torch.device("cpu"))
+
+
+def _within(enter: Callable[[], Any], fn: Any) -> Any:
+    """`fn` in this context, with its method `value_and_grad` if it has one."""
     if not callable(fn):  # which whoever calls it refuses
         return fn
 
-    def under(*args: Any, **kwargs: Any) -> Any:
-        with torch.autocast(kind, dtype):
+    def within(*args: Any, **kwargs: Any) -> Any:
+        with enter():
             return fn(*args, **kwargs)
 
     if (own := getattr(fn, "value_and_grad", None)) is not None:
-        under.value_and_grad = _under(kind, dtype, own)  # type: ignore[attr-defined]
-    return under
+        within.value_and_grad = _within(enter, own)  # type: ignore[attr-defined]
+    return within
 
 
 def forget_casts() -> None:

@@ -31,7 +31,7 @@ from torch import Tensor
 from .._core.stage import Node
 from .._core.tensor_rule import GradientTransformation, PerTensor
 from .._hints.calls import explained, name_caller
-from .._numerics.autocast import outside_autocast
+from .._numerics.autocast import outside_contexts
 from ..combinators import walk
 from ..engine import Engine, EngineOption
 from ..typing import ParamsT
@@ -190,7 +190,7 @@ class Optimizer(torch.optim.Optimizer):
             dynamo.outside_graphs(self._step_impl, extra, loss, closure=closure)  # pyright: ignore[reportCallIssue]
         return loss
 
-    @functools.partial(outside_autocast, evaluated="closure")
+    @functools.partial(outside_contexts, evaluated="closure")
     def _step_impl(self, extra: Options, loss: Any, *, closure: Any) -> None:
         param_groups, state = self.param_groups, self.state
         if not state and is_probe():

@@ -235,3 +235,69 @@ def test_where_parameters_are_moved_in_place_the_model_goes_on_with_them(move, e
         inside = out()
     assert torch.equal(inside, out())
     assert torch.equal(inside, before) == (move is moved_back)
+
+
+# A default device is for what a model makes, too. "meta" stands for a GPU.
+
+ANYWHERE = [
+    lambda: fo.adamw(0.1),
+    lambda: fo.chain(fo.clip_by_global_norm(1.0), fo.sgd(fo.linear_schedule(0.1, 0.0, 9), 0.9)),
+    lambda: fo.accumulate(fo.lookahead(fo.nadam(0.1), 2), 2),
+    lambda: fo.skip_if(fo.soap(0.1, precondition_frequency=1)),
+    lambda: fo.schedule_free_adamw(0.1),
+    lambda: fo.prodigy(),
+    lambda: fo.noisy_sgd(0.1),
+]
+
+
+@pytest.fixture
+def default_device():
+    yield torch.set_default_device
+    torch.set_default_device(None)
+
+
+@pytest.mark.parametrize("make", ANYWHERE)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_step_is_the_same_under_another_default_device(make, engine, default_device):
+    found = []
+    for device in (None, "meta"):
+        model = net()
+        opt = fo.Optimizer(model.named_parameters(), make(), engine=engine)
+        for i in range(3):
+            for p in model.parameters():
+                p.grad = gradients(p, i)
+            default_device(device)
+            opt.step()
+            default_device(None)
+        found.append([list(model.parameters()), list(map(dict, opt.state.values()))])
+    assert equal(*found)
+
+
+@pytest.mark.parametrize("make", ANYWHERE)
+def test_an_update_is_the_same_under_another_default_device(make, default_device):
+    params, found = {"w": torch.ones(3, 4), "b": torch.ones(4)}, []
+    grads = gradients(params, 0)
+    for device in (None, "meta"):
+        default_device(device)
+        tx, now = make(), params
+        state = tx.init(params)
+        for _ in range(3):
+            updates, state = tx.update(grads, state, now)
+            now = fo.apply_updates(now, updates)
+        default_device(None)
+        found.append((now, state))
+    assert equal(*found)
+
+
+def test_the_loss_is_evaluated_under_the_default_device_around_the_step(default_device):
+    seen = []
+
+    def loss(params):
+        seen.append(torch.empty(0).device.type)
+        return params["w"].square().sum()
+
+    tx, params = fo.sam(fo.sgd(0.1)), {"w": torch.ones(2)}
+    state = tx.init(params)
+    default_device("meta")
+    tx.update(params, state, params, value_fn=loss)
+    assert set(seen) == {"meta"}
