@@ -270,7 +270,7 @@ def lift(x: Tensor, wide: torch.dtype) -> Tensor:
         return x
     x = shards.local(x)
     if x.is_complex():
-        x = torch.view_as_real(x)
+        x = torch.view_as_real(x.resolve_conj())
     elif x.dim() == 0:
         x = x.reshape(1)
     return x.to(wide)
@@ -285,7 +285,7 @@ def lift_examples(x: Tensor, wide: torch.dtype) -> Tensor:
     """Gradients of all examples, as rules see them."""
     x = shards.local(x)
     if x.is_complex():
-        x = torch.view_as_real(x)
+        x = torch.view_as_real(x.resolve_conj())
     elif x.dim() == 1:
         x = x.unsqueeze(1)
     return x.to(wide)
@@ -314,7 +314,7 @@ def lift_slots(slots: Slots, g: Tensor, wide: torch.dtype) -> Slots:
     def one(x: Tensor) -> Tensor:
         x = shards.local(x)
         if x.is_complex():
-            x = torch.view_as_real(x)
+            x = torch.view_as_real(x.resolve_conj())
         elif x.dim() == 0 and g.dim() == 0:
             x = x.reshape(1)
         return x.to(wide) if x.is_floating_point() else x
@@ -375,7 +375,7 @@ def _map_sharded(fn: Callable[..., Tensor], slots: Slots, like: Tensor, sharded:
 
 def init_complex(init: Callable[[Tensor], Slots], p: Tensor) -> Slots:
     """Slots of a complex parameter: made for its two reals, kept complex, as torch keeps them."""
-    reals = torch.view_as_real(p)
+    reals = torch.view_as_real(p.resolve_conj())
 
     def one(x: Tensor) -> Tensor:
         pairs = x.shape == reals.shape and x.dtype in (torch.float32, torch.float64)

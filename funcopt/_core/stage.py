@@ -92,6 +92,9 @@ class Members(NamedTuple):
         return members, used
 
 
+NO_MEMBERS = Members((), {}, {}, tuple, tuple, ())
+
+
 def _picked(values: Sequence[Any], chosen: Sequence[int]) -> list[Any]:
     return [values[i] for i in chosen]
 
@@ -135,6 +138,12 @@ class Node:
 
     trace_hook: "Callable[[Node, int, Tensor], Scalars | None] | None" = None
     """Set by the engine: the scalars of a row for a tensor that is traced; `None` for others."""
+
+    def release(self) -> None:
+        """Lets go of tensors and arguments, when all is done; what was measured stays."""
+        self.members = NO_MEMBERS
+        for child in self.children:
+            child.release()
 
     def scalars(self, like: Sequence[Tensor]) -> list[Scalars]:
         """The scalars for every tensor of the pass, those that are tensors in its dtype."""

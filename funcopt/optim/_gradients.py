@@ -16,16 +16,22 @@ def gradient(who: str, tx: GradientTransformation, p: Tensor) -> Tensor | None:
         StructureError: If there is a gradient, and the chain takes those of examples.
     """
     if not tx.takes_examples():
-        return p.grad
+        return materialized(p.grad)
     examples = getattr(p, "grad_sample", None)
     if isinstance(examples, Tensor) or (examples is None and p.grad is None):
-        return examples
+        return materialized(examples)
     raise StructureError(
         f"`{who}`: {tx!r} takes one gradient for each example, in "
         "`p.grad_sample`, a tensor of shape (examples, *p.shape); there is "
         f"{'only `p.grad`' if examples is None else type(examples).__name__}. "
         "`torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))` makes such."
     )
+
+
+def materialized(g: Tensor | None) -> Tensor | None:
+    """A gradient whose entries stand in memory: not negated or conjugated when it is read."""
+    lazy = g is not None and (g.is_neg() or g.is_conj())
+    return g.resolve_conj().resolve_neg() if lazy else g  # type: ignore[union-attr]
 
 
 def drop_examples(param_groups: list[Options]) -> None:

@@ -216,6 +216,7 @@ class Optimizer(torch.optim.Optimizer):
         if after is not None:
             for index in range(len(param_groups)):
                 self._scheduled.show(param_groups, state, index, after)
+        node.release()  # the loss has all gradients
         self._last = tx, node, [one.group for one in plan.firsts]
         return None
 
@@ -253,6 +254,8 @@ class Optimizer(torch.optim.Optimizer):
         buckets = plan.buckets(updates)
         tx: PerTensor = buckets[0].tx
         tx.check_extra(extra)
+        if not self.defaults["differentiable"]:  # else metrics and memory would keep graphs
+            extra = {k: x.detach() if isinstance(x, Tensor) else x for k, x in extra.items()}
         if extra:
             check_no_trees(type(self).__name__, tx, extra)
         inputs = plan.inputs(self.param_groups, buckets, extra, self.measure_group)

@@ -503,3 +503,50 @@ def test_tensors_on_two_devices_in_one_step(engine):
         theirs.step()
     assert gap([p.detach()], [q.detach()]) <= 1e-6
     assert mine.state[far]["exp_avg"].device == far.device
+
+
+LAZY = {
+    "negated": lambda g: torch._neg_view(-g),
+    "conjugated": lambda g: g.conj().resolve_conj().conj() if g.is_complex() else g,
+    "both": lambda g: (
+        torch._neg_view(-g.conj().resolve_conj()).conj() if g.is_complex() else torch._neg_view(-g)
+    ),
+}
+
+
+@pytest.mark.parametrize("lazy", LAZY.values(), ids=LAZY)
+@pytest.mark.parametrize("engine", ["eager", "torch", "foreach", "fused", "auto"])
+@pytest.mark.parametrize("tx", [fo.adamw(0.1), fo.sgd(0.1, momentum=0.9), TX], ids=str)
+@pytest.mark.parametrize("kind", ["plain", "complex"])
+@pytest.mark.parametrize("always", [True, False], ids=["always", "now and then"])
+def test_gradients_may_be_negated_or_conjugated_when_they_are_read(kind, tx, engine, lazy, always):
+    count = iter(range(100))
+
+    def otherwise(g):
+        return lazy(g) if always or next(count) % 3 == 1 else g
+
+    plain, _ = trained(KINDS[kind], engine, tx=tx)
+    ours, _ = trained(KINDS[kind], engine, tx=tx, grads=otherwise)
+    close([p.detach() for p in plain], [p.detach() for p in ours])
+
+
+@pytest.mark.parametrize("engine", ["eager", "torch", "foreach", "fused", "auto"])
+def test_parameters_may_be_negated_when_they_are_read(engine):
+    p, q = (torch.nn.Parameter(x) for x in (torch._neg_view(-torch.ones(3)), torch.ones(3)))
+    for param in (p, q):
+        opt = fo.Optimizer([param], fo.adamw(0.1), engine=engine)
+        for _ in range(3):
+            param.grad = torch.ones(3)
+            opt.step()
+    close([p.detach()], [q.detach()])
+
+
+@pytest.mark.parametrize("lazy", LAZY.values(), ids=LAZY)
+def test_pure_updates_take_what_is_negated_or_conjugated(lazy):
+    g = {"w": torch.complex(filled((3,)), filled((3,)) ** 2)}
+    p = {"w": torch.ones_like(g["w"])}
+    tx = fo.adamw(0.1)
+    expected, _ = tx.update(g, tx.init(p), p)
+    lazy_g, lazy_p = {"w": lazy(g["w"])}, {"w": lazy(p["w"])}
+    found, _ = tx.update(lazy_g, tx.init(lazy_p), lazy_p)
+    torch.testing.assert_close(found["w"], expected["w"])
