@@ -495,7 +495,7 @@ MISTAKES = {
         lambda: load_into_sgd(),
         ValueError,
         "`SGD`: the checkpoint does not fit, and nothing is loaded. Saved by a different "
-        "optimizer: [\"group 0: ['amsgrad', 'betas', 'eps'] instead of ['dampening', "
+        "optimizer: [\"group 0: ['betas', 'eps'] instead of ['dampening', "
         "'momentum']\", "
         "\"a: ['exp_avg', 'exp_avg_sq'] instead of ['momentum_buffer']\"].",
     ),

@@ -141,7 +141,7 @@ class Node:
 
     def release(self) -> None:
         """Lets go of tensors and arguments, when all is done; what was measured stays."""
-        self.members = NO_MEMBERS
+        self.members = self.members._replace(extra={}, tensor_extra={}, tensors=(), loss=None)
         for child in self.children:
             child.release()
 

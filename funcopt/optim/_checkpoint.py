@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import StructureError
 from ._entries import CLOCKS, TORCHS, Misfit, as_created, clocks_of, misfit
-from ._group_keys import foreign_options
+from ._group_keys import foreign_options, is_number
 from ._groups import ParameterGroups
 from ._options import Options, named_parameters
 from ._pairing import Pairing, paired
@@ -121,15 +121,11 @@ def _different_options(
     found = []
     for index, (group, saved) in enumerate(zip(merged, pairing.options, strict=True)):
         own = groups.factory.hyperparameters(list(named_parameters(group)) or None)
-        numbers = [key for key, value in own.items() if _is_number(value)]
+        numbers = [key for key, value in own.items() if is_number(value)]
         known = {"params", *defaults, *own}
         if saved is not None and (what := foreign_options(saved, numbers, known)):
             found.append(Misfit("Saved by a different optimizer", f"group {index}: {what}"))
     return found
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float, tuple, Tensor)) and not isinstance(value, bool)
 
 
 def _numbered(groups: list[Options]) -> list[Options]:

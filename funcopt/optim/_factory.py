@@ -115,9 +115,11 @@ class ChainFactory(Factory):
         if before is not None:
             new = {k: v for k, v in values.items() if not same_value(v, before.values[k])}
             where = before.places
-            return with_fields(before.tx, {where[k]: v for k, v in new.items()}), where
+            return with_fields(
+                before.tx, {where[k]: v for k, v in new.items() if k in where}
+            ), where
         where = field_paths(self.tx, of)
-        return with_fields(self.tx, {where[key]: value for key, value in values.items()}), where
+        return with_fields(self.tx, {where[k]: v for k, v in values.items() if k in where}), where
 
 
 def chain_factory(tx: GradientTransformation) -> ChainFactory:

@@ -2,7 +2,10 @@
 
 import sys
 import warnings
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from torch import Tensor
 
 from .._hints.calls import synonym
 from .._hints.nearest import one_edit_away
@@ -45,16 +48,26 @@ def suspicious(keys: Iterable[str], live: Collection[str]) -> list[tuple[str, st
 
 
 def foreign_options(
-    saved: Collection[str], numbers: Collection[str], known: Collection[str]
+    saved: Mapping[str, Any], numbers: Collection[str], known: Collection[str]
 ) -> str:
-    """What tells that the keys of a saved group are those of another optimizer; "" if nothing does.
+    """What tells that a saved group has the keys of another optimizer; "" if nothing does.
 
     That is where hyperparameters that are `numbers` are missing, and there are others instead. Keys
-    alone that are not `known` may be notes, and where some are missing, the version may be older.
+    alone that are not `known` may be notes, and where some are missing, the version may be older, or
+    the chain has other stages besides.
     """
     missing = sorted(key for key in numbers if key not in saved)
-    others = sorted(key for key in saved if key not in known and key not in NOTES)
+    others = sorted(
+        key
+        for key, value in saved.items()
+        if key not in known and key not in NOTES and is_number(value)
+    )
     return f"{others} instead of {missing}" if missing and others else ""
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value of a group is a number, or several."""
+    return isinstance(value, (int, float, tuple, Tensor)) and not isinstance(value, bool)
 
 
 def warn_of_suspicious(who: str, keys: Iterable[str], live: Collection[str]) -> set[str]:

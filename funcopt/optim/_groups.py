@@ -138,7 +138,9 @@ class ParameterGroups:
         if of:
             self._check_keys(index, group, of)
         before = {} if old is None else old.values
-        keys = before or self.factory.hyperparameters(of or None)
+        keys = list(before or self.factory.hyperparameters(of or None))
+        if not group["params"]:  # it is not known whose numbers these are
+            keys = [key for key in keys if key in group]
         given = {key: group[key] for key in keys if key not in schedules}
         known = old.given if old is not None and old.immutable else {}
         other = [key for key in given if key not in known or given[key] is not known[key]]

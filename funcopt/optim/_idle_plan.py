@@ -40,6 +40,7 @@ class IdlePlan:
         self._memory = store.idle_memory(param_groups, state, self._tx, p)
         self._ranks = ranks
         self.firsts: Sequence[Any] = [p]
+        self.group_of = [index]
         self.slots: Sequence[Any] = []
 
     def release(self) -> None:

@@ -217,7 +217,7 @@ class Optimizer(torch.optim.Optimizer):
             for index in range(len(param_groups)):
                 self._scheduled.show(param_groups, state, index, after)
         node.release()  # the loss has all gradients
-        self._last = tx, node, [one.group for one in plan.firsts]
+        self._last = tx, node, plan.group_of
         return None
 
     def _check_step(self, extra: Options, closure: Any) -> None:
@@ -404,7 +404,6 @@ class Optimizer(torch.optim.Optimizer):
 
     def state_dict(self) -> dict[str, Any]:
         """The state, as torch has it: a dict of tensors for every parameter, and the groups."""
-        self._groups.check_state(self.param_groups, self.state)
         keys = self._store.complete(self.param_groups, self.state)
         return as_saved(super().state_dict(), keys)
 
@@ -433,8 +432,6 @@ class Optimizer(torch.optim.Optimizer):
         def finish(_: Any) -> None:
             self._scheduled.accept(self.param_groups)
             self.state.update(found[-1].state)
-            for index in range(len(self.param_groups)):
-                self._groups.transformation(self.param_groups, index)  # its keys are looked at
 
         with _hooks.around_loading(self, check, finish):
             super().load_state_dict(state_dict)

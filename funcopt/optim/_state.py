@@ -158,6 +158,7 @@ class StateStore:
         Returns:
             The keys of all entries that are there; others are notes of somebody else.
         """
+        self._groups.check_state(param_groups, state)
         new: dict[Tensor, dict[str, Tensor]] = {}
         keys: set[str] = set()
         for index, group in enumerate(param_groups):

@@ -61,6 +61,7 @@ class StepPlan:
                 found[key] = len(self.firsts)
                 self.firsts.append(one)
             self.bucket_of.append(found[key])
+        self.group_of = [one.group for one in self.firsts]
         self.has_memory = True  # something besides the slots
         self.stored = all(one.stored for one in active)
         self.lasting = self.stored and not any(one.due for one in active)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import funcopt as fo
-from funcopt.errors import StructureError
+from funcopt.errors import HyperparameterError, StructureError
 
 P = {"w": torch.ones(2, dtype=torch.float64), "b": torch.zeros((), dtype=torch.float64)}
 whole_tree = fo.from_functions(lambda p: (), lambda u, s, p: (u, s))
@@ -87,7 +87,7 @@ def test_arguments_in_another_order_are_named():
     params, state = trained(fo.sgd(0.1))
     for given in ((state, fo.sgd(0.1), params), (params, state, fo.sgd(0.1))):
         with pytest.raises(
-            StructureError, match=r"The order is `eval_params\(tx, state, params\)`"
+            HyperparameterError, match=r"The call is `eval_params\(tx, state, params\)`"
         ):
             fo.eval_params(*given)
     with pytest.raises(StructureError, match="was made by another transformation"):

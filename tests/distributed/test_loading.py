@@ -92,7 +92,7 @@ def parts_into_a_whole(strict):
 def test_parts_are_refused_by_whole_parameters(two):
     for sentence, same in two(parts_into_a_whole, True):
         assert "`AdamW`" in sentence
-        assert "w: exp_avg" in sentence
+        assert "w: `exp_avg`" in sentence
         assert "full_tensor" in sentence
         assert same
 

@@ -5,6 +5,7 @@ import torch
 import torch.distributed as dist
 
 import funcopt as fo
+from funcopt.combinators import walk
 
 from ..combinators.common import START, values, wrapped
 from ..combinators.nestings import AROUND, ROWS, gradients
@@ -27,6 +28,12 @@ def whole(params):
     return {n: p.detach().full_tensor().clone() for n, p in params.items()}
 
 
+AVERAGING = (fo.ema_of_params, fo.mean_of_params, fo.lookahead, fo.primal_averaging)
+AVERAGED_TWICE = [
+    row for row in ROWS if sum(isinstance(node, AVERAGING) for _, node in walk(row.make())) > 1
+]
+
+
 def on_shards(outer):
     """The parameters of all rows of one combinator, trained and to evaluate, whole."""
     found = {}
@@ -39,6 +46,9 @@ def on_shards(outer):
                 p.grad = grads[name]
             opt.step()
         trained = whole(params)
+        if row in AVERAGED_TWICE:  # which of them to evaluate with is not known
+            found[str(row)] = trained, trained
+            continue
         opt.eval()
         found[str(row)] = trained, whole(params)
         opt.train()
@@ -49,6 +59,8 @@ def on_shards(outer):
 def alone(row):
     mine, opt = wrapped(row.make(), STEPS, grads_at=gradients(row))
     trained = values(mine)
+    if row in AVERAGED_TWICE:
+        return trained, trained
     opt.eval()
     return trained, values(mine)
 

@@ -102,7 +102,7 @@ class Trained:
                     left = [[own for own in group if own != name] for group in self.groups]
                     self.groups = [group for group in left if group]
             case Decay(gamma):
-                if any(isinstance(group["lr"], float) for group in self.opt.param_groups):
+                if all(isinstance(group.get("lr"), float) for group in self.opt.param_groups):
                     with warnings.catch_warnings():
                         warnings.simplefilter("ignore", UserWarning)  # the order of the calls
                         torch.optim.lr_scheduler.ExponentialLR(self.opt, gamma).step()

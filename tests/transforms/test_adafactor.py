@@ -120,8 +120,8 @@ def test_complex_parameters_are_refused():
     ("make", "sentence"),
     [
         (lambda: fo.adafactor(beta2_decay=0.8), r"`beta2_decay` must not be positive, got 0.8"),
-        (lambda: fo.adafactor(eps=(-1.0, 1e-3)), r"`eps` must not be negative, got -1.0"),
-        (lambda: fo.adafactor(d=0.0), r"`clip_by_block_rms`: `threshold` must be positive"),
+        (lambda: fo.adafactor(eps=(-1.0, 1e-3)), r"`eps\[0\]` must not be negative, got -1.0"),
+        (lambda: fo.adafactor(d=0.0), r"in `clip_by_block_rms`: `d` must be positive"),
         (lambda: fo.adafactor(lr=-1.0), r"`scale_by_relative_step`: `lr` must not be negative"),
         (
             lambda: fo.scale_by_factored_rms(min_dim_size_to_factor=1.5),

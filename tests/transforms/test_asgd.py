@@ -96,11 +96,11 @@ def test_a_late_joiner_has_a_rate_and_a_mean_of_its_own():
 
 def test_a_probe_for_the_state_with_a_rate_of_zero_leaves_no_trace():
     """So `torch.distributed.checkpoint` asks; the first real step has the real rate."""
+    from torch.distributed.checkpoint.state_dict import _init_optim_state
+
     p, q = (torch.nn.Parameter(torch.ones(2)) for _ in range(2))
     opt, other = optim.ASGD([p], lr=0.1), optim.ASGD([q], lr=0.1)
-    opt.param_groups[0]["lr"], p.grad = 0.0, torch.zeros(2)
-    opt.step()
-    opt.param_groups[0]["lr"] = 0.1
+    _init_optim_state(opt)
     for parameter, optimizer in ((p, opt), (q, other)):
         parameter.grad = torch.ones(2)
         optimizer.step()

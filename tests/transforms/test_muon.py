@@ -183,8 +183,8 @@ def test_what_is_no_matrix_is_refused_by_name():
         optim.Muon(conv.named_parameters(), labels="muon")
     assert str(error.value) == (
         "`Muon`, in `scale_by_muon`: parameter `weight` of shape (3, 2, 5, 5) must be a matrix, or "
-        '`dims` must say what the matrices are: "batch" if they are its last two dimensions, "flatten" if '
-        "all dimensions but the first are the columns of one."
+        '`dims` must say what the matrices are: "batch" if they are its last two dimensions, '
+        '"flatten" if all dimensions but the first are the columns of one.'
     )
     with pytest.raises(LeafError, match=r"`c` of shape \(2, 2\) must not be complex"):
         fo.scale_by_muon().init({"c": torch.zeros(2, 2, dtype=torch.complex64)})

@@ -38,11 +38,11 @@ def test_step_sizes_are_bounded_from_the_first_on():
 
 def test_the_rate_of_the_first_step_counts_even_if_the_state_is_older():
     """So `torch.distributed.checkpoint` asks for a state: at a rate of zero."""
+    from torch.distributed.checkpoint.state_dict import _init_optim_state
+
     p = torch.nn.Parameter(torch.zeros(2))
     opt = optim.Rprop([p], lr=0.1)
-    opt.param_groups[0]["lr"], p.grad = 0.0, torch.zeros(2)
-    opt.step()
-    opt.param_groups[0]["lr"] = 0.1
+    _init_optim_state(opt)
     p.grad = torch.ones(2)
     opt.step()
     assert torch.equal(p.detach(), torch.full((2,), -0.1))
