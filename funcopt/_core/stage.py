@@ -92,9 +92,6 @@ class Members(NamedTuple):
         return members, used
 
 
-NO_MEMBERS = Members((), {}, {}, tuple, tuple, ())
-
-
 def _picked(values: Sequence[Any], chosen: Sequence[int]) -> list[Any]:
     return [values[i] for i in chosen]
 

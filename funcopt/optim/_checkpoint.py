@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import StructureError
 from ._entries import CLOCKS, TORCHS, Misfit, as_created, clocks_of, misfit
-from ._group_keys import foreign_options, is_number
+from ._group_keys import foreign_options, is_numeric
 from ._groups import ParameterGroups
 from ._options import Options, named_parameters
 from ._pairing import Pairing, paired
@@ -121,7 +121,7 @@ def _different_options(
     found = []
     for index, (group, saved) in enumerate(zip(merged, pairing.options, strict=True)):
         own = groups.factory.hyperparameters(list(named_parameters(group)) or None)
-        numbers = [key for key, value in own.items() if is_number(value)]
+        numbers = [key for key, value in own.items() if is_numeric(value)]
         known = {"params", *defaults, *own}
         if saved is not None and (what := foreign_options(saved, numbers, known)):
             found.append(Misfit("Saved by a different optimizer", f"group {index}: {what}"))

@@ -53,19 +53,19 @@ def foreign_options(
     """What tells that a saved group has the keys of another optimizer; "" if nothing does.
 
     That is where hyperparameters that are `numbers` are missing, and there are others instead. Keys
-    alone that are not `known` may be notes, and where some are missing, the version may be older, or
-    the chain has other stages besides.
+    alone that are not `known` may be notes, and where some are missing, the version may be older,
+    or the chain has other stages besides.
     """
     missing = sorted(key for key in numbers if key not in saved)
     others = sorted(
         key
         for key, value in saved.items()
-        if key not in known and key not in NOTES and is_number(value)
+        if key not in known and key not in NOTES and is_numeric(value)
     )
     return f"{others} instead of {missing}" if missing and others else ""
 
 
-def is_number(value: Any) -> bool:
+def is_numeric(value: Any) -> bool:
     """Whether a value of a group is a number, or several."""
     return isinstance(value, (int, float, tuple, Tensor)) and not isinstance(value, bool)
 
