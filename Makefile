@@ -87,7 +87,7 @@ tests-portable-quick:
 
 .portable-%: $(VENV)/.for-work
 	@echo "==> tests as on $*"
-	$(ROW_$(word 1,$(subst -, ,$*))) OMP_NUM_THREADS=$(word 2,$(subst -, ,$*)) \
+	$(ROW_$(word 1,$(subst -, ,$*))) OMP_NUM_THREADS=$(word 2,$(subst -, ,$*)) OMP_WAIT_POLICY=passive \
 		$(BIN)/pytest $(PYTEST_ARGS) $(PORTABLE_ARGS)
 
 tests-lowest: $(LOWEST)/.for-tests
