@@ -11,8 +11,7 @@ some ranks would wait for others that do not come. So
 * a step that is begun again does not repeat what it has exchanged already.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -69,18 +68,17 @@ class Ranks:
 
     # Steps that are begun again.
 
-    @contextmanager
-    def step(self) -> Iterator[None]:
-        """A step, within which `again` may be called."""
+    def begin(self) -> None:
+        """Begins a step; until `end`, `again` may be called."""
         self._kept, self._at = [], 0
-        try:
-            yield
-        finally:
-            self._kept, self._at = None, 0
 
     def again(self) -> None:
         """Begins the step again: what it has exchanged is there, and is not exchanged again."""
         self._at = 0
+
+    def end(self) -> None:
+        """Ends the step, however it went: what was exchanged is forgotten."""
+        self._kept, self._at = None, 0
 
     def once(self, exchange: Callable[[], T]) -> T:
         """What `exchange` returns, or has returned when the step was begun before."""

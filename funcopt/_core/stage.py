@@ -92,6 +92,9 @@ class Members(NamedTuple):
         return members, used
 
 
+NO_MEMBERS = Members((), {}, {}, tuple, tuple, ())
+
+
 def _picked(values: Sequence[Any], chosen: Sequence[int]) -> list[Any]:
     return [values[i] for i in chosen]
 
@@ -131,6 +134,7 @@ class Node:
         self.memory = memory
         self.members = members
         self.children = children
+        self.bucket_of, self.keys = members.bucket_of, members.keys
         self.row_of = members.bucket_of  # the row of each tensor
 
     trace_hook: "Callable[[Node, int, Tensor], Scalars | None] | None" = None
@@ -138,14 +142,14 @@ class Node:
 
     def release(self) -> None:
         """Lets go of tensors and arguments, when all is done; what was measured stays."""
-        self.members = self.members._replace(extra={}, tensor_extra={}, tensors=(), loss=None)
+        self.members = NO_MEMBERS
         for child in self.children:
             child.release()
 
     def scalars(self, like: Sequence[Tensor]) -> list[Scalars]:
         """The scalars for every tensor of the pass, those that are tensors in its dtype."""
         first, owner = self.rules[0], type(self.rules[0]).__name__
-        keys = self.members.keys() if first.random else ()
+        keys = self.keys() if first.random else ()
         each_its_own = first.random or first.tensor_extra
         made: dict[Any, tuple[dict[str, Any], Scalars]] = {}
         out = []
@@ -166,7 +170,7 @@ class Node:
             if missing := [k for k, value in mine.items() if value is None]:
                 raise ExtraArgumentError(
                     f"`{owner}` needs the extra argument `{missing[0]}` of every parameter that it "
-                    f"transforms, and that of `{self.members.keys()[i]}` is None."
+                    f"transforms, and that of `{self.keys()[i]}` is None."
                 )
             if first.random:
                 mine["draw"] = Draw(keys[i], self.members.tensors[i])

@@ -47,8 +47,11 @@ class Engine:
 
     def step(self, inputs: StepInputs) -> Node:
         """Makes one step."""
-        with inputs.ranks.step():
+        inputs.ranks.begin()
+        try:
             node = self._step(inputs)
+        finally:
+            inputs.ranks.end()
         forget_casts()
         return node
 

@@ -202,7 +202,8 @@ class TorchBackend:
         ready = []  # before anything is written: a scalar of the last batch may be on a device
         for k, indices in enumerate(self._batches):
             ps, slots, written = self._batch_columns(inputs, k)
-            gs = [as_real(shards.part(inputs.gs[i])) for i in indices]
+            gs = [inputs.gs[i] for i in indices]
+            gs = list(map(as_real, map(shards.part, gs) if self._any_sharded else gs))
             bucket, negate = inputs.bucket_of[indices[0]], inputs.negate[indices[0]]
             step = number(inputs.buckets[bucket].step)
             rows = [child.rows[bucket] for child in node.children]

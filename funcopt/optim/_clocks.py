@@ -2,6 +2,7 @@
 
 import array
 import ctypes
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,11 +29,9 @@ class StateColumn:
         self.tensors, self.rows = tensors, rows
         self._locate()
         self._snapshot = self._read()
-        self._room = min(map(_room, self.tensors)) if tensors[0].dtype == torch.float32 else EXACT
-
-    def is_full(self) -> bool:
-        """Whether, as a column of clocks, it has to go on in float64."""
-        return self.tensors[0].dtype == torch.float32 and self._room <= 0
+        narrow = tensors[0].dtype == torch.float32
+        self.room: float = min(map(_room, self.tensors)) if narrow else math.inf
+        """How many steps clocks may still count before they have to go on in float64."""
 
     def _locate(self) -> None:
         self._vector = _vector(self.tensors)
@@ -58,7 +57,7 @@ class StateColumn:
         return array.array(LETTERS[self._vector.dtype], self._snapshot)
 
     def add_one(self) -> None:
-        self._room -= 1
+        self.room -= 1
         if self._vector is None:
             torch._foreach_add_(self.tensors, 1)  # pyright: ignore[reportPrivateImportUsage]
             self._snapshot = self._read()
@@ -72,7 +71,7 @@ class StateColumn:
         self._snapshot = self._bytes[:] = after.tobytes()
 
     def fill(self, values: Sequence[Tensor]) -> None:
-        self._room -= 1
+        self.room -= 1
         first = values[0]
         if self._vector is not None and all(x is first for x in values):
             self._vector.fill_(first) if first.dim() == 0 else self._vector.copy_(first)

@@ -123,8 +123,9 @@ class StepPlan:
             return False
         if not all(column.unchanged() for column in self._columns.values()):
             return False
-        if any(self._columns[key].is_full() for key in (STEP, UPDATES) if key in self._columns):
-            return False
+        for clock in self._clocks:
+            if clock.room <= 0:
+                return False
         if self._sharded and any(g is None for g in gs):
             return False
         self.gs = gs  # the form tells if one is missing
@@ -199,6 +200,7 @@ class StepPlan:
             rows = [i for i, one in enumerate(self.active) if key in state[one.p]]
             if rows:
                 self._columns[key] = StateColumn([state[self.ps[i]][key] for i in rows], rows)
+        self._clocks = [self._columns[key] for key in (STEP, UPDATES) if key in self._columns]
         self._first_rows: list[int] = []  # where the step of each bucket stands in its column
         if STEP in self._columns:
             place = {i: row for row, i in enumerate(self._columns[STEP].rows)}
