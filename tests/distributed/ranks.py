@@ -37,7 +37,10 @@ class Ranks:
             if not pipe.poll(max(0.0, end - time.monotonic())):
                 self.stop()
                 raise TimeoutError(f"rank {rank} does not answer; those before it: {answers}")
-            good, answer = pickle.loads(pipe.recv_bytes())
+            try:
+                good, answer = pickle.loads(pipe.recv_bytes())
+            except (EOFError, ConnectionError):
+                good, answer = False, "died"
             if not good:
                 self.stop()  # the others may wait for it
                 raise AssertionError(f"rank {rank}:\n{answer}")
