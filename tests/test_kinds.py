@@ -144,7 +144,8 @@ CALLS = {
     ),
     "a partition of nothing": (
         lambda: fo.partition({}, "a"),
-        "`partition`: `transforms` must be a dict of a transformation for each label, got dict.",
+        "`partition`: `transforms` must be a dict of a transformation for each label, got an empty "
+        "dict.",
     ),
 }
 

@@ -1,6 +1,6 @@
 """Refusing one kind of thing where another is needed: a chain, an optimizer, a state."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from typing import Any
 
 import torch
@@ -134,7 +134,9 @@ def described(x: Any) -> str:
         return f"the class `{x.__name__}`: call it first."
     if callable(x) and hasattr(x, "__name__"):
         return f"the function `{x.__name__}`: call it, if it makes one, as in `adamw(1e-3)`."
-    return f"{x!r}." if isinstance(x, (str, int, float)) or x is None else f"{name}."
+    if isinstance(x, (str, int, float)) or x is None:
+        return f"{x!r}."
+    return f"an empty {name}." if isinstance(x, Sized) and not len(x) else f"{name}."
 
 
 def _kind(x: Any) -> str:

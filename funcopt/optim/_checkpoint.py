@@ -75,6 +75,8 @@ def checked(
             "before have the options of their groups here."
         )
     pack_numbers(({}, new) for new in state.values())
+    for group in merged:
+        groups.warn_of_keys(group)
     return Checkpoint({**saved, "state": rest, "param_groups": _numbered(merged)}, state)
 
 

@@ -104,10 +104,8 @@ class ParameterGroups:
                 for key, value in self.factory.hyperparameters(
                     list(named_parameters(group))
                 ).items():
-                    if key not in group:
-                        group[key] = value
-                        if has_schedule(value):
-                            self.schedules[index][key] = value
+                    if has_schedule(value := group.setdefault(key, value)):
+                        self.schedules[index][key] = value
             self._seen[index] = Seen(list(params), None if names is None else list(names))
 
     def trial(self) -> "ParameterGroups":
@@ -137,6 +135,7 @@ class ParameterGroups:
         of = list(named_parameters(group)) if old is None or old.size != len(group) else []
         if of:
             self._check_keys(index, group, of)
+            self.warn_of_keys(group)
         before = {} if old is None else old.values
         keys = list(before or self.factory.hyperparameters(of or None))
         if not group["params"]:  # it is not known whose numbers these are
@@ -164,7 +163,7 @@ class ParameterGroups:
         return new
 
     def _check_keys(self, index: int, group: Mapping[str, Any], of: NamedParams) -> None:
-        """Refuses other names of hyperparameters; warns of keys that look like one that is read.
+        """Refuses other names of hyperparameters.
 
         Raises:
             HyperparameterError: If a key names several, or one under another key, or a scheduler
@@ -178,15 +177,19 @@ class ParameterGroups:
                     f"{sorted(own.keys() & set(CYCLED))} and does not read it. A scheduler cycles "
                     "one of the two in all groups: give it `cycle_momentum=False`."
                 )
-        new = group.keys() - self.factory.hyperparameters().keys() - self._warned
-        for key in sorted(new - own.keys()):
+        for key in sorted(group.keys() - self.factory.hyperparameters().keys() - own.keys()):
             called = self.factory.key_of(f"{self.who}: group {index}", key, of)
             if called is not None:
                 raise HyperparameterError(
                     f"`{self.who}`: group {index} has the key `{key}`, which no step reads: the "
                     f"hyperparameter is called `{called}` there."
                 )
-        if self._warns:
+
+    def warn_of_keys(self, group: Options) -> None:
+        """Warns, once, of keys that look like one that is read."""
+        new = group.keys() - self.factory.hyperparameters().keys() - self._warned
+        if self._warns and new:
+            own = self.factory.hyperparameters(list(named_parameters(group)) or None)
             self._warned |= warn_of_suspicious(self.who, new, own)
 
     def _check_structure(self, index: int, tx: GradientTransformation, first: PerTensor) -> None:
@@ -239,7 +242,7 @@ class ParameterGroups:
                 )
             if called is not None:
                 group[called] = group.pop(key)
-            elif key in all_keys:  # it is that of another label
+            elif key in all_keys and self.factory.labeled:  # it is that of another label
                 del group[key]
         for key in self.factory.common:
             group.pop(key, None)
@@ -252,11 +255,15 @@ class ParameterGroups:
                 "of a `partition`, each of which becomes a group.",
                 stacklevel=4,
             )
-        foreign = (self.factory.foreign(own) | set(CYCLED)) - own.keys() - set(group)
+        self._fill(group, own, all_keys)
+        self.schedules.append({k: group[k] for k in own if has_schedule(group[k])})
+        return (self.factory.foreign(own) | set(CYCLED)) - group.keys()
+
+    def _fill(self, group: Options, own: Options, all_keys: Options) -> None:
         for key, value in own.items():
             group.setdefault(key, value)
-        self.schedules.append({k: group[k] for k in own if has_schedule(group[k])})
-        return foreign
+        if not has_schedule(rate := all_keys.get("lr")) and rate is not None:
+            group.setdefault("lr", rate)  # schedulers want one, also where a mask leaves all out
 
     def settle(self, param_groups: list[Options], defaults: Options) -> None:
         """Checks groups as a whole, and leaves in `defaults` what schedulers may look for in all.
@@ -279,8 +286,9 @@ class ParameterGroups:
     def complete(self, group: dict[str, Any], defaults: Options) -> None:
         """Fills in the keys that a group of an older checkpoint does not have."""
         own = self.factory.hyperparameters(list(named_parameters(group)) or None)
+        self._fill(group, own, self.factory.hyperparameters())
         foreign = self.factory.foreign(own)
-        for key, value in {**defaults, **own}.items():
+        for key, value in defaults.items():
             if key not in foreign:
                 group.setdefault(key, value)
 

@@ -32,8 +32,6 @@ class ScheduledValues:
         each = zip(param_groups, self._groups.schedules, self._shown, strict=True)
         for group, schedules, shown in each:
             shown.update({key: group[key] for key in schedules})
-        for index in range(len(param_groups)):
-            self._groups.transformation(param_groups, index)  # its keys are looked at
 
     def truncate(self, count: int) -> None:
         """Leaves the first groups."""

@@ -1,6 +1,7 @@
 """A program, run in several ways."""
 
 import copy
+import functools
 import math
 import pickle
 import warnings
@@ -31,6 +32,19 @@ def gradient(p, i, t, step, noise):
     if noise:
         g = g * (1 + NOISE * (12.9898 * (angles + i + t)).sin().sign())
     return (torch.complex(g, 0.3 * g + 0.1) if p.is_complex() else g).to(p.dtype)
+
+
+def ending(run):
+    """A run that returns its parameters, as its `End`: errors of the library are one."""
+
+    @functools.wraps(run)
+    def end(*args, **options):
+        try:
+            return End(None, [p.detach() for p in run(*args, **options)])
+        except fo.errors.FuncoptError as error:
+            return End(f"{type(error).__name__}: {error}", [])
+
+    return end
 
 
 class Trained:
@@ -108,78 +122,71 @@ class Trained:
                         torch.optim.lr_scheduler.ExponentialLR(self.opt, gamma).step()
 
 
+@ending
 def wrapped(program, engine, noise=False):
     """The program, on a torch optimizer."""
-    try:
-        run = Trained(program, engine)
-        for event in program.events:
-            run.do(event, noise)
-    except fo.errors.FuncoptError as error:
-        return End(f"{type(error).__name__}: {error}", [])
-    return End(None, [p.detach() for p in run.params.values()])
+    run = Trained(program, engine)
+    for event in program.events:
+        run.do(event, noise)
+    return run.params.values()
 
 
+@ending
 def purely(program, noise=False):
     """The program in the pure form, as a plain loop; only its steps are made."""
     params = {NAMES[i]: leaf.make(i) for i, leaf in enumerate(program.tree)}
-    try:
-        tx = Trained(program, "eager").opt.tx  # with a learning rate at its end, if it had none
-        state = tx.init(params)
-        for t, step in enumerate(e for e in program.events if isinstance(e, Step)):
-            grads = {k: gradient(p, i, t, step, noise) for i, (k, p) in enumerate(params.items())}
-            updates, state = tx.update(grads, state, params)
-            params = fo.apply_updates(params, updates)
-    except fo.errors.FuncoptError as error:
-        return End(f"{type(error).__name__}: {error}", [])
-    return End(None, list(params.values()))
+    tx = Trained(program, "eager").opt.tx  # with a learning rate at its end, if it had none
+    state = tx.init(params)
+    for t, step in enumerate(e for e in program.events if isinstance(e, Step)):
+        grads = {k: gradient(p, i, t, step, noise) for i, (k, p) in enumerate(params.items())}
+        updates, state = tx.update(grads, state, params)
+        params = fo.apply_updates(params, updates)
+    return params.values()
 
 
+@ending
 def alone(program, noise=False):
     """A plain loop for each parameter, in the pure form: nothing happens without a gradient."""
     ends = []
-    try:
-        tx = Trained(program, "eager").opt.tx
-        for i, leaf in enumerate(program.tree):
-            params, frozen, t = {NAMES[i]: leaf.make(i)}, False, 0
-            state = tx.init(params)
-            for event in program.events:
-                if isinstance(event, Freeze) and event.which % len(program.tree) == i:
-                    frozen = not frozen
-                if not isinstance(event, Step):
-                    continue
-                if not frozen and i not in event.missing:
-                    grads = {NAMES[i]: gradient(params[NAMES[i]], i, t, event, noise)}
-                    updates, state = tx.update(grads, state, params)
-                    params = fo.apply_updates(params, updates)
-                t += 1
-            ends += params.values()
-    except fo.errors.FuncoptError as error:
-        return End(f"{type(error).__name__}: {error}", [])
-    return End(None, ends)
+    tx = Trained(program, "eager").opt.tx
+    for i, leaf in enumerate(program.tree):
+        params, frozen, t = {NAMES[i]: leaf.make(i)}, False, 0
+        state = tx.init(params)
+        for event in program.events:
+            if isinstance(event, Freeze) and event.which % len(program.tree) == i:
+                frozen = not frozen
+            if not isinstance(event, Step):
+                continue
+            if not frozen and i not in event.missing:
+                grads = {NAMES[i]: gradient(params[NAMES[i]], i, t, event, noise)}
+                updates, state = tx.update(grads, state, params)
+                params = fo.apply_updates(params, updates)
+            t += 1
+        ends += params.values()
+    return ends
 
 
+@ending
 def closed(program, noise=False):
     """The program, with a closure for its loss."""
-    try:
-        run = Trained(program, "eager")
+    run = Trained(program, "eager")
 
-        def closure():
-            ps = [p for p in run.params.values() if p.requires_grad]
-            loss = bowl(list(run.params.values())) * (1 + NOISE if noise else 1)
-            for p, g in zip(ps, torch.autograd.grad(loss, ps, create_graph=True), strict=True):
-                p.grad = g  # with its graph, for second derivatives
-            return loss.detach()
+    def closure():
+        ps = [p for p in run.params.values() if p.requires_grad]
+        loss = bowl(list(run.params.values())) * (1 + NOISE if noise else 1)
+        for p, g in zip(ps, torch.autograd.grad(loss, ps, create_graph=True), strict=True):
+            p.grad = g  # with its graph, for second derivatives
+        return loss.detach()
 
-        for event in program.events:
-            if isinstance(event, Step):
-                run.opt.step(closure)
-            else:
-                run.do(event, noise)
-    except fo.errors.FuncoptError as error:
-        return End(f"{type(error).__name__}: {error}", [])
-    return End(None, [p.detach() for p in run.params.values()])
+    for event in program.events:
+        if isinstance(event, Step):
+            run.opt.step(closure)
+        else:
+            run.do(event, noise)
+    return run.params.values()
 
 
+@ending
 def evaluated(program, noise=False):
     """The same in the pure form."""
     params = {NAMES[i]: leaf.make(i) for i, leaf in enumerate(program.tree)}
@@ -187,16 +194,13 @@ def evaluated(program, noise=False):
     def loss(params):
         return bowl(params) * (1 + NOISE if noise else 1)
 
-    try:
-        tx = Trained(program, "eager").opt.tx
-        state = tx.init(params)
-        for _ in (e for e in program.events if isinstance(e, Step)):
-            value, grads = fo.value_and_grad(loss)(params)
-            updates, state = tx.update(grads, state, params, value=value, value_fn=loss)
-            params = fo.apply_updates(params, updates)
-    except fo.errors.FuncoptError as error:
-        return End(f"{type(error).__name__}: {error}", [])
-    return End(None, list(params.values()))
+    tx = Trained(program, "eager").opt.tx
+    state = tx.init(params)
+    for _ in (e for e in program.events if isinstance(e, Step)):
+        value, grads = fo.value_and_grad(loss)(params)
+        updates, state = tx.update(grads, state, params, value=value, value_fn=loss)
+        params = fo.apply_updates(params, updates)
+    return params.values()
 
 
 def gap(one, other):

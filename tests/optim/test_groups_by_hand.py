@@ -106,6 +106,34 @@ def test_a_number_that_a_new_parameter_brings_appears_in_its_group():
     assert torch.equal(ps["weight"], before)
 
 
+def test_an_option_waits_for_the_parameter_that_it_is_for():
+    """Of a group that a mask leaves out as a whole, until it is edited."""
+    ps = parameters()
+    groups = [{"params": [ps["weight"]]}, {"params": [ps["bias"]], "weight_decay": 0.4}]
+    opt = fo.Optimizer(groups, DECAYED)
+    step(opt)
+    late = torch.nn.Parameter(torch.ones(2, 2))
+    opt.param_groups[1]["params"].append(late)
+    step(opt)
+    assert torch.allclose(late, torch.full((2, 2), 0.96))
+
+
+@pytest.mark.parametrize("saved", [False, True], ids=["fresh", "loaded"])
+def test_schedulers_take_groups_that_a_mask_leaves_out(saved):
+    ps = parameters()
+    tx = fo.masked(fo.sgd(0.1, momentum=0.9), is_matrix)
+    opt = fo.Optimizer([{"params": [ps["weight"]]}, {"params": [ps["bias"]]}], tx)
+    if saved:
+        older = opt.state_dict()
+        del older["param_groups"][1]["lr"]
+        opt.load_state_dict(older)
+    scheduler = torch.optim.lr_scheduler.StepLR(opt, 1, gamma=0.5)
+    step(opt, 1.0)
+    scheduler.step()
+    assert [group["lr"] for group in opt.param_groups] == [0.05, 0.05]
+    assert torch.equal(ps["bias"], torch.full((2,), 2.0))  # the update is its gradient
+
+
 # Names of hyperparameters.
 
 
