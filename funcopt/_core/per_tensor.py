@@ -15,6 +15,7 @@ from . import precision
 from .due import filled
 from .loss import PureLoss
 from .names import names_of
+from .ranks import NOBODY
 from .record import unchecked
 from .reduction import Reduce, reduce
 from .stage import Bucket, Members, Node, State
@@ -137,6 +138,7 @@ class PerTensor(GradientTransformation):
             names=leaves.names,
             keys=leaves.keys,
             tensors=leaves.tensors,
+            ranks=NOBODY,
         )
 
     def is_per_tensor(self) -> bool:

@@ -48,7 +48,7 @@ class Members(NamedTuple):
     names: Callable[[], Sequence[str | None]]  # found only if a stage chooses by name
     keys: Callable[[], Sequence[str]]  # the names, or numbers where there are none; if drawn for
     tensors: Sequence[Tensor]  # the parameters as they were given, or the gradients
-    ranks: Ranks = NOBODY  # those that hold other parts, or other tensors of the same tree
+    ranks: Ranks  # those that hold other parts, or other tensors of the same tree
     loss: Loss | None = None  # for stages that evaluate it again
 
     def loss_for(self, who: str) -> Loss:
@@ -92,7 +92,7 @@ class Members(NamedTuple):
         return members, used
 
 
-NO_MEMBERS = Members((), {}, {}, tuple, tuple, ())
+NO_MEMBERS = Members((), {}, {}, tuple, tuple, (), NOBODY)
 
 
 def _picked(values: Sequence[Any], chosen: Sequence[int]) -> list[Any]:

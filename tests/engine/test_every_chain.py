@@ -57,6 +57,9 @@ def test_on_a_device_nothing_is_waited_for(case):
     assert run.engine.name == "foreach" or has_to_run_as_it_is(case.tx)
 
 
+CPU = [torch.profiler.ProfilerActivity.CPU]
+
+
 def launches(tensors):
     """How many functions of lists a step on a device calls, and how many of one tensor."""
     params = {str(i): torch.empty(3, device="meta") for i in range(tensors)}
@@ -64,7 +67,7 @@ def launches(tensors):
     run = Run(chain(clip_by_global_norm(1.0), adamw(1e-3)), "auto", params)
     for _ in range(2):
         run.step(grads)
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+    with torch.profiler.profile(activities=CPU, acc_events=True) as profile:
         run.step(grads)
     return {e.key: e.count for e in profile.key_averages() if "_foreach_" in e.key}
 
