@@ -77,8 +77,10 @@ class ParameterGroups:
                     "by hand, its state goes with `opt.state.pop(p)`."
                 )
 
-    def refresh(self, param_groups: list[Options]) -> None:
+    def refresh(self, param_groups: list[Options], first: int = 0) -> None:
         """Sees to it that names and keys are those of the parameters that are in the groups now.
+
+        Groups before the `first` are not looked at.
 
         Whoever edits the list of parameters may leave that of the names alone: names go with the
         parameters that they belong to.
@@ -86,7 +88,7 @@ class ParameterGroups:
         Raises:
             StructureError: If a parameter has no name, and others have.
         """
-        for index, group in enumerate(param_groups):
+        for index, group in enumerate(param_groups[first:], first):
             seen, params = self._seen.get(index), group["params"]
             names = group.get("param_names")
             if seen is not None and names == seen.names and identical(params, seen.params):

@@ -302,7 +302,7 @@ class Optimizer(torch.optim.Optimizer):
                 updates, index = self._store.updates(self.state), len(self.param_groups) - 1
                 self._scheduled.show(self.param_groups, self.state, index, updates)
                 self._groups.transformation(self.param_groups, index)  # its values are checked
-            self._groups.refresh(self.param_groups)
+            self._groups.refresh(self.param_groups, count)
             if self._constructed:
                 self._groups.settle(self.param_groups, self.defaults)
         except BaseException as error:  # a failed call changes nothing
