@@ -160,3 +160,40 @@ def test_optimizers_that_take_turns_leave_each_other_alone(make, tmp_path):
     fit(one, tmp_path)
     assert gap(both.nets[0], one.net) == 0.0
     assert gap(both.nets[1], one.net) == 0.0
+
+
+class ByHand(Module):
+    """Manual optimization: the step is given the closure, and the scheduler is stepped by hand."""
+
+    def __init__(self, make):
+        super().__init__(make)
+        self.automatic_optimization = False
+
+    def training_step(self, batch, index):
+        opt = self.optimizers()
+
+        def closure():
+            opt.zero_grad()
+            loss = self.net(**batch)["loss"]
+            self.manual_backward(loss)
+            return loss
+
+        opt.step(closure=closure)
+        self.lr_schedulers().step()
+
+
+@every_optimizer
+def test_optimizing_by_hand_is_what_lightning_does_itself(make, tmp_path):
+    by_hand, itself = ByHand(make), Module(make)
+    fit(by_hand, tmp_path)
+    fit(itself, tmp_path)
+    assert gap(by_hand, Module(make)) > 0.01
+    assert gap(by_hand, itself) == 0.0
+
+
+def test_by_hand_a_closure_may_be_called_twice(tmp_path):
+    sharp = ByHand(lambda ps: fo.Optimizer(ps, fo.sam(fo.sgd(0.05, momentum=0.9), rho=1e-9)))
+    plain = ByHand(sgd)
+    fit(sharp, tmp_path)
+    fit(plain, tmp_path)
+    assert 0.0 < gap(sharp, plain) < 1e-6
