@@ -262,6 +262,43 @@ def test_every_dtype_makes_the_round_trip_to_the_bit(tmp_path):
     assert other.state[q]["counts"][0] == 3_000_009
 
 
+@pytest.fixture(params=["device", "dtype"])
+def another_default(request):
+    """Makes another device or dtype the default, until the test ends."""
+    if request.param == "device":
+        yield lambda: torch.set_default_device("meta")
+        torch.set_default_device(None)
+    else:
+        before = torch.get_default_dtype()
+        yield lambda: torch.set_default_dtype(torch.float64)
+        torch.set_default_dtype(before)
+
+
+@pytest.mark.parametrize(
+    "make", [*CHAINS.values(), lambda ps: optim.SOAP(ps, lr=0.1)], ids=[*CHAINS, "SOAP"]
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_state_goes_on_where_the_parameter_is_under_another_default(make, dtype, another_default):
+    gradients = torch.randn(6, 4, 3, generator=torch.Generator().manual_seed(0)).to(dtype)
+
+    def steps(p, opt, which):
+        for g in gradients[which]:
+            p.grad = g
+            opt.step()
+
+    p = torch.nn.Parameter(torch.ones(4, 3, dtype=dtype))
+    opt = make([("weight", p)])
+    steps(p, opt, slice(3))
+    saved, q = copy.deepcopy(opt.state_dict()), torch.nn.Parameter(p.detach().clone())
+    another_default()
+    other = make([("weight", q)])
+    other.load_state_dict(saved)
+    steps(q, other, slice(3, None))
+    steps(p, opt, slice(3, None))
+    assert torch.equal(p, q)
+    assert {x.device.type for x in other.state[q].values()} == {"cpu"}
+
+
 # A refused checkpoint changes nothing, and whatever does not fit is refused.
 
 
