@@ -43,11 +43,13 @@ def test_it_pickles(name):
 
 
 def test_help_prints_a_scalar_as_a_scalar():
-    text = pydoc.plain(pydoc.render_doc(fo.adamw))
-    assert "adamw(lr: Scalar = 0.001, betas: tuple[Scalar, Scalar] = (0.9, 0.999)," in text
-    text = pydoc.plain(pydoc.render_doc(fo.scale_by_prodigy))
+    def printed(function):
+        return " ".join(pydoc.plain(pydoc.render_doc(function)).split())  # 3.13 breaks long lines
+
+    assert "lr: Scalar = 0.001, betas: tuple[Scalar, Scalar] = (0.9, 0.999)," in printed(fo.adamw)
+    text = printed(fo.scale_by_prodigy)
     assert "beta3: Optional[Scalar] = None" in text or "beta3: Scalar | None = None" in text
-    assert "apply_updates(params: ~Params, " in pydoc.plain(pydoc.render_doc(fo.apply_updates))
+    assert "params: ~Params, " in printed(fo.apply_updates)
 
 
 @pytest.mark.parametrize("name", PUBLIC)
