@@ -341,9 +341,10 @@ def difference(ours, theirs):
     return ((ours - theirs).abs().max() / theirs.abs().max()).item()
 
 
-@pytest.fixture
-def unrounded(monkeypatch):
-    """What the ports round to float32, by name or by a method, stays in float64."""
+def leave_unrounded(place, monkeypatch):
+    """What `pytorch_optimizer` rounds to float32, by name or by a method, stays in float64."""
+    if not place.startswith("pytorch_optimizer"):
+        return
     needed("pytorch_optimizer")
     soap = importlib.import_module("pytorch_optimizer.optimizer.soap")
     wide = types.SimpleNamespace(**{**vars(torch), "float32": torch.float64})
@@ -352,7 +353,8 @@ def unrounded(monkeypatch):
 
 
 @pytest.mark.parametrize("row", ROWS, ids=str)
-def test_the_steps_are_those_of_the_package(row, unrounded):
+def test_the_steps_are_those_of_the_package(row, monkeypatch):
+    leave_unrounded(row.name, monkeypatch)
     theirs, opt = stepped(row.theirs, row.average, row.shapes)
     ours, mine = stepped(row.ours, row.average and MODES, row.shapes)
     assert difference(ours, theirs) <= TOLERANCE
@@ -403,10 +405,11 @@ SAM = [
 ]
 
 
-@pytest.mark.parametrize(("name", "theirs", "first", "tx"), SAM)
+@pytest.mark.parametrize(("place", "theirs", "first", "tx"), SAM, ids=[place for place, *_ in SAM])
 def test_steps_by_the_gradient_of_another_place_are_those_of_the_package(
-    name, theirs, first, tx, unrounded
+    place, theirs, first, tx, monkeypatch
 ):
+    leave_unrounded(place, monkeypatch)
     expected = stepped_by_closures(theirs, first)
     assert gap(purely(tx, network(), STEPS)[0], expected) <= TOLERANCE
     ours, _ = wrapped(lambda params: fo.Optimizer(params, tx), network(), STEPS)

@@ -46,8 +46,8 @@ class scale_by_adam(TensorRule):
         eps_root: Added inside the root, in units of the gradient squared; not negative.
         amsgrad: Never let the denominator shrink.
         nesterov: Look ahead by one step in the mean gradient.
-        first_moment: Keep a mean of the gradients. Without it, ``betas[0]`` has to be 0; as a tensor
-            or a schedule, which nobody looks at, it does nothing.
+        first_moment: Keep a mean of the gradients. Without it, ``betas[0]`` has to be 0; a
+            tensor or a schedule there, which nobody looks at, does nothing.
         state_dtype: Storage dtype of the slots.
 
     Raises:
