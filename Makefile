@@ -20,7 +20,8 @@ BARE := build/bare
 INSTALL := -m pip install --disable-pip-version-check --constraint
 PIP := $(BIN)/python $(INSTALL) constraints.txt
 
-FOR_TESTS := --editable '.[examples]' --group test --group frameworks --group benchmarks
+FOR_TESTS := --editable '.[examples]' --group test --group frameworks --group references \
+	--group benchmarks
 FOR_WORK := $(FOR_TESTS) --group docs --group dev --group package
 
 # One process for each core, each with one thread: on small tensors more threads only wait.

@@ -70,11 +70,11 @@ CASES = [
     Case(fo.scale_by_adam()),
     Case(fo.scale_by_adam((0.8, 0.99), eps_root=1e-6, amsgrad=True)),
     Case(fo.scale_by_adam(nesterov=True)),
+    Case(fo.scale_by_adam((0.0, 0.99), first_moment=False)),
     Case(fo.scale_by_adam(state_dtype=torch.float32), differentiable=False),
     Case(fo.scale_by_adagrad()),
     Case(fo.scale_by_adagrad(lr_decay=0.1, initial_accumulator_value=0.1, eps_in_sqrt=True)),
     Case(fo.scale_by_rms()),
-    Case(fo.scale_by_rms(debias=True)),
     Case(fo.scale_by_rms(0.9, centered=True, eps_in_sqrt=True)),
     Case(fo.scale_by_adadelta()),
     Case(fo.scale_by_adamax()),
@@ -145,6 +145,7 @@ CASES = [
     Case(fo.ema_of_params(state_dtype=torch.float32), differentiable=False),
     Case(fo.schedule_free_sgd(0.1, weight_decay=0.1, warmup_steps=2)),
     Case(fo.schedule_free_adamw(0.1, r=0.5, store_average=True)),
+    Case(fo.schedule_free_adamw(0.1, inner_momentum=0.9)),
     Case(
         fo.schedule_free(
             fo.adamw(0.1, (0.1, 0.9)), fo.linear_schedule(0.0, 1.0, 2), fo.constant_schedule(0.8)

@@ -24,6 +24,7 @@ ENLARGING = [
     "optim/test_closures.py",
     "numerics/test_linalg.py",
     "optim/test_optimizer.py",
+    "test_parity_authors.py",
     "test_parity_optax.py",
     "meta",
     "sweeps",

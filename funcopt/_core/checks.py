@@ -90,6 +90,11 @@ def seed(owner: object, name: str, value: Any) -> None:
     _check(owner, name, value, lambda x: 0 <= x < 2**63 and x == int(x), expected)
 
 
+def zero(owner: object, name: str, value: Any, where: str) -> None:
+    """A number that has no meaning, `where` that is so."""
+    _check(owner, name, value, lambda x: x == 0, f"be 0 {where}")
+
+
 def at_least(owner: object, name: str, value: Any, least: float) -> None:
     _check(owner, name, value, lambda x: x >= least, f"be at least {least}")
 

@@ -6,7 +6,7 @@ from .._core import checks
 from .._core.tensor_rule import GradientTransformation
 from .._hints.calls import explained
 from ..combinators import chain, schedule_free
-from ..transforms import add_decayed_weights, scale, scale_by_rms
+from ..transforms import add_decayed_weights, scale, scale_by_adam
 from ..typing import Scalar
 
 
@@ -54,17 +54,21 @@ def schedule_free_adamw(
     warmup_steps: int = 0,
     r: Scalar = 0.0,
     weight_lr_power: Scalar = 2.0,
+    inner_momentum: Scalar | None = None,
     *,
     store_average: bool = False,
     state_dtype: torch.dtype | None = None,
 ) -> GradientTransformation:
-    """Schedule-Free AdamW: `schedule_free` around `scale_by_rms`, with decoupled weight decay.
+    """Schedule-Free AdamW: `schedule_free` around `scale_by_adam`, with decoupled weight decay.
 
-    Steps and defaults are those of the authors' `AdamWScheduleFree`, release 1.3 and later: the
-    bias correction stands in the denominator, and averaging weights and decay use the plain rate.
-    ``betas[0]`` is the `momentum` of `schedule_free`, which see for the other arguments and for
-    bfloat16; ``betas[1]`` is the `alpha` of `scale_by_rms`. Its slot `square_avg` is what the
-    authors keep as `exp_avg_sq`.
+    Steps, defaults and slots are those of the authors' `AdamWScheduleFree`, release 1.3 and later:
+    the bias correction stands in the denominator, and averaging weights and decay use the plain
+    rate. ``betas[0]`` is the `momentum` of `schedule_free`, which see for the other arguments and
+    for bfloat16; ``betas[1]`` is that of `scale_by_adam`.
+
+    `inner_momentum` is the ``betas[0]`` of `scale_by_adam`, as in the authors' code since May 2026,
+    which recommends 0.9 where there is one. With `None`, where theirs has 0, there is no mean of
+    gradients, and no slot for it.
 
     Raises:
         HyperparameterError: If a hyperparameter is out of range.
@@ -74,9 +78,15 @@ def schedule_free_adamw(
     """
     checks.several("schedule_free_adamw", "betas", betas)
     momentum, beta2 = betas
+    inner = 0.0 if inner_momentum is None else inner_momentum
     return schedule_free(
         chain(
-            scale_by_rms(beta2, eps=eps, state_dtype=state_dtype, debias=True),
+            scale_by_adam(
+                (inner, beta2),
+                eps=eps,
+                first_moment=inner_momentum is not None,
+                state_dtype=state_dtype,
+            ),
             add_decayed_weights(weight_decay),
             scale(-1.0),
         ),

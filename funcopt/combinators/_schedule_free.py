@@ -18,7 +18,6 @@ def schedule_free(
     warmup_steps: int = 0,
     r: Scalar = 0.0,
     weight_lr_power: Scalar = 2.0,
-    beta2: Scalar | None = None,
     store_average: bool = False,
     state_dtype: torch.dtype | None = None,
 ) -> chain:
@@ -44,8 +43,6 @@ def schedule_free(
         r: Power of the step in the weights: with r > 0, later steps count more; not negative.
         weight_lr_power: Power of the learning rate in the weights; 0 for equal weights. Not
             negative.
-        beta2: Decay rate of a second moment in `inner` that has no bias correction: the learning
-            rate is corrected instead, and with it the weights.
         store_average: Store x, one more tensor per parameter, instead of computing it.
         state_dtype: Storage dtype of z and x, else that of the parameter; for bfloat16 parameters
             take `torch.float32` and `store_average`.
@@ -62,7 +59,6 @@ def schedule_free(
         warmup_steps=warmup_steps,
         r=r,
         weight_lr_power=weight_lr_power,
-        beta2=beta2,
         store_average=store_average,
         state_dtype=state_dtype,
     )

@@ -136,14 +136,14 @@ def _match(tx: Any) -> Callable[[Batch], KernelCall] | None:
     """Binds the arguments of the kernel that is identical to `tx`; `None` if torch has none."""
     match tx.stages if type(tx) is chain else ():
         case (
-            scale_by_adam(eps_root=0.0, nesterov=False),
+            scale_by_adam(eps_root=0.0, nesterov=False, first_moment=True),
             add_decayed_weights(),
             scale_by_learning_rate(flip_sign=True),
         ):
             return _adam(torch._fused_adamw_, 0)  # pyright: ignore[reportPrivateImportUsage]
         case (
             add_decayed_weights(),
-            scale_by_adam(eps_root=0.0, nesterov=False),
+            scale_by_adam(eps_root=0.0, nesterov=False, first_moment=True),
             scale_by_learning_rate(flip_sign=True),
         ):
             return _adam(torch._fused_adam_, 1)  # pyright: ignore[reportPrivateImportUsage]

@@ -225,7 +225,7 @@ class SGDScheduleFree(AliasOptimizer, make=schedule_free_sgd):
 
 
 class AdamWScheduleFree(AliasOptimizer, make=schedule_free_adamw):
-    """Schedule-Free AdamW: `schedule_free` around `scale_by_rms`, with decoupled weight decay.
+    """Schedule-Free AdamW: `schedule_free` around `scale_by_adam`, with decoupled weight decay.
 
     See `schedule_free_adamw`.
     """
@@ -233,10 +233,10 @@ class AdamWScheduleFree(AliasOptimizer, make=schedule_free_adamw):
     def __init__(
         self, params: ParamsT, lr: Scalar = 0.0025, betas: tuple[Scalar, Scalar] = (0.9, 0.999),
         eps: Scalar = 1e-8, weight_decay: Scalar = 0.0, warmup_steps: int = 0, r: Scalar = 0.0,
-        weight_lr_power: Scalar = 2.0, *, store_average: bool = False,
-        state_dtype: torch.dtype | None = None, maximize: bool = False, foreach: bool | None = None,
-        capturable: bool = False, differentiable: bool = False, fused: bool | None = None,
-        engine: EngineOption = "auto",
+        weight_lr_power: Scalar = 2.0, inner_momentum: Scalar | None = None, *,
+        store_average: bool = False, state_dtype: torch.dtype | None = None, maximize: bool = False,
+        foreach: bool | None = None, capturable: bool = False, differentiable: bool = False,
+        fused: bool | None = None, engine: EngineOption = "auto",
     ) -> None: ...
 
 

@@ -15,7 +15,7 @@ from ..typing import Memory, Scalar, Slots
 class AdamSlots(NamedTuple):
     """What Adam remembers of one tensor."""
 
-    exp_avg: Tensor  # like p: running mean of the gradients
+    exp_avg: Any  # like p: running mean of the gradients; () without first_moment
     exp_avg_sq: Tensor  # like p: running mean of their squares
     max_exp_avg_sq: Any  # like p: the greatest exp_avg_sq so far; () without amsgrad
 
@@ -30,7 +30,8 @@ class scale_by_adam(TensorRule):
         u = m / (sqrt(v + eps_root) + eps)
 
     With `amsgrad`, v is made of the greatest `exp_avg_sq` so far, as in torch. With `nesterov`,
-    ``m = b1 exp_avg / (1 - b1^(t+1)) + (1 - b1) g / (1 - b1^t)``, as in Optax.
+    ``m = b1 exp_avg / (1 - b1^(t+1)) + (1 - b1) g / (1 - b1^t)``, as in Optax. Without
+    `first_moment`, m = g, as for b1 = 0, and no `exp_avg` is kept.
 
     u has no unit and stays near sign(g) while gradients are steady, so the learning rate alone sets
     the length of a step.
@@ -45,10 +46,13 @@ class scale_by_adam(TensorRule):
         eps_root: Added inside the root, in units of the gradient squared; not negative.
         amsgrad: Never let the denominator shrink.
         nesterov: Look ahead by one step in the mean gradient.
+        first_moment: Keep a mean of the gradients. Without it, ``betas[0]`` has to be 0; a
+            tensor or a schedule there, which nobody looks at, does nothing.
         state_dtype: Storage dtype of the slots.
 
     Raises:
-        HyperparameterError: If a decay rate is outside [0, 1), or an epsilon is negative.
+        HyperparameterError: If a decay rate is outside [0, 1), or an epsilon is negative; if
+            ``betas[0]`` is not 0 without `first_moment`.
 
     References:
         Kingma and Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015, Algorithm 1.
@@ -61,17 +65,24 @@ class scale_by_adam(TensorRule):
     eps_root: Scalar = 0.0
     amsgrad: bool = False
     nesterov: bool = False
+    first_moment: bool = True
     state_dtype: torch.dtype | None = None
     elementwise = True
 
     def __post_init__(self) -> None:
         checks.betas(self, "betas", self.betas)
+        if not self.first_moment:
+            checks.zero(self, "betas[0]", self.betas[0], "without `first_moment`")
         checks.non_negative(self, "eps", self.eps)
         checks.non_negative(self, "eps_root", self.eps_root)
 
     def init_tensor(self, p: Tensor) -> AdamSlots:
         zeros = torch.zeros_like(p, dtype=self.state_dtype)
-        return AdamSlots(zeros, zeros.clone(), zeros.clone() if self.amsgrad else ())
+        return AdamSlots(
+            zeros.clone() if self.first_moment else (),
+            zeros,
+            zeros.clone() if self.amsgrad else (),
+        )
 
     def prepare(self, step: Any, memory: Memory) -> dict[str, Any]:
         b1, b2 = self.betas
@@ -90,7 +101,7 @@ class scale_by_adam(TensorRule):
     def update_tensor(
         self, g: Tensor, slots: AdamSlots, p: Tensor, s: Scalars
     ) -> tuple[Tensor, Slots]:
-        exp_avg = mix(slots.exp_avg, g, s.weights[0])
+        exp_avg = mix(slots.exp_avg, g, s.weights[0]) if self.first_moment else ()
         exp_avg_sq = mix(slots.exp_avg_sq, g * g, s.weights[1])
         greatest = slots.max_exp_avg_sq
         if self.amsgrad:
@@ -98,7 +109,7 @@ class scale_by_adam(TensorRule):
         v = (greatest if self.amsgrad else exp_avg_sq) / s.correction
         if not is_zero(s.eps_root):
             v = v + s.eps_root
-        m = s.of_mean * exp_avg
-        if self.nesterov:
+        m = s.of_mean * exp_avg if self.first_moment else g
+        if self.first_moment and self.nesterov:
             m = m + s.of_g * g
         return m / (sqrt(v) + s.eps), AdamSlots(exp_avg, exp_avg_sq, greatest)

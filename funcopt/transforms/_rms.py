@@ -8,7 +8,7 @@ from torch import Tensor
 from .._core import checks
 from .._core.stage import Scalars
 from .._core.tensor_rule import TensorRule
-from .._numerics.scalars import bias_correction, mix, sqrt
+from .._numerics.scalars import mix, sqrt
 from ..typing import Memory, Scalar, Slots
 
 
@@ -38,8 +38,6 @@ class scale_by_rms(TensorRule):
         centered: Divide by the standard deviation.
         eps_in_sqrt: Add `eps` inside the root.
         state_dtype: Storage dtype of the slots.
-        debias: Correct the bias towards zero of the first steps: what is under the root is divided
-            by ``1 - alpha^t``, as in `scale_by_adam`.
 
     Raises:
         HyperparameterError: If `alpha` is outside [0, 1), or `eps` is negative.
@@ -54,7 +52,6 @@ class scale_by_rms(TensorRule):
     centered: bool = False
     eps_in_sqrt: bool = False
     state_dtype: torch.dtype | None = None
-    debias: bool = False
     elementwise = True
 
     def __post_init__(self) -> None:
@@ -66,8 +63,7 @@ class scale_by_rms(TensorRule):
         return RmsSlots(zeros, zeros.clone() if self.centered else ())
 
     def prepare(self, step: Any, memory: Memory) -> dict[str, Any]:
-        more = {"correction": bias_correction(self.alpha, step)} if self.debias else {}
-        return {"weight": 1 - self.alpha, **more}
+        return {"weight": 1 - self.alpha}
 
     def update_tensor(
         self, g: Tensor, slots: RmsSlots, p: Tensor, s: Scalars
@@ -78,7 +74,5 @@ class scale_by_rms(TensorRule):
             grad_avg = mix(grad_avg, g, s.weight)
             # A variance is not negative, but its rounded difference may be.
             spread = (square_avg - grad_avg * grad_avg).clamp(min=0.0)
-        if self.debias:
-            spread = spread / s.correction
         root = sqrt(spread + s.eps) if self.eps_in_sqrt else sqrt(spread) + s.eps
         return g / root, RmsSlots(square_avg, grad_avg)

@@ -8,7 +8,7 @@ from torch import Tensor
 from .._core import checks
 from .._core.stage import Scalars
 from .._core.tensor_rule import TensorRule
-from .._numerics.scalars import bias_correction, double, mix, power, where
+from .._numerics.scalars import double, mix, power, where
 from ..errors import HyperparameterError
 from ..typing import Memory, Scalar, Slots
 
@@ -33,7 +33,7 @@ class primal_averaging(TensorRule):
 
     For an update u, at step t = 1, 2, ..., with z = x = p in the beginning:
 
-        rate = lr min(1, t / warmup_steps),   with `beta2` also times sqrt(1 - beta2^t)
+        rate = lr min(1, t / warmup_steps)
         z <- z + rate u
         w = t^r (the greatest rate so far)^weight_lr_power,   c = w / (sum of all w so far)
         x <- (1 - c) x + c z
@@ -59,8 +59,6 @@ class primal_averaging(TensorRule):
         r: Power of t in the weights: with r > 0, later steps count more; not negative.
         weight_lr_power: Power of the learning rate in the weights; 0 for equal weights. Not
             negative.
-        beta2: Decay rate of a second moment in front that has no bias correction: the learning rate
-            is corrected instead, and with it the weights, as in AdamWScheduleFree.
         store_average: Store x, one more tensor per parameter, instead of computing it.
         state_dtype: Storage dtype of the slots.
 
@@ -77,7 +75,6 @@ class primal_averaging(TensorRule):
     warmup_steps: int = 0
     r: Scalar = 0.0
     weight_lr_power: Scalar = 2.0
-    beta2: Scalar | None = None
     store_average: bool = False
     state_dtype: torch.dtype | None = None
     elementwise = True
@@ -90,8 +87,6 @@ class primal_averaging(TensorRule):
         checks.whole_number(self, "warmup_steps", self.warmup_steps)
         checks.non_negative(self, "r", self.r)
         checks.non_negative(self, "weight_lr_power", self.weight_lr_power)
-        if self.beta2 is not None:
-            checks.in_unit_interval(self, "beta2", self.beta2)
         if isinstance(self.momentum, (int, float)) and not (self.momentum or self.store_average):
             raise HyperparameterError(
                 f"`{type(self).__name__}`: at `momentum` 0 the average cannot be computed from the "
@@ -111,8 +106,6 @@ class primal_averaging(TensorRule):
         rate = double(self.lr)
         if self.warmup_steps:
             rate = rate * (t / self.warmup_steps).clamp(max=1.0)
-        if self.beta2 is not None:
-            rate = rate * bias_correction(self.beta2, step) ** 0.5
         lr_max = torch.maximum(memory.lr_max, rate)
         weight = power(t, self.r) * power(lr_max, self.weight_lr_power)
         weight_sum = memory.weight_sum + weight

@@ -65,6 +65,7 @@ def test_a_row_is_the_chain(tx, dtype, calls):
         fo.chain(fo.scale_by_adam(eps_root=1e-3), fo.add_decayed_weights(0.1), fo.scale(-0.1)),
         fo.chain(fo.scale_by_adam(nesterov=True), *fo.adamw(0.1).stages[1:]),
         fo.chain(fo.scale_by_adam(eps_root=1e-3), *fo.adamw(0.1).stages[1:]),
+        fo.chain(fo.scale_by_adam((0.0, 0.9), first_moment=False), *fo.adamw(0.1).stages[1:]),
         fo.chain(*fo.adamw(0.1).stages[:2], fo.scale_by_learning_rate(0.1, flip_sign=False)),
         fo.chain(fo.add_decayed_weights(0.0), fo.scale_by_adagrad(eps_in_sqrt=True), fo.sgd(0.1)),
     ],

@@ -350,7 +350,7 @@ def test_figures(values, kind, tmp_path):
         (fo.mars, lambda betas: {"betas": betas, "momentum": betas[0]}),
         (
             fo.schedule_free_adamw,
-            lambda betas: {"momentum": betas[0], "alpha": betas[1]},
+            lambda betas: {"momentum": betas[0], "betas": (0.0, betas[1])},
         ),
     ],
 )

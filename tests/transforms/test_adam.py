@@ -85,6 +85,17 @@ def test_without_momentum_nesterov_changes_nothing(history, b2):
     torch.testing.assert_close(ahead, plain, rtol=1e-15, atol=0)
 
 
+@given(history=histories, b2=decays, nesterov=st.booleans(), amsgrad=st.booleans())
+def test_without_first_moment_it_steps_as_without_momentum_and_keeps_no_mean(
+    history, b2, nesterov, amsgrad
+):
+    tx = fo.scale_by_adam((0.0, b2), amsgrad=amsgrad, nesterov=nesterov, first_moment=False)
+    updates, state = feed(tx, history)
+    kept, _ = feed(fo.scale_by_adam((0.0, b2), amsgrad=amsgrad), history)
+    assert all(map(torch.equal, updates, kept))
+    assert state.slots.exp_avg == ()
+
+
 def test_eps_is_added_outside_the_root_and_eps_root_inside():
     grads = numbers(1e-4)
     (outside,), _ = feed(fo.scale_by_adam(eps=1e-4), [grads])
@@ -139,6 +150,7 @@ def test_it_remembers_what_torch_remembers_by_the_same_names(amsgrad):
         ({"betas": (0.9, -0.1)}, r"`betas\[1\]` must lie in \[0, 1\), got -0.1"),
         ({"betas": 0.9}, "`betas` must be a tuple of 2 numbers, got 0.9"),
         ({"betas": (0.9,)}, r"`betas` must be a tuple of 2 numbers, got \(0.9,\)"),
+        ({"first_moment": False}, r"`betas\[0\]` must be 0 without `first_moment`, got 0.9"),
         ({"eps": -1e-8}, "`eps` must not be negative, got -1e-08"),
         ({"eps_root": -1e-8}, "`eps_root` must not be negative, got -1e-08"),
     ],

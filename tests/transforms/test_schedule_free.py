@@ -28,10 +28,10 @@ STEPS = 200
 
 
 def by_the_authors(steps, lr, momentum, beta2=None, eps=1e-8, weight_decay=0.0, warmup_steps=0,
-                   r=0.0, weight_lr_power=2.0, store_average=None):  # fmt: skip
+                   r=0.0, weight_lr_power=2.0, inner_momentum=0.0, store_average=None):  # fmt: skip
     """What SGDScheduleFree does, and with `beta2` AdamWScheduleFree: the values of y, and of x."""
     y, z = dict(START), dict(START)
-    mean_square = {n: torch.zeros_like(p) for n, p in START.items()}
+    mean, mean_square = ({n: torch.zeros_like(p) for n, p in START.items()} for _ in range(2))
     weight_sum, lr_max = 0.0, -1.0
     for k in range(steps):
         rate = lr * ((k + 1) / warmup_steps if k < warmup_steps else 1.0)
@@ -42,6 +42,8 @@ def by_the_authors(steps, lr, momentum, beta2=None, eps=1e-8, weight_decay=0.0, 
         for n, g in grads_at(y, k).items():
             if beta2 is not None:
                 mean_square[n] = beta2 * mean_square[n] + (1 - beta2) * g * g
+                mean[n] = inner_momentum * mean[n] + (1 - inner_momentum) * g
+                g = mean[n] / (1 - inner_momentum ** (k + 1))
                 g = g / ((mean_square[n] / (1 - beta2 ** (k + 1))).sqrt() + eps)
             g = g + weight_decay * y[n]  # the decay is that of y
             y[n] = (1 - share) * y[n] + share * z[n] + rate * (momentum * (1 - share) - 1) * g
@@ -77,7 +79,7 @@ def test_it_is_the_sgd_of_the_authors(options):
     assert is_as_the_authors(tx, optim.SGDScheduleFree, given, by_the_authors(STEPS, **given))
 
 
-@each_option
+@pytest.mark.parametrize("options", [*OPTIONS, {"inner_momentum": 0.9}], ids=str)
 def test_it_is_the_adamw_of_the_authors(options):
     betas = (0.6, 0.9) if "r" in options else (0.9, 0.999)
     given = {"lr": 0.05, "betas": betas, **options}
@@ -255,8 +257,20 @@ def test_a_late_joiner_begins_its_own_average():
 
 def test_what_it_remembers_has_the_names_of_the_authors():
     params, opt = wrapped(fo.schedule_free_adamw(), 1)
-    own = {"step", "square_avg", "z", "weight_sum", "lr_max", "last_momentum"}
+    own = {"step", "exp_avg_sq", "z", "weight_sum", "lr_max", "last_momentum"}
     assert set(opt.state[params["w"]]) == own
+    params, opt = wrapped(fo.schedule_free_adamw(inner_momentum=0.9), 1)
+    assert set(opt.state[params["w"]]) == {*own, "exp_avg"}
+
+
+def test_an_inner_momentum_may_begin_later():
+    """Then the mean of the gradients begins at 0, as it would in the authors' optimizer."""
+    mine = named_parameters()
+    opt = optim.AdamWScheduleFree(mine.values())
+    drive(opt, mine, 3)
+    opt.param_groups[0]["inner_momentum"] = 0.9
+    drive(opt, mine, 1, first=3)
+    assert set(opt.state[mine["w"]]) >= {"exp_avg", "exp_avg_sq"}
 
 
 def test_it_comes_last():
@@ -283,7 +297,6 @@ def test_it_needs_the_parameters():
         ({"warmup_steps": -1}, "`warmup_steps` must be a whole number, at least 0, got -1"),
         ({"r": -1.0}, "`r` must not be negative"),
         ({"weight_lr_power": -1.0}, "`weight_lr_power` must not be negative"),
-        ({"beta2": 1.0}, r"`beta2` must lie in \[0, 1\), got 1.0"),
     ],
 )
 def test_a_bad_number_is_named(options, message):
@@ -305,7 +318,6 @@ OTHER_VALUES = {
     "warmup_steps": 3,
     "r": 1.0,
     "weight_lr_power": 1.0,
-    "beta2": 0.99,
     "store_average": True,
     "state_dtype": torch.float64,
 }
