@@ -189,7 +189,8 @@ def _circles(params: Iterable[tuple[Any, Any]]) -> list[list[tuple[Any, torch.de
         if shards.is_sharded(x):
             mesh = x.device_mesh
             groups = [mesh.get_group(dim) for dim in range(mesh.ndim)]
-            found.setdefault(shards.mesh_order(mesh), [(group, x.device) for group in groups])
+            key = (*shards.mesh_order(mesh), *map(shards.order, groups))
+            found.setdefault(key, [(group, x.device) for group in groups])
         if others is not None:
             found.setdefault(shards.order(others), [(others, x.device)])
     return [found[key] for key in sorted(found, key=lambda key: (-len(key[0]), str(key)))]
