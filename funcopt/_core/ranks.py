@@ -31,12 +31,14 @@ class Span(NamedTuple):
     cuts: tuple[Any, ...]  # those whose ranks hold other parts of the tensor
     others: Any  # the one whose ranks hold other tensors of the same tree, or `None`
     device: torch.device  # where numbers are exchanged
+    place: Any = ()  # the mesh and how it is cut: the same on all of its ranks, as groups are not
 
     @property
     def order(self) -> Any:
         """A key to sort by, the same on all ranks of the groups."""
         groups = [self.cuts, () if self.others is None else (self.others,)]
-        return [[shards.order(group) for group in some] for some in groups], self.device.type
+        each = [[shards.order(group) for group in some] for some in groups]
+        return self.place, each, self.device.type
 
 
 class Ranks:
@@ -48,7 +50,9 @@ class Ranks:
     """
 
     def __init__(self, params: Iterable[tuple[Tensor, Any]]) -> None:
+        params = list(params)
         self._of = {id(p): _span(p, others) for p, others in params}
+        self._circles = _circles(params)
         self._all = _in_order(self._of.values())
         self._crosses = any(map(_crosses, self._all))
         self._kept: list[Any] | None = None  # what was exchanged, in a step that may begin again
@@ -140,6 +144,14 @@ class Ranks:
                 table[places[span]] = rows
         return table
 
+    def mean(self, value: Tensor) -> Tensor:
+        """A number that ranks decide by, such as the loss: its mean, the same on all of them."""
+        for groups in self._circles:
+            for group, device in groups:
+                total = shards.all_reduce("sum", value.to(device), group)
+                value = (total / shards.size(group)).to(value.device)
+        return value
+
     def _reduced(self, how: str, values: Tensor, group: Any, device: torch.device) -> Tensor:
         here = values.device
         return self.once(lambda: shards.all_reduce(how, values.to(device), group).to(here))
@@ -164,7 +176,24 @@ def _span(x: Any, others: Any) -> Span:
     if not shards.is_sharded(x):
         return Span((), others, x.device)
     cuts = tuple(x.device_mesh.get_group(dim) for dim in shards.split_dims(x))
-    return Span(cuts, others, x.device)
+    return Span(cuts, others, x.device, (shards.mesh_order(x.device_mesh), shards.split_dims(x)))
+
+
+def _circles(params: Iterable[tuple[Any, Any]]) -> list[list[tuple[Any, torch.device]]]:
+    """The process groups, mesh by mesh, of all ranks that make a step together; largest first.
+
+    A mean over each of them one after the other is then that over the largest.
+    """
+    found: dict[Any, list[tuple[Any, torch.device]]] = {}
+    for x, others in params:
+        if shards.is_sharded(x):
+            mesh = x.device_mesh
+            groups = [mesh.get_group(dim) for dim in range(mesh.ndim)]
+            key = (*shards.mesh_order(mesh), *map(shards.order, groups))
+            found.setdefault(key, [(group, x.device) for group in groups])
+        if others is not None:
+            found.setdefault(shards.order(others), [(others, x.device)])
+    return [found[key] for key in sorted(found, key=lambda key: (-len(key[0]), str(key)))]
 
 
 def _crosses(span: Span) -> bool:

@@ -148,14 +148,6 @@ def on_the_way(values: Tensor) -> Tensor:
     return double(values)
 
 
-def mean(value: Tensor, like: Any) -> Tensor:
-    """The mean of `value` over all ranks of the mesh on which `like` lies."""
-    for dim in range(like.device_mesh.ndim):
-        total = all_reduce("sum", value.to(like.device), like.device_mesh.get_group(dim))
-        value = total / like.device_mesh.size(dim)
-    return value
-
-
 def all_reduce(how: str, values: Tensor, group: Any) -> Tensor:
     """`values`, combined over the ranks of a process group; they travel in one form."""
     import torch.distributed as dist
@@ -170,7 +162,18 @@ def order(group: Any) -> Any:
     """A key of a process group to sort by: the same on all of its ranks."""
     import torch.distributed as dist
 
-    return dist.get_process_group_ranks(group), str(group.group_name)
+    return tuple(dist.get_process_group_ranks(group)), str(group.group_name)
+
+
+def mesh_order(mesh: Any) -> Any:
+    """A key of a mesh to sort by: the same on all of its ranks, as those of its groups are not."""
+    return tuple(mesh.mesh.flatten().tolist()), tuple(mesh.shape)
+
+
+def size(group: Any) -> int:
+    """How many ranks a process group has."""
+    found: int = group.size()
+    return found
 
 
 def split_dims(like: Any) -> tuple[int, ...]:

@@ -34,7 +34,7 @@ class ClosureLoss(Loss):
         ps: Sequence[Tensor],
     ) -> None:
         self._who, self._closure, self._flips = who, closure, inputs.negate
-        self._params, self.ps = inputs.ps, ps
+        self._params, self.ps, self._ranks = inputs.ps, ps, inputs.ranks
         self._sign = -1.0 if any(inputs.negate) else 1.0
         self._all = [p for group in param_groups for _, p in named_parameters(group)]
         self._grads = [p.grad for p in self._all]
@@ -115,9 +115,7 @@ class ClosureLoss(Loss):
             )
         if not isinstance(value, Tensor):
             value = torch.tensor(value, dtype=torch.float64)
-        loss = value.detach().reshape(()) * self._sign
-        like = next(filter(shards.is_sharded, self._params), None)
-        return loss if like is None else shards.mean(shards.local(loss), like)
+        return self._ranks.mean(shards.local(value.detach().reshape(()) * self._sign))
 
 
 def call(closure: Callable[[], Any]) -> Any:

@@ -1,4 +1,4 @@
-"""Ranks never wait for one another: what a rank sees alone decides nothing that all have to do."""
+"""Contract 41, 43, 46: what a rank sees alone decides nothing that all ranks have to do."""
 
 import os
 
@@ -36,7 +36,7 @@ def given(shape, seed):
 
 
 SUMS = {
-    "a norm": fo.chain(fo.clip_by_global_norm(1.0), fo.adamw(1e-2)),
+    "a norm": fo.chain(fo.clip_by_global_norm(1.0), fo.sgd(0.1, momentum=0.9)),
     "two norms": fo.chain(fo.clip_by_global_norm(5.0), fo.clip_by_global_norm(1.0), fo.sgd(0.1)),
     "of each": fo.lamb(1e-2),
     "a condition": fo.skip_if(
@@ -44,6 +44,13 @@ SUMS = {
     ),
     "micro-batches": fo.accumulate(fo.chain(fo.clip_by_global_norm(1.0), fo.sgd(0.1)), 2),
     "whole matrices": fo.chain(fo.clip_by_global_norm(1.0), fo.scale_by_muon(), fo.scale(-0.1)),
+    "some whole matrices": fo.partition(
+        {
+            "wide": fo.chain(fo.scale_by_muon(), fo.scale(-0.1)),
+            "rest": fo.chain(fo.clip_by_global_norm(1.0), fo.sgd(0.1)),
+        },
+        lambda name, p: "wide" if p.shape == WIDE else "rest",
+    ),
     "labels": fo.partition(
         {
             "wide": fo.chain(fo.clip_by_global_norm(1.0), fo.adamw(1e-2)),
@@ -58,7 +65,7 @@ each_sum = pytest.mark.parametrize("name", SUMS)
 def stepped(name, engines, wrong_at=None):
     """Four steps of cut parameters, each rank by its own engine; those of the whole ones too."""
     os.environ["FUNCOPT_KERNELS"] = "interpreted"
-    dtype = torch.float64 if name == "whole matrices" else torch.float32
+    dtype = torch.float64 if "whole matrices" in name else torch.float32
     wholes = [given(WIDE, 0).to(dtype), given((5, 3), 1).to(dtype)]
     mine, alone = list(map(cut, wholes)), [nn.Parameter(x.clone()) for x in wholes]
     known, calls = _tracer.kernel_for, []
@@ -298,3 +305,141 @@ def test_the_loss_is_evaluated_on_ranks_without_gradients_too(two):
     assert first == second == 4
     assert still == 4.0
     assert moved < 4.0
+
+
+def searched(own):
+    """Line searches, where each rank has other parameters, and another loss if `own`."""
+    rank = dist.get_rank()
+    p = nn.Parameter(given((3,), rank).double())
+    group = dist.group.WORLD
+    tx = fo.lbfgs(max_iter=6, line_search=fo.strong_wolfe())
+    opt = fo.Optimizer([p], tx, measure_group=group, engine="eager")
+    calls = 0
+
+    def closure():
+        nonlocal calls
+        calls += 1
+        opt.zero_grad()
+        mine = (1.0 + 9.0 * rank) * p.square().sum() + p.pow(4).sum()
+        mine.backward()
+        if own:
+            return 2.0 * mine.detach()  # the mean over both ranks is the whole loss
+        loss = mine.detach().clone()
+        dist.all_reduce(loss)
+        return loss
+
+    for _ in range(3):
+        opt.step(closure)
+    return calls, p.detach()
+
+
+def test_searches_decide_alike_where_ranks_have_other_parameters(two):
+    """By the mean of the losses; a rank that decided by its own would search on alone."""
+    (first, p), (second, q) = two(searched, True)
+    assert first == second > 6
+    for (calls, found), expected in zip(two(searched, False), (p, q), strict=True):
+        assert calls == first
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+def on_a_part_of_the_ranks():
+    """An expert that lies on this rank alone comes first, and a weight in parts on all."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import Shard
+
+    both = init_device_mesh("cpu", (dist.get_world_size(), 1), mesh_dim_names=("ep", "dp"))
+    expert = cut(given((3,), dist.get_rank()).double(), both["dp"])
+    dense = cut(given((5,), 7).double())
+    tx = fo.lbfgs(max_iter=6, line_search=fo.strong_wolfe())
+    experts = dist.group.WORLD
+    opt = fo.Optimizer(
+        [("expert", expert), ("dense", dense)],
+        tx,
+        measure_group=lambda name, p: experts if name == "expert" else None,
+        engine="eager",
+    )
+    calls = 0
+    assert expert.placements == (Shard(0),)
+
+    def closure():
+        nonlocal calls
+        calls += 1
+        opt.zero_grad()
+        of_expert = (1.0 + 9.0 * dist.get_rank()) * expert.to_local().square().sum()
+        of_dense = dense.to_local().square().sum() + dense.to_local().pow(4).sum()
+        (of_expert + of_dense).backward()
+        return 2.0 * (of_expert + of_dense).detach()
+
+    for _ in range(3):
+        opt.step(closure)
+    return calls, whole_of(dense)
+
+
+def test_searches_decide_alike_whatever_the_mesh_of_the_first_parameter(two):
+    (first, p), (second, q) = two(on_a_part_of_the_ranks)
+    assert first == second > 6
+    assert torch.equal(p, q)
+
+
+def on_two_meshes(name, engine):
+    """Two tensors whose parts are exchanged in different groups, in another order on each rank."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import Replicate, Shard, distribute_tensor
+
+    os.environ["FUNCOPT_KERNELS"] = "interpreted"
+    size, places = dist.get_world_size(), [Shard(0), Replicate()]
+    params = []
+    for i, shape in enumerate([(size, 1), (1, size)]):
+        mesh = init_device_mesh("cpu", shape)
+        own = places if i == 0 else places[::-1]
+        p = nn.Parameter(distribute_tensor(given((4,), i), mesh, own))
+        p.grad = distribute_tensor(given((4,), 10 + i), mesh, own)
+        params.append((f"w{i}", p))
+    order = params if dist.get_rank() else params[::-1]
+    opt = fo.Optimizer(order, SUMS[name], engine=engine)
+    opt.step()
+    return [whole_of(p) for _, p in params]
+
+
+@pytest.mark.parametrize("engine", ["eager", "fused"])
+@pytest.mark.parametrize("name", ["a norm", "of each"])
+def test_groups_are_gone_through_in_an_order_of_their_own(two, name, engine):
+    """Not in that of the parameters."""
+    alone = [nn.Parameter(given((4,), i)) for i in range(2)]
+    for i, p in enumerate(alone):
+        p.grad = given((4,), 10 + i)
+    fo.Optimizer(alone, SUMS[name], engine="eager").step()
+    for found in two(on_two_meshes, name, engine):
+        close(found, [p.detach() for p in alone])
+
+
+class skipped_by_one(fo.not_finite):
+    """A condition that rank 0 alone finds to be true."""
+
+    def conclude(self, s, memory, total):
+        found, after = super().conclude(s, memory, total)
+        return {**found, "skip": torch.tensor(dist.get_rank() == 0)}, after
+
+
+def apart(name, engine):
+    """One rank leaves a step out, or is elsewhere in its window."""
+    os.environ["FUNCOPT_KERNELS"] = "interpreted"
+    p = nn.Parameter(torch.zeros(4))
+    inner = fo.chain(fo.clip_by_global_norm(1.0), fo.sgd(1.0))
+    tx = fo.accumulate(inner, 2) if name == "window" else fo.skip_if(inner, skipped_by_one())
+    opt = fo.Optimizer([p], tx, measure_group=dist.group.WORLD, engine=engine)
+    fresh = opt.state_dict()
+    for t in range(4):
+        if t == 1 and name == "window" and dist.get_rank() == 0:
+            opt.load_state_dict(fresh)
+        p.grad = torch.ones(4)
+        opt.step()
+    return float(p.detach().abs().sum())
+
+
+@pytest.mark.parametrize("engine", ["eager", "fused"])
+@pytest.mark.parametrize("name", ["window", "condition"])
+def test_ranks_that_do_something_else_still_meet(two, name, engine):
+    first, second = two(apart, name, engine)
+    assert second > 0.0
+    assert (first > 0.0) == (name == "window")
