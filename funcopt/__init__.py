@@ -78,6 +78,7 @@ from .combinators import with_hyperparams as with_hyperparams
 
 # Execution in place
 from .engine import donated as donated
+from .engine import pure_engine as pure_engine
 
 # Whole trainings
 from .meta import Hypergradient as Hypergradient

@@ -11,7 +11,7 @@ from .. import tree
 from .._numerics.scalars import at, has_schedule, number
 from ..errors import FuncoptError, StructureError
 from ..typing import Memory, OptState, Params, Slots, Updates
-from . import precision
+from . import precision, pure
 from .due import filled
 from .loss import PureLoss
 from .names import names_of
@@ -66,7 +66,10 @@ class PerTensor(GradientTransformation):
         if torch.compiler.is_compiling():
             return self._pass(updates, state, params, extra)
         try:
-            return self._pass(updates, state, params, extra)
+            made = None
+            if pure.by_kernels is not None and isinstance(state, State):
+                made = pure.by_kernels(self, updates, state, params, extra)
+            return made or self._pass(updates, state, params, extra)
         except FuncoptError:
             raise
         except Exception as error:

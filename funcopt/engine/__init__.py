@@ -7,7 +7,8 @@ The engine's ten nouns, and where each lives:
   operation by operation, is there, too.
 * **engine** (`_engine`, `Engine`): chooses the backend of a step: kernels that are traced
   (`_traced_backend`), a fused kernel of torch for chains that have one (`_torch_backend`), or the
-  eager step. An optimizer uses it, and `donated` (`_donated`), the pure form in place.
+  eager step. An optimizer uses it, and `donated` (`_donated`), the pure form in place. Out of place
+  (`_pure`), the same kernels write into `Results`, which are fresh memory.
 * **block** (`_blocks`, `Block`): tensors that share a kernel, as columns of parameters, gradients
   and slots. A `BlockLayout` (`_block_layout`) groups the tensors of a step into blocks, and each
   block into cells, whose tensors share a row of scalars. `Tasks` are pieces of tensors.
@@ -41,6 +42,7 @@ from ._identity import addresses as addresses
 from ._identity import dicts_hold as dicts_hold
 from ._identity import identical as identical
 from ._kernels import interpret_in_chunks as interpret_in_chunks
+from ._pure import pure_engine as pure_engine
 from ._step import StepInputs as StepInputs
 from ._structure import same_structure as same_structure
 from ._tensor_guard import TensorGuard as TensorGuard

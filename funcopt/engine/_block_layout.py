@@ -34,6 +34,7 @@ class BlockLayout:
         if inputs.tx.takes_examples():
             raise Unsupported("one gradient for each example")
         self.metadata_key = inputs.metadata_key
+        self._out_of_place = inputs.results is not None
         self._all = list(range(len(inputs.ps)))
         self._last: tuple[Any, Any] = (None, None)  # parameters and slots
         self._address_key: Any = None
@@ -68,8 +69,14 @@ class BlockLayout:
             for leaves in cells.values():
                 self.cells.append(Cell(len(self.blocks), tuple(leaves), indices[leaves[0]]))
             self.blocks.append(block)
-        written = [col for b in self.blocks for k, col in enumerate(b.columns) if k != GRADIENT]
-        if overlap(written):
+        if overlap(
+            [
+                column
+                for block in self.blocks
+                for role, column in enumerate(block.columns)
+                if self._is_written(role, len(block.columns))
+            ]
+        ):
             raise Unsupported("parameters that share memory")
         self.written = self._parameters(inputs)
 
@@ -80,6 +87,7 @@ class BlockLayout:
         takes its place and is to be written back.
         """
         same = inputs.ps is self._last[0] and inputs.slots is self._last[1]
+        same = same and not self._out_of_place
         if same and self._plain and not self._staged:  # views would not follow `p.data = ...`
             key = inputs.address_key
             same_addresses = key is not None and key is self._address_key
@@ -99,18 +107,38 @@ class BlockLayout:
                 x = column[leaf]
                 if not x.is_contiguous():
                     block.replace(role, leaf, x.contiguous())
-                    if role != GRADIENT:
+                    if self._is_written(role, len(block.columns)):
                         copies.append((x, column[leaf]))
         self.written = self._parameters(inputs)
         return copies
 
     def release(self) -> None:
-        """Drops the references to the gradients, until the next ones are loaded."""
+        """Drops the references to the gradients, until the next ones are loaded.
+
+        Out of place, to all tensors: nobody else says when they are gone.
+        """
         for block in self.blocks:
-            block.set_gradients([], same_addresses=True)
+            if self._out_of_place:
+                block.set_columns([[] for _ in block.columns])
+            else:
+                block.set_gradients([], same_addresses=True)
+        if self._out_of_place:
+            self._last = (None, None)
+
+    def target(self, role: int, roles: int) -> int:
+        """Where the new value of a column goes, of so many: there, or into the results."""
+        if not self._out_of_place:
+            return role
+        slots = (roles - 3) // 2
+        return 2 + slots if role == PARAMETER else slots + 1 + role
+
+    def _is_written(self, role: int, roles: int) -> bool:
+        return role > roles // 2 if self._out_of_place else role != GRADIENT
 
     def _parameters(self, inputs: StepInputs) -> list[Tensor]:
         """The tensors whose version is increased: autograd may have saved them, or local parts."""
+        if self._out_of_place:
+            return []
         return [
             *(x for b in self.blocks for x in b.columns[PARAMETER]),
             *filter(shards.is_sharded, inputs.ps),
@@ -125,6 +153,10 @@ class BlockLayout:
         slots = tree.leaves(own)
         count = len(slots) // len(indices)
         columns = [ps, gs, *(slots[k::count] for k in range(count))]
+        if inputs.results is not None:
+            us, new = ([x[i] for i in indices] for x in inputs.results)
+            leaves = tree.leaves(new)
+            columns += [us, *(leaves[k::count] for k in range(count))]
         if self._plain:
             return columns
         return [[as_real(shards.part(x)) for x in column] for column in columns]
@@ -173,10 +205,14 @@ def _route(found: Sequence[Any]) -> _Route:
 
 def _local_tensors(inputs: StepInputs) -> list[list[Tensor]]:
     """Parameter, gradient and slots of every tensor, as local tensors."""
-    return [
+    found = [
         list(map(shards.part, (p, g, *precision.entries(own))))
         for p, g, own in zip(inputs.ps, inputs.gs, inputs.slots, strict=True)
     ]
+    if inputs.results is not None:
+        for one, u, new in zip(found, *inputs.results, strict=True):
+            one += [u, *precision.entries(new)]
+    return found
 
 
 def _slot_structure(slots: Any) -> Any:

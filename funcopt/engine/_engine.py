@@ -2,7 +2,10 @@
 
 import logging
 import os
+from collections.abc import Sequence
 from typing import Any, Literal, get_args
+
+from torch import Tensor
 
 from .._core.stage import Node
 from .._numerics.autocast import forget_casts
@@ -20,6 +23,11 @@ EngineOption = Literal["auto", "eager", "torch", "foreach", "fused"]
 MIN_ENTRIES = 2**16
 MIN_TENSORS = 100
 """Compilation pays from so many entries or tensors on."""
+
+
+def are_large(tensors: Sequence[Tensor]) -> bool:
+    """Whether compilation pays for a step of these."""
+    return len(tensors) >= MIN_TENSORS or sum(x.numel() for x in tensors) >= MIN_ENTRIES
 
 
 class Engine:
@@ -71,8 +79,7 @@ class Engine:
             return {"eager": (), "torch": ("torch",)}.get(self.option, ("traced", "torch"))
         if any(p.device.type != "cpu" for p in inputs.ps):
             return ("torch", "traced")  # nothing has been measured there
-        entries = sum(p.numel() for p in inputs.ps)
-        large = len(inputs.ps) >= MIN_TENSORS or entries >= MIN_ENTRIES
+        large = are_large(inputs.ps)
         if large and not has_compiler():
             self._say(
                 "no C++ compiler was found, so the steps of %s are not compiled: install one, or "

@@ -17,6 +17,13 @@ from .._numerics import shards
 from ..typing import Slots
 
 
+class Results(NamedTuple):
+    """Where a step out of place writes: updates and slots of each tensor, in fresh memory."""
+
+    us: list[Tensor]
+    slots: list[Slots]
+
+
 class StepInputs(NamedTuple):
     """Everything that one step works on: parameters with their gradients and slots, by index."""
 
@@ -38,6 +45,8 @@ class StepInputs(NamedTuple):
     """For stages that evaluate the loss again: makes it a function of tensors, in a context."""
     address_key: Any = None
     """The same object as before if parameters and slots have the same addresses, or `None`."""
+    results: Results | None = None
+    """Where to write, if parameters and slots are to stay as they are."""
 
     def members(self, loss: Loss | None = None) -> Members:
         """The tensors as a pass sees them."""

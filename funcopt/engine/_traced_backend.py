@@ -1,6 +1,7 @@
 """The backend of kernels: a step is traced once, then replayed with other scalars."""
 
 import torch
+from torch import Tensor
 
 from .._core.stage import Node
 from ..combinators import walk
@@ -9,7 +10,7 @@ from ._block_layout import BlockLayout
 from ._guards import GuardFailed, Unsupported
 from ._kernels import uses_foreach
 from ._replay import CompiledStep, replay
-from ._step import MembersCache, StepInputs
+from ._step import MembersCache, StepInputs, flatten_nodes
 from ._structure import is_replayable, same_structure
 from ._tracer import Tracer
 
@@ -37,7 +38,8 @@ class TracedBackend:
         self._compiled: list[CompiledStep] = []  # the latest first
         self._members = MembersCache(self._indices)
         replayable = all(is_replayable(node) for _, node in walk(inputs.tx))
-        self._replays = replayable and not self._layout.eager
+        self.replays = replayable and not self._layout.eager
+        """Whether a step is made by the kernels of an earlier one, and not traced again."""
 
     def holds(self, inputs: StepInputs) -> bool:
         """Whether it can make this step: metadata and structure are those of the first one."""
@@ -64,15 +66,24 @@ class TracedBackend:
             return node
         finally:
             self._layout.release()
+            if inputs.results is not None:
+                self._members = MembersCache(self._indices)
 
     def _open(self, inputs: StepInputs) -> Node:
         inputs.ranks.again()
         members, used = self._members(inputs)
-        return inputs.tx.open([inputs.buckets[k] for k in used], members)
+        node = inputs.tx.open([inputs.buckets[k] for k in used], members)
+        if (
+            inputs.results is not None
+            and torch.is_grad_enabled()
+            and any(map(_is_followed, flatten_nodes(node)))
+        ):
+            raise Unsupported("a hyperparameter that derivatives are taken by")
+        return node
 
     def _replay(self, inputs: StepInputs) -> Node | None:
         """Replays a compiled step whose guards hold."""
-        for compiled in self._compiled if self._replays else ():
+        for compiled in self._compiled if self.replays else ():
             node = self._open(inputs)
             try:
                 replay(compiled, node)
@@ -93,6 +104,16 @@ class TracedBackend:
         except Exception as error:  # of a symbol that is no real tensor; a real error comes again
             raise Unsupported(f"{type(error).__name__}: {error}") from error
         compiled = tracer.finish(us, slots)
-        if self._replays:
+        if self.replays:
             self._compiled = [compiled, *self._compiled[: MAX_COMPILED - 1]]
         return node
+
+
+def _is_followed(node: Node) -> bool:
+    """Whether autograd follows a scalar of a stage."""
+    return any(
+        isinstance(x, Tensor) and x.requires_grad
+        for row in node.rows
+        for value in row.values()
+        for x in (value if isinstance(value, (tuple, list)) else (value,))
+    )

@@ -76,7 +76,7 @@ class Tracer:
             g = -g
         each = iter(rest)
         slots = precision.map_slots(lambda _: next(each), self._inputs.slots[i])
-        self._lifted[i] = (p, rest)
+        self._lifted[i] = (p, rest[: len(precision.entries(slots))])
         return g, slots, p
 
     def _trace_scalars(self, node: Node, row: int, tensor: Tensor) -> Scalars | None:
@@ -171,8 +171,9 @@ class Tracer:
         return CompiledStep(self._reductions, guards, launches)
 
     def _writes(self, i: int, u: Any, new: Any) -> dict[int, Any]:
-        """The new values of a parameter and its slots, by role."""
+        """The new values of a parameter, or its update, and its slots, by role."""
         p, old = self._lifted[i]
+        out_of_place, roles = self._inputs.results is not None, len(self._columns_of(i))
         graph = self._graphs[i]
         entries = precision.entries(new)
         if len(entries) != len(old):
@@ -180,11 +181,18 @@ class Tracer:
         for x in (u, *entries):
             if not isinstance(x, Symbol) or x.graph is not graph or not x.meta.is_vector:
                 raise Unsupported("an update or a slot that is not computed from the given tensors")
-        writes = {} if graph.is_zero_update(u) else {0: p + u}
+        writes = {}
+        if out_of_place:
+            writes[0] = graph.copied(u)
+        elif not graph.is_zero_update(u):
+            writes[0] = p + u
         for role, (before, after) in enumerate(zip(old, entries, strict=True), 2):
-            if before is not after:
+            if before is not after or out_of_place:
                 writes[role] = graph.copied(after)
-        return writes
+        return {self._layout.target(role, roles): x for role, x in writes.items()}
+
+    def _columns_of(self, i: int) -> Sequence[Any]:
+        return self._layout.blocks[self._cell_of[i].block].columns
 
     def _launches(self, outputs: Mapping[int, Outputs]) -> list[Launch]:
         """The launches that make these outputs: one for all cells of a block with equal graphs."""

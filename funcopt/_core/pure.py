@@ -1,0 +1,8 @@
+"""Where an engine, which is built on top of this, takes over the pure form."""
+
+from collections.abc import Callable
+from typing import Any
+
+by_kernels: Callable[..., Any] | None = None
+"""`(tx, updates, state, params, extra)`, which returns updates, state and node of a pass, or `None`
+if it is to be made operation by operation."""

@@ -1,0 +1,351 @@
+"""The pure form by kernels: the same numbers, in fresh memory, and nothing that went in changes."""
+
+import contextlib
+import gc
+import pickle
+import threading
+import weakref
+
+import pytest
+import torch
+
+import funcopt as fo
+from funcopt.engine import _pure
+from funcopt.errors import ExtraArgumentError, FuncoptError, HyperparameterError, StructureError
+
+from ..cases import CASES, PARAMS
+from .common import gap
+
+CASES = [case for case in CASES if not case.tx.takes_examples() and not case.tx.extra_names()]
+TREES = [name for name, params in PARAMS.items() if fo.tree.leaves(params)]
+
+
+def double(params):
+    return fo.tree.map(lambda p: p.double() if p.is_floating_point() else p, params)
+
+
+def gradients(params, t):
+    return fo.tree.map(lambda p: 0.3 * p + (p + t).sin(), params)
+
+
+def some_params():
+    return {"w": torch.ones(3, 2), "b": torch.ones(2)}
+
+
+def by_kernels(tx):
+    """Whether the last update of `tx` in this thread was made by kernels."""
+    road = _pure._kept.roads.get(id(tx))
+    return road is not None and road[1]._backend is not None
+
+
+def updated(tx, params, engine, steps=4, grads=gradients):
+    state = tx.init(params)
+    with fo.pure_engine(engine):
+        for t in range(steps):
+            updates, state = tx.update(grads(params, t), state, params)
+            params = fo.apply_updates(params, updates)
+    return params, state, updates
+
+
+# The numbers.
+
+
+@pytest.mark.parametrize("name", TREES)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_the_numbers_are_those_of_the_operations(case, name):
+    params = double(PARAMS[name])
+    try:
+        case.tx.init(params)
+    except FuncoptError:
+        return  # labels that do not fit these parameters
+    one, other = (updated(case.tx, params, engine) for engine in ("eager", "fused"))
+    assert fo.tree.names(one) == fo.tree.names(other)
+    for x, y in zip(fo.tree.leaves(one), fo.tree.leaves(other), strict=True):
+        assert (x.shape, x.dtype) == (y.shape, y.dtype)
+    assert gap(fo.tree.leaves(one), fo.tree.leaves(other)) <= 1e-12
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.complex64])
+@pytest.mark.parametrize("tx", [fo.sgd(0.1, momentum=0.9), fo.adamw(0.1), fo.lion(0.1)], ids=str)
+def test_every_dtype_is_rounded_once(tx, dtype):
+    torch.manual_seed(0)
+    params = {
+        "a": torch.randn(5, 3).to(dtype),
+        "b": torch.randn(4),
+        "c": torch.randn((), dtype=dtype),
+    }
+    one, other = (updated(tx, params, engine) for engine in ("eager", "fused"))
+    assert by_kernels(tx)
+    for x, y in zip(fo.tree.leaves(one), fo.tree.leaves(other), strict=True):
+        assert x.dtype == y.dtype
+        torch.testing.assert_close(
+            x, y, rtol=8e-3 if x.dtype == torch.bfloat16 else 1e-6, atol=1e-6
+        )
+
+
+@pytest.mark.parametrize("turned", ["params", "grads"])
+def test_a_tensor_may_lie_in_memory_in_any_way(turned):
+    params = {"w": torch.arange(12.0, dtype=torch.float64).reshape(4, 3)}
+    grads = {"w": params["w"].sin()}
+    strided = {"w": torch.empty(3, 4, dtype=torch.float64).t().copy_(params["w"])}
+    cut = {"w": torch.zeros(4, 6, dtype=torch.float64)[:, ::2].copy_(grads["w"])}
+    tx = fo.adamw(0.1)
+    expected, _ = tx.update(grads, tx.init(params), params)
+    with fo.pure_engine("fused"):
+        if turned == "params":
+            found, _ = tx.update(grads, tx.init(strided), strided)
+        else:
+            found, _ = tx.update(cut, tx.init(params), params)
+    assert by_kernels(tx)
+    assert gap([found["w"]], [expected["w"]]) <= 1e-14
+
+
+def test_missing_gradients_stay_missing():
+    params, tx = some_params(), fo.adamw(0.1)
+    state = tx.init(params)
+    with fo.pure_engine("fused"):
+        updates, after = tx.update({"w": torch.ones(3, 2), "b": None}, state, params)
+    assert by_kernels(tx)
+    assert updates["b"] is None
+    assert after.slots["b"] is state.slots["b"]
+    assert after.step == 1
+
+
+def test_a_number_of_another_value_is_no_other_program():
+    params = some_params()
+    tx = fo.chain(fo.clip_by_global_norm(1.0), fo.adamw(fo.linear_schedule(0.1, 0.0, 5)))
+    one, other = (updated(tx, double(params), engine, steps=6) for engine in ("eager", "fused"))
+    assert gap(fo.tree.leaves(one), fo.tree.leaves(other)) <= 1e-14
+    road = _pure._kept.roads[id(tx)][1]
+    assert len(road._backend._compiled) == 1
+
+
+# What goes in stays.
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_what_goes_in_is_untouched_and_what_comes_out_is_its_own(case):
+    params = double(PARAMS["a nested tree"])
+    try:
+        state = case.tx.init(params)
+    except FuncoptError:
+        return
+    grads = gradients(params, 1)
+    given = [x for x in fo.tree.leaves((params, grads, state)) if x is not None]
+    before, versions = [x.clone() for x in given], [x._version for x in given]
+    with fo.pure_engine("fused"):
+        updates, after = case.tx.update(grads, state, params)
+    assert all(torch.equal(x, y) for x, y in zip(given, before, strict=True))
+    assert [x._version for x in given] == versions
+    mine = {x.untyped_storage().data_ptr() for x in fo.tree.leaves(params)}
+    theirs = [
+        x.untyped_storage().data_ptr()
+        for x in fo.tree.leaves((updates, getattr(after, "slots", ())))
+    ]
+    assert not mine.intersection(theirs)
+    if by_kernels(case.tx):
+        assert len(set(theirs)) == len(theirs)
+
+
+def test_nothing_of_an_update_is_kept_alive():
+    params, tx = some_params(), fo.chain(fo.clip_by_global_norm(1.0), fo.adamw(0.1))
+    gc.disable()
+    try:
+        with fo.pure_engine("fused"):
+            for _ in range(3):
+                state = tx.init(params)
+                grads = gradients(params, 0)
+                updates, after = tx.update(grads, state, params)
+        assert by_kernels(tx)
+        params = {k: p.clone() for k, p in params.items()}
+        seen = [weakref.ref(x) for x in fo.tree.leaves((params, grads, state, updates, after))]
+        with fo.pure_engine("fused"):
+            tx.update(grads, state, params)
+        del params, grads, state, updates, after
+        assert [x() for x in seen if x() is not None] == []
+        gone, key = weakref.ref(tx), id(tx)
+        del tx
+        assert gone() is None
+        assert key not in _pure._kept.roads
+    finally:
+        gc.enable()
+
+
+def test_a_record_is_what_it_was():
+    tx = fo.adamw(0.1)
+    before = repr(tx), pickle.dumps(tx), hash(tx)
+    updated(tx, some_params(), "fused")
+    assert by_kernels(tx)
+    assert (repr(tx), pickle.dumps(tx), hash(tx)) == before
+
+
+# Where operations are followed, they are made one by one.
+
+
+def test_derivatives_go_through_updates():
+    tx, params = fo.adamw(0.1, eps=1e-3), double(some_params())
+    state = tx.init(params)
+
+    def after(params, engine):
+        with fo.pure_engine(engine):
+            updates, _ = tx.update(gradients(params, 1), state, params)
+        return sum(x.square().sum() for x in fo.tree.leaves(fo.apply_updates(params, updates)))
+
+    by_func = torch.func.grad(lambda p: after(p, "fused"))(params)
+    leaves = {k: p.clone().requires_grad_() for k, p in params.items()}
+    by_autograd = torch.autograd.grad(after(leaves, "fused"), list(leaves.values()))
+    expected = torch.func.grad(lambda p: after(p, "eager"))(params)
+    for k, x in zip(params, by_autograd, strict=True):
+        assert torch.equal(by_func[k], expected[k])
+        assert torch.equal(x, expected[k])
+    with torch.no_grad():
+        after(leaves, "fused")
+    assert by_kernels(tx)
+
+
+@pytest.mark.parametrize("how", ["a number", "a schedule", "a function"])
+def test_derivatives_by_hyperparameters_are_taken(how):
+    lr = torch.tensor(0.1, dtype=torch.float64, requires_grad=True)
+    made = {
+        "a number": lr,
+        "a schedule": fo.linear_schedule(lr, 0.0, 5),
+        "a function": lambda t: lr * 0.5**t,
+    }
+    tx, params = fo.adamw(made[how]), double(some_params())
+    with fo.pure_engine("fused"):
+        for _ in range(2):
+            updates, _ = tx.update(params, tx.init(params), params)
+            (slope,) = torch.autograd.grad(updates["w"].sum(), lr)
+            assert slope != 0.0
+        with torch.no_grad():
+            tx.update(params, tx.init(params), params)
+    assert by_kernels(tx)
+
+
+def test_updates_are_mapped_and_compiled():
+    tx, params = fo.adamw(0.1), some_params()
+    state = tx.init(params)
+    many = fo.tree.map(lambda p: torch.stack([p, 2 * p]), params)
+
+    def update(grads):
+        return tx.update(grads, state, params)[0]
+
+    with fo.pure_engine("fused"):
+        mapped = torch.vmap(update)(many)
+        compiled = torch.compile(update, backend="eager", fullgraph=True)(params)
+    assert not by_kernels(tx)
+    assert torch.equal(mapped["w"][0], update(params)["w"])
+    assert torch.equal(compiled["w"], update(params)["w"])
+
+
+def test_subclasses_and_modes_see_every_operation():
+    class Seen(torch.utils._python_dispatch.TorchDispatchMode):
+        count = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            self.count += 1
+            return func(*args, **(kwargs or {}))
+
+    class Other(torch.Tensor):
+        pass
+
+    tx, params = fo.adamw(0.1), some_params()
+    with fo.pure_engine("fused"), Seen() as seen:
+        tx.update(params, tx.init(params), params)
+    assert seen.count > 10
+    params = fo.tree.map(lambda p: p.as_subclass(Other), params)
+    with fo.pure_engine("fused"):
+        updates, _ = tx.update(params, tx.init(params), params)
+    assert type(updates["w"]) is Other
+    assert not by_kernels(tx)
+
+
+# The choice.
+
+
+def test_small_trees_are_not_compiled_and_large_ones_are():
+    for size, kernels in ((10, False), (2**16, True)):
+        tx, params = fo.adamw(0.1), {"w": torch.ones(size)}
+        tx.update(params, tx.init(params), params)
+        assert by_kernels(tx) == kernels
+        with fo.pure_engine("eager"):
+            tx.update(params, tx.init(params), params)
+
+
+def test_eager_is_to_the_bit_without_kernels():
+    tx, params = fo.adamw(0.1), {"w": torch.randn(2**16)}
+    with fo.pure_engine("eager"):
+        tx.update(params, tx.init(params), params)
+    assert id(tx) not in _pure._kept.roads
+
+
+def test_contexts_nest_and_end():
+    with fo.pure_engine("eager"):
+        with contextlib.suppress(ZeroDivisionError), fo.pure_engine("fused"):
+            assert _pure._option.get() == "fused"
+            raise ZeroDivisionError
+        assert _pure._option.get() == "eager"
+    assert _pure._option.get() == "auto"
+
+
+def test_there_is_no_such_engine():
+    message = "`pure_engine`: `engine` must be one of 'auto', 'eager', .* got 'fast'"
+    with pytest.raises(HyperparameterError, match=message), fo.pure_engine("fast"):
+        pass
+
+
+def test_threads_do_not_meet():
+    tx = fo.adamw(0.1)
+    trees = [{"w": torch.full((64,), float(k + 1), dtype=torch.float64)} for k in range(4)]
+    expected = [updated(tx, params, "fused", steps=20)[0]["w"] for params in trees]
+    found = [None] * 4
+
+    def run(k):
+        for _ in range(5):
+            found[k] = updated(tx, trees[k], "fused", steps=20)[0]["w"]
+
+    threads = [threading.Thread(target=run, args=(k,)) for k in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(torch.equal(x, y) for x, y in zip(found, expected, strict=True))
+
+
+# Errors are those of the operations.
+
+
+def wrong_structure(tx, state, params):
+    tx.update({"w": params["w"]}, state, params)
+
+
+def wrong_shape(tx, state, params):
+    tx.update({"w": torch.ones(2, 3), "b": torch.ones(2)}, state, params)
+
+
+def foreign_state(tx, state, params):
+    tx.update(params, fo.trace(0.9).init(params), params)
+
+
+def unknown_extra(tx, state, params):
+    tx.update(params, state, params, loss=1.0)
+
+
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        (wrong_structure, StructureError),
+        (wrong_shape, StructureError),
+        (foreign_state, StructureError),
+        (unknown_extra, ExtraArgumentError),
+    ],
+)
+def test_an_error_is_the_same(call, error):
+    said = []
+    for engine in ("eager", "fused"):
+        params, tx = some_params(), fo.adamw(0.1)
+        state = tx.init(params)
+        with fo.pure_engine(engine), pytest.raises(error) as caught:
+            call(tx, state, params)
+        said.append(str(caught.value))
+    assert said[0] == said[1]
