@@ -250,6 +250,7 @@ __all__ = [
     "polynomial_schedule",
     "primal_averaging",
     "prodigy",
+    "pure_engine",
     "radam",
     "reset_label",
     "rmsprop",
