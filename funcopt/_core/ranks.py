@@ -144,8 +144,10 @@ class Ranks:
                 table[places[span]] = rows
         return table
 
-    def mean(self, value: Tensor) -> Tensor:
+    def mean(self, value: Any) -> Any:
         """A number that ranks decide by, such as the loss: its mean, the same on all of them."""
+        if self._circles and not isinstance(value, Tensor):
+            value = torch.tensor(value, dtype=torch.float64)
         for groups in self._circles:
             for group, device in groups:
                 total = shards.all_reduce("sum", value.to(device), group)

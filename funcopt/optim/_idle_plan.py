@@ -12,6 +12,7 @@ from ..engine import StepInputs
 from ..typing import Memory
 from ._groups import ParameterGroups
 from ._options import Options, named_parameters
+from ._ranks import agreed
 from ._state import State, StateStore
 
 
@@ -70,7 +71,7 @@ class IdlePlan:
             negate=[],
             names=list,
             keys=list,
-            extra=extra,
+            extra=agreed(extra, self._ranks),
             tensor_extra={},
             metadata_key=self,
             ranks=self._ranks,

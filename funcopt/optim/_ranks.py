@@ -1,5 +1,6 @@
 """The ranks that the steps of an optimizer meet, as `measure_group` says."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from .._core.ranks import Ranks
@@ -23,6 +24,11 @@ def ranks_of(who: str, param_groups: list[Options], measure_group: Any) -> Ranks
         _check(who, f"of parameter `{i if name is None else name}` ", group)
         found.append((p, group))
     return Ranks(found)
+
+
+def agreed(extra: Mapping[str, Any], ranks: Ranks) -> Mapping[str, Any]:
+    """Extra arguments of a step; the loss, which stages decide by, is the mean over all ranks."""
+    return {**extra, "value": ranks.mean(extra["value"])} if "value" in extra else extra
 
 
 def _check(who: str, of: str, group: Any) -> None:

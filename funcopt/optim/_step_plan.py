@@ -18,7 +18,7 @@ from ._clocks import StateColumn, clock_key
 from ._groups import ParameterGroups
 from ._idle_plan import IdlePlan
 from ._options import Options, given_names
-from ._ranks import ranks_of
+from ._ranks import agreed, ranks_of
 from ._state import State, StateStore
 from ._state_layout import STEP, UPDATES
 
@@ -163,6 +163,7 @@ class StepPlan:
     ) -> StepInputs:
         """What the engine is to do in this step."""
         places = self._sharded and not buckets[0].tx.takes_examples()
+        ranks = self._ranks_of(param_groups, measure_group)
         return StepInputs(
             tx=buckets[0].tx,
             buckets=buckets,
@@ -173,11 +174,11 @@ class StepPlan:
             negate=self.negate,
             names=lambda: [one.name for one in self.active],
             keys=lambda: _keys(param_groups, self.active),
-            extra=extra,
+            extra=agreed(extra, ranks),
             tensor_extra={},
             metadata_key=self.metadata_key,
             address_key=self._guard.addresses if self.stored and self._only_vectors else None,
-            ranks=self._ranks_of(param_groups, measure_group),
+            ranks=ranks,
         )
 
     def _ranks_of(self, param_groups: list[Options], measure_group: Any) -> Ranks:

@@ -342,6 +342,46 @@ def test_searches_decide_alike_where_ranks_have_other_parameters(two):
         torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
+class loss_above(fo.TensorRule):
+    """A condition for `skip_if`: the loss is high."""
+
+    limit: fo.typing.Scalar = 2.0
+    elementwise = True
+    memory_per = "tree"
+
+    def conclude(self, s, memory, total, *, value):
+        return {"skip": torch.as_tensor(value) > s.limit}, memory
+
+    def update_tensor(self, g, slots, p, s):
+        return g, slots
+
+
+def skipped(how):
+    """A condition on the loss, which each rank knows for its own part of the batch."""
+    rank = dist.get_rank()
+    group = dist.group.WORLD if how == "other parameters" else None
+    p = nn.Parameter(torch.ones(3)) if group else cut(torch.ones(4))
+    tx = fo.skip_if(fo.sgd(0.1), loss_above())
+    opt = fo.Optimizer([p], tx, measure_group=group, engine="eager")
+    found = []
+    for mean in (1.5, 2.5, 1.0):
+        p.grad = torch.ones_like(p)
+        loss = mean + (1.0 if rank else -1.0)
+        if mean == 1.0:
+            opt.step(lambda loss=loss: torch.tensor(loss))
+        else:
+            opt.step(value=loss)
+        found.append(float(whole_of(p).sum()))
+    return found
+
+
+@pytest.mark.parametrize("how", ["other parameters", "other parts"])
+def test_ranks_decide_alike_by_a_loss(two, how):
+    first, second = two(skipped, how)
+    assert first == second
+    assert first[0] == first[1] > first[2]  # each rank alone would skip another step
+
+
 def on_a_part_of_the_ranks():
     """An expert that lies on this rank alone comes first, and a weight in parts on all."""
     from torch.distributed.device_mesh import init_device_mesh
