@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, get_args
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from .. import tree
 from .._core import pure
@@ -92,6 +93,8 @@ def _update(
     if option in ("eager", "torch") or params is None or extra or is_mapped():
         return None
     if torch._C._len_torch_dispatch_stack() or torch._C._len_torch_function_stack():
+        return None
+    if forward_ad._current_level >= 0:  # a dual tensor looks like any other
         return None
     roads, key = _kept.roads, id(tx)
     found = roads.get(key)

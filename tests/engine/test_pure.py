@@ -120,6 +120,21 @@ def test_a_number_of_another_value_is_no_other_program():
     assert len(road._backend._compiled) == 1
 
 
+def test_what_an_update_measured_is_the_same():
+    tx = fo.chain(fo.clip_by_global_norm(1.0), fo.masked(fo.adamw(0.1), "w"))
+    found = []
+    for engine in ("eager", "fused"):
+        params = double(some_params())
+        state = tx.init(params)
+        with fo.pure_engine(engine):
+            for _ in range(2):
+                _, state, metrics = fo.update_with_metrics(tx, params, state, params)
+        found.append({k: float(x) for k, x in metrics.items()})
+    assert by_kernels(tx)
+    assert found[0] == pytest.approx(found[1], rel=1e-12)
+    assert found[0]["norm"] == pytest.approx(8**0.5)
+
+
 # What goes in stays.
 
 
@@ -220,6 +235,21 @@ def test_derivatives_by_hyperparameters_are_taken(how):
         with torch.no_grad():
             tx.update(params, tx.init(params), params)
     assert by_kernels(tx)
+
+
+@pytest.mark.filterwarnings("ignore")  # of torch: an error while tracing would hide the fault
+def test_forward_derivatives_are_taken():
+    from torch.autograd import forward_ad
+
+    tx, params = fo.sgd(0.1, momentum=0.9), {"w": torch.ones(3)}
+    state = tx.init(params)
+    with fo.pure_engine("fused"):
+        tx.update(params, state, params)
+    assert by_kernels(tx)
+    with fo.pure_engine("fused"), forward_ad.dual_level():
+        grads = {"w": forward_ad.make_dual(torch.ones(3), torch.full((3,), 2.0))}
+        updates, _ = tx.update(grads, state, params)
+        assert torch.allclose(forward_ad.unpack_dual(updates["w"]).tangent, torch.tensor(-0.2))
 
 
 def test_updates_are_mapped_and_compiled():
