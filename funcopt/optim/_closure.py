@@ -115,7 +115,8 @@ class ClosureLoss(Loss):
             )
         if not isinstance(value, Tensor):
             value = torch.tensor(value, dtype=torch.float64)
-        return self._ranks.mean(shards.local(value.detach().reshape(()) * self._sign))
+        mean: Tensor = self._ranks.mean(shards.local(value.detach().reshape(()) * self._sign))
+        return mean
 
 
 def call(closure: Callable[[], Any]) -> Any:
