@@ -198,7 +198,12 @@ class StepPlan:
         )
         self._columns: dict[str, StateColumn] = {}
         for key in keys:
-            rows = [i for i, one in enumerate(self.active) if key in state[one.p]]
+            rows = [
+                i
+                for i, one in enumerate(self.active)
+                if key in state[one.p]  # which may be a slot or a note of that name
+                and (key in (STEP, UPDATES) or key in one.layout.memory_at)
+            ]
             if rows:
                 self._columns[key] = StateColumn([state[self.ps[i]][key] for i in rows], rows)
         self._clocks = [self._columns[key] for key in (STEP, UPDATES) if key in self._columns]

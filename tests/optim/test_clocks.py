@@ -138,3 +138,31 @@ def test_the_clock_of_a_parameter_without_a_gradient_stands():
         opt.step()
     assert (opt.state[p]["step"], opt.state[q]["step"]) == (FAR + 5, FAR + 10)
     assert opt.state[p]["updates"] == opt.state[q]["updates"] == FAR + 10
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("other", ["a slot", "a note"])
+def test_memory_may_have_the_name_of_something_else_of_another_parameter(other, engine):
+    """`norm_outlier` remembers a `variance`; that of an unfactored second moment is a slot."""
+    tx = fo.partition(
+        {
+            "a": fo.skip_if(fo.sgd(0.1), fo.norm_outlier(warmup=1)),
+            "b": fo.chain(fo.scale_by_factored_rms(), fo.scale_by_learning_rate(0.1))
+            if other == "a slot"
+            else fo.sgd(0.1),
+        },
+        labels,
+    )
+    one, two = nn.Parameter(torch.ones(1)), nn.Parameter(torch.ones(3))
+    opt = fo.Optimizer([("one", one), ("two", two)], tx, engine=engine)
+    opt.init_state()
+    note = torch.full((3,), 7.0)
+    if other == "a note":
+        opt.state[two]["variance"] = note
+    assert "variance" in opt.state[one].keys() & opt.state[two].keys()
+    for _ in range(3):
+        one.grad, two.grad = torch.ones(1), torch.ones(3)
+        opt.step()
+    torch.testing.assert_close(one.detach(), torch.full((1,), 0.7))
+    assert opt.state[one]["variance"].shape == ()
+    assert other == "a slot" or torch.equal(opt.state[two]["variance"], note)
