@@ -28,7 +28,7 @@ from .._core.stage import Bucket, Node, State
 from .._core.tensor_rule import PerTensor
 from .._numerics.names import plain_names
 from .._numerics.scalars import is_mapped, is_wrapped, number
-from ..errors import HyperparameterError
+from ..errors import HyperparameterError, StructureError
 from ._engine import EngineOption, are_large
 from ._guards import Unsupported
 from ._kernels import has_compiler
@@ -165,7 +165,10 @@ class _Road:
             self._backend = None
             if not _suits(tx, specs, ps, gs, tensors):
                 return None
-        own = spec.flatten_up_to(state.slots)
+        try:
+            own = spec.flatten_up_to(state.slots)
+        except StructureError:  # which says more where it is made operation by operation
+            return None
         inputs = self._inputs(form, [ps, gs, own], state)
         if self._backend is None or not self._backend.holds(inputs):
             self._backend = _backend(inputs, option)

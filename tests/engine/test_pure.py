@@ -354,6 +354,14 @@ def foreign_state(tx, state, params):
     tx.update(params, fo.trace(0.9).init(params), params)
 
 
+def state_of_other_parameters(tx, state, params):
+    tx.update(params, tx.init({"w": params["w"]}), params)
+
+
+def state_of_other_shapes(tx, state, params):
+    tx.update(params, tx.init({"w": torch.ones(2, 3), "b": torch.ones(3)}), params)
+
+
 def unknown_extra(tx, state, params):
     tx.update(params, state, params, loss=1.0)
 
@@ -364,6 +372,8 @@ def unknown_extra(tx, state, params):
         (wrong_structure, StructureError),
         (wrong_shape, StructureError),
         (foreign_state, StructureError),
+        (state_of_other_parameters, StructureError),
+        (state_of_other_shapes, StructureError),
         (unknown_extra, ExtraArgumentError),
     ],
 )
