@@ -81,3 +81,11 @@ def pytest_report_header():
     bits = zlib.crc32((matrix @ matrix).numpy().tobytes())
     kernels, threads = torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()
     return f"kernels: {kernels}, threads: {threads}, bits of a product: {bits:08x}"
+
+
+@pytest.fixture
+def in_float64():
+    """New tensors are float64, and so is what others keep in the default dtype."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)

@@ -98,13 +98,6 @@ ROWS = [
 ]
 
 
-@pytest.fixture
-def in_float64():
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
 def gradient(p, t, i):
     """It depends on the parameter, so that errors do not average out."""
     entries = torch.arange(p.numel(), dtype=p.dtype).reshape(p.shape)

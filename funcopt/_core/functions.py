@@ -7,7 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from ..typing import OptState, Params, Slots, Updates
-from . import checks, precision
+from . import checks
+from .leaves import checked_params
 from .stage import Scalars
 from .tensor_rule import GradientTransformation, TensorRule
 
@@ -45,7 +46,7 @@ class from_functions(GradientTransformation):
         checks.takes(self, "update_fn", self.update_fn, ("updates", "state", "params"))
 
     def init(self, params: Params, *, capturable: bool = False) -> OptState:
-        precision.checked_params(type(self).__name__, params)
+        checked_params(type(self).__name__, params)
         return self.init_fn(params)
 
     def update(

@@ -11,7 +11,7 @@ from .. import tree
 from ..errors import ExtraArgumentError, StructureError
 from ..typing import Params
 from .exact_zero import exact_zero
-from .precision import Leaves
+from .leaves import Leaves
 
 
 class ValueAndGrad(Protocol):

@@ -13,6 +13,7 @@ from ..errors import FuncoptError, StructureError
 from ..typing import Memory, OptState, Params, Slots, Updates
 from . import precision, pure
 from .due import filled
+from .leaves import Leaves, checked_params, warn_of_history
 from .loss import PureLoss
 from .names import names_of
 from .ranks import NOBODY
@@ -34,9 +35,9 @@ class PerTensor(GradientTransformation):
     """
 
     def init(self, params: Params, *, capturable: bool = False) -> State:
-        leaves, spec = precision.checked_params(type(self).__name__, params)
+        leaves, spec = checked_params(type(self).__name__, params)
         names = names_of(params)
-        precision.warn_of_history(type(self).__name__, names, leaves)
+        warn_of_history(type(self).__name__, names, leaves)
         self.check_names([(n, p) for n, p in zip(names, leaves, strict=True) if p is not None])
         slots = [
             () if p is None else self.init_slots(name, p)
@@ -84,7 +85,7 @@ class PerTensor(GradientTransformation):
         if not isinstance(state, State):
             raise self._foreign(state)
         who, needs_params = type(self).__name__, self.params_needed_by()
-        leaves = precision.Leaves(
+        leaves = Leaves(
             who, needs_params, updates, state.slots, params, self.takes_examples(), self._filled
         )
         step = state.step + 1
@@ -127,7 +128,7 @@ class PerTensor(GradientTransformation):
         )
         return given == expected
 
-    def _members(self, leaves: precision.Leaves, extra: Mapping[str, Any]) -> Members:
+    def _members(self, leaves: Leaves, extra: Mapping[str, Any]) -> Members:
         self.check_extra(extra)
         trees = {k: v for k, v in extra.items() if k in self.tensor_extra_names()}
         loss = None

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from .. import tree
-from .._core import precision
 from .._core.apply import apply_updates, apply_updates_
 from .._core.due import filled
+from .._core.leaves import Leaves, checked_params
 from .._core.names import names_of
 from .._core.ranks import Ranks
 from .._core.stage import Bucket, State
@@ -165,8 +165,8 @@ class donated:
     ) -> "_CheckedTrees":
         """Raises the errors that `update` would raise."""
         who = type(tx).__name__
-        precision.checked_params(who, params)
-        precision.Leaves(who, tx.params_needed_by(), grads, state.slots, params)
+        checked_params(who, params)
+        Leaves(who, tx.params_needed_by(), grads, state.slots, params)
         specs = (tree.flatten(params)[1], tree.flatten(state.slots)[1])
         names, keys = names_of(params), plain_names(tree.names(params))
         return _CheckedTrees(

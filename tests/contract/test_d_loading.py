@@ -477,14 +477,6 @@ def test_checkpoints_load_both_ways_beside_narrow_moments(back):
         assert other.state[q]["step"] == opt.state[p]["step"] + 2
 
 
-@pytest.fixture
-def in_float64():
-    """Torch keeps NAdam's product of momenta in the default dtype."""
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
 def test_every_class_of_torch_is_held():
     """Contract 40."""
     ours = {name for name, value in vars(optim).items() if isinstance(value, type)}

@@ -15,13 +15,6 @@ SHAPES = [(), (7,), (5, 3), (2, 3, 4)]
 STEPS = 200
 
 
-@pytest.fixture
-def in_float64():
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
 def beginning():
     torch.manual_seed(0)
     return [torch.randn(shape, dtype=torch.float64) for shape in SHAPES]

@@ -13,11 +13,7 @@ SHAPES = [(), (4,), (1, 1), (3, 3), (5, 3), (3, 6), (2, 3, 4)]
 STEPS = 200
 
 
-@pytest.fixture(autouse=True)
-def in_float64():
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("in_float64")
 
 
 def gradient(p, t, i):

@@ -117,11 +117,7 @@ class Official:
         self.exp_avg = self.project(self.exp_avg)
 
 
-@pytest.fixture(autouse=True)
-def in_float64():
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("in_float64")
 
 
 def beginning(shapes=SHAPES):
