@@ -171,6 +171,30 @@ def test_a_warm_up_from_zero_is_no_probe(two, clip):
     assert two(warm_up_from_zero, clip) == [[3.0, 3.0]] * 2
 
 
+def owed(shapes):
+    """A window in whose second half the first parameter has no gradient; so for the whole ones."""
+    tx = fo.accumulate(fo.chain(fo.clip_by_global_norm(1.0), fo.sgd(0.1)), 2)
+    wholes = [given(shape, i) for i, shape in enumerate(shapes)]
+    mine, alone = list(map(cut, wholes)), [nn.Parameter(x.clone()) for x in wholes]
+    for params in (mine, alone):
+        opt = fo.Optimizer(params, tx, engine="eager")
+        for t in range(4):
+            for i, p in enumerate(params):
+                g = given(p.shape, 10 * t + i)
+                p.grad = g if params is alone else cut(g, p.device_mesh).detach()
+            if t % 2:
+                params[0].grad = None
+            opt.step()
+    return [whole_of(p) for p in mine], [p.detach() for p in alone]
+
+
+@pytest.mark.parametrize("shapes", [[(1, 3), (4, 3)], [(1, 3)]], ids=["beside another", "alone"])
+def test_an_update_is_owed_on_all_ranks_also_where_a_part_is_empty(two, shapes):
+    """Of one row, rank 1 has nothing; whether a window has begun, rank 0 tells it."""
+    for found, expected in two(owed, shapes):
+        close(found, expected)
+
+
 # Ranks that hold other parameters.
 
 
@@ -450,6 +474,34 @@ def test_groups_are_gone_through_in_an_order_of_their_own(two, name, engine):
         p.grad = given((4,), 10 + i)
     fo.Optimizer(alone, SUMS[name], engine="eager").step()
     for found in two(on_two_meshes, name, engine):
+        close(found, [p.detach() for p in alone])
+
+
+def on_two_dimensions(name):
+    """One parameter is cut over the rows of a mesh, one over its columns; the order is a rank's."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import Replicate, Shard, distribute_tensor
+
+    mesh, places = init_device_mesh("cpu", (2, 2)), [Shard(0), Replicate()]
+    params = []
+    for i, own in enumerate([places, places[::-1]]):
+        p = nn.Parameter(distribute_tensor(given((4,), i), mesh, own))
+        p.grad = distribute_tensor(given((4,), 10 + i), mesh, own)
+        params.append((f"w{i}", p))
+    turned = dist.get_rank() in (0, 3)  # so that each group has one of both
+    opt = fo.Optimizer(params[::-1] if turned else params, SUMS[name], engine="eager")
+    opt.step()
+    return [whole_of(p) for _, p in params]
+
+
+@pytest.mark.parametrize("name", ["a norm", "of each"])
+def test_groups_do_not_wait_for_each_other(four, name):
+    """All ranks would, if the order of their parameters were that of the exchanges."""
+    alone = [nn.Parameter(given((4,), i)) for i in range(2)]
+    for i, p in enumerate(alone):
+        p.grad = given((4,), 10 + i)
+    fo.Optimizer(alone, SUMS[name], engine="eager").step()
+    for found in four(on_two_dimensions, name):
         close(found, [p.detach() for p in alone])
 
 

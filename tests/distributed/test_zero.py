@@ -57,6 +57,8 @@ def test_parts_step_as_the_whole(two, name):
 def test_schedulers_reach_every_rank(two, name, schedule):
     (first, _), _ = two(trained, name, 6, schedule)
     assert gap(first, alone_with(name, 6, schedule)) <= 1e-6
+    assert gap(first, alone_with(name, 6, schedule, getattr(torch.optim, name))) <= 1e-6
+    assert gap(first, alone_with(name, 6)) > 1e-3
 
 
 def test_a_sum_over_all_parameters_spans_the_ranks_of_a_group(two):

@@ -63,10 +63,11 @@ CLASSES = {
 }
 
 
-def alone_with(name, steps, schedule=None):
+def alone_with(name, steps, schedule=None, theirs=None):
+    """The parameters after steps in one process, by the class of that name, or by another."""
     net = model()
     cls, options = CLASSES[name]
-    opt = cls(net.parameters(), **options)
+    opt = (theirs or cls)(net.parameters(), **options)
     scheduler = schedule(opt) if schedule else None
     for _ in range(steps):
         train(net, opt, 1)
