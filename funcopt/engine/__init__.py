@@ -22,9 +22,10 @@ The engine's ten nouns, and where each lives:
   `_identity` has those on many objects, `_structure` those on transformations.
 * **lowered graph** (`_lowering`, `LoweredGraph`): a part of a graph as one pass over memory,
   without dead code; equal ones share a kernel.
-* **kernel** (`_kernels`, `Kernel`): a lowered graph that is ready to run: machine code (`_native`,
-  which `_kept_files` keeps on disk), functions of lists (`_foreach`), or a function of vectors in a
-  loop.
+* **kernel** (`_kernels`, `Kernel`): a lowered graph that is ready to run: bytecode (`_bytecode`,
+  `Program`, of `_instructions`) for a machine (`_machine`), machine code of its own (`_native`),
+  functions of lists (`_foreach`), or a function of vectors in a loop. Machine code lies in
+  `_libraries`, which `_kept_files` keeps on disk.
 * **compiled step** (`_replay`, `CompiledStep`): the launches of a step, each a kernel over tasks of
   a block, in passes that end with a reduction (`ReductionPass`) or with the results.
 

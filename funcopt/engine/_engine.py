@@ -11,14 +11,14 @@ from .._core.stage import Node
 from .._numerics.autocast import forget_casts
 from ..errors import HyperparameterError
 from ._guards import Unsupported
-from ._kernels import has_compiler
+from ._kernels import has_machine
 from ._step import StepInputs, eager_step
 from ._torch_backend import TorchBackend
 from ._traced_backend import TracedBackend
 
 log = logging.getLogger("funcopt")
 
-EngineOption = Literal["auto", "eager", "torch", "foreach", "fused"]
+EngineOption = Literal["auto", "eager", "torch", "foreach", "fused", "compiled"]
 
 MIN_ENTRIES = 2**16
 MIN_TENSORS = 100
@@ -79,14 +79,14 @@ class Engine:
             return {"eager": (), "torch": ("torch",)}.get(self.option, ("traced", "torch"))
         if any(p.device.type != "cpu" for p in inputs.ps):
             return ("torch", "traced")  # nothing has been measured there
-        large = are_large(inputs.ps)
-        if large and not has_compiler():
+        if not has_machine():
             self._say(
-                "no C++ compiler was found, so the steps of %s are not compiled: install one, or "
-                "set CXX",
+                "no C++ compiler was found, so the steps of %s are made operation by operation: "
+                "install one, or set CXX",
                 type(inputs.tx).__name__,
             )
-        return ("traced", "torch") if large and has_compiler() else ("torch",)
+            return ("torch",)
+        return ("traced", "torch")
 
     def _by_torch(self, inputs: StepInputs) -> Node | None:
         """The step by a kernel of torch, if there is one."""
@@ -115,13 +115,18 @@ class Engine:
             return None
         try:
             if self._traced is None:
-                self._traced = TracedBackend(inputs, self.option)
+                self._traced = TracedBackend(inputs, self._kernels(inputs))
             node = self._traced.step(inputs)
         except Unsupported as reason:
             self._give_up(inputs, reason)
             return None
         self.name = self._traced.name
         return node
+
+    def _kernels(self, inputs: StepInputs) -> str:
+        """Which kernels to trace for: only a large step waits for a compiler, if it has to."""
+        on_cpu = all(p.device.type == "cpu" for p in inputs.ps)
+        return "fused" if self.option == "auto" and on_cpu and are_large(inputs.ps) else self.option
 
     def _give_up(self, inputs: StepInputs, reason: Unsupported) -> None:
         """Makes all further steps of tensors like these operation by operation."""

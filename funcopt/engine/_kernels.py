@@ -1,6 +1,7 @@
 """Kernels: lowered graphs that are ready to run over the tensors of a block."""
 
 import array
+import functools
 import logging
 import os
 import shutil
@@ -17,7 +18,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
 from .._numerics.scalars import double
-from . import _native
+from . import _bytecode, _machine, _native
 from ._blocks import CHUNK, REDUCTION_CHUNK, Block, Tasks, as_vector
 from ._foreach import ForeachKernel
 from ._guards import Unsupported
@@ -44,12 +45,13 @@ class Kernel(Protocol):
         """
 
 
-class NativeKernel:
-    """Machine code: one call for all tensors."""
+class DrivenKernel:
+    """A driver in machine code, which works on all tensors in one call."""
+
+    chunk: int
+    _drive: Callable[..., None]
 
     def __init__(self, lowered: LoweredGraph) -> None:
-        self.chunk = REDUCTION_CHUNK if lowered.measures else CHUNK
-        self._drive = _native.load_or_compile(lowered)
         self._measures = len(lowered.measures)
         self._typecode = "f" if lowered.compute_dtype is torch.float32 else "d"
 
@@ -72,6 +74,27 @@ class NativeKernel:
             1 if tasks.entries <= SERIAL else torch.get_num_threads(),
         )
         return out
+
+
+class BytecodeKernel(DrivenKernel):
+    """Instructions for a machine: nothing has to be compiled."""
+
+    chunk = CHUNK
+
+    def __init__(self, lowered: LoweredGraph) -> None:
+        super().__init__(lowered)
+        self._program = _bytecode.assemble(lowered)  # which has to be kept
+        addresses = [x.buffer_info()[0] for x in self._program]
+        self._drive = functools.partial(_machine.driver(lowered.compute_dtype), *addresses)
+
+
+class NativeKernel(DrivenKernel):
+    """Machine code of its own."""
+
+    def __init__(self, lowered: LoweredGraph) -> None:
+        super().__init__(lowered)
+        self.chunk = REDUCTION_CHUNK if lowered.measures else CHUNK
+        self._drive = _native.load_or_compile(lowered)
 
 
 class LoopKernel:
@@ -107,7 +130,7 @@ def _packed(row: Sequence[Any], dtype: torch.dtype, device: torch.device) -> Ten
 _building = threading.RLock()
 """Held while a graph is compiled: warnings are silenced meanwhile, and none is compiled twice."""
 
-_cache: dict[tuple[str, str, str], Kernel] = {}
+_cache: dict[tuple[tuple[str, ...], str, str], Kernel] = {}
 compiles = 0
 """How many graphs have been compiled in this process: tests count that none is twice."""
 
@@ -126,21 +149,35 @@ def interpret_in_chunks(entries: int) -> Iterator[None]:
         _interpreted_chunk = before
 
 
+ON_CPU = {
+    "auto": ("bytecode",),
+    "fused": ("bytecode", "native", "compiled"),
+    "compiled": ("native", "compiled"),
+}
+"""The kinds of kernels to try on a CPU, by option: only those of "auto" have nothing to compile."""
+
+
 def kernel_for(lowered: LoweredGraph, device: torch.device, option: str = "fused") -> Kernel:
-    """The kernel of a lowered graph: machine code, or else what `torch.compile` makes of it.
+    """The kernel of a lowered graph: bytecode, machine code, or what `torch.compile` makes of it.
 
     For `option` "foreach", torch's functions of lists; for "auto" too, on other devices than a CPU:
     to call a compiled function for each tensor takes the host longer.
+
+    Raises:
+        Unsupported: If there is none.
     """
     if _interpreted_chunk is not None:
         return _interpreted(lowered, _interpreted_chunk)
     if uses_foreach(device, option):
         return ForeachKernel(lowered)
-    kind = os.environ.get("FUNCOPT_KERNELS", "native") if device.type == "cpu" else "compiled"
-    key = (kind, device.type, lowered.text())
+    kinds: tuple[str, ...] = ("compiled",)
+    if device.type == "cpu":
+        chosen = os.environ.get("FUNCOPT_KERNELS")
+        kinds = ON_CPU[option] if chosen is None else (chosen,)
+    key = (kinds, device.type, lowered.text())
     with _building:
         if key not in _cache:
-            _cache[key] = _build(lowered, device, kind)
+            _cache[key] = _build(lowered, device, kinds)
         return _cache[key]
 
 
@@ -153,40 +190,56 @@ def _interpreted(lowered: LoweredGraph, chunk: int) -> Kernel:
     return LoopKernel(lowered, lambda *given: lowered(given[:-1], given[-1]), chunk)
 
 
-def _build(lowered: LoweredGraph, device: torch.device, kind: str) -> Kernel:
-    global compiles
-    on_cpu = device.type == "cpu"
-    chunk = (REDUCTION_CHUNK if lowered.measures else CHUNK) if on_cpu else sys.maxsize
-    if kind == "interpreted":
-        return _interpreted(lowered, chunk)
-    if not has_compiler():
-        raise Unsupported("no C++ compiler was found")
-    compiles += 1
-    begin = time.perf_counter()
+def _build(lowered: LoweredGraph, device: torch.device, kinds: Sequence[str]) -> Kernel:
+    chunk = CHUNK if device.type == "cpu" else sys.maxsize
     builders: dict[str, Callable[[], Kernel]] = {
+        "interpreted": lambda: _interpreted(lowered, chunk),
+        "bytecode": lambda: BytecodeKernel(lowered),
         "native": lambda: NativeKernel(lowered),
         "compiled": lambda: LoopKernel(lowered, _compiled(lowered, device), chunk),
     }
     what = f"a pass of {len(lowered.calls)} operations on {lowered.compute_dtype}"
-    for name in list(builders)[kind != "native" :]:
-        cached = name == "native" and _native.is_cached(lowered)
+    for kind in kinds:
         try:
             # Dispatch modes around the step have nothing to do with how it is compiled.
             with warnings.catch_warnings(action="ignore"), _disable_current_modes():
-                kernel = builders[name]()
+                if kind in COMPILED:
+                    return _announced(what, kind, lowered, builders[kind])
+                return builders[kind]()
+        except Unsupported as reason:
+            log.info("%s has no kernel of %s: %s", what, kind, reason)
         except Exception as error:  # whatever a compiler may find
-            log.warning("%s could not be compiled (%s): %s", what, name, _first_line(error))
-            continue
-        seconds = time.perf_counter() - begin
-        log.info("%s %s in %.2f s (%s)", "loaded" if cached else "compiled", what, seconds, name)
-        return kernel
-    raise Unsupported(f"{what}, which could not be compiled")
+            log.warning("%s could not be compiled (%s): %s", what, kind, _first_line(error))
+    raise Unsupported(f"{what}, for which there is no kernel")
+
+
+COMPILED = ("native", "compiled")
+
+
+def _announced(
+    what: str, kind: str, lowered: LoweredGraph, builder: Callable[[], Kernel]
+) -> Kernel:
+    """A kernel that is compiled, or loaded from the cache; the log says how long it took."""
+    global compiles
+    if not has_compiler():
+        raise Unsupported("no C++ compiler was found")
+    compiles += 1
+    begin, cached = time.perf_counter(), kind == "native" and _native.is_cached(lowered)
+    kernel = builder()
+    seconds = time.perf_counter() - begin
+    log.info("%s %s in %.2f s (%s)", "loaded" if cached else "compiled", what, seconds, kind)
+    return kernel
 
 
 def has_compiler() -> bool:
     """Whether there is a C++ compiler, where Inductor would look for one."""
     names = [os.environ["CXX"]] if "CXX" in os.environ else ["g++", "clang++", "cl"]
     return any(map(shutil.which, names))
+
+
+def has_machine() -> bool:
+    """Whether bytecode can be run: its machine has been compiled, or can be."""
+    return has_compiler() or _machine.is_installed()
 
 
 def _compiled(lowered: LoweredGraph, device: torch.device) -> Callable[..., tuple[Tensor, ...]]:

@@ -5,21 +5,15 @@ of all tensors, on all threads. This is the only file that knows what Inductor's
 Code that it does not expect is refused, and then the graph runs by another kernel.
 """
 
-import contextlib
 import ctypes
-import functools
-import hashlib
-import pathlib
-import platform
 import re
-import secrets
 import threading
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from . import _identity, _kept_files
+from . import _libraries
 from ._guards import Unsupported
 from ._lowering import LoweredGraph
 
@@ -60,28 +54,20 @@ def load_or_compile(lowered: LoweredGraph) -> Any:
     Raises:
         Unsupported: If its code is not one loop without memory of its own.
     """
-    key = _key(lowered)
-    with _kept_files.one_process(key):  # of those on this machine; the others wait for its file
-        path = _kept_files.find(key) or _kept_files.keep(key, _machine_code(_source(lowered)))
-    drive = ctypes.CDLL(str(path)).drive
+    drive = _libraries.load_library(_parts(lowered), lambda: _source(lowered)).drive
     drive.restype = None
-    drive.argtypes = [
-        ctypes.c_int64,
-        ctypes.c_void_p,
-        ctypes.c_void_p,
-        ctypes.c_int64,
-        ctypes.c_void_p,
-        ctypes.c_void_p,
-        ctypes.c_void_p,
-        ctypes.c_int64,
-    ]
-    _identity.load(path)
+    address, count = ctypes.c_void_p, ctypes.c_int64
+    drive.argtypes = [count, address, address, count, address, address, address, count]
     return drive
 
 
 def is_cached(lowered: LoweredGraph) -> bool:
     """Whether it has been compiled before, on this machine."""
-    return _kept_files.is_kept(_key(lowered))
+    return _libraries.is_compiled(_parts(lowered))
+
+
+def _parts(lowered: LoweredGraph) -> tuple[object, ...]:
+    return VERSION, DRIVER, lowered.text()
 
 
 def _source(lowered: LoweredGraph) -> str:
@@ -119,16 +105,12 @@ def _source(lowered: LoweredGraph) -> str:
             raise Unsupported("a loop that takes memory of its own")
     if len(seen) != len(measured):
         raise Unsupported("a reduction that is not part of the loop")
-    return (
-        body
-        + _identity.SOURCE
-        + DRIVER.format(
-            row_type=C_TYPES[lowered.compute_dtype],
-            entries=lowered.num_scalars,
-            arguments=", ".join(arguments),
-            before="\n".join(before),
-            after="\n".join(after),
-        )
+    return body + DRIVER.format(
+        row_type=C_TYPES[lowered.compute_dtype],
+        entries=lowered.num_scalars,
+        arguments=", ".join(arguments),
+        before="\n".join(before),
+        after="\n".join(after),
     )
 
 
@@ -177,33 +159,3 @@ def _capture(
         finally:
             compiler.cpp_pybinding = written
     return kernels, calls, measured
-
-
-def _machine_code(source: str) -> bytes:
-    from torch._inductor.codecache import CppCodeCache
-
-    # Made anew: what lies in the cache of Inductor may be damaged too, or be of others.
-    library = CppCodeCache.load(f"{source}\n// {secrets.token_hex(16)}\n")
-    path = pathlib.Path(library._name)
-    code = path.read_bytes()
-    for made in path.parent.glob(f"{path.stem}.*"):
-        with contextlib.suppress(OSError):  # where it is loaded, it may have to stay
-            made.unlink()
-    return code
-
-
-def _key(lowered: LoweredGraph) -> str:
-    written = (VERSION, _identity.SOURCE, DRIVER, lowered.text())
-    parts = (*written, torch.__version__, torch.version.git_version, _machine())
-    return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()[:32]
-
-
-@functools.cache
-def _machine() -> str:
-    """The properties of the machine that native code depends on."""
-    try:
-        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
-        flags = next((line for line in lines if line.startswith(("flags", "Features"))), "")
-    except OSError:
-        flags = ""
-    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()} {flags}"

@@ -31,7 +31,7 @@ class TracedBackend:
         if not self._layout.cells:
             raise Unsupported(", ".join(self._layout.reasons) or "nothing to do")
         foreach = any(uses_foreach(block.device, option) for block in self._layout.blocks)
-        self.name = "foreach" if foreach else "fused"
+        self.name = "foreach" if foreach else "compiled" if option == "compiled" else "fused"
         representatives = (cell.representative for cell in self._layout.cells)
         self._indices = sorted([*representatives, *self._layout.eager])
         self._tx = inputs.tx  # the last one whose structure was compared

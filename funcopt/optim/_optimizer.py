@@ -85,12 +85,12 @@ class Optimizer(torch.optim.Optimizer):
             stages of a pipeline; sums over tensors then span its ranks, also those that have no
             gradient. Or a function of name and parameter that returns one, or None: for experts
             beside dense weights. An attribute too, to be set afterwards.
-        engine: How steps are made: "fused", by kernels compiled for this chain; "torch", by a
-            kernel of torch where that has one for the chain; "foreach", each operation once for
-            all tensors; or "eager", operation by operation, to the bit as the pure form. On a CPU
-            "auto" compiles where there is a compiler and the parameters are many or large, else
-            takes torch's kernel if there is one; on other devices, that or else "foreach". The
-            numbers are the same up to rounding. It is no part of the state.
+        engine: How steps are made: "fused", in one pass over memory for each sum over tensors,
+            plus one; "compiled", the same by machine code for this chain, which takes seconds to
+            compile; "torch", by a kernel of torch where that has one for the chain; "foreach",
+            each operation once for all tensors; or "eager", operation by operation, to the bit as
+            the pure form. On a CPU "auto" is "fused" where there is a C++ compiler, elsewhere
+            "torch" or else "foreach". The numbers are the same up to rounding. It is no state.
 
     Raises:
         HyperparameterError: If a value is out of range, or groups differ in more than numbers.

@@ -157,9 +157,9 @@ def test_without_a_compiler_it_is_a_line_in_the_log(caplog, monkeypatch):
         run.step()
         run.step()
     assert run.engine.name == "eager"
-    assert [r.getMessage() for r in caplog.records] == [
-        "chain runs operation by operation: no C++ compiler was found"
-    ]
+    first, last = [r.getMessage() for r in caplog.records]
+    assert first.endswith("has no kernel of native: no C++ compiler was found")
+    assert last.startswith("chain runs operation by operation: a pass of")
 
 
 def test_what_inductor_should_not_write_is_refused(monkeypatch):

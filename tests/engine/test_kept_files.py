@@ -211,11 +211,9 @@ def test_first_steps_of_two_threads_follow_one_another(native, monkeypatch):
     assert async_compile.AsyncCompile.cpp_pybinding is known
 
 
-@pytest.mark.parametrize(("entries", "said"), [(2**16, 1), (8, 0)])
-def test_auto_says_that_there_is_no_compiler_where_it_would_compile(
-    caplog, monkeypatch, entries, said
-):
-    monkeypatch.setattr("funcopt.engine._engine.has_compiler", lambda: False)
+@pytest.mark.parametrize("entries", [2**16, 8])
+def test_auto_says_that_there_is_no_compiler(caplog, monkeypatch, entries):
+    monkeypatch.setattr("funcopt.engine._engine.has_machine", lambda: False)
     params = [torch.nn.Parameter(torch.ones(entries))]
     params[0].grad = torch.ones(entries)
     opt = fo.Optimizer(params, fo.chain(fo.clip_by_global_norm(1.0), fo.adamw(0.1)))
@@ -224,5 +222,6 @@ def test_auto_says_that_there_is_no_compiler_where_it_would_compile(
             opt.step()
             opt.add_param_group({"params": [torch.nn.Parameter(torch.ones(2))]})
     found = list(map(logging.LogRecord.getMessage, caplog.records))
-    assert len(found) == said
-    assert all("no C++ compiler was found" in line and "CXX" in line for line in found)
+    assert len(found) == 1
+    assert "no C++ compiler was found" in found[0]
+    assert "CXX" in found[0]

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import funcopt as fo
+from funcopt.engine import _kernels
 
 from .common import gap
 
@@ -341,18 +342,38 @@ def test_the_engine_is_part_of_no_checkpoint_and_of_every_copy():
 
 def test_an_unknown_engine_is_refused():
     with pytest.raises(
-        ValueError, match="must be one of 'auto', 'eager', 'torch', 'foreach', 'fused'"
+        ValueError, match="must be one of 'auto', 'eager', 'torch', 'foreach', 'fused', 'compiled'"
     ):
         fo.optim.SGD([torch.nn.Parameter(filled((3,)))], engine="warp")
 
 
-def test_small_jobs_are_not_compiled_and_large_ones_are():
-    _, opt = trained(lambda: [filled((3,))], "auto")
-    assert opt.engine == "eager"
-    _, opt = trained(lambda: [filled((300, 300))], "auto")
-    assert opt.engine == "fused"
-    _, opt = trained(lambda: [filled((2,)) for _ in range(100)], "auto")
-    assert opt.engine == "fused"
+def test_jobs_of_every_size_are_fused():
+    for params in ([(3,)], [(300, 300)], [(2,)] * 100):
+        _, opt = trained(lambda params=params: list(map(filled, params)), "auto")
+        assert opt.engine == "fused"
+
+
+def test_only_large_jobs_wait_for_a_compiler(monkeypatch):
+    """Where the machine has no instruction for what a rule does."""
+
+    class unusual(fo.TensorRule):
+        elementwise = True
+
+        def update_tensor(self, g, slots, p, s):
+            return torch.special.erfcx(g), slots
+
+    monkeypatch.setenv("FUNCOPT_KERNELS", "bytecode")
+    asked = []
+    monkeypatch.setattr(
+        "funcopt.engine._tracer.kernel_for", lambda lowered, device, option: asked.append(option)
+    )
+    for size in (3, 2**16):
+        p = torch.nn.Parameter(torch.ones(size))
+        p.grad = torch.ones(size)
+        with pytest.raises(AttributeError):  # there is no kernel
+            fo.Optimizer([p], fo.chain(unusual(), fo.scale(-1.0))).step()
+    assert asked == ["auto", "fused"]
+    assert {"native", "compiled"}.isdisjoint(_kernels.ON_CPU["auto"])
 
 
 def test_a_rule_that_cannot_be_traced_runs_eagerly():

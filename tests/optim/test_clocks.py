@@ -11,7 +11,7 @@ import funcopt as fo
 from funcopt import optim
 
 FAR = 2**24 - 2
-ENGINES = ["eager", "torch", "foreach", "fused"]
+ENGINES = ["eager", "torch", "foreach", "fused", "compiled"]
 
 
 def as_float(t):

@@ -12,7 +12,7 @@ import torch
 import funcopt as fo
 from funcopt import optim
 
-ENGINES = ["eager", "torch", "foreach", "fused"]
+ENGINES = ["eager", "torch", "foreach", "fused", "compiled"]
 CLASSES = {
     name: cls
     for name, cls in vars(optim).items()

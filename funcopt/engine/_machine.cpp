@@ -1,0 +1,292 @@
+// The machine that runs programs of `_bytecode.py`: one instruction after another, each over a block
+// of entries that stays in the cache, so that memory is read once and written once.
+//
+// A register is a block of entries of the compute dtype T. The first ones are the tensors themselves;
+// then come scalars, each repeated over a block, and values. `Vectorized` is what torch computes with,
+// so every instruction rounds as the function of torch does that it stands for.
+
+#include <ATen/cpu/vec/functional.h>
+#include <ATen/cpu/vec/vec.h>
+#include <c10/util/BFloat16.h>
+#include <c10/util/Half.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <memory>
+
+namespace {
+
+constexpr int64_t BLOCK = 256;  // entries; a multiple of every vector's length
+constexpr int64_t LINE = 64;    // bytes of the cache
+
+// The order is that of `_bytecode.py`, which fills in this list.
+enum Code : int32_t { CODES };
+enum DType : int32_t { OWN, FLOAT, BFLOAT16, HALF };
+
+struct Instruction {
+  int32_t code, to, a, b, c;
+  int32_t measure;  // of a reduction
+  int32_t uniform;  // whether the last argument holds one number
+};
+
+struct Measure {
+  int32_t code, factor;  // a reduction, times a register of scalars, or -1
+};
+
+struct Program {
+  int32_t tensors, scalars, constants, registers, measures;
+  int32_t prologue, body;  // instructions: for each row of scalars, and for each block
+};
+
+template <typename T>
+using Vec = at::vec::Vectorized<T>;
+
+template <typename T, typename F>
+inline void each(int64_t n, T* to, const T* a, F f) {
+  constexpr int64_t W = Vec<T>::size();
+  int64_t i = 0;
+  for (; i + W <= n; i += W) f(Vec<T>::loadu(a + i)).store(to + i);
+  if (i < n) f(Vec<T>::loadu(a + i, n - i)).store(to + i, n - i);
+}
+
+template <typename T, typename F>
+inline void each(int64_t n, T* to, const T* a, const T* b, F f) {
+  constexpr int64_t W = Vec<T>::size();
+  int64_t i = 0;
+  for (; i + W <= n; i += W) f(Vec<T>::loadu(a + i), Vec<T>::loadu(b + i)).store(to + i);
+  if (i < n) f(Vec<T>::loadu(a + i, n - i), Vec<T>::loadu(b + i, n - i)).store(to + i, n - i);
+}
+
+template <typename T, typename F>
+inline void each(int64_t n, T* to, const T* a, const T* b, const T* c, F f) {
+  constexpr int64_t W = Vec<T>::size();
+  int64_t i = 0;
+  for (; i + W <= n; i += W)
+    f(Vec<T>::loadu(a + i), Vec<T>::loadu(b + i), Vec<T>::loadu(c + i)).store(to + i);
+  if (i < n)
+    f(Vec<T>::loadu(a + i, n - i), Vec<T>::loadu(b + i, n - i), Vec<T>::loadu(c + i, n - i))
+        .store(to + i, n - i);
+}
+
+template <typename T, typename F>
+inline T fold(int64_t n, const T* a, T empty, F f) {
+  Vec<T> found(empty);
+  constexpr int64_t W = Vec<T>::size();
+  int64_t i = 0;
+  for (; i + W <= n; i += W) found = f(found, Vec<T>::loadu(a + i));
+  T lanes[W];
+  if (i < n) {
+    std::fill(lanes, lanes + W, empty);
+    std::copy(a + i, a + n, lanes);
+    found = f(found, Vec<T>::loadu(lanes));
+  }
+  return at::vec::vec_reduce_all<T>([&](Vec<T>& x, Vec<T>& y) { return f(x, y); }, found);
+}
+
+template <typename S, typename T>
+inline void load(int64_t n, T* to, const void* from) {
+  const S* x = static_cast<const S*>(from);
+  for (int64_t i = 0; i < n; i++) to[i] = static_cast<T>(static_cast<float>(x[i]));
+}
+
+template <typename S, typename T>
+inline void store(int64_t n, void* to, const T* x) {
+  S* y = static_cast<S*>(to);
+  for (int64_t i = 0; i < n; i++) y[i] = static_cast<S>(static_cast<float>(x[i]));
+}
+
+template <typename T>
+void run(const Instruction& s, T* const* reg, void* const* memory, int64_t n, double* found) {
+  using V = Vec<T>;
+  const V zero(0), one(1);
+  T* to = reg[s.to];
+  const T *a = reg[s.a], *b = reg[s.b], *c = reg[s.c];
+  const auto binary = [&](auto f) {
+    if (!s.uniform) return each(n, to, a, b, f);
+    const V y(b[0]);
+    each(n, to, a, [&](V x) { return f(x, y); });
+  };
+  switch (s.code) {
+    case ADD: return binary([](V x, V y) { return x + y; });
+    case SUB: return binary([](V x, V y) { return x - y; });
+    case MUL: return binary([](V x, V y) { return x * y; });
+    case DIV: return binary([](V x, V y) { return x / y; });
+    case MAXIMUM: return binary([](V x, V y) { return at::vec::maximum(x, y); });
+    case MINIMUM: return binary([](V x, V y) { return at::vec::minimum(x, y); });
+    case POW: return binary([](V x, V y) { return x.pow(y); });
+    case GT: return binary([](V x, V y) { return x.gt(y); });
+    case GE: return binary([](V x, V y) { return x.ge(y); });
+    case LT: return binary([](V x, V y) { return x.lt(y); });
+    case LE: return binary([](V x, V y) { return x.le(y); });
+    case EQ: return binary([](V x, V y) { return x.eq(y); });
+    case NE: return binary([](V x, V y) { return x.ne(y); });
+    case AND: return binary([&](V x, V y) { return (x * y).ne(zero); });
+    case OR: return binary([&](V x, V y) { return (x + y).ne(zero); });
+    case XOR: return binary([](V x, V y) { return x.ne(y); });
+    case NOT: return each(n, to, a, [&](V x) { return x.eq(zero); });
+    case NEG: return each(n, to, a, [](V x) { return x.neg(); });
+    case ABS: return each(n, to, a, [](V x) { return x.abs(); });
+    case SQUARE: return each(n, to, a, [](V x) { return x * x; });
+    case SQRT: return each(n, to, a, [](V x) { return x.sqrt(); });
+    case RSQRT: return each(n, to, a, [](V x) { return x.rsqrt(); });
+    case RECIPROCAL: return each(n, to, a, [](V x) { return x.reciprocal(); });
+    case SIGN: return each(n, to, a, [&](V x) { return x.gt(zero) - x.lt(zero); });
+    case EXP: return each(n, to, a, [](V x) { return x.exp(); });
+    case EXPM1: return each(n, to, a, [](V x) { return x.expm1(); });
+    case LOG: return each(n, to, a, [](V x) { return x.log(); });
+    case LOG1P: return each(n, to, a, [](V x) { return x.log1p(); });
+    case TANH: return each(n, to, a, [](V x) { return x.tanh(); });
+    case SIGMOID:
+      return each(n, to, a, [&](V x) { return one / (one + x.neg().exp()); });
+    case ISNAN: return each(n, to, a, [](V x) { return x.ne(x); });
+    case ISFINITE:
+      return each(n, to, a, [](V x) { return x.abs().lt(V(std::numeric_limits<T>::infinity())); });
+    case SIGNBIT:
+      for (int64_t i = 0; i < n; i++) to[i] = std::signbit(a[i]);
+      return;
+    case COPY: return each(n, to, a, [](V x) { return x; });
+    case WHERE:
+      return each(n, to, a, b, c, [&](V x, V y, V z) { return V::blendv(z, y, x != zero); });
+    case CLAMP:
+      return each(n, to, a, b, c, [](V x, V y, V z) {
+        return at::vec::minimum(at::vec::maximum(x, y), z);
+      });
+    case FMADD:
+      return each(n, to, a, b, c, [](V x, V y, V z) { return at::vec::fmadd(x, y, z); });
+    case LERP:  // from the nearer end, as torch
+      if (s.uniform) {
+        const T w = c[0];
+        const V weight(std::abs(w) < T(0.5) ? w : w - T(1));
+        if (std::abs(w) < T(0.5))
+          return each(n, to, a, b, [&](V x, V y) { return at::vec::fmadd(weight, y - x, x); });
+        return each(n, to, a, b, [&](V x, V y) { return at::vec::fmadd(weight, y - x, y); });
+      }
+      return each(n, to, a, b, c, [&](V x, V y, V w) {
+        const V near = w.abs() < V(T(0.5));
+        return at::vec::fmadd(V::blendv(w - one, w, near), y - x, V::blendv(y, x, near));
+      });
+    case LOAD_FLOAT: return load<float>(n, to, memory[s.a]);
+    case LOAD_BFLOAT16: return load<c10::BFloat16>(n, to, memory[s.a]);
+    case LOAD_HALF: return load<c10::Half>(n, to, memory[s.a]);
+    case STORE_FLOAT: return store<float>(n, memory[s.to], a);
+    case STORE_BFLOAT16: return store<c10::BFloat16>(n, memory[s.to], a);
+    case STORE_HALF: return store<c10::Half>(n, memory[s.to], a);
+    case ROUND_FLOAT:
+      for (int64_t i = 0; i < n; i++) to[i] = static_cast<float>(a[i]);
+      return;
+    case ROUND_BFLOAT16:
+      for (int64_t i = 0; i < n; i++) to[i] = c10::BFloat16(static_cast<float>(a[i]));
+      return;
+    case ROUND_HALF:
+      for (int64_t i = 0; i < n; i++) to[i] = c10::Half(static_cast<float>(a[i]));
+      return;
+    case SUM: found[s.measure] += fold(n, a, T(0), [](V x, V y) { return x + y; }); return;
+    case AMAX: {
+      const double x = fold(
+          n, a, -std::numeric_limits<T>::infinity(), [](V x, V y) { return at::vec::maximum(x, y); });
+      if (!(x <= found[s.measure]) && found[s.measure] == found[s.measure]) found[s.measure] = x;
+      return;
+    }
+    case AMIN: {
+      const double x = fold(
+          n, a, std::numeric_limits<T>::infinity(), [](V x, V y) { return at::vec::minimum(x, y); });
+      if (!(x >= found[s.measure]) && found[s.measure] == found[s.measure]) found[s.measure] = x;
+      return;
+    }
+  }
+}
+
+// What one thread works with: its registers, filled for the row of scalars that it saw last.
+template <typename T>
+struct Worker {
+  const Program& program;
+  const Instruction* code;
+  const T* constants;
+  std::unique_ptr<T[]> blocks;
+  std::unique_ptr<T*[]> reg;
+  std::unique_ptr<void*[]> memory;
+  int64_t row = -1, filled = 0;
+
+  Worker(const Program& program, const Instruction* code, const T* constants)
+      : program(program), code(code), constants(constants),
+        blocks(new T[(program.registers - program.tensors) * BLOCK]),
+        reg(new T*[program.registers]()), memory(new void*[program.tensors]()) {
+    for (int64_t r = program.tensors; r < program.registers; r++)
+      reg[r] = blocks.get() + (r - program.tensors) * BLOCK;
+  }
+
+  // Repeats the scalars over a block, and computes what follows from them alone.
+  void fill(const T* scalars, int64_t which, int64_t n) {
+    if (which == row && n <= filled) return;
+    T** const first = reg.get() + program.tensors;
+    for (int64_t k = 0; k < program.scalars; k++) std::fill_n(first[k], n, scalars[k]);
+    for (int64_t k = 0; k < program.constants; k++)
+      std::fill_n(first[program.scalars + k], n, constants[k]);
+    for (int64_t k = 0; k < program.prologue; k++) run(code[k], reg.get(), memory.get(), n, nullptr);
+    row = which;
+    filled = n;
+  }
+};
+
+double empty(int32_t code) {
+  const double infinity = std::numeric_limits<double>::infinity();
+  return code == SUM ? 0.0 : code == AMAX ? -infinity : infinity;
+}
+
+template <typename T>
+void drive(
+    const Program& program, const Instruction* code, const int32_t* dtypes, const Measure* measures,
+    const T* constants, int64_t tasks, const int64_t* table, const int64_t* pointers, int64_t leaves,
+    const T* rows, const int64_t* row_of, double* out, int64_t threads) {
+  const int64_t grain = std::max<int64_t>(1, tasks / (threads * 16));
+#pragma omp parallel num_threads(threads) if (threads > 1)
+  {
+    Worker<T> worker(program, code, constants);
+    T** reg = worker.reg.get();
+    void** memory = worker.memory.get();
+#pragma omp for schedule(dynamic, grain)
+    for (int64_t t = 0; t < tasks; t++) {
+      const int64_t leaf = table[3 * t], from = table[3 * t + 1], length = table[3 * t + 2];
+      const int64_t row = row_of[leaf];
+      worker.fill(rows + row * program.scalars, row, std::min(BLOCK, length));
+      double* found = out + t * program.measures;
+      for (int64_t k = 0; k < program.measures; k++) found[k] = empty(measures[k].code);
+      for (int64_t start = 0; start < length; start += BLOCK) {
+        for (int64_t k = 0; k < program.tensors; k++) {
+          const int64_t size = dtypes[k] == OWN ? sizeof(T) : dtypes[k] == FLOAT ? 4 : 2;
+          memory[k] = reinterpret_cast<char*>(pointers[k * leaves + leaf]) + (from + start) * size;
+          reg[k] = static_cast<T*>(memory[k]);
+          if (start + BLOCK < length) {
+            const int64_t ahead = std::min(BLOCK, length - start - BLOCK) * size;
+            for (int64_t at = 0; at < ahead; at += LINE)
+              __builtin_prefetch(static_cast<char*>(memory[k]) + BLOCK * size + at);
+          }
+        }
+        const int64_t n = std::min(BLOCK, length - start);
+        for (int64_t k = 0; k < program.body; k++)
+          run(code[program.prologue + k], reg, memory, n, found);
+      }
+      for (int64_t k = 0; k < program.measures; k++)
+        if (measures[k].factor >= 0) found[k] *= reg[measures[k].factor][0];
+    }
+  }
+}
+
+}  // namespace
+
+#define DRIVER(NAME, T)                                                                          \
+  extern "C" void NAME(                                                                          \
+      const void* program, const void* code, const void* dtypes, const void* measures,           \
+      const void* constants, int64_t tasks, const int64_t* table, const int64_t* pointers,       \
+      int64_t leaves, const void* rows, const int64_t* row_of, double* out, int64_t threads) {   \
+    drive<T>(*static_cast<const Program*>(program), static_cast<const Instruction*>(code),       \
+             static_cast<const int32_t*>(dtypes), static_cast<const Measure*>(measures),         \
+             static_cast<const T*>(constants), tasks, table, pointers, leaves,                   \
+             static_cast<const T*>(rows), row_of, out, threads);                                 \
+  }
+
+DRIVER(drive_float, float)
+DRIVER(drive_double, double)

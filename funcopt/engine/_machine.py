@@ -1,0 +1,51 @@
+"""The machine that runs bytecode: one library for all chains, compiled once for this computer."""
+
+import ctypes
+import functools
+import logging
+import pathlib
+import time
+from typing import Any
+
+import torch
+
+from . import _libraries
+from ._instructions import CODES
+
+log = logging.getLogger("funcopt")
+
+
+def driver(dtype: torch.dtype) -> Any:
+    """The machine for a compute dtype; compiled at the first call on this computer, then kept."""
+    return _drivers()[dtype]
+
+
+@functools.cache
+def _drivers() -> dict[torch.dtype, Any]:
+    begin, kept = time.perf_counter(), is_installed()
+    if not kept:
+        log.info("compiling the machine that makes steps: once for this computer and this torch")
+    library = _libraries.load_library([MACHINE], lambda: MACHINE)
+    seconds = time.perf_counter() - begin
+    log.info("%s the machine that makes steps in %.2f s", "loaded" if kept else "compiled", seconds)
+    found = {torch.float32: library.drive_float, torch.float64: library.drive_double}
+    address, count = ctypes.c_void_p, ctypes.c_int64
+    for drive in found.values():
+        drive.restype = None
+        drive.argtypes = [
+            *[address] * 5, count, address, address, count, address, address, address, count
+        ]  # fmt: skip
+    return found
+
+
+def is_installed() -> bool:
+    """Whether the machine has been compiled before, on this computer."""
+    return _libraries.is_compiled([MACHINE])
+
+
+MACHINE = (
+    pathlib.Path(__file__)
+    .with_suffix(".cpp")
+    .read_text(encoding="utf-8")
+    .replace("CODES", ", ".join(map(str.upper, CODES)), 1)
+)
