@@ -162,7 +162,13 @@ def order(group: Any) -> Any:
     """A key of a process group to sort by: the same on all of its ranks."""
     import torch.distributed as dist
 
-    return tuple(dist.get_process_group_ranks(group)), str(group.group_name)
+    name = str(group.group_name)
+    return tuple(dist.get_process_group_ranks(group)), len(name), name  # most are numbers
+
+
+def kind(group: Any) -> str:
+    """What torch calls a process group: the same for all rows of a mesh, or all columns."""
+    return str(getattr(group, "group_desc", ""))
 
 
 def mesh_order(mesh: Any) -> Any:
