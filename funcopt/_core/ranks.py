@@ -59,6 +59,11 @@ class Ranks:
         self._at = 0
 
     @property
+    def take_means(self) -> bool:
+        """Whether there are others that know a loss, each for its part of the data."""
+        return bool(self._mean_groups)
+
+    @property
     def share_tensors(self) -> bool:
         """Whether other ranks hold other tensors, so that this one is needed without any too."""
         return any(span.others is not None for span in self._all)
@@ -145,13 +150,26 @@ class Ranks:
         return table
 
     def mean(self, value: Any) -> Any:
-        """A number that ranks decide by, such as the loss: its mean, the same on all of them."""
-        if self._mean_groups and not isinstance(value, Tensor):
-            value = torch.tensor(value, dtype=torch.float64)
+        """A number that ranks decide by, such as the loss: its mean, the same on all of them.
+
+        Args:
+            value: A number, or a tensor of any shape and real dtype; one in parts, or of summands,
+                is put together first. No derivative is taken of it.
+
+        Returns:
+            The mean of each entry, rounded once: a tensor of the same shape, on the same device, in
+            the dtype of `value` if that is floating-point, else in float64. Where there are no
+            other ranks, `value` itself, put together.
+        """
+        if shards.is_sharded(value):
+            value = self.once(lambda: shards.put_together(value))
+        if not self.take_means:
+            return value
+        mean = shards.on_the_way(value)
         for group, device in self._mean_groups:
-            total = shards.all_reduce("sum", value.to(device), group)
-            value = (total / shards.size(group)).to(value.device)
-        return value
+            mean = self._reduced("sum", mean, group, device) / shards.size(group)
+        narrow = isinstance(value, Tensor) and value.is_floating_point()
+        return mean.to(value.dtype) if narrow else mean
 
     def _reduced(self, how: str, values: Tensor, group: Any, device: torch.device) -> Tensor:
         here = values.device
