@@ -167,8 +167,7 @@ def order(group: Any) -> Any:
     """A key of a process group to sort by: the same on all of its ranks."""
     import torch.distributed as dist
 
-    name = str(group.group_name)
-    return tuple(dist.get_process_group_ranks(group)), len(name), name  # most are numbers
+    return tuple(dist.get_process_group_ranks(group)), str(group.group_name)
 
 
 def kind(group: Any) -> str:

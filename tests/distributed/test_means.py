@@ -150,6 +150,20 @@ def test_a_loss_that_autograd_follows_is_refused(two):
     assert two(followed, True) == [2.0, 2.0]
 
 
+def without_gradients():
+    """Rank 0 has none, and makes a step of no tensors."""
+    p = nn.Parameter(torch.ones(2))
+    opt = fo.Optimizer([("w", p)], seen(), measure_group=dist.group.WORLD)
+    if dist.get_rank():
+        p.grad = torch.ones(2)
+    opt.step(value=float(dist.get_rank()))
+    return float(opt.metrics()["loss"])
+
+
+def test_a_rank_without_gradients_joins_with_its_loss(two):
+    assert two(without_gradients) == [0.5, 0.5]
+
+
 # Which numbers are means.
 
 
