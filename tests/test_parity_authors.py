@@ -1,5 +1,6 @@
 """Steps are those of the packages of the authors; of a port, where these have published none."""
 
+import contextlib
 import copy
 import importlib
 import types
@@ -337,21 +338,28 @@ def difference(ours, theirs):
     return ((ours - theirs).abs().max() / theirs.abs().max()).item()
 
 
-def leave_unrounded(place, monkeypatch):
-    """What `pytorch_optimizer` rounds to float32, by name or by a method, stays in float64."""
+@contextlib.contextmanager
+def unrounded(place):
+    """What `pytorch_optimizer` rounds to float32, by name or by a method, stays in float64.
+
+    Within the context, which is for steps of theirs alone: ours are not to round anything.
+    """
     if not place.startswith("pytorch_optimizer"):
+        yield
         return
     needed("pytorch_optimizer")
     soap = importlib.import_module("pytorch_optimizer.optimizer.soap")
     wide = types.SimpleNamespace(**{**vars(torch), "float32": torch.float64})
-    monkeypatch.setattr(soap, "torch", wide)
-    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(soap, "torch", wide)
+        monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
+        yield
 
 
 @pytest.mark.parametrize("row", ROWS, ids=str)
-def test_the_steps_are_those_of_the_package(row, monkeypatch):
-    leave_unrounded(row.name, monkeypatch)
-    theirs, opt = stepped(row.theirs, row.average, row.shapes)
+def test_the_steps_are_those_of_the_package(row):
+    with unrounded(row.name):
+        theirs, opt = stepped(row.theirs, row.average, row.shapes)
     ours, mine = stepped(row.ours, row.average and MODES, row.shapes)
     assert difference(ours, theirs) <= TOLERANCE
     pure = purely_stepped(row.tx, row.average, row.shapes)
@@ -402,11 +410,9 @@ SAM = [
 
 
 @pytest.mark.parametrize(("place", "theirs", "first", "tx"), SAM, ids=[place for place, *_ in SAM])
-def test_steps_by_the_gradient_of_another_place_are_those_of_the_package(
-    place, theirs, first, tx, monkeypatch
-):
-    leave_unrounded(place, monkeypatch)
-    expected = stepped_by_closures(theirs, first)
+def test_steps_by_the_gradient_of_another_place_are_those_of_the_package(place, theirs, first, tx):
+    with unrounded(place):
+        expected = stepped_by_closures(theirs, first)
     assert gap(purely(tx, network(), STEPS)[0], expected) <= TOLERANCE
     ours, _ = wrapped(lambda params: fo.Optimizer(params, tx), network(), STEPS)
     assert gap(ours, expected) <= TOLERANCE
@@ -482,7 +488,7 @@ def test_with_these_in_the_state_of_each_parameter_it_goes_on_as_theirs(schedule
     for t in range(20, STEPS):
         step(theirs, params, t)
         step(ours, mine, t)
-    assert difference(values(mine), values(params)) <= TOLERANCE
+        assert difference(values(mine), values(params)) <= TOLERANCE
     theirs.eval()
     ours.eval()
     assert difference(values(mine), values(params)) <= TOLERANCE

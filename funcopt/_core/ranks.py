@@ -52,11 +52,16 @@ class Ranks:
     def __init__(self, params: Iterable[tuple[Tensor, Any]]) -> None:
         params = list(params)
         self._of = {id(p): _span(p, others) for p, others in params}
-        self._circles = _circles(params)
+        self._mean_groups = _mean_groups(params)
         self._all = _in_order(self._of.values())
         self._crosses = any(map(_crosses, self._all))
         self._kept: list[Any] | None = None  # what was exchanged, in a step that may begin again
         self._at = 0
+
+    @property
+    def take_means(self) -> bool:
+        """Whether there are others that know a loss, each for its part of the data."""
+        return bool(self._mean_groups)
 
     @property
     def share_tensors(self) -> bool:
@@ -145,14 +150,26 @@ class Ranks:
         return table
 
     def mean(self, value: Any) -> Any:
-        """A number that ranks decide by, such as the loss: its mean, the same on all of them."""
-        if self._circles and not isinstance(value, Tensor):
-            value = torch.tensor(value, dtype=torch.float64)
-        for groups in self._circles:
-            for group, device in groups:
-                total = shards.all_reduce("sum", value.to(device), group)
-                value = (total / shards.size(group)).to(value.device)
-        return value
+        """A number that ranks decide by, such as the loss: its mean, the same on all of them.
+
+        Args:
+            value: A number, or a tensor of any shape and real dtype; one in parts, or of summands,
+                is put together first. No derivative is taken of it.
+
+        Returns:
+            The mean of each entry, rounded once: a tensor of the same shape, on the same device, in
+            the dtype of `value` if that is floating-point, else in float64. Where there are no
+            other ranks, `value` itself, put together.
+        """
+        if shards.is_sharded(value):
+            value = self.once(lambda: shards.put_together(value))
+        if not self.take_means:
+            return value
+        mean = shards.on_the_way(value)
+        for group, device in self._mean_groups:
+            mean = self._reduced("sum", mean, group, device) / shards.size(group)
+        narrow = isinstance(value, Tensor) and value.is_floating_point()
+        return mean.to(value.dtype) if narrow else mean
 
     def _reduced(self, how: str, values: Tensor, group: Any, device: torch.device) -> Tensor:
         here = values.device
@@ -181,21 +198,37 @@ def _span(x: Any, others: Any) -> Span:
     return Span(cuts, others, x.device, (shards.mesh_order(x.device_mesh), shards.split_dims(x)))
 
 
-def _circles(params: Iterable[tuple[Any, Any]]) -> list[list[tuple[Any, torch.device]]]:
-    """The process groups, mesh by mesh, of all ranks that make a step together; largest first.
+def _mean_groups(params: Iterable[tuple[Any, Any]]) -> list[tuple[Any, torch.device]]:
+    """The process groups over which a mean is taken, one after the other, and a device for each.
 
-    A mean over each of them one after the other is then that over the largest.
+    Those of a mesh stand together. The largest come first; what lies within them has the mean
+    already. Groups of equal size may cross, as rows and columns of a grid of ranks do. There all
+    ranks have to begin with the rows, or all with the columns: these are told apart by what torch
+    calls them, which is the same for all rows of a mesh, else by how far their ranks lie apart.
     """
     found: dict[Any, list[tuple[Any, torch.device]]] = {}
     for x, others in params:
         if shards.is_sharded(x):
             mesh = x.device_mesh
             groups = [mesh.get_group(dim) for dim in range(mesh.ndim)]
-            key = (*shards.mesh_order(mesh), *map(shards.order, groups))
+            key = (*shards.mesh_order(mesh), tuple(map(shards.order, groups)))
             found.setdefault(key, [(group, x.device) for group in groups])
         if others is not None:
-            found.setdefault(shards.order(others), [(others, x.device)])
-    return [found[key] for key in sorted(found, key=lambda key: (-len(key[0]), str(key)))]
+            order = shards.order(others)
+            found.setdefault((order[0], (len(order[0]),), (order,)), [(others, x.device)])
+
+    def place(key: Any) -> Any:
+        ranks, kinds = key[0], [shards.kind(group) for group, _ in found[key]]
+        return -len(ranks), kinds, [rank - ranks[0] for rank in ranks], key
+
+    chosen: list[tuple[Any, torch.device]] = []
+    covered: list[set[int]] = []
+    for key in sorted(found, key=place):
+        ranks = set(key[0])
+        if not any(ranks <= others for others in covered):
+            covered.append(ranks)
+            chosen += found[key]
+    return chosen
 
 
 def _crosses(span: Span) -> bool:

@@ -79,12 +79,13 @@ class Members(NamedTuple):
         """The chosen tensors, and the buckets that they belong to, renumbered from 0."""
         used = sorted({self.bucket_of[i] for i in chosen})
         place = {bucket: k for k, bucket in enumerate(used)}
+        names, keys = self.names, self.keys  # a node keeps these: not the tensors with them
         members = Members(
             bucket_of=[place[self.bucket_of[i]] for i in chosen],
             extra=self.extra,
             tensor_extra={k: [v[i] for i in chosen] for k, v in self.tensor_extra.items()},
-            names=lambda: _picked(self.names(), chosen),
-            keys=lambda: _picked(self.keys(), chosen),
+            names=lambda: _picked(names(), chosen),
+            keys=lambda: _picked(keys(), chosen),
             tensors=[self.tensors[i] for i in chosen],
             ranks=self.ranks,
             loss=None if self.loss is None else self.loss.subset(chosen),

@@ -36,6 +36,12 @@ class GradientTransformation(Record, ABC):
     comes_first: ClassVar[bool] = False
     """It evaluates the loss itself, so nothing may change the gradient before it."""
 
+    mean_extra: ClassVar[tuple[str, ...]] = ("value",)
+    """The extra arguments of `update`, numbers, that each rank knows for its part of the data.
+
+    An `Optimizer` gives their mean over ranks, so that all decide alike.
+    """
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         for name in ("init", "update"):  # a step is no part of the model
@@ -97,6 +103,13 @@ class GradientTransformation(Record, ABC):
     def extra_names(self) -> frozenset[str] | None:
         """The extra arguments that `update` knows; `None` if it takes any."""
         return None
+
+    def mean_extra_names(self) -> frozenset[str]:
+        """The extra arguments that it, or what it is made of, takes as means over ranks."""
+        known, parts = self.extra_names(), self.children().values()
+        if parts and known is not None:
+            return frozenset().union(*(part.mean_extra_names() for part in parts))
+        return frozenset(name for name in self.mean_extra if known is None or name in known)
 
     @property
     def needs_closure(self) -> bool:

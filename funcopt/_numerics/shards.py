@@ -89,6 +89,11 @@ def full_tensor(part: Tensor, like: Any) -> Tensor:
     return full
 
 
+def put_together(x: Any) -> Any:
+    """The whole of `x`, where its parts, or summands of it, lie on several ranks."""
+    return x.full_tensor() if is_sharded(x) else x
+
+
 def local_shard(full: Tensor, like: Any) -> Tensor:
     """The local part of a full tensor, if `like` is sharded."""
     if not is_sharded(like):
@@ -143,7 +148,7 @@ def reduce_over_ranks(how: str, values: Tensor, like: Any) -> Tensor:
     return values
 
 
-def on_the_way(values: Tensor) -> Tensor:
+def on_the_way(values: Any) -> Tensor:
     """Numbers as they cross ranks: in float64 where the device has it, whatever they are here."""
     return double(values)
 
@@ -163,6 +168,11 @@ def order(group: Any) -> Any:
     import torch.distributed as dist
 
     return tuple(dist.get_process_group_ranks(group)), str(group.group_name)
+
+
+def kind(group: Any) -> str:
+    """What torch calls a process group: the same for all rows of a mesh, or all columns."""
+    return str(getattr(group, "group_desc", ""))
 
 
 def mesh_order(mesh: Any) -> Any:

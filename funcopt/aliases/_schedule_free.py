@@ -61,14 +61,20 @@ def schedule_free_adamw(
 ) -> GradientTransformation:
     """Schedule-Free AdamW: `schedule_free` around `scale_by_adam`, with decoupled weight decay.
 
+    With m and v of `scale_by_adam`, whose betas are ``(inner_momentum, betas[1])``, the update
+
+        u = -(m / (sqrt(v) + eps) + weight_decay p)
+
+    moves z, x and p as `primal_averaging` has it, with ``momentum = betas[0]``.
+
     Steps, defaults and slots are those of the authors' `AdamWScheduleFree`, release 1.3 and later:
     the bias correction stands in the denominator, and averaging weights and decay use the plain
-    rate. ``betas[0]`` is the `momentum` of `schedule_free`, which see for the other arguments and
-    for bfloat16; ``betas[1]`` is that of `scale_by_adam`.
+    rate. For the other arguments, and for bfloat16, see `schedule_free`.
 
-    `inner_momentum` is the ``betas[0]`` of `scale_by_adam`, as in the authors' code since May 2026,
-    which recommends 0.9 where there is one. With `None`, where theirs has 0, there is no mean of
-    gradients, and no slot for it.
+    `inner_momentum` is as in the authors' code since May 2026, which recommends 0.9 where there is
+    one. It is a number in [0, 1), a 0-d tensor, or a schedule of the updates made. With `None`,
+    where theirs has 0, m = g: there is no mean of gradients, and no slot for it. So all groups of
+    an optimizer have one, or none has; where all get one later, the mean begins at 0.
 
     Raises:
         HyperparameterError: If a hyperparameter is out of range.

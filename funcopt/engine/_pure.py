@@ -151,7 +151,7 @@ class _Road:
             form = self._form
         else:
             active = [i for i, g in enumerate(gs) if g is not None]
-            names = names_of(params)
+            names, keys = names_of(params), plain_names(tree.names(params))
             form = self._form = _Form(
                 option,
                 torch.is_grad_enabled(),
@@ -159,7 +159,7 @@ class _Road:
                 TensorGuard(tensors),
                 active,
                 [names[i] for i in active],
-                [plain_names(tree.names(params))[i] for i in active],
+                [keys[i] for i in active],
                 Ranks(()),
             )
             self._backend = None

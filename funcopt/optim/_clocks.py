@@ -29,8 +29,8 @@ class StateColumn:
         self.tensors, self.rows = tensors, rows
         self._locate()
         self._snapshot = self._read()
-        narrow = tensors[0].dtype == torch.float32
-        self.room: float = min(map(_room, self.tensors)) if narrow else math.inf
+        narrow = (x for x in tensors if x.dtype == torch.float32)  # the others count on
+        self.room: float = min(map(_room, narrow), default=math.inf)
         """How many steps clocks may still count before they have to go on in float64."""
 
     def _locate(self) -> None:

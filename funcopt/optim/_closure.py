@@ -115,8 +115,8 @@ class ClosureLoss(Loss):
             )
         if not isinstance(value, Tensor):
             value = torch.tensor(value, dtype=torch.float64)
-        mean: Tensor = self._ranks.mean(shards.local(value.detach().reshape(()) * self._sign))
-        return mean
+        mean: Tensor = self._ranks.mean(value.detach() * self._sign)
+        return mean.reshape(())
 
 
 def call(closure: Callable[[], Any]) -> Any:

@@ -135,11 +135,12 @@ class ParameterGroups:
         group, old = param_groups[index], self._transformations.get(index)
         schedules = self.schedules[index]
         of = list(named_parameters(group)) if old is None or old.size != len(group) else []
-        if of:
-            self._check_keys(index, group, of)
-            self.warn_of_keys(group)
         before = {} if old is None else old.values
-        keys = list(before or self.factory.hyperparameters(of or None))
+        own = self.factory.hyperparameters(of or None) if of or not before else {}
+        if of:
+            self._check_keys(index, group, of, own)
+            self._warn(group, own)
+        keys = list(before or own)
         if not group["params"]:  # it is not known whose numbers these are
             keys = [key for key in keys if key in group]
         given = {key: group[key] for key in keys if key not in schedules}
@@ -164,14 +165,15 @@ class ParameterGroups:
         self._transformations[index] = new
         return new
 
-    def _check_keys(self, index: int, group: Mapping[str, Any], of: NamedParams) -> None:
-        """Refuses other names of hyperparameters.
+    def _check_keys(
+        self, index: int, group: Mapping[str, Any], of: NamedParams, own: Options
+    ) -> None:
+        """Refuses other names of hyperparameters than `own`, those of its parameters `of`.
 
         Raises:
             HyperparameterError: If a key names several, or one under another key, or a scheduler
                 cycles the momentum of other labels in this group.
         """
-        own = self.factory.hyperparameters(of)
         for key in sorted(group.keys() & set(CYCLED) - own.keys()):
             if "max_momentum" in group and own.keys() & set(CYCLED):  # which schedulers put there
                 raise HyperparameterError(
@@ -189,9 +191,11 @@ class ParameterGroups:
 
     def warn_of_keys(self, group: Options) -> None:
         """Warns, once, of keys that look like one that is read."""
+        self._warn(group, self.factory.hyperparameters(list(named_parameters(group)) or None))
+
+    def _warn(self, group: Options, own: Options) -> None:
         new = group.keys() - self.factory.hyperparameters().keys() - self._warned
         if self._warns and new:
-            own = self.factory.hyperparameters(list(named_parameters(group)) or None)
             self._warned |= warn_of_suspicious(self.who, new, own)
 
     def _check_structure(self, index: int, tx: GradientTransformation, first: PerTensor) -> None:

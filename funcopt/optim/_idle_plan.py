@@ -12,7 +12,7 @@ from ..engine import StepInputs
 from ..typing import Memory
 from ._groups import ParameterGroups
 from ._options import Options, named_parameters
-from ._ranks import agreed
+from ._ranks import with_means
 from ._state import State, StateStore
 
 
@@ -39,7 +39,7 @@ class IdlePlan:
         )
         self._tx = groups.transformation(param_groups, index).tx
         self._memory = store.idle_memory(param_groups, state, self._tx, p)
-        self._ranks = ranks
+        self._who, self._ranks = groups.who, ranks
         self.firsts: Sequence[Any] = [p]
         self.group_of = [index]
         self.slots: Sequence[Any] = []
@@ -71,7 +71,7 @@ class IdlePlan:
             negate=[],
             names=list,
             keys=list,
-            extra=agreed(extra, self._ranks),
+            extra=with_means(self._who, buckets[0].tx, extra, self._ranks),
             tensor_extra={},
             metadata_key=self,
             ranks=self._ranks,

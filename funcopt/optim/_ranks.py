@@ -3,8 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+from torch import Tensor
+
 from .._core.ranks import Ranks
-from ..errors import HyperparameterError
+from .._core.transformation import GradientTransformation
+from ..errors import ExtraArgumentError, HyperparameterError
 from ._options import Options, named_parameters
 
 
@@ -26,9 +29,24 @@ def ranks_of(who: str, param_groups: list[Options], measure_group: Any) -> Ranks
     return Ranks(found)
 
 
-def agreed(extra: Mapping[str, Any], ranks: Ranks) -> Mapping[str, Any]:
-    """Extra arguments of a step; the loss, which stages decide by, is the mean over all ranks."""
-    return {**extra, "value": ranks.mean(extra["value"])} if "value" in extra else extra
+def with_means(
+    who: str, tx: GradientTransformation, extra: Mapping[str, Any], ranks: Ranks
+) -> Mapping[str, Any]:
+    """Extra arguments of a step; those that `tx` takes as means are the means over all ranks.
+
+    Raises:
+        ExtraArgumentError: If autograd follows one of them, as it does not follow its mean.
+    """
+    if not extra:
+        return extra
+    names = sorted(tx.mean_extra_names().intersection(extra))  # the same order on all ranks
+    for name in names:
+        if ranks.take_means and isinstance(extra[name], Tensor) and extra[name].requires_grad:
+            raise ExtraArgumentError(
+                f"`{who}.step`: `{name}` requires grad, and is averaged over ranks, which autograd "
+                f"does not follow: pass `{name}.detach()`; from a closure, return it detached."
+            )
+    return {**extra, **{name: ranks.mean(extra[name]) for name in names}}
 
 
 def _check(who: str, of: str, group: Any) -> None:

@@ -18,7 +18,7 @@ from ._clocks import StateColumn, clock_key
 from ._groups import ParameterGroups
 from ._idle_plan import IdlePlan
 from ._options import Options, given_names
-from ._ranks import agreed, ranks_of
+from ._ranks import ranks_of, with_means
 from ._state import State, StateStore
 from ._state_layout import STEP, UPDATES
 
@@ -174,7 +174,7 @@ class StepPlan:
             negate=self.negate,
             names=lambda: [one.name for one in self.active],
             keys=lambda: _keys(param_groups, self.active),
-            extra=agreed(extra, ranks),
+            extra=with_means(self._groups.who, buckets[0].tx, extra, ranks),
             tensor_extra={},
             metadata_key=self.metadata_key,
             address_key=self._guard.addresses if self.stored and self._only_vectors else None,

@@ -127,8 +127,11 @@ def test_torchs_class_goes_on_with_them():
     assert theirs.state[p]["step"] == FAR + 5
 
 
-def test_the_clock_of_a_parameter_without_a_gradient_stands():
-    opt, (p, q) = late(fo.sgd(as_float))
+@pytest.mark.parametrize("late_one", [0, 1])
+def test_the_clock_of_a_parameter_without_a_gradient_stands(late_one):
+    """And goes on in float64 when it is time, whatever those of the others are in by then."""
+    opt, params = late(fo.sgd(as_float))
+    p, q = params[late_one], params[1 - late_one]
     p.grad = None
     for _ in range(5):
         opt.step()

@@ -8,6 +8,7 @@ from torch.optim import lr_scheduler, swa_utils
 
 import funcopt as fo
 from funcopt import optim
+from funcopt.optim import _factory
 from funcopt.optim._group_keys import NOTES, SYNONYMS, suspicious
 
 ADAMW = ("lr", "betas", "eps", "weight_decay", "amsgrad")
@@ -92,6 +93,24 @@ def test_a_key_that_is_set_later_is_warned_of_at_the_next_step_once():
     assert len(caught) == 1
     opt.param_groups[0]["note"] = 1
     stepped(opt)  # warnings are errors here
+
+
+def test_the_keys_of_a_group_are_found_once(monkeypatch):
+    """By a walk through the chain, which every check of the group needs."""
+    opt = stepped(fo.Optimizer([parameter()], fo.chain(fo.clip(1.0), fo.adamw())))
+    known, walks = _factory.hyperparams, []
+
+    def hyperparams(tx, of=None):
+        walks.append(of is not None)
+        return known(tx, of)
+
+    monkeypatch.setattr(_factory, "hyperparams", hyperparams)
+    opt.param_groups[0]["note"] = 1
+    stepped(opt)
+    assert walks.count(True) == 1
+    opt._groups.forget()
+    stepped(opt)
+    assert walks.count(True) == 2
 
 
 def test_any_chain_has_its_own_keys():

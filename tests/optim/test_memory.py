@@ -31,6 +31,10 @@ CHAINS = {
     "cautious": lambda: fo.cautious(fo.adamw()),
     "masked": lambda: fo.chain(fo.masked(fo.clip(1.0), r"weight"), fo.sgd(0.1)),
     "partition": lambda: fo.partition({"first": fo.sgd(0.1), "rest": fo.adamw()}, LABELS),
+    "masked sam": lambda: fo.chain(fo.masked(fo.sam(fo.sgd(0.1)), r"weight")),
+    "sam for a label": lambda: fo.partition(
+        {"first": fo.sam(fo.sgd(0.1)), "rest": fo.adamw()}, LABELS
+    ),
     "average": lambda: fo.chain(fo.adamw(), fo.ema_of_params(0.9)),
     "noise": lambda: fo.noisy_sgd(0.1),
 }

@@ -263,6 +263,24 @@ def test_what_it_remembers_has_the_names_of_the_authors():
     assert set(opt.state[params["w"]]) == {*own, "exp_avg"}
 
 
+@pytest.mark.parametrize(
+    "given", [torch.tensor(0.9, dtype=torch.float64), lambda t: 0.9], ids=["tensor", "schedule"]
+)
+def test_an_inner_momentum_may_be_a_tensor_or_a_schedule(given):
+    found, expected = (purely(fo.schedule_free_adamw(inner_momentum=x), 4)[0] for x in (given, 0.9))
+    assert same(found, expected, 1e-12)
+    mine, opt = wrapped(fo.schedule_free_adamw(inner_momentum=given), 4)
+    assert same(mine, expected, 1e-12)
+    assert "exp_avg" in opt.state[mine["w"]]
+
+
+def test_all_groups_have_an_inner_momentum_or_none_has():
+    own = [{"params": [p]} for p in named_parameters().values()]
+    own[0]["inner_momentum"] = 0.9
+    with pytest.raises(HyperparameterError, match="must be the same in all groups"):
+        optim.AdamWScheduleFree(own)
+
+
 def test_an_inner_momentum_may_begin_later():
     """Then the mean of the gradients begins at 0, as it would in the authors' optimizer."""
     mine = named_parameters()
