@@ -172,6 +172,9 @@ class PerTensor(GradientTransformation):
     changes_updates: ClassVar[bool] = True
     """Whether updates come out otherwise than they went in."""
 
+    random: ClassVar[bool] = False
+    tensor_extra: ClassVar[tuple[str, ...]] = ()
+
     memory_per: ClassVar[Literal["clock", "tree"]] = "clock"
     """Whether a parameter that joins late has shared scalars of its own, or those of the others."""
 
@@ -182,6 +185,13 @@ class PerTensor(GradientTransformation):
     """`run` has no side effects and no control flow that depends on values.
 
     A trace of one step can then be replayed in the next, with other scalars.
+    """
+
+    decides: ClassVar[bool] = False
+    """Control flow of `run` depends on values, but only by `node.select`; it may change memory.
+
+    A step is traced once for each way through these choices. In the others `run` goes the way, with
+    stand-ins for tensors, on which only arithmetic may be done; `replayable` is not needed then.
     """
 
     defers: ClassVar[bool] = False

@@ -14,12 +14,14 @@ from torch import Tensor
 
 from .. import tree
 from .._numerics.random import Draw
+from .._numerics.scalars import number
 from ..errors import ExtraArgumentError, HyperparameterError
 from ..typing import Memory, Slots
 from .conclude import conclude_per_tensor
 from .loss import Loss
 from .ranks import NOBODY, Ranks, Span
 from .record import unchecked
+from .select import select
 
 
 class State(NamedTuple):
@@ -141,6 +143,18 @@ class Node:
     trace_hook: "Callable[[Node, int, Tensor], Scalars | None] | None" = None
     """Set by the engine: the scalars of a row for a tensor that is traced; `None` for others."""
 
+    decide_hook: "Callable[[bool], None] | None" = None
+    """Set by the engine: is told each decision of `select`."""
+
+    is_known = False
+    """Set by the engine: what is computed of tensors is known; `run` gets stand-ins for them."""
+
+    def select(self, flag: Any, yes: Any, no: Any, *, both: bool = False) -> Any:
+        """The function `select`, for stages that declare `decides`: the engine sees the choice."""
+        if not both and not isinstance(flag := number(flag), Tensor) and self.decide_hook:
+            self.decide_hook(bool(flag))
+        return select(flag, yes, no, both=both)
+
     def release(self) -> None:
         """Lets go of tensors and arguments, when all is done; what was measured stays."""
         self.members = NO_MEMBERS
@@ -150,6 +164,8 @@ class Node:
     def scalars(self, like: Sequence[Tensor]) -> list[Scalars]:
         """The scalars for every tensor of the pass, those that are tensors in its dtype."""
         first, owner = self.rules[0], type(self.rules[0]).__name__
+        if self.is_known:
+            return [Scalars(owner, self.rows[row]) for row in self.row_of]
         keys = self.keys() if first.random else ()
         each_its_own = first.random or first.tensor_extra
         made: dict[Any, tuple[dict[str, Any], Scalars]] = {}

@@ -206,6 +206,10 @@ class TensorRule(PerTensor):
         node: Node,
         reduce: Reduce,
     ) -> tuple[list[Tensor], list[Slots]]:
+        if node.is_known:
+            if self.measures:
+                reduce(node, gs)
+            return gs, slots
         if self.measures:
             each = zip(gs, slots, ps, node.scalars(gs), strict=True)
             reduce(node, [self.measure_tensor(*one) for one in each])

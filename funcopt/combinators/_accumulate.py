@@ -8,7 +8,6 @@ from torch import Tensor
 
 from .._core import checks
 from .._core.reduction import Reduce
-from .._core.select import select
 from .._core.stage import Bucket, Members, Node
 from .._core.tensor_rule import GradientTransformation
 from .._numerics import shards
@@ -69,6 +68,7 @@ class accumulate(Wrapper):
     state_dtype: torch.dtype | None = None
     memory_per = "tree"
     defers = True
+    decides = True
 
     def __post_init__(self) -> None:
         check_inner(self, self.inner)
@@ -126,6 +126,6 @@ class accumulate(Wrapper):
             nothing = [torch.full_like(g, -0.0) for g in gs]
             return nothing, inner, [m.inner for m in old], sums, micro, made
 
-        us, new, memory, sums, micro, made = select(full, update, wait, both=both)
+        us, new, memory, sums, micro, made = node.select(full, update, wait, both=both)
         node.memory = [AccumulateMemory(micro, made, own) for own in memory]
         return us, [AccumulateSlots(*own) for own in zip(sums, new, strict=True)]

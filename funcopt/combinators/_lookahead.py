@@ -8,7 +8,6 @@ from torch import Tensor
 
 from .._core import checks, precision
 from .._core.reduction import Reduce
-from .._core.select import select
 from .._core.stage import Bucket, Members, Node
 from .._core.tensor_rule import GradientTransformation
 from .._numerics.scalars import number
@@ -81,6 +80,10 @@ class lookahead(Wrapper):
         refuse_last(self, self.inner)
 
     @property
+    def decides(self) -> bool:  # type: ignore[override]
+        return not self.reset  # which makes new slots
+
+    @property
     def comes_last(self) -> bool:  # type: ignore[override]
         return True
 
@@ -96,9 +99,10 @@ class lookahead(Wrapper):
         return LookaheadMemory(zero, self.clocked().init_memory(like))
 
     def open(self, buckets: Sequence[Bucket], members: Members) -> Node:
-        rows = [b.tx.evaluated(b.count).hyperparam_values() for b in buckets]
+        rules = [b.tx.evaluated(b.count) for b in buckets]
+        rows = [rule.hyperparam_values() for rule in rules]
         memory = [b.memory for b in buckets]
-        return Node([], rows, memory, members, [self.open_inner(buckets, members)])
+        return Node(rules, rows, memory, members, [self.open_inner(buckets, members)])
 
     def run(
         self,
@@ -113,14 +117,13 @@ class lookahead(Wrapper):
         slow, memory = [own.slow for own in slots], self.clocked().memory_after(child)
 
         def sync() -> Any:
-            shares = [node.rows[bucket]["slow_step_size"] for bucket in node.row_of]
-            each = zip(slow, ps, us, shares, strict=True)
-            new = [back + share * (p + u - back) for back, p, u, share in each]
+            each = zip(slow, ps, us, node.scalars(ps), strict=True)
+            new = [back + s.slow_step_size * (p + u - back) for back, p, u, s in each]
             steps = [q - p for q, p in zip(new, ps, strict=True)]
             return steps, new, *(self._anew(new, node) if self.reset else (inner, memory))
 
         flag = number(made % self.sync_period) == 0
-        us, slow, inner, memory = select(flag, sync, lambda: (us, slow, inner, memory))
+        us, slow, inner, memory = node.select(flag, sync, lambda: (us, slow, inner, memory))
         node.memory = [LookaheadMemory(made, own) for own in memory]
         return us, [LookaheadSlots(*own) for own in zip(slow, inner, strict=True)]
 

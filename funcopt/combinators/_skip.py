@@ -9,7 +9,7 @@ from torch import Tensor
 from .. import tree
 from .._core import checks
 from .._core.reduction import Reduce
-from .._core.select import select, unless
+from .._core.select import unless
 from .._core.stage import Bucket, Members, Node, Scalars
 from .._core.tensor_rule import GradientTransformation, Part, Ran, TensorRule, below
 from .._numerics.scalars import sqrt
@@ -139,6 +139,7 @@ class skip_if(Wrapper):
     inner: GradientTransformation
     when: GradientTransformation = not_finite()
     memory_per = "tree"
+    decides = True
     metrics = ("skipped",)
 
     def __post_init__(self) -> None:
@@ -202,7 +203,7 @@ class skip_if(Wrapper):
             us, new = self.clocked().run(good, inner, ps, child, reduce)
             return us, new, self.clocked().memory_after(child), skipped, made + 1
 
-        us, new, memory, skipped, made = select(skip, leave_out, update, both=both)
+        us, new, memory, skipped, made = node.select(skip, leave_out, update, both=both)
         each = zip(self._condition.memory_after(when), memory, strict=True)
         node.memory = [SkipMemory(skipped, made, *own) for own in each]
         node.rows = [{"skipped": skipped}]

@@ -46,7 +46,6 @@ class Guard:
         return type(value) is type(self._expected) and bool(value == self._expected)
 
 
-def check_guards(guards: Sequence[Guard], nodes: Sequence[Node]) -> None:
-    """Raises `GuardFailed` unless all guards hold."""
-    if not all(guard.holds(nodes) for guard in guards):
-        raise GuardFailed
+def guards_hold(guards: Sequence[Guard], nodes: Sequence[Node]) -> bool:
+    """Whether all guards hold."""
+    return all(guard.holds(nodes) for guard in guards)

@@ -1,15 +1,15 @@
 """A compiled step and its replay: kernels are launched with the scalars of another step."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from .._core.reduction import MeasureSpec, conclude_measured
+from .._core.reduction import MeasureSpec, Reduce, conclude_measured, nothing_measured
 from .._core.stage import Node
 from ._blocks import Block, Tasks
-from ._guards import Guard, GuardFailed, ScalarSource, check_guards
+from ._guards import Guard, GuardFailed, ScalarSource, Unsupported, guards_hold
 from ._kernels import Kernel
 from ._step import flatten_nodes
 
@@ -77,26 +77,99 @@ class ReductionPass(NamedTuple):
 class CompiledStep(NamedTuple):
     """All passes of a step: those that end with a reduction, and the last, which writes results."""
 
+    decisions: Sequence[bool]  # of all stages, in order
     reductions: Sequence[ReductionPass]
     guards: Sequence[Guard]
     launches: Sequence[Launch]
 
 
-def replay(compiled: CompiledStep, root: Node) -> None:
-    """Makes a step by the kernels of an earlier one, with the scalars of the nodes of this one.
+class Replay:
+    """A step by the kernels of an earlier one, with the scalars of the nodes of this one.
 
-    Raises:
-        GuardFailed: If the trace does not hold for this step. Nothing has been written then.
+    It is one of those whose guards hold, and which has decided as this one does. None is chosen
+    before that: as long as they have all in common, it does not matter which.
     """
-    nodes = flatten_nodes(root)
-    for reduction in compiled.reductions:
-        check_guards(reduction.guards, nodes)
-        node = nodes[reduction.node]
+
+    def __init__(self, compiled: Sequence[CompiledStep], root: Node) -> None:
+        self._nodes = flatten_nodes(root)
+        self._left, self._decided, self._reduced = list(compiled), 0, 0
+
+    def run(self) -> None:
+        """Makes a step that decides nothing.
+
+        Raises:
+            GuardFailed: If no trace holds for this step. No result has been written then.
+        """
+        while self._reduced < len(self._left[0].reductions):
+            self._reduce_next()
+        self.finish()
+
+    def follow(self, run: Callable[[Reduce], Any]) -> None:
+        """Makes a step along the decisions of `run`, which computes nothing.
+
+        Raises:
+            GuardFailed: As above.
+        """
+        for node in self._nodes:
+            node.decide_hook, node.is_known = self._decide, True
+        try:
+            run(self._reduce)
+        finally:
+            for node in self._nodes:
+                node.decide_hook, node.is_known = None, False
+        self._keep(lambda one: len(one.decisions) == self._decided)
+        self.finish()
+
+    def finish(self) -> None:
+        """Launches the last pass."""
+        self._keep(lambda one: guards_hold(one.guards, self._nodes))
+        for launch in self._left[0].launches:
+            launch(self._nodes)
+
+    def _decide(self, flag: bool) -> None:
+        at, self._decided = self._decided, self._decided + 1
+        self._keep(lambda one: at < len(one.decisions) and one.decisions[at] is flag)
+
+    def _reduce(self, node: Node, parts: list[Any]) -> None:
+        if parts or nothing_measured(node) is not None:
+            self._reduce_next()
+
+    def _reduce_next(self) -> None:
+        at, self._reduced = self._reduced, self._reduced + 1
+        self._keep(lambda one: guards_hold(one.reductions[at].guards, self._nodes))
+        reduction = self._left[0].reductions[at]
+        node = self._nodes[reduction.node]
         combine = node.rules[0].combine
-        tables = [launch.measures(nodes, combine) for launch in reduction.launches]
+        tables = [launch.measures(self._nodes, combine) for launch in reduction.launches]
         reduction.conclude(node, tables)
-        if node.per_tensor_scalars != reduction.per_tensor_scalars:
+        names = node.per_tensor_scalars
+        self._keep(lambda one: one.reductions[at].per_tensor_scalars == names)
+
+    def _keep(self, holds: Callable[[CompiledStep], bool]) -> None:
+        self._left = [one for one in self._left if holds(one)]
+        if not self._left:
             raise GuardFailed
-    check_guards(compiled.guards, nodes)
-    for launch in compiled.launches:
-        launch(nodes)
+
+
+class StandIn:
+    """Stands for a tensor in a step of which only decisions and memory are to be made."""
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return STAND_IN
+
+    def _same(self, *others: Any) -> "StandIn":
+        return self
+
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = _same
+    __rtruediv__ = __pow__ = __neg__ = __abs__ = __and__ = __or__ = __invert__ = _same
+    __lt__ = __le__ = __gt__ = __ge__ = _same
+
+    def __getattr__(self, name: str) -> Any:
+        raise Unsupported(f"`{name}` of a tensor, in a stage that decides")
+
+    def __bool__(self) -> bool:
+        raise Unsupported("control flow that depends on a tensor, in a stage that decides")
+
+
+STAND_IN = StandIn()

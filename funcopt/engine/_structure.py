@@ -48,7 +48,16 @@ def _cell_contents(cell: Any) -> Any:
 
 def is_replayable(tx: Any) -> bool:
     """Whether a trace of `run` holds in other steps, as declared by the class that defines it."""
+    return _declares(tx, "replayable")
+
+
+def makes_decisions(tx: Any) -> bool:
+    """Whether a trace of `run` holds where it decides alike, as declared by that class."""
+    return _declares(tx, "decides")
+
+
+def _declares(tx: Any, fact: str) -> bool:
     if not isinstance(tx, PerTensor):
         return False
     author = next(cls for cls in type(tx).__mro__ if "run" in vars(cls))
-    return bool(vars(author).get("replayable", False))
+    return fact in vars(author) and bool(getattr(tx, fact))

@@ -1,18 +1,25 @@
 """The backend of kernels: a step is traced once, then replayed with other scalars."""
 
+import logging
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from .._core import precision
 from .._core.stage import Node
 from ..combinators import walk
 from ..errors import FuncoptError
+from ..typing import Slots
 from ._block_layout import BlockLayout
 from ._guards import GuardFailed, Unsupported
 from ._kernels import uses_foreach
-from ._replay import CompiledStep, replay
+from ._replay import STAND_IN, CompiledStep, Replay
 from ._step import MembersCache, StepInputs, flatten_nodes
-from ._structure import is_replayable, same_structure
+from ._structure import is_replayable, makes_decisions, same_structure
 from ._tracer import Tracer
+
+log = logging.getLogger("funcopt")
 
 MAX_COMPILED = 8
 """The most compiled steps that are kept, for guards that fail in turns."""
@@ -37,8 +44,10 @@ class TracedBackend:
         self._tx = inputs.tx  # the last one whose structure was compared
         self._compiled: list[CompiledStep] = []  # the latest first
         self._members = MembersCache(self._indices)
-        replayable = all(is_replayable(node) for _, node in walk(inputs.tx))
-        self.replays = replayable and not self._layout.eager
+        stages = [node for _, node in walk(inputs.tx)]
+        self._decides = any(map(makes_decisions, stages))
+        known = all(is_replayable(node) or makes_decisions(node) for node in stages)
+        self.replays = known and not self._layout.eager
         """Whether a step is made by the kernels of an earlier one, and not traced again."""
 
     def holds(self, inputs: StepInputs) -> bool:
@@ -82,15 +91,31 @@ class TracedBackend:
         return node
 
     def _replay(self, inputs: StepInputs) -> Node | None:
-        """Replays a compiled step whose guards hold."""
-        for compiled in self._compiled if self.replays else ():
-            node = self._open(inputs)
-            try:
-                replay(compiled, node)
-            except GuardFailed:
-                continue
-            return node
-        return None
+        """Replays a compiled step whose guards hold, and which decides as this one does."""
+        if not (self.replays and self._compiled):
+            return None
+        node = self._open(inputs)
+        replay = Replay(self._compiled, node)
+        try:
+            if self._decides:
+                gs: list[Any] = [STAND_IN] * len(self._indices)
+                replay.follow(
+                    lambda reduce: inputs.tx.run(gs, self._slots(inputs), gs, node, reduce)
+                )
+            else:
+                replay.run()
+        except GuardFailed:
+            return None
+        except Unsupported as reason:  # it does more than arithmetic with the stand-ins
+            log.info("%s is traced in every step: %s", type(inputs.tx).__name__, reason)
+            self.replays = False
+            return None
+        return node
+
+    def _slots(self, inputs: StepInputs) -> list[Slots]:
+        """Slots of stand-ins, for what is traced."""
+        slots = [inputs.slots[i] for i in self._indices]
+        return [precision.map_slots(lambda _: STAND_IN, own) for own in slots]
 
     def _trace(self, inputs: StepInputs) -> Node:
         """Traces the step, and keeps what it was compiled to."""

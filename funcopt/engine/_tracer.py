@@ -53,8 +53,9 @@ class Tracer:
         self._lifted: dict[int, tuple[Any, list[Any]]] = {}  # parameter and slots
         self._reductions: list[ReductionPass] = []
         self._guards_taken: dict[int, int] = {}  # of each graph, by passes before
+        self._decisions: list[bool] = []
         for node in self._nodes:
-            node.trace_hook = self._trace_scalars
+            node.trace_hook, node.decide_hook = self._trace_scalars, self._decisions.append
 
     def arguments(self) -> tuple[list[Any], list[Any], list[Any]]:
         """Gradients, slots and parameters: symbols, or real tensors where no kernel takes them."""
@@ -167,8 +168,9 @@ class Tracer:
         for i, u, new in eager:
             self._inputs.commit(i, u, new)
         for node in self._nodes:
-            node.trace_hook = None  # which holds references to the tracer and its tensors
-        return CompiledStep(self._reductions, guards, launches)
+            # They hold references to the tracer and its tensors.
+            node.trace_hook = node.decide_hook = None
+        return CompiledStep(self._decisions, self._reductions, guards, launches)
 
     def _writes(self, i: int, u: Any, new: Any) -> dict[int, Any]:
         """The new values of a parameter, or its update, and its slots, by role."""
