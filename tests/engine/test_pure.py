@@ -11,8 +11,16 @@ import torch
 from torch.autograd import forward_ad
 
 import funcopt as fo
+from funcopt._core import pure
 from funcopt.engine import _pure
-from funcopt.errors import ExtraArgumentError, FuncoptError, HyperparameterError, StructureError
+from funcopt.errors import (
+    ExtraArgumentError,
+    FuncoptError,
+    HyperparameterError,
+    LeafError,
+    SparseGradientError,
+    StructureError,
+)
 
 from ..cases import CASES, PARAMS
 from .common import gap
@@ -37,6 +45,24 @@ def by_kernels(tx):
     """Whether the last update of `tx` in this thread was made by kernels."""
     road = _pure._kept.roads.get(id(tx))
     return road is not None and road[1]._backend is not None
+
+
+@contextlib.contextmanager
+def watched(engine="fused"):
+    """Whether each update in the context is made by kernels, in order."""
+    found, known = [], pure.by_kernels
+
+    def update(*given):
+        made = known(*given)
+        found.append(made is not None)
+        return made
+
+    pure.by_kernels = update
+    try:
+        with fo.pure_engine(engine):
+            yield found
+    finally:
+        pure.by_kernels = known
 
 
 def updated(tx, params, engine, steps=4, grads=gradients):
@@ -219,6 +245,30 @@ def test_derivatives_go_through_updates():
     assert by_kernels(tx)
 
 
+@pytest.mark.parametrize("missing", [False, True])
+@pytest.mark.parametrize("given", ["params", "grads", "slots", "memory"])
+def test_what_was_found_for_others_does_not_cost_a_derivative(given, missing):
+    tx, params = fo.nadam(0.1, eps=1e-3, weight_decay=0.1), double(some_params())
+    grads, state = gradients(params, 1), tx.init(params)
+    if missing:
+        grads["b"] = None
+
+    def followed(tree):
+        return fo.tree.map(lambda x: x.clone().requires_grad_(x.is_floating_point()), tree)
+
+    with watched() as by_kernels:
+        tx.update(grads, state, params)
+        if given == "params":
+            updates, _ = tx.update(grads, state, followed(params))
+        elif given == "grads":
+            updates, _ = tx.update(followed(grads), state, params)
+        else:
+            kept = state._replace(**{given: followed(getattr(state, given))})
+            updates, _ = tx.update(grads, kept, params)
+    assert by_kernels == [True, False]
+    assert updates["w"].requires_grad
+
+
 @pytest.mark.parametrize("how", ["a number", "a schedule", "a function"])
 def test_derivatives_by_hyperparameters_are_taken(how):
     lr = torch.tensor(0.1, dtype=torch.float64, requires_grad=True)
@@ -350,6 +400,18 @@ def wrong_shape(tx, state, params):
     tx.update({"w": torch.ones(2, 3), "b": torch.ones(2)}, state, params)
 
 
+def no_tensor(tx, state, params):
+    tx.update({"w": torch.ones(3, 2), "b": 3.0}, state, params)
+
+
+def a_sparse_gradient(tx, state, params):
+    tx.update({"w": torch.ones(3, 2).to_sparse(), "b": torch.ones(2)}, state, params)
+
+
+def whole_numbers(tx, state, params):
+    tx.update({"w": torch.ones(3, 2, dtype=torch.int64), "b": torch.ones(2)}, state, params)
+
+
 def foreign_state(tx, state, params):
     tx.update(params, fo.trace(0.9).init(params), params)
 
@@ -371,18 +433,26 @@ def unknown_extra(tx, state, params):
     [
         (wrong_structure, StructureError),
         (wrong_shape, StructureError),
+        (no_tensor, LeafError),
+        (a_sparse_gradient, SparseGradientError),
+        (whole_numbers, LeafError),
         (foreign_state, StructureError),
         (state_of_other_parameters, StructureError),
         (state_of_other_shapes, StructureError),
         (unknown_extra, ExtraArgumentError),
     ],
 )
-def test_an_error_is_the_same(call, error):
+@pytest.mark.parametrize("before", [None, {"b": None}, {}], ids=["new", "None", "known"])
+def test_an_error_is_the_same(call, error, before):
     said = []
     for engine in ("eager", "fused"):
         params, tx = some_params(), fo.adamw(0.1)
         state = tx.init(params)
-        with fo.pure_engine(engine), pytest.raises(error) as caught:
-            call(tx, state, params)
+        with watched(engine) as by_kernels:
+            if before is not None:
+                tx.update({**params, **before}, state, params)
+            with pytest.raises(error) as caught:
+                call(tx, state, params)
         said.append(str(caught.value))
     assert said[0] == said[1]
+    assert by_kernels[:1] == [True] or before is None
