@@ -175,6 +175,8 @@ def _dtypes(parts: Sequence[Tensor], route: "_Route") -> Any:
             raise Unsupported(f"tensors on {x.device} beside one on {p.device}")
         if x.layout is not torch.strided or type(x) not in PLAIN_TYPES:
             raise Unsupported(f"tensors of {x.layout} and {type(x).__name__}")
+        if x._is_zerotensor():  # which autograd makes where a derivative is zero
+            raise Unsupported("zeros that have no memory")
         if x.shape != p.shape or x.is_complex() != p.is_complex() or x.is_conj() or x.is_neg():
             raise Unsupported("slots that are not shaped like the parameter")
     return (p.device, *(as_real(x).dtype for x in parts))

@@ -246,7 +246,8 @@ def _is_supported(columns: Sequence[Tensor]) -> bool:
     return (
         p.dtype in (torch.float32, torch.float64)
         and p.numel() > 0
-        and all(type(x) in (Tensor, torch.nn.Parameter) and not x.is_neg() for x in columns)
+        and all(type(x) in (Tensor, torch.nn.Parameter) for x in columns)
+        and not any(x.is_neg() or x._is_zerotensor() for x in columns)
         and p.device.type in ("cpu", "cuda")
         and all((x.dtype, x.device, x.shape) == (p.dtype, p.device, p.shape) for x in columns)
         and same_memory_order(columns)
