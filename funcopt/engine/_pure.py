@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, get_args
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.utils._device import DeviceContext
 
 from .. import tree
 from .._core import pure
@@ -90,11 +91,7 @@ def _update(
     option = _option.get()
     if option == "auto":
         option = os.environ.get("FUNCOPT_ENGINE", option)
-    if option in ("eager", "torch") or params is None or extra or is_mapped():
-        return None
-    if torch._C._len_torch_dispatch_stack() or torch._C._len_torch_function_stack():
-        return None
-    if forward_ad._current_level >= 0:  # a dual tensor looks like any other
+    if option in ("eager", "torch") or params is None or extra or _is_watched():
         return None
     roads, key = _kept.roads, id(tx)
     found = roads.get(key)
@@ -102,6 +99,18 @@ def _update(
         # A copy, since a road that held the transformation itself would keep it alive.
         found = roads[key] = weakref.ref(tx, lambda _: roads.pop(key, None)), _Road(copy.copy(tx))
     return found[1].update(updates, state, params, option)
+
+
+def _is_watched() -> bool:
+    """Whether something follows all operations that are made here."""
+    if is_mapped() or torch._C._len_torch_dispatch_stack():
+        return True
+    if torch._C._get_tracing_state() is not None:  # of `torch.jit.trace`
+        return True
+    if forward_ad._current_level >= 0:  # a dual tensor looks like any other
+        return True
+    modes = map(torch._C._get_function_stack_at, range(torch._C._len_torch_function_stack()))
+    return any(type(mode) is not DeviceContext for mode in modes)  # which is a default device
 
 
 class _Form(NamedTuple):

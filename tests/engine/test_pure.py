@@ -337,6 +337,37 @@ def test_subclasses_and_modes_see_every_operation():
     assert not by_kernels(tx)
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace", "ignore::torch.jit.TracerWarning")
+def test_a_trace_records_every_operation():
+    tx, params = fo.adamw(0.1), double(some_params())
+    state = tx.init(params)
+
+    def update(w, b):
+        updates, _ = tx.update({"w": w, "b": b}, state, params)
+        return updates["w"], updates["b"]
+
+    with watched() as by_kernels:
+        update(*gradients(params, 0).values())
+        traced = torch.jit.trace(update, (*gradients(params, 1).values(),), check_trace=False)
+    assert by_kernels == [True, False]
+    given = tuple(gradients(params, 2).values())
+    assert all(map(torch.equal, traced(*given), update(*given)))
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_a_default_device_changes_nothing(device):
+    tx, params = fo.chain(fo.clip_by_global_norm(1.0), fo.adamw(0.1)), double(some_params())
+    expected = updated(tx, params, "eager")
+    torch.set_default_device(device)
+    try:
+        with watched() as by_kernels, torch.device(device):
+            found = updated(tx, params, "fused")
+    finally:
+        torch.set_default_device(None)
+    assert by_kernels == [True] * 4
+    assert gap(fo.tree.leaves(found), fo.tree.leaves(expected)) <= 1e-14
+
+
 # The choice.
 
 
