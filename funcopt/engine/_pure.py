@@ -33,7 +33,7 @@ from ..errors import HyperparameterError, StructureError
 from ._engine import EngineOption, are_large
 from ._guards import Unsupported
 from ._kernels import has_compiler
-from ._step import Results, StepInputs
+from ._step import Results, StepInputs, flatten_nodes
 from ._tensor_guard import TensorGuard
 from ._traced_backend import TracedBackend
 
@@ -189,6 +189,10 @@ class _Road:
             log.info("updates of %s are made operation by operation: %s", type(tx).__name__, reason)
             self._backend = None
             return None
+        scalars = [(x.rows, x.memory) for x in flatten_nodes(node)]
+        if torch.is_grad_enabled() and _requires_grad(scalars):
+            self._backend = None  # kernels know no derivatives by them
+            return None
         assert inputs.results is not None
         for i, u, new in zip(form.active, *inputs.results, strict=True):
             gs[i], own[i] = u, new
@@ -248,6 +252,14 @@ def _suits(
 
 def _is_number(x: Tensor) -> bool:
     return x.layout is torch.strided and (x.is_floating_point() or x.is_complex())
+
+
+def _requires_grad(x: Any) -> bool:
+    """Whether autograd follows a tensor, or one in nested dicts, lists and tuples."""
+    if isinstance(x, Tensor):
+        return x.requires_grad
+    parts = x.values() if isinstance(x, dict) else x
+    return isinstance(x, (dict, list, tuple)) and any(map(_requires_grad, parts))
 
 
 def _backend(inputs: StepInputs, option: str) -> TracedBackend | None:

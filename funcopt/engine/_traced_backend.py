@@ -1,7 +1,6 @@
 """The backend of kernels: a step is traced once, then replayed with other scalars."""
 
 import torch
-from torch import Tensor
 
 from .._core.stage import Node
 from ..combinators import walk
@@ -10,7 +9,7 @@ from ._block_layout import BlockLayout
 from ._guards import GuardFailed, Unsupported
 from ._kernels import uses_foreach
 from ._replay import CompiledStep, replay
-from ._step import MembersCache, StepInputs, flatten_nodes
+from ._step import MembersCache, StepInputs
 from ._structure import is_replayable, same_structure
 from ._tracer import Tracer
 
@@ -72,14 +71,7 @@ class TracedBackend:
     def _open(self, inputs: StepInputs) -> Node:
         inputs.ranks.again()
         members, used = self._members(inputs)
-        node = inputs.tx.open([inputs.buckets[k] for k in used], members)
-        if (
-            inputs.results is not None
-            and torch.is_grad_enabled()
-            and any(map(_is_followed, flatten_nodes(node)))
-        ):
-            raise Unsupported("a hyperparameter that derivatives are taken by")
-        return node
+        return inputs.tx.open([inputs.buckets[k] for k in used], members)
 
     def _replay(self, inputs: StepInputs) -> Node | None:
         """Replays a compiled step whose guards hold."""
@@ -107,13 +99,3 @@ class TracedBackend:
         if self.replays:
             self._compiled = [compiled, *self._compiled[: MAX_COMPILED - 1]]
         return node
-
-
-def _is_followed(node: Node) -> bool:
-    """Whether autograd follows a scalar of a stage."""
-    return any(
-        isinstance(x, Tensor) and x.requires_grad
-        for row in node.rows
-        for value in row.values()
-        for x in (value if isinstance(value, (tuple, list)) else (value,))
-    )

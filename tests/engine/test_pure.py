@@ -288,6 +288,55 @@ def test_derivatives_by_hyperparameters_are_taken(how):
     assert by_kernels(tx)
 
 
+SLOPE = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
+
+
+class concluded(fo.TensorRule):
+    elementwise = True
+
+    def conclude(self, s, memory, total):
+        return {"factor": SLOPE * 1.0}, memory
+
+    def update_tensor(self, g, slots, p, s):
+        return g * s.factor, slots
+
+
+class of_a_norm(concluded):
+    def measure_tensor(self, g, slots, p, s):
+        return g.square().sum()
+
+    def conclude(self, s, memory, total):
+        return {"factor": SLOPE * total}, memory
+
+
+class in_a_tuple(fo.TensorRule):
+    elementwise = True
+
+    def prepare(self, step, memory):
+        return {"factors": (1.0, (SLOPE * 1.0,))}
+
+    def update_tensor(self, g, slots, p, s):
+        return g * s.factors[1][0], slots
+
+
+class closed_over(fo.TensorRule):
+    elementwise = True
+
+    def update_tensor(self, g, slots, p, s):
+        return g * SLOPE, slots
+
+
+@pytest.mark.parametrize("rule", [concluded, of_a_norm, in_a_tuple, closed_over])
+def test_derivatives_by_scalars_of_a_step_are_taken(rule):
+    tx, params = fo.chain(rule(), fo.scale_by_adam()), double(some_params())
+    with watched() as by_kernels:
+        for grad in (False, True, True, False):
+            with torch.set_grad_enabled(grad):
+                updates, _ = tx.update(params, tx.init(params), params)
+            assert updates["w"].requires_grad == grad
+    assert by_kernels[:3] == [True, False, False]
+
+
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # which torch calls
 def test_forward_derivatives_are_taken():
     tx, params = fo.sgd(0.1, momentum=0.9), {"w": torch.ones(3)}
