@@ -18,7 +18,8 @@ from .._numerics.names import plain_names
 from .._numerics.scalars import is_traced, number
 from ..errors import DonatedError, HyperparameterError, StructureError
 from ..typing import OptState, Params, Tree, Updates
-from ._engine import Engine, EngineOption
+from ._engine import Engine
+from ._options import EngineOption, updates_made_by
 from ._step import StepInputs
 from ._tensor_guard import TensorGuard
 
@@ -64,7 +65,7 @@ class donated:
         if not isinstance(tx, GradientTransformation):
             raise HyperparameterError(f"`donated`: expected a transformation, got {tx!r}.")
         self.tx = tx
-        self._engine = Engine(engine)
+        self._engine = Engine(engine, "donated")
         self._checked: _CheckedTrees | None = None
 
     @property
@@ -91,7 +92,8 @@ class donated:
             if isinstance(tx, PerTensor) and tx.is_per_tensor() and "value_fn" not in extra:
                 return self._in_place(tx, params, grads, state, extra)
             # Stages that see whole trees, or evaluate the loss again, return a new state.
-            updates, state = self.tx.update(grads, state, params, **extra)
+            with updates_made_by(self._engine.option):
+                updates, state = self.tx.update(grads, state, params, **extra)
             apply_updates_(params, updates)
             return tree.map(_donate, params), state
 

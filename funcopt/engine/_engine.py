@@ -1,24 +1,21 @@
 """The engine: chooses the backend that makes a step."""
 
 import logging
-import os
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Any
 
 from torch import Tensor
 
 from .._core.stage import Node
 from .._numerics.autocast import forget_casts
-from ..errors import HyperparameterError
 from ._guards import Unsupported
 from ._kernels import has_compiler
+from ._options import EngineOption, chosen, updates_made_by
 from ._step import StepInputs, eager_step
 from ._torch_backend import TorchBackend
 from ._traced_backend import TracedBackend
 
 log = logging.getLogger("funcopt")
-
-EngineOption = Literal["auto", "eager", "torch", "foreach", "fused"]
 
 MIN_ENTRIES = 2**16
 MIN_TENSORS = 100
@@ -37,13 +34,8 @@ class Engine:
         HyperparameterError: If there is no such engine.
     """
 
-    def __init__(self, option: str = "auto") -> None:
-        if option not in get_args(EngineOption):
-            raise HyperparameterError(
-                f"`engine` must be one of {', '.join(map(repr, get_args(EngineOption)))}, "
-                f"got {option!r}."
-            )
-        self.option = os.environ.get("FUNCOPT_ENGINE", option) if option == "auto" else option
+    def __init__(self, option: str = "auto", who: str = "Optimizer") -> None:
+        self.option: EngineOption = chosen(who, option)
         self.name = "eager"  # which one has made the last step
         # Each of these holds for tensors with the metadata of this key.
         self._backends: tuple[Any, tuple[str, ...]] = (None, ())
@@ -71,7 +63,8 @@ class Engine:
             if node is not None:
                 return node
         self.name = "eager"
-        return eager_step(inputs)
+        with updates_made_by(self.option):
+            return eager_step(inputs)
 
     def _choose_backends(self, inputs: StepInputs) -> tuple[str, ...]:
         """The backends to try, in this order, before the eager step."""

@@ -4,15 +4,12 @@ What an update works on is read once, and stays as it is. `GradientTransformatio
 first; where this is not the way to make it, it goes on operation by operation.
 """
 
-import contextlib
-import contextvars
 import copy
 import logging
-import os
 import threading
 import weakref
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple, get_args
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -29,49 +26,18 @@ from .._core.stage import Bucket, Node, State
 from .._core.tensor_rule import PerTensor
 from .._numerics.names import plain_names
 from .._numerics.scalars import is_mapped, is_wrapped, number
-from ..errors import HyperparameterError, StructureError
-from ._engine import EngineOption, are_large
+from ..errors import StructureError
+from ._engine import are_large
 from ._guards import Unsupported
 from ._kernels import has_compiler
+from ._options import chosen_for_updates
 from ._step import Results, StepInputs, flatten_nodes
 from ._tensor_guard import TensorGuard
 from ._traced_backend import TracedBackend
 
 log = logging.getLogger("funcopt")
 
-_option: contextvars.ContextVar[str] = contextvars.ContextVar("funcopt_pure_engine", default="auto")
-
 PLAIN = (Tensor, torch.nn.Parameter)
-
-
-@contextlib.contextmanager
-def pure_engine(engine: EngineOption) -> Iterator[None]:
-    """How `update` is made within the context, where nothing follows its operations.
-
-        with pure_engine("eager"):
-            updates, state = tx.update(grads, state, params)
-
-    By default, "auto", updates of large or many tensors on a CPU are made by kernels that are
-    compiled for the chain, in as few passes over memory as it has reductions, plus one; the results
-    lie in fresh memory. Others are made operation by operation, and so is, to the bit, whatever
-    `torch.func`, autograd or a compiler follows. The numbers are the same up to rounding.
-
-    Args:
-        engine: As for `Optimizer`; "torch" is "eager" here, as those kernels work in place.
-
-    Raises:
-        HyperparameterError: If there is no such engine.
-    """
-    if engine not in get_args(EngineOption):
-        raise HyperparameterError(
-            f"`pure_engine`: `engine` must be one of {', '.join(map(repr, get_args(EngineOption)))}"
-            f", got {engine!r}."
-        )
-    token = _option.set(engine)
-    try:
-        yield
-    finally:
-        _option.reset(token)
 
 
 class _Kept(threading.local):
@@ -88,9 +54,7 @@ def _update(
     tx: PerTensor, updates: Any, state: State, params: Any, extra: Mapping[str, Any]
 ) -> tuple[Any, State, Node] | None:
     """The update by kernels; `None` if it is to be made operation by operation."""
-    option = _option.get()
-    if option == "auto":
-        option = os.environ.get("FUNCOPT_ENGINE", option)
+    option = chosen_for_updates()
     if option in ("eager", "torch") or params is None or extra or _is_watched():
         return None
     roads, key = _kept.roads, id(tx)

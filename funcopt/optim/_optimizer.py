@@ -87,8 +87,8 @@ class Optimizer(torch.optim.Optimizer):
             beside dense weights. An attribute too, to be set afterwards.
         engine: How steps are made: "fused", by kernels compiled for this chain; "torch", by a
             kernel of torch where that has one for the chain; "foreach", each operation once for
-            all tensors; or "eager", operation by operation, to the bit as the pure form. On a CPU
-            "auto" compiles where there is a compiler and the parameters are many or large, else
+            all tensors; or "eager", operation by operation, as under `pure_engine("eager")`. On a
+            CPU "auto" compiles where there is a compiler and the parameters are many or large, else
             takes torch's kernel if there is one; on other devices, that or else "foreach". The
             numbers are the same up to rounding. It is no part of the state.
 

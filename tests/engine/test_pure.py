@@ -12,7 +12,7 @@ from torch.autograd import forward_ad
 
 import funcopt as fo
 from funcopt._core import pure
-from funcopt.engine import _pure
+from funcopt.engine import _options, _pure
 from funcopt.errors import (
     ExtraArgumentError,
     FuncoptError,
@@ -436,13 +436,45 @@ def test_eager_is_to_the_bit_without_kernels():
     assert id(tx) not in _pure._kept.roads
 
 
+def around(tx):
+    """`tx` as a stage that sees whole trees, of which the engine knows nothing."""
+    return fo.from_functions(tx.init, tx.update)
+
+
+@pytest.mark.parametrize("where", ["Optimizer", "donated"])
+@pytest.mark.parametrize(("engine", "kernels"), [("eager", False), ("fused", True), ("auto", True)])
+def test_updates_within_a_step_are_made_by_its_engine(where, engine, kernels):
+    tx, params = around(fo.adamw(0.1)), some_params()
+    with watched("fused") as by_kernels:
+        if where == "Optimizer":
+            opt = fo.Optimizer(params.values(), tx, engine=engine)
+            for p in params.values():
+                p.grad = p.sin()
+            opt.step()
+        else:
+            step = fo.donated(tx, engine=engine)
+            step(params, gradients(params, 0), step.init(params))
+        assert by_kernels[-1] == kernels  # a trace, which fails, may be before it
+        assert _options._of_updates.get() == "fused"
+
+
+def test_eager_steps_with_whole_trees_are_pure_updates_to_the_bit():
+    tx, params = around(fo.adamw(0.1)), {"w": torch.randn(2**16)}
+    expected, _, _ = updated(tx, params, "eager")
+    step, mine = fo.donated(tx, engine="eager"), {"w": params["w"].clone()}
+    state = step.init(mine)
+    for t in range(4):
+        mine, state = step(mine, gradients(mine, t), state)
+    assert torch.equal(mine["w"], expected["w"])
+
+
 def test_contexts_nest_and_end():
     with fo.pure_engine("eager"):
         with contextlib.suppress(ZeroDivisionError), fo.pure_engine("fused"):
-            assert _pure._option.get() == "fused"
+            assert _options._of_updates.get() == "fused"
             raise ZeroDivisionError
-        assert _pure._option.get() == "eager"
-    assert _pure._option.get() == "auto"
+        assert _options._of_updates.get() == "eager"
+    assert _options._of_updates.get() == "auto"
 
 
 def test_there_is_no_such_engine():
@@ -467,6 +499,22 @@ def test_threads_do_not_meet():
     for thread in threads:
         thread.join()
     assert all(torch.equal(x, y) for x, y in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("who", ["update", "Optimizer", "donated"])
+def test_the_engine_of_the_process_has_to_be_one(who, monkeypatch):
+    monkeypatch.setenv("FUNCOPT_ENGINE", "fast")
+    tx, params = fo.adamw(0.1), some_params()
+    made = {
+        "update": lambda: tx.update(params, tx.init(params), params),
+        "Optimizer": lambda: fo.Optimizer(params.values(), tx),
+        "donated": lambda: fo.donated(tx),
+    }
+    message = f"`{who}`: `FUNCOPT_ENGINE` must be one of 'auto', 'eager', .* got 'fast'"
+    with pytest.raises(HyperparameterError, match=message):
+        made[who]()
+    monkeypatch.setenv("FUNCOPT_ENGINE", "")
+    made[who]()
 
 
 # Errors are those of the operations.
