@@ -10,6 +10,7 @@ from .. import tree
 from .._core import precision
 from .._core.tensor_rule import TensorRule
 from .._numerics import shards
+from .._numerics.scalars import is_plain
 from ..combinators import walk
 from ._blocks import GRADIENT, PARAMETER, Block, as_real, overlap, same_memory_order
 from ._guards import Unsupported
@@ -162,9 +163,6 @@ class BlockLayout:
         return [[as_real(shards.part(x)) for x in column] for column in columns]
 
 
-PLAIN_TYPES = (Tensor, torch.nn.Parameter)
-
-
 def _dtypes(parts: Sequence[Tensor], route: "_Route") -> Any:
     """The device and dtypes of parameter, gradient and slots, if a kernel can take them."""
     if route.whole:
@@ -173,7 +171,7 @@ def _dtypes(parts: Sequence[Tensor], route: "_Route") -> Any:
     for x in parts:
         if x.device != p.device:
             raise Unsupported(f"tensors on {x.device} beside one on {p.device}")
-        if x.layout is not torch.strided or type(x) not in PLAIN_TYPES:
+        if x.layout is not torch.strided or not is_plain(x):
             raise Unsupported(f"tensors of {x.layout} and {type(x).__name__}")
         if x._is_zerotensor():  # which autograd makes where a derivative is zero
             raise Unsupported("zeros that have no memory")

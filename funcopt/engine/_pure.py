@@ -25,7 +25,7 @@ from .._core.ranks import Ranks
 from .._core.stage import Bucket, Node, State
 from .._core.tensor_rule import PerTensor
 from .._numerics.names import plain_names
-from .._numerics.scalars import is_mapped, is_wrapped, number
+from .._numerics.scalars import is_mapped, is_plain, is_wrapped, number
 from ..errors import StructureError
 from ._engine import are_large
 from ._guards import Unsupported
@@ -36,8 +36,6 @@ from ._tensor_guard import TensorGuard
 from ._traced_backend import TracedBackend
 
 log = logging.getLogger("funcopt")
-
-PLAIN = (Tensor, torch.nn.Parameter)
 
 
 class _Kept(threading.local):
@@ -207,7 +205,7 @@ def _suits(
     if not pairs or (len(pairs) < len(gs) and awaits(tx)):
         return False
     tensors = [x for x in tensors if x is not None]
-    if any(type(x) not in PLAIN or is_wrapped(x) for x in tensors):
+    if any(not is_plain(x) or is_wrapped(x) for x in tensors):
         return False
     if torch.is_grad_enabled() and any(x.requires_grad for x in tensors):
         return False

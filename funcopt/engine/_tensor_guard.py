@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .._numerics.scalars import is_plain
 from . import _identity
 
 
@@ -24,7 +25,7 @@ class TensorGuard:
 
     def __init__(self, changing: Sequence[Tensor | None], fixed: Sequence[Tensor] = ()) -> None:
         self._fixed = list(fixed)
-        self._plain = all(type(x) in (Tensor, torch.nn.Parameter) for x in fixed)
+        self._plain = all(map(is_plain, fixed))
         self.addresses = self._fixed_addresses()
         self._check_changing = _metadata_check(changing)
         self._check_all = _metadata_check([*fixed, *changing])
