@@ -75,7 +75,7 @@ def is_traced(x: Tensor) -> bool:
 
 
 def is_plain(x: Any) -> bool:
-    """Whether `x` is a tensor or parameter of torch's own class, which sees nothing of operations."""
+    """Whether `x` is a tensor or parameter of no other class, which operations would be seen by."""
     return type(x) in (Tensor, torch.nn.Parameter)
 
 

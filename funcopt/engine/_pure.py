@@ -8,8 +8,8 @@ import copy
 import logging
 import threading
 import weakref
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,48 +19,173 @@ from torch.utils._device import DeviceContext
 from .. import tree
 from .._core import pure
 from .._core.due import awaits
-from .._core.names import names_of
 from .._core.precision import map_slots
-from .._core.ranks import Ranks
-from .._core.stage import Bucket, Node, State
+from .._core.record import Record
+from .._core.stage import Node, State
 from .._core.tensor_rule import PerTensor
-from .._numerics.names import plain_names
-from .._numerics.scalars import is_mapped, is_plain, is_wrapped, number
+from .._numerics.scalars import is_mapped, is_plain, is_wrapped
 from ..errors import StructureError
 from ._engine import are_large
 from ._guards import Unsupported
 from ._kernels import has_compiler
 from ._options import chosen_for_updates
 from ._step import Results, StepInputs, flatten_nodes
-from ._tensor_guard import TensorGuard
+from ._structure import same_structure
 from ._traced_backend import TracedBackend
+from ._trees import CheckedTrees
 
 log = logging.getLogger("funcopt")
 
-
-class _Kept(threading.local):
-    """What was found for transformations that are alive, by their `id`: for each thread its own."""
-
-    def __init__(self) -> None:
-        self.roads: dict[int, tuple[weakref.ref[PerTensor], _Road]] = {}
+MAX_KEPT = 4
+"""How much is remembered, the latest first, for what comes in turns: trees of a transformation, and
+transformations that are gone."""
 
 
-_kept = _Kept()
-
-
-def _update(
+def fused_update(
     tx: PerTensor, updates: Any, state: State, params: Any, extra: Mapping[str, Any]
 ) -> tuple[Any, State, Node] | None:
     """The update by kernels; `None` if it is to be made operation by operation."""
     option = chosen_for_updates()
     if option in ("eager", "torch") or params is None or extra or _is_watched():
         return None
-    roads, key = _kept.roads, id(tx)
-    found = roads.get(key)
-    if found is None or found[0]() is not tx:
-        # A copy, since a road that held the transformation itself would keep it alive.
-        found = roads[key] = weakref.ref(tx, lambda _: roads.pop(key, None)), _Road(copy.copy(tx))
-    return found[1].update(updates, state, params, option)
+    ps, spec = tree.flatten(params)
+    if option == "auto" and not _is_worth_compiling(ps):
+        return None
+    own, cached = _cache.find(tx)
+    if option == "auto" and not cached.recurs:
+        cached.recurs = True  # so far, it may have been made for this update alone
+        return None
+    return cached.update(own, updates, state, params, ps, spec, option)
+
+
+class _Cache(threading.local):
+    """What was found for transformations, for each thread its own."""
+
+    def __init__(self) -> None:
+        # Of those that are alive, by `id`: the reference, a copy, and what was found.
+        self.alive: dict[int, tuple[weakref.ref[PerTensor], PerTensor, _CachedUpdate]] = {}
+        self._latest: list[_CachedUpdate] = []  # of numbers and words, which keep nothing alive
+
+    def find(self, tx: PerTensor) -> tuple[PerTensor, "_CachedUpdate"]:
+        """A copy of `tx`, which lives no longer for it, and what is known of its updates."""
+        alive, key = self.alive, id(tx)
+        found = alive.get(key)
+        if found is None or found[0]() is not tx:
+            own = copy.copy(tx)
+            gone = weakref.ref(tx, lambda _: alive.pop(key, None))
+            found = alive[key] = (gone, own, self._cached_for(own))
+        return found[1:]
+
+    def _cached_for(self, tx: PerTensor) -> "_CachedUpdate":
+        """A new one; or that of the latest like it, if it is made anew for every update."""
+        if not _is_plain_value(tx):
+            return _CachedUpdate(tx, recurs=False)
+        like = (x for x in self._latest if same_structure(x.tx, tx))
+        cached = next(like, None) or _CachedUpdate(tx, recurs=True)
+        others = [x for x in self._latest if x is not cached]
+        self._latest = [cached, *others[: MAX_KEPT - 1]]
+        return cached
+
+
+_cache = _Cache()
+
+
+class _CachedUpdate:
+    """The updates of transformations of one structure: what was found for the first is used again.
+
+    Numbers are read in every update, from the transformation that it is of.
+    """
+
+    def __init__(self, tx: PerTensor, recurs: bool) -> None:
+        self.tx = tx  # the first
+        self.recurs = recurs  # whether there was an update before, or may have been
+        self._known: list[_Known] = []  # the latest first
+
+    def update(
+        self,
+        tx: PerTensor,
+        updates: Any,
+        state: State,
+        params: Any,
+        ps: list[Any],
+        spec: tree.Spec[Any],
+        option: str,
+    ) -> tuple[Any, State, Node] | None:
+        """The update, if kernels make it; `ps` and `spec` are those of `params`."""
+        gs, of_updates = tree.flatten(updates)
+        flat, of_slots = tree.flatten(state.slots)
+        try:
+            slots = spec.flatten_up_to(state.slots)
+        except StructureError:  # which says more where it is made operation by operation
+            return None
+        if spec != of_updates:
+            return None
+        active = [i for i, g in enumerate(gs) if g is not None]
+        columns = [[x[i] for i in active] for x in (ps, gs, slots)]
+        tensors = [*columns[0], *columns[1], *flat, *tree.leaves(state.memory)]
+        found = ((spec, of_slots), active, tensors)
+        known = self._find(option, *found)
+        if known is None:
+            waits = len(active) < len(gs) and awaits(tx)
+            are_supported = not waits and _are_supported(tx, columns[0], columns[1], tensors)
+            known = _Known(option, CheckedTrees.of(params, *found), are_supported)
+            known.requires_grad = are_supported and _requires_grad(tensors)
+            self._known = [known, *self._known[: MAX_KEPT - 1]]
+        if not known.are_supported or (known.requires_grad and torch.is_grad_enabled()):
+            return None
+        step = state.step + 1
+        inputs = known.trees.inputs(tx, columns, step, state.memory, {}, _fresh(*columns))
+        try:
+            node = known.step(inputs)
+        except Unsupported as reason:
+            known.are_supported = False
+            _say("updates of %s are made operation by operation: %s", type(tx).__name__, reason)
+            return None
+        scalars = [(x.rows, x.memory) for x in flatten_nodes(node)]
+        if torch.is_grad_enabled() and _requires_grad(scalars):
+            known.requires_grad = True
+            return None
+        assert inputs.results is not None
+        for i, u, new in zip(active, *inputs.results, strict=True):
+            gs[i], slots[i] = u, new
+        state = State(step, tx.memory_after(node)[0], spec.unflatten(slots))
+        return of_updates.unflatten(gs), state, node
+
+    def _find(self, *found: Any) -> "_Known | None":
+        """What is known of these trees, which are the latest then."""
+        for at, known in enumerate(self._known):
+            if known.holds(*found):
+                if at:
+                    self._known.insert(0, self._known.pop(at))
+                return known
+        return None
+
+
+class _Known:
+    """What is known of trees that were seen before, and the kernels that make their updates."""
+
+    def __init__(self, option: str, trees: CheckedTrees, are_supported: bool) -> None:
+        self._option, self.trees = option, trees
+        self.are_supported = are_supported
+        self.requires_grad = False  # of a tensor, or of a scalar in some update
+        self._backend: TracedBackend | None = None
+
+    def holds(self, option: str, *found: Any) -> bool:
+        """Whether it is known of these trees."""
+        return self._option == option and self.trees.holds(*found)
+
+    def step(self, inputs: StepInputs) -> Node:
+        """Makes the update by kernels.
+
+        Raises:
+            Unsupported: If none can.
+        """
+        if self._backend is None:
+            backend = TracedBackend(inputs, self._option)
+            if not backend.replays:
+                raise Unsupported("some of it has to be traced again in every step")
+            self._backend = backend
+        return self._backend.step(inputs)
 
 
 def _is_watched() -> bool:
@@ -75,140 +200,21 @@ def _is_watched() -> bool:
     return any(type(mode) is not DeviceContext for mode in modes)  # which is a default device
 
 
-class _Form(NamedTuple):
-    """What was found of trees: it holds for others with the same structure and metadata."""
-
-    option: str
-    with_grad: bool
-    specs: tuple[tree.Spec[Any], ...]  # of parameters, updates and slots
-    guard: TensorGuard
-    active: list[int]  # those with a gradient
-    names: list[str]
-    keys: list[str]
-    ranks: Ranks
-
-    def holds(self, option: str, specs: tuple[tree.Spec[Any], ...], tensors: list[Any]) -> bool:
-        return (
-            self.option == option
-            and self.with_grad == torch.is_grad_enabled()
-            and self.specs == specs
-            and self.guard.holds(tensors)
-        )
-
-
-class _Road:
-    """The updates of one transformation: what was found for the first is used for those like it."""
-
-    def __init__(self, tx: PerTensor) -> None:
-        self._tx = tx
-        self._form: _Form | None = None
-        self._backend: TracedBackend | None = None  # of that form; `None` if there is none
-
-    def update(
-        self, updates: Any, state: State, params: Any, option: str
-    ) -> tuple[Any, State, Node] | None:
-        """The update, if kernels make it."""
-        tx = self._tx
-        ps, spec = tree.flatten(params)
-        if option == "auto" and not _pays(ps):
-            return None
-        gs, of_updates = tree.flatten(updates)
-        flat, of_slots = tree.flatten(state.slots)
-        tensors = [*ps, *gs, *flat, *tree.leaves(state.memory)]
-        specs = (spec, of_updates, of_slots)
-        if self._form is not None and self._form.holds(option, specs, tensors):
-            if self._backend is None:
-                return None
-            form = self._form
-        else:
-            active = [i for i, g in enumerate(gs) if g is not None]
-            names = names_of(params)
-            form = self._form = _Form(
-                option,
-                torch.is_grad_enabled(),
-                specs,
-                TensorGuard(tensors),
-                active,
-                [names[i] for i in active],
-                [plain_names(tree.names(params))[i] for i in active],
-                Ranks(()),
-            )
-            self._backend = None
-            if not _suits(tx, specs, ps, gs, tensors):
-                return None
-        try:
-            own = spec.flatten_up_to(state.slots)
-        except StructureError:  # which says more where it is made operation by operation
-            return None
-        inputs = self._inputs(form, [ps, gs, own], state)
-        if self._backend is None or not self._backend.holds(inputs):
-            self._backend = _backend(inputs, option)
-            if self._backend is None:
-                return None
-        try:
-            node = self._backend.step(inputs)
-        except Unsupported as reason:
-            log.info("updates of %s are made operation by operation: %s", type(tx).__name__, reason)
-            self._backend = None
-            return None
-        scalars = [(x.rows, x.memory) for x in flatten_nodes(node)]
-        if torch.is_grad_enabled() and _requires_grad(scalars):
-            self._backend = None  # kernels know no derivatives by them
-            return None
-        assert inputs.results is not None
-        for i, u, new in zip(form.active, *inputs.results, strict=True):
-            gs[i], own[i] = u, new
-        state = State(state.step + 1, tx.memory_after(node)[0], spec.unflatten(own))
-        return of_updates.unflatten(gs), state, node
-
-    def _inputs(self, form: _Form, columns: list[list[Any]], state: State) -> StepInputs:
-        ps, gs, slots = ([x[i] for i in form.active] for x in columns)
-        now = number(state.step + 1)
-        return StepInputs(
-            tx=self._tx,
-            buckets=[Bucket(self._tx, now, now - 1, state.memory)],
-            bucket_of=[0] * len(form.active),
-            ps=ps,
-            gs=gs,
-            slots=slots,
-            negate=[False] * len(form.active),
-            names=lambda: form.names,
-            keys=lambda: form.keys,
-            extra={},
-            tensor_extra={},
-            metadata_key=form,
-            ranks=form.ranks,
-            results=Results(
-                [torch.empty_like(p, dtype=g.dtype) for p, g in zip(ps, gs, strict=True)],
-                [map_slots(torch.empty_like, x) for x in slots],
-            ),
-        )
-
-
-def _pays(ps: list[Any]) -> bool:
+def _is_worth_compiling(ps: Sequence[Any]) -> bool:
     """Whether kernels pay for these, as far as it has been measured: on a CPU."""
     tensors = [p for p in ps if isinstance(p, Tensor)]
     return are_large(tensors) and has_compiler() and all(p.device.type == "cpu" for p in tensors)
 
 
-def _suits(
-    tx: PerTensor,
-    specs: tuple[tree.Spec[Any], ...],
-    ps: list[Any],
-    gs: list[Any],
-    tensors: list[Any],
+def _are_supported(
+    tx: PerTensor, ps: Sequence[Any], gs: Sequence[Any], tensors: Sequence[Any]
 ) -> bool:
-    """Whether kernels may make the updates of these trees, which may not even belong together."""
-    if specs[0] != specs[1] or not tx.is_per_tensor() or tx.takes_examples():
+    """Whether kernels may make the updates of these, which may not even belong together."""
+    if not ps or not tx.is_per_tensor() or tx.takes_examples():
         return False
-    pairs = [(p, g) for p, g in zip(ps, gs, strict=True) if g is not None]
-    if not pairs or (len(pairs) < len(gs) and awaits(tx)):
+    if any(x is not None and (not is_plain(x) or is_wrapped(x)) for x in tensors):
         return False
-    tensors = [x for x in tensors if x is not None]
-    if any(not is_plain(x) or is_wrapped(x) for x in tensors):
-        return False
-    if torch.is_grad_enabled() and any(x.requires_grad for x in tensors):
-        return False
+    pairs = zip(ps, gs, strict=True)
     return all(p is not None and p.shape == g.shape and _is_number(g) for p, g in pairs)
 
 
@@ -224,12 +230,31 @@ def _requires_grad(x: Any) -> bool:
     return isinstance(x, (dict, list, tuple)) and any(map(_requires_grad, parts))
 
 
-def _backend(inputs: StepInputs, option: str) -> TracedBackend | None:
-    try:
-        backend = TracedBackend(inputs, option)
-    except Unsupported:
-        return None
-    return backend if backend.replays else None
+def _is_plain_value(x: Any) -> bool:
+    """Whether it is made of numbers and words: nothing else is alive as long as it is."""
+    if isinstance(x, Record):
+        x = vars(x)
+    if isinstance(x, (dict, list, tuple)):
+        return all(map(_is_plain_value, x.values() if isinstance(x, dict) else x))
+    return x is None or isinstance(x, (int, float, str, torch.dtype))
 
 
-pure.by_kernels = _update
+def _fresh(ps: Sequence[Tensor], gs: Sequence[Tensor], slots: Sequence[Any]) -> Results:
+    """Memory for updates, in the gradients' dtype, and for new slots."""
+    return Results(
+        [torch.empty_like(p, dtype=g.dtype) for p, g in zip(ps, gs, strict=True)],
+        [map_slots(torch.empty_like, own) for own in slots],
+    )
+
+
+_said: set[str] = set()
+
+
+def _say(*line: Any) -> None:
+    """Writes a line to the log, once in a process."""
+    if (said := str(line)) not in _said:
+        _said.add(said)
+        log.info(*line)
+
+
+pure.fused_update = fused_update
