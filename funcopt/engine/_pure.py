@@ -19,7 +19,6 @@ from torch.utils._device import DeviceContext
 from .. import tree
 from .._core import pure
 from .._core.due import awaits
-from .._core.precision import map_slots
 from .._core.record import Record
 from .._core.stage import Node, State
 from .._core.tensor_rule import PerTensor
@@ -134,7 +133,7 @@ class _CachedUpdate:
         if not known.are_supported or (known.requires_grad and torch.is_grad_enabled()):
             return None
         step = state.step + 1
-        inputs = known.trees.inputs(tx, columns, step, state.memory, {}, _fresh(*columns))
+        inputs = known.trees.inputs(tx, columns, step, state.memory, {}, Results.fresh(*columns))
         try:
             node = known.step(inputs)
         except Unsupported as reason:
@@ -237,14 +236,6 @@ def _is_plain_value(x: Any) -> bool:
     if isinstance(x, (dict, list, tuple)):
         return all(map(_is_plain_value, x.values() if isinstance(x, dict) else x))
     return x is None or isinstance(x, (int, float, str, torch.dtype))
-
-
-def _fresh(ps: Sequence[Tensor], gs: Sequence[Tensor], slots: Sequence[Any]) -> Results:
-    """Memory for updates, in the gradients' dtype, and for new slots."""
-    return Results(
-        [torch.empty_like(p, dtype=g.dtype) for p, g in zip(ps, gs, strict=True)],
-        [map_slots(torch.empty_like, own) for own in slots],
-    )
 
 
 _said: set[str] = set()

@@ -65,8 +65,8 @@ class TracedBackend:
             return node
         finally:
             self._layout.release()
-            if inputs.results is not None:
-                self._members = MembersCache(self._indices)
+            if inputs.out_of_place:
+                self._members.release()
 
     def _open(self, inputs: StepInputs) -> Node:
         inputs.ranks.again()

@@ -11,6 +11,7 @@ from .._core import precision
 from .._core.reduction import MeasureSpec, nothing_measured
 from .._core.stage import Node, Scalars
 from ._block_layout import BlockLayout
+from ._blocks import GRADIENT, PARAMETER
 from ._graph import Graph
 from ._guards import Guard, ScalarSource, Unsupported
 from ._kernels import kernel_for
@@ -173,8 +174,7 @@ class Tracer:
     def _writes(self, i: int, u: Any, new: Any) -> dict[int, Any]:
         """The new values of a parameter, or its update, and its slots, by role."""
         p, old = self._lifted[i]
-        out_of_place, roles = self._inputs.results is not None, len(self._columns_of(i))
-        graph = self._graphs[i]
+        graph, roles = self._graphs[i], self._layout.blocks[self._cell_of[i].block].roles
         entries = precision.entries(new)
         if len(entries) != len(old):
             raise Unsupported("slots that come and go")
@@ -182,17 +182,16 @@ class Tracer:
             if not isinstance(x, Symbol) or x.graph is not graph or not x.meta.is_vector:
                 raise Unsupported("an update or a slot that is not computed from the given tensors")
         writes = {}
-        if out_of_place:
-            writes[0] = graph.copied(u)
+        if roles.out_of_place:
+            writes[PARAMETER] = graph.copied(u)
         elif not graph.is_zero_update(u):
-            writes[0] = p + u
-        for role, (before, after) in enumerate(zip(old, entries, strict=True), 2):
-            if before is not after or out_of_place:
+            writes[PARAMETER] = p + u
+        for role, (before, after) in enumerate(zip(old, entries, strict=True), GRADIENT + 1):
+            # Among the results, those that are no floating-point numbers are copies already.
+            is_empty = roles.out_of_place and before.meta.dtype.is_floating_point
+            if before is not after or is_empty:
                 writes[role] = graph.copied(after)
-        return {self._layout.target(role, roles): x for role, x in writes.items()}
-
-    def _columns_of(self, i: int) -> Sequence[Any]:
-        return self._layout.blocks[self._cell_of[i].block].columns
+        return {roles.target(role): x for role, x in writes.items()}
 
     def _launches(self, outputs: Mapping[int, Outputs]) -> list[Launch]:
         """The launches that make these outputs: one for all cells of a block with equal graphs."""

@@ -5,6 +5,7 @@ import gc
 import pickle
 import threading
 import weakref
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -176,6 +177,38 @@ def test_a_tensor_may_lie_in_memory_in_any_way(turned):
         found = tx.update(grads, state, params)
     assert by_kernels == [True]
     assert gap(fo.tree.leaves(found), fo.tree.leaves(expected)) <= 1e-14
+
+
+class Kinds(NamedTuple):
+    mean: torch.Tensor
+    kind: torch.Tensor
+
+
+class by_kind(fo.TensorRule):
+    """Its slots hold whole numbers, which it only reads."""
+
+    elementwise = True
+
+    def init_tensor(self, p):
+        return Kinds(torch.zeros_like(p), (p > 1).to(torch.int64))
+
+    def update_tensor(self, g, slots, p, s):
+        mean = torch.lerp(slots.mean, g, 0.1)
+        return torch.where(slots.kind == 1, mean, -mean), slots._replace(mean=mean)
+
+
+def test_whole_numbers_are_copied():
+    tx, params = by_kind(), {"w": torch.arange(6.0).reshape(3, 2).t()}
+    one = updated(tx, params, "eager")
+    with watched() as by_kernels:
+        other = updated(tx, params, "fused")
+        before = other[1].slots["w"].kind
+        _, state = tx.update(params, other[1], params)
+    assert all(by_kernels)
+    assert gap(fo.tree.leaves(one), fo.tree.leaves(other)) <= 1e-6
+    after = state.slots["w"].kind
+    assert torch.equal(before, after)
+    assert before.data_ptr() != after.data_ptr()
 
 
 def test_missing_gradients_stay_missing():
