@@ -12,7 +12,6 @@ import torch
 from torch.autograd import forward_ad
 
 import funcopt as fo
-from funcopt._core import pure
 from funcopt.engine import _options, _pure
 from funcopt.errors import (
     ExtraArgumentError,
@@ -24,7 +23,7 @@ from funcopt.errors import (
 )
 
 from ..cases import CASES, PARAMS
-from .common import gap
+from .common import gap, watched
 
 CASES = [case for case in CASES if not case.tx.takes_examples() and not case.tx.extra_names()]
 ONE_BY_ONE = {
@@ -55,24 +54,6 @@ def gradients(params, t):
 
 def some_params():
     return {"w": torch.ones(3, 2), "b": torch.ones(2)}
-
-
-@contextlib.contextmanager
-def watched(engine="fused"):
-    """Whether each update in the context is made by kernels, in order."""
-    found, known = [], pure.fused_update
-
-    def update(*given):
-        made = known(*given)
-        found.append(made is not None)
-        return made
-
-    pure.fused_update = update
-    try:
-        with fo.pure_engine(engine):
-            yield found
-    finally:
-        pure.fused_update = known
 
 
 @pytest.fixture
