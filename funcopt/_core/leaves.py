@@ -10,7 +10,7 @@ from torch import Tensor
 from .. import tree
 from .._numerics import shards
 from .._numerics.names import plain_name, plain_names
-from .._numerics.scalars import is_traced
+from .._numerics.scalars import is_plain, is_traced
 from ..errors import (
     LeafError,
     MissingParamsError,
@@ -250,7 +250,7 @@ def _identities(p: Tensor) -> list[Any]:
     """Keys that two leaves have in common if they are the same memory; none while compiling."""
     if torch.compiler.is_compiling():
         return []
-    plain = type(p) in (Tensor, torch.nn.Parameter) and p.layout is torch.strided
-    if not plain or is_traced(p) or p.is_meta or not p.numel():
+    dense = is_plain(p) and p.layout is torch.strided
+    if not dense or is_traced(p) or p.is_meta or not p.numel():
         return [id(p)]
     return [id(p), (p.device, p.data_ptr(), p.shape, p.stride())]

@@ -68,8 +68,8 @@ class PerTensor(GradientTransformation):
             return self._pass(updates, state, params, extra)
         try:
             made = None
-            if pure.by_kernels is not None and isinstance(state, State):
-                made = pure.by_kernels(self, updates, state, params, extra)
+            if pure.fused_update is not None and isinstance(state, State):
+                made = pure.fused_update(self, updates, state, params, extra)
             return made or self._pass(updates, state, params, extra)
         except FuncoptError:
             raise

@@ -3,6 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-by_kernels: Callable[..., Any] | None = None
+fused_update: Callable[..., Any] | None = None
 """`(tx, updates, state, params, extra)`, which returns updates, state and node of a pass, or `None`
 if it is to be made operation by operation."""

@@ -74,6 +74,11 @@ def is_traced(x: Tensor) -> bool:
     return is_wrapped(x) or torch._C._len_torch_dispatch_stack() > 0
 
 
+def is_plain(x: Any) -> bool:
+    """Whether `x` is a tensor or parameter of no other class, which operations would be seen by."""
+    return type(x) in (Tensor, torch.nn.Parameter)
+
+
 def is_wrapped(x: Tensor) -> bool:
     """Whether `torch.func` maps over `x` or differentiates by it."""
     return bool(_functorch.is_functorch_wrapped_tensor(x))

@@ -5,10 +5,11 @@ The engine's ten nouns, and where each lives:
 * **step inputs** (`_step`, `StepInputs`): what one step works on, that is parameters, gradients and
   slots by index, the bucket of each, and the stages with their hyperparameters. The eager step,
   operation by operation, is there, too.
-* **engine** (`_engine`, `Engine`): chooses the backend of a step: kernels that are traced
-  (`_traced_backend`), a fused kernel of torch for chains that have one (`_torch_backend`), or the
-  eager step. An optimizer uses it, and `donated` (`_donated`), the pure form in place. Out of place
-  (`_pure`), the same kernels write into `Results`, which are fresh memory.
+* **engine** (`_engine`, `Engine`; what may be chosen, in `_options`): chooses the backend of a
+  step: kernels that are traced (`_traced_backend`), a fused kernel of torch for chains that have
+  one (`_torch_backend`), or the eager step. An optimizer uses it, and `donated` (`_donated`), the
+  pure form in place. Out of place (`_pure`), the same kernels write into `Results`, which are fresh
+  memory.
 * **block** (`_blocks`, `Block`): tensors that share a kernel, as columns of parameters, gradients
   and slots. A `BlockLayout` (`_block_layout`) groups the tensors of a step into blocks, and each
   block into cells, whose tensors share a row of scalars. `Tasks` are pieces of tensors.
@@ -35,15 +36,16 @@ Otherwise the step is traced: at every reduction, and at the end, the graphs are
 kernels compiled and launched. A step that cannot be traced raises `Unsupported`, and runs eagerly.
 """
 
+from . import _pure as _pure  # which takes over the pure form
 from ._donated import Donated as Donated
 from ._donated import donated as donated
 from ._engine import Engine as Engine
-from ._engine import EngineOption as EngineOption
 from ._identity import addresses as addresses
 from ._identity import dicts_hold as dicts_hold
 from ._identity import identical as identical
 from ._kernels import interpret_in_chunks as interpret_in_chunks
-from ._pure import pure_engine as pure_engine
+from ._options import EngineOption as EngineOption
+from ._options import pure_engine as pure_engine
 from ._step import StepInputs as StepInputs
 from ._structure import same_structure as same_structure
 from ._tensor_guard import TensorGuard as TensorGuard

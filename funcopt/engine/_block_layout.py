@@ -10,8 +10,9 @@ from .. import tree
 from .._core import precision
 from .._core.tensor_rule import TensorRule
 from .._numerics import shards
+from .._numerics.scalars import is_plain
 from ..combinators import walk
-from ._blocks import GRADIENT, PARAMETER, Block, as_real, overlap, same_memory_order
+from ._blocks import PARAMETER, Block, Roles, as_real, overlap, same_memory_order
 from ._guards import Unsupported
 from ._step import StepInputs
 
@@ -34,7 +35,7 @@ class BlockLayout:
         if inputs.tx.takes_examples():
             raise Unsupported("one gradient for each example")
         self.metadata_key = inputs.metadata_key
-        self._out_of_place = inputs.results is not None
+        self._out_of_place = inputs.out_of_place
         self._all = list(range(len(inputs.ps)))
         self._last: tuple[Any, Any] = (None, None)  # parameters and slots
         self._address_key: Any = None
@@ -62,19 +63,20 @@ class BlockLayout:
                 for leaf, i in enumerate(indices)
                 if not same_memory_order(list(map(as_real, local[i])))
             ]
-            block = Block(indices, self._columns(inputs, indices))
+            roles = Roles(len(precision.entries(inputs.slots[indices[0]])), self._out_of_place)
+            block = Block(indices, self._columns(inputs, indices), roles)
             cells: dict[Any, list[int]] = {}
             for leaf, i in enumerate(indices):
                 cells.setdefault(inputs.bucket_of[i], []).append(leaf)
             for leaves in cells.values():
                 self.cells.append(Cell(len(self.blocks), tuple(leaves), indices[leaves[0]]))
             self.blocks.append(block)
-        if overlap(
+        if not self._out_of_place and overlap(  # else nothing that was given is written
             [
                 column
                 for block in self.blocks
                 for role, column in enumerate(block.columns)
-                if self._is_written(role, len(block.columns))
+                if block.roles.is_written(role)
             ]
         ):
             raise Unsupported("parameters that share memory")
@@ -87,7 +89,6 @@ class BlockLayout:
         takes its place and is to be written back.
         """
         same = inputs.ps is self._last[0] and inputs.slots is self._last[1]
-        same = same and not self._out_of_place
         if same and self._plain and not self._staged:  # views would not follow `p.data = ...`
             key = inputs.address_key
             same_addresses = key is not None and key is self._address_key
@@ -107,7 +108,7 @@ class BlockLayout:
                 x = column[leaf]
                 if not x.is_contiguous():
                     block.replace(role, leaf, x.contiguous())
-                    if self._is_written(role, len(block.columns)):
+                    if block.roles.is_written(role):
                         copies.append((x, column[leaf]))
         self.written = self._parameters(inputs)
         return copies
@@ -124,16 +125,6 @@ class BlockLayout:
                 block.set_gradients([], same_addresses=True)
         if self._out_of_place:
             self._last = (None, None)
-
-    def target(self, role: int, roles: int) -> int:
-        """Where the new value of a column goes, of so many: there, or into the results."""
-        if not self._out_of_place:
-            return role
-        slots = (roles - 3) // 2
-        return 2 + slots if role == PARAMETER else slots + 1 + role
-
-    def _is_written(self, role: int, roles: int) -> bool:
-        return role > roles // 2 if self._out_of_place else role != GRADIENT
 
     def _parameters(self, inputs: StepInputs) -> list[Tensor]:
         """The tensors whose version is increased: autograd may have saved them, or local parts."""
@@ -162,9 +153,6 @@ class BlockLayout:
         return [[as_real(shards.part(x)) for x in column] for column in columns]
 
 
-PLAIN_TYPES = (Tensor, torch.nn.Parameter)
-
-
 def _dtypes(parts: Sequence[Tensor], route: "_Route") -> Any:
     """The device and dtypes of parameter, gradient and slots, if a kernel can take them."""
     if route.whole:
@@ -173,8 +161,10 @@ def _dtypes(parts: Sequence[Tensor], route: "_Route") -> Any:
     for x in parts:
         if x.device != p.device:
             raise Unsupported(f"tensors on {x.device} beside one on {p.device}")
-        if x.layout is not torch.strided or type(x) not in PLAIN_TYPES:
+        if x.layout is not torch.strided or not is_plain(x):
             raise Unsupported(f"tensors of {x.layout} and {type(x).__name__}")
+        if x._is_zerotensor():  # which autograd makes where a derivative is zero
+            raise Unsupported("zeros that have no memory")
         if x.shape != p.shape or x.is_complex() != p.is_complex() or x.is_conj() or x.is_neg():
             raise Unsupported("slots that are not shaped like the parameter")
     return (p.device, *(as_real(x).dtype for x in parts))

@@ -3,7 +3,7 @@
 import array
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,14 +21,36 @@ PARAMETER, GRADIENT = 0, 1
 """The roles of the first two columns of a block; slots follow."""
 
 
+class Roles(NamedTuple):
+    """The roles of the columns of a block: parameter, gradient, slots; out of place, the results.
+
+    These are update and new slots, in the same order.
+    """
+
+    slots: int  # how many entries they have
+    out_of_place: bool
+
+    def target(self, role: int) -> int:
+        """Where the new value of a parameter or slot is stored: there, or among the results."""
+        given = GRADIENT + 1 + self.slots
+        return given + max(role - GRADIENT, 0) if self.out_of_place else role
+
+    def is_written(self, role: int) -> bool:
+        """Whether results are stored there."""
+        return role >= self.target(PARAMETER) and role != GRADIENT
+
+
 class Block:
     """Tensors of the same dtypes, as columns: parameters, gradients, and each entry of the slots.
 
     A leaf is the position of a parameter in its column; the role of a column is its position.
     """
 
-    def __init__(self, indices: Sequence[int], columns: Sequence[Sequence[Tensor]]) -> None:
+    def __init__(
+        self, indices: Sequence[int], columns: Sequence[Sequence[Tensor]], roles: Roles
+    ) -> None:
         self.indices = list(indices)  # of each leaf among all tensors of the step
+        self.roles = roles
         self.leaves = len(self.indices)
         self.device = columns[0][0].device
         self.set_columns(columns)

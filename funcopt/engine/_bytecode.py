@@ -190,6 +190,8 @@ class _Assembler:
                 if name == "addcmul":
                     return "fmadd", [scaled, z, x]
                 return "add", [x, self._emit("div", scaled, z)]
+            case "masked_fill", [x, mask, fill]:
+                return "where", [mask, fill, x]
             case "pow", [x, int() | float() as exponent] if exponent in POWERS:
                 return POWERS[exponent], [x]
             case "amax", [x, y]:

@@ -1,6 +1,6 @@
 """The pure form without copies: its arguments are donated, and the results lie in their memory."""
 
-from typing import Any, NamedTuple, Never
+from typing import Any, Never
 
 import torch
 from torch import Tensor
@@ -9,18 +9,15 @@ from .. import tree
 from .._core.apply import apply_updates, apply_updates_
 from .._core.due import filled
 from .._core.leaves import Leaves, checked_params
-from .._core.names import names_of
-from .._core.ranks import Ranks
-from .._core.stage import Bucket, State
+from .._core.stage import State
 from .._core.tensor_rule import GradientTransformation, PerTensor
 from .._numerics import shards
-from .._numerics.names import plain_names
-from .._numerics.scalars import is_traced, number
+from .._numerics.scalars import is_traced
 from ..errors import DonatedError, HyperparameterError, StructureError
 from ..typing import OptState, Params, Tree, Updates
-from ._engine import Engine, EngineOption
-from ._step import StepInputs
-from ._tensor_guard import TensorGuard
+from ._engine import Engine
+from ._options import EngineOption, updates_made_by
+from ._trees import CheckedTrees
 
 
 class Donated(Tensor):
@@ -64,8 +61,8 @@ class donated:
         if not isinstance(tx, GradientTransformation):
             raise HyperparameterError(f"`donated`: expected a transformation, got {tx!r}.")
         self.tx = tx
-        self._engine = Engine(engine)
-        self._checked: _CheckedTrees | None = None
+        self._engine = Engine(engine, "donated")
+        self._checked: CheckedTrees | None = None
 
     @property
     def engine(self) -> str:
@@ -91,7 +88,8 @@ class donated:
             if isinstance(tx, PerTensor) and tx.is_per_tensor() and "value_fn" not in extra:
                 return self._in_place(tx, params, grads, state, extra)
             # Stages that see whole trees, or evaluate the loss again, return a new state.
-            updates, state = self.tx.update(grads, state, params, **extra)
+            with updates_made_by(self._engine.option):
+                updates, state = self.tx.update(grads, state, params, **extra)
             apply_updates_(params, updates)
             return tree.map(_donate, params), state
 
@@ -110,15 +108,17 @@ class donated:
         flat, of_slots = tree.flatten(state.slots)
         step = state.step + 1
         active = [i for i, g in enumerate(gs) if g is not None]
-        tensors = [*(ps[i] for i in active), *(gs[i] for i in active), *flat]
-        checked = self._checked
-        if checked is None or not checked.holds((spec, of_slots), active, tensors):
-            checked = self._checked = self._check(tx, params, grads, state, active, tensors)
+        columns = [[x[i] for i in active] for x in (ps, gs, slots)]
+        found = ((spec, of_slots), active, [*columns[0], *columns[1], *flat])
+        if self._checked is None or not self._checked.holds(*found):
+            _check(tx, params, grads, state)
+            self._checked = CheckedTrees.of(params, *found)
         tx.check_extra(extra)
         memory = state.memory
         if active:
-            columns = [[x[i] for i in active] for x in (ps, gs, slots)]
-            inputs = self._step_inputs(tx, columns, step, memory, extra, checked)
+            if not tx.takes_examples():
+                columns[1] = list(map(shards.placed_as, columns[1], columns[0]))
+            inputs = self._checked.inputs(tx, columns, step, memory, extra)
             memory = tx.memory_after(self._engine.step(inputs))[0]
             for i in active:
                 ps[i] = _donate(ps[i])
@@ -126,76 +126,12 @@ class donated:
         _donate(state.step)
         return spec.unflatten(ps), State(step, memory, of_slots.unflatten(flat))
 
-    def _step_inputs(
-        self,
-        tx: PerTensor,
-        columns: list[list[Any]],
-        step: Tensor,
-        memory: Any,
-        extra: dict[str, Any],
-        checked: "_CheckedTrees",
-    ) -> StepInputs:
-        (ps, gs, slots), now = columns, number(step)
-        spec, active = checked.specs[0], checked.active
-        trees = {k: spec.flatten_up_to(v) for k, v in extra.items() if k in checked.tensor_extra}
-        return StepInputs(
-            tx=tx,
-            buckets=[Bucket(tx, now, now - 1, memory)],
-            bucket_of=[0] * len(active),
-            ps=ps,
-            gs=gs if tx.takes_examples() else list(map(shards.placed_as, gs, ps)),
-            slots=slots,
-            negate=[False] * len(active),
-            names=lambda: checked.names,
-            keys=lambda: checked.keys,
-            extra={k: v for k, v in extra.items() if k not in trees},
-            tensor_extra={k: [column[i] for i in active] for k, column in trees.items()},
-            metadata_key=checked,
-            ranks=checked.ranks,
-        )
 
-    def _check(
-        self,
-        tx: PerTensor,
-        params: Params,
-        grads: Updates,
-        state: State,
-        active: list[int],
-        tensors: list[Any],
-    ) -> "_CheckedTrees":
-        """Raises the errors that `update` would raise."""
-        who = type(tx).__name__
-        checked_params(who, params)
-        Leaves(who, tx.params_needed_by(), grads, state.slots, params)
-        specs = (tree.flatten(params)[1], tree.flatten(state.slots)[1])
-        names, keys = names_of(params), plain_names(tree.names(params))
-        return _CheckedTrees(
-            specs,
-            active,
-            TensorGuard(tensors),
-            [names[i] for i in active],
-            [keys[i] for i in active],
-            tx.tensor_extra_names(),
-            Ranks(()),
-        )
-
-
-class _CheckedTrees(NamedTuple):
-    """Trees that have been checked: those of the same structure and metadata need not be."""
-
-    specs: tuple[tree.Spec[Any], tree.Spec[Any]]  # of parameters and slots
-    active: list[int]  # those with a gradient
-    guard: TensorGuard
-    names: list[str]
-    keys: list[str]
-    tensor_extra: frozenset[str]  # the names of extra arguments that are trees like the parameters
-    ranks: Ranks
-
-    def holds(
-        self, specs: tuple[tree.Spec[Any], tree.Spec[Any]], active: list[int], tensors: list[Any]
-    ) -> bool:
-        """Whether these trees have the same structure and metadata."""
-        return self.specs == specs and self.active == active and self.guard.holds(tensors)
+def _check(tx: PerTensor, params: Params, grads: Updates, state: State) -> None:
+    """Raises the errors that `update` would raise."""
+    who = type(tx).__name__
+    checked_params(who, params)
+    Leaves(who, tx.params_needed_by(), grads, state.slots, params)
 
 
 def _donate(x: Any) -> Any:

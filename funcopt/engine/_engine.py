@@ -1,33 +1,18 @@
 """The engine: chooses the backend that makes a step."""
 
 import logging
-import os
-from collections.abc import Sequence
-from typing import Any, Literal, get_args
-
-from torch import Tensor
+from typing import Any
 
 from .._core.stage import Node
 from .._numerics.autocast import forget_casts
-from ..errors import HyperparameterError
 from ._guards import Unsupported
 from ._kernels import has_machine
+from ._options import EngineOption, chosen, updates_made_by
 from ._step import StepInputs, eager_step
 from ._torch_backend import TorchBackend
 from ._traced_backend import TracedBackend
 
 log = logging.getLogger("funcopt")
-
-EngineOption = Literal["auto", "eager", "torch", "foreach", "fused", "compiled"]
-
-MIN_ENTRIES = 2**16
-MIN_TENSORS = 100
-"""Compilation pays from so many entries or tensors on."""
-
-
-def are_large(tensors: Sequence[Tensor]) -> bool:
-    """Whether compilation pays for a step of these."""
-    return len(tensors) >= MIN_TENSORS or sum(x.numel() for x in tensors) >= MIN_ENTRIES
 
 
 class Engine:
@@ -37,13 +22,8 @@ class Engine:
         HyperparameterError: If there is no such engine.
     """
 
-    def __init__(self, option: str = "auto") -> None:
-        if option not in get_args(EngineOption):
-            raise HyperparameterError(
-                f"`engine` must be one of {', '.join(map(repr, get_args(EngineOption)))}, "
-                f"got {option!r}."
-            )
-        self.option = os.environ.get("FUNCOPT_ENGINE", option) if option == "auto" else option
+    def __init__(self, option: str = "auto", who: str = "Optimizer") -> None:
+        self.option: EngineOption = chosen(who, option)
         self.name = "eager"  # which one has made the last step
         # Each of these holds for tensors with the metadata of this key.
         self._backends: tuple[Any, tuple[str, ...]] = (None, ())
@@ -71,7 +51,8 @@ class Engine:
             if node is not None:
                 return node
         self.name = "eager"
-        return eager_step(inputs)
+        with updates_made_by(self.option):
+            return eager_step(inputs)
 
     def _choose_backends(self, inputs: StepInputs) -> tuple[str, ...]:
         """The backends to try, in this order, before the eager step."""
@@ -115,18 +96,13 @@ class Engine:
             return None
         try:
             if self._traced is None:
-                self._traced = TracedBackend(inputs, self._kernels(inputs))
+                self._traced = TracedBackend(inputs, self.option)
             node = self._traced.step(inputs)
         except Unsupported as reason:
             self._give_up(inputs, reason)
             return None
         self.name = self._traced.name
         return node
-
-    def _kernels(self, inputs: StepInputs) -> str:
-        """Which kernels to trace for: only a large step waits for a compiler, if it has to."""
-        on_cpu = all(p.device.type == "cpu" for p in inputs.ps)
-        return "fused" if self.option == "auto" and on_cpu and are_large(inputs.ps) else self.option
 
     def _give_up(self, inputs: StepInputs, reason: Unsupported) -> None:
         """Makes all further steps of tensors like these operation by operation."""

@@ -180,6 +180,10 @@ class Graph:
                 return x
             return self.scalar(constant_source(x), ("constant", repr(x)))
         if isinstance(x, Tensor):
+            followed = ScalarSource(lambda nodes, i: x.requires_grad and torch.is_grad_enabled())
+            self.guards.append(Guard(followed, False))
+            if not self.guards[-1].holds(()):
+                raise Unsupported(f"`{name}` of a tensor that derivatives are taken by")
             near = x.device.type == "cpu" or x.device == self.device
             if not x.dim() and near and as_inputs and x.is_floating_point():
                 return self.scalar(constant_source(x))

@@ -239,7 +239,7 @@ def has_compiler() -> bool:
 
 def has_machine() -> bool:
     """Whether bytecode can be run: its machine has been compiled, or can be."""
-    return has_compiler() or _machine.is_installed()
+    return _machine.is_loaded() or has_compiler() or _machine.is_installed()
 
 
 def _compiled(lowered: LoweredGraph, device: torch.device) -> Callable[..., tuple[Tensor, ...]]:

@@ -38,6 +38,11 @@ def _drivers() -> dict[torch.dtype, Any]:
     return found
 
 
+def is_loaded() -> bool:
+    """Whether it has run in this process."""
+    return bool(_drivers.cache_info().currsize)
+
+
 def is_installed() -> bool:
     """Whether the machine has been compiled before, on this computer."""
     return _libraries.is_compiled([MACHINE])

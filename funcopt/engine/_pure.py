@@ -4,236 +4,214 @@ What an update works on is read once, and stays as it is. `GradientTransformatio
 first; where this is not the way to make it, it goes on operation by operation.
 """
 
-import contextlib
-import contextvars
 import copy
 import logging
-import os
 import threading
 import weakref
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple, get_args
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.utils._device import DeviceContext
 
 from .. import tree
 from .._core import pure
 from .._core.due import awaits
-from .._core.names import names_of
-from .._core.precision import map_slots
-from .._core.ranks import Ranks
-from .._core.stage import Bucket, Node, State
+from .._core.record import Record
+from .._core.stage import Node, State
 from .._core.tensor_rule import PerTensor
-from .._numerics.names import plain_names
-from .._numerics.scalars import is_mapped, is_wrapped, number
-from ..errors import HyperparameterError, StructureError
-from ._engine import EngineOption, are_large
+from .._numerics.scalars import is_mapped, is_plain, is_wrapped
+from ..errors import StructureError
 from ._guards import Unsupported
-from ._kernels import has_compiler
-from ._step import Results, StepInputs
-from ._tensor_guard import TensorGuard
+from ._kernels import has_machine
+from ._options import chosen_for_updates
+from ._step import Results, StepInputs, flatten_nodes
+from ._structure import same_structure
 from ._traced_backend import TracedBackend
+from ._trees import CheckedTrees
 
 log = logging.getLogger("funcopt")
 
-_option: contextvars.ContextVar[str] = contextvars.ContextVar("funcopt_pure_engine", default="auto")
-
-PLAIN = (Tensor, torch.nn.Parameter)
-
-
-@contextlib.contextmanager
-def pure_engine(engine: EngineOption) -> Iterator[None]:
-    """How `update` is made within the context, where nothing follows its operations.
-
-        with pure_engine("eager"):
-            updates, state = tx.update(grads, state, params)
-
-    By default, "auto", updates of large or many tensors on a CPU are made by kernels that are
-    compiled for the chain, in as few passes over memory as it has reductions, plus one; the results
-    lie in fresh memory. Others are made operation by operation, and so is, to the bit, whatever
-    `torch.func`, autograd or a compiler follows. The numbers are the same up to rounding.
-
-    Args:
-        engine: As for `Optimizer`; "torch" is "eager" here, as those kernels work in place.
-
-    Raises:
-        HyperparameterError: If there is no such engine.
-    """
-    if engine not in get_args(EngineOption):
-        raise HyperparameterError(
-            f"`pure_engine`: `engine` must be one of {', '.join(map(repr, get_args(EngineOption)))}"
-            f", got {engine!r}."
-        )
-    token = _option.set(engine)
-    try:
-        yield
-    finally:
-        _option.reset(token)
+MAX_KEPT = 4
+"""How much is remembered, the latest first, for what comes in turns: trees of a transformation, and
+transformations that are gone."""
 
 
-class _Kept(threading.local):
-    """What was found for transformations that are alive, by their `id`: for each thread its own."""
-
-    def __init__(self) -> None:
-        self.roads: dict[int, tuple[weakref.ref[PerTensor], _Road]] = {}
-
-
-_kept = _Kept()
-
-
-def _update(
+def fused_update(
     tx: PerTensor, updates: Any, state: State, params: Any, extra: Mapping[str, Any]
 ) -> tuple[Any, State, Node] | None:
     """The update by kernels; `None` if it is to be made operation by operation."""
-    option = _option.get()
-    if option == "auto":
-        option = os.environ.get("FUNCOPT_ENGINE", option)
-    if option in ("eager", "torch") or params is None or extra or is_mapped():
+    option = chosen_for_updates()
+    if option in ("eager", "torch") or params is None or extra or _is_watched():
         return None
-    if torch._C._len_torch_dispatch_stack() or torch._C._len_torch_function_stack():
+    ps, spec = tree.flatten(params)
+    if option == "auto" and not _are_fast(ps):
         return None
-    if forward_ad._current_level >= 0:  # a dual tensor looks like any other
+    own, cached = _cache.find(tx)
+    if option == "auto" and not cached.recurs:
+        cached.recurs = True  # so far, it may have been made for this update alone
         return None
-    roads, key = _kept.roads, id(tx)
-    found = roads.get(key)
-    if found is None or found[0]() is not tx:
-        # A copy, since a road that held the transformation itself would keep it alive.
-        found = roads[key] = weakref.ref(tx, lambda _: roads.pop(key, None)), _Road(copy.copy(tx))
-    return found[1].update(updates, state, params, option)
+    return cached.update(own, updates, state, params, ps, spec, option)
 
 
-class _Form(NamedTuple):
-    """What was found of trees: it holds for others with the same structure and metadata."""
+class _Cache(threading.local):
+    """What was found for transformations, for each thread its own."""
 
-    option: str
-    with_grad: bool
-    specs: tuple[tree.Spec[Any], ...]  # of parameters, updates and slots
-    guard: TensorGuard
-    active: list[int]  # those with a gradient
-    names: list[str]
-    keys: list[str]
-    ranks: Ranks
+    def __init__(self) -> None:
+        # Of those that are alive, by `id`: the reference, a copy, and what was found.
+        self.alive: dict[int, tuple[weakref.ref[PerTensor], PerTensor, _CachedUpdate]] = {}
+        self._latest: list[_CachedUpdate] = []  # of numbers and words, which keep nothing alive
 
-    def holds(self, option: str, specs: tuple[tree.Spec[Any], ...], tensors: list[Any]) -> bool:
-        return (
-            self.option == option
-            and self.with_grad == torch.is_grad_enabled()
-            and self.specs == specs
-            and self.guard.holds(tensors)
-        )
+    def find(self, tx: PerTensor) -> tuple[PerTensor, "_CachedUpdate"]:
+        """A copy of `tx`, which lives no longer for it, and what is known of its updates."""
+        alive, key = self.alive, id(tx)
+        found = alive.get(key)
+        if found is None or found[0]() is not tx:
+            own = copy.copy(tx)
+            gone = weakref.ref(tx, lambda _: alive.pop(key, None))
+            found = alive[key] = (gone, own, self._cached_for(own))
+        return found[1:]
+
+    def _cached_for(self, tx: PerTensor) -> "_CachedUpdate":
+        """A new one; or that of the latest like it, if it is made anew for every update."""
+        if not _is_plain_value(tx):
+            return _CachedUpdate(tx, recurs=False)
+        like = (x for x in self._latest if same_structure(x.tx, tx))
+        cached = next(like, None) or _CachedUpdate(tx, recurs=True)
+        others = [x for x in self._latest if x is not cached]
+        self._latest = [cached, *others[: MAX_KEPT - 1]]
+        return cached
 
 
-class _Road:
-    """The updates of one transformation: what was found for the first is used for those like it."""
+_cache = _Cache()
 
-    def __init__(self, tx: PerTensor) -> None:
-        self._tx = tx
-        self._form: _Form | None = None
-        self._backend: TracedBackend | None = None  # of that form; `None` if there is none
+
+class _CachedUpdate:
+    """The updates of transformations of one structure: what was found for the first is used again.
+
+    Numbers are read in every update, from the transformation that it is of.
+    """
+
+    def __init__(self, tx: PerTensor, recurs: bool) -> None:
+        self.tx = tx  # the first
+        self.recurs = recurs  # whether there was an update before, or may have been
+        self._known: list[_Known] = []  # the latest first
 
     def update(
-        self, updates: Any, state: State, params: Any, option: str
+        self,
+        tx: PerTensor,
+        updates: Any,
+        state: State,
+        params: Any,
+        ps: list[Any],
+        spec: tree.Spec[Any],
+        option: str,
     ) -> tuple[Any, State, Node] | None:
-        """The update, if kernels make it."""
-        tx = self._tx
-        ps, spec = tree.flatten(params)
-        if option == "auto" and not _pays(ps):
-            return None
+        """The update, if kernels make it; `ps` and `spec` are those of `params`."""
         gs, of_updates = tree.flatten(updates)
         flat, of_slots = tree.flatten(state.slots)
-        tensors = [*ps, *gs, *flat, *tree.leaves(state.memory)]
-        specs = (spec, of_updates, of_slots)
-        if self._form is not None and self._form.holds(option, specs, tensors):
-            if self._backend is None:
-                return None
-            form = self._form
-        else:
-            active = [i for i, g in enumerate(gs) if g is not None]
-            names, keys = names_of(params), plain_names(tree.names(params))
-            form = self._form = _Form(
-                option,
-                torch.is_grad_enabled(),
-                specs,
-                TensorGuard(tensors),
-                active,
-                [names[i] for i in active],
-                [keys[i] for i in active],
-                Ranks(()),
-            )
-            self._backend = None
-            if not _suits(tx, specs, ps, gs, tensors):
-                return None
         try:
-            own = spec.flatten_up_to(state.slots)
+            slots = spec.flatten_up_to(state.slots)
         except StructureError:  # which says more where it is made operation by operation
             return None
-        inputs = self._inputs(form, [ps, gs, own], state)
-        if self._backend is None or not self._backend.holds(inputs):
-            self._backend = _backend(inputs, option)
-            if self._backend is None:
-                return None
+        if spec != of_updates:
+            return None
+        active = [i for i, g in enumerate(gs) if g is not None]
+        columns = [[x[i] for i in active] for x in (ps, gs, slots)]
+        tensors = [*columns[0], *columns[1], *flat, *tree.leaves(state.memory)]
+        found = ((spec, of_slots), active, tensors)
+        known = self._find(option, *found)
+        if known is None:
+            waits = len(active) < len(gs) and awaits(tx)
+            are_supported = not waits and _are_supported(tx, columns[0], columns[1], tensors)
+            known = _Known(option, CheckedTrees.of(params, *found), are_supported)
+            known.requires_grad = are_supported and _requires_grad(tensors)
+            self._known = [known, *self._known[: MAX_KEPT - 1]]
+        if not known.are_supported or (known.requires_grad and torch.is_grad_enabled()):
+            return None
+        step = state.step + 1
+        inputs = known.trees.inputs(tx, columns, step, state.memory, {}, Results.fresh(*columns))
         try:
-            node = self._backend.step(inputs)
+            node = known.step(inputs)
         except Unsupported as reason:
-            log.info("updates of %s are made operation by operation: %s", type(tx).__name__, reason)
-            self._backend = None
+            known.are_supported = False
+            _say("updates of %s are made operation by operation: %s", type(tx).__name__, reason)
+            return None
+        scalars = [(x.rows, x.memory) for x in flatten_nodes(node)]
+        if torch.is_grad_enabled() and _requires_grad(scalars):
+            known.requires_grad = True
             return None
         assert inputs.results is not None
-        for i, u, new in zip(form.active, *inputs.results, strict=True):
-            gs[i], own[i] = u, new
-        state = State(state.step + 1, tx.memory_after(node)[0], spec.unflatten(own))
+        for i, u, new in zip(active, *inputs.results, strict=True):
+            gs[i], slots[i] = u, new
+        state = State(step, tx.memory_after(node)[0], spec.unflatten(slots))
         return of_updates.unflatten(gs), state, node
 
-    def _inputs(self, form: _Form, columns: list[list[Any]], state: State) -> StepInputs:
-        ps, gs, slots = ([x[i] for i in form.active] for x in columns)
-        now = number(state.step + 1)
-        return StepInputs(
-            tx=self._tx,
-            buckets=[Bucket(self._tx, now, now - 1, state.memory)],
-            bucket_of=[0] * len(form.active),
-            ps=ps,
-            gs=gs,
-            slots=slots,
-            negate=[False] * len(form.active),
-            names=lambda: form.names,
-            keys=lambda: form.keys,
-            extra={},
-            tensor_extra={},
-            metadata_key=form,
-            ranks=form.ranks,
-            results=Results(
-                [torch.empty_like(p, dtype=g.dtype) for p, g in zip(ps, gs, strict=True)],
-                [map_slots(torch.empty_like, x) for x in slots],
-            ),
-        )
+    def _find(self, *found: Any) -> "_Known | None":
+        """What is known of these trees, which are the latest then."""
+        for at, known in enumerate(self._known):
+            if known.holds(*found):
+                if at:
+                    self._known.insert(0, self._known.pop(at))
+                return known
+        return None
 
 
-def _pays(ps: list[Any]) -> bool:
-    """Whether kernels pay for these, as far as it has been measured: on a CPU."""
-    tensors = [p for p in ps if isinstance(p, Tensor)]
-    return are_large(tensors) and has_compiler() and all(p.device.type == "cpu" for p in tensors)
+class _Known:
+    """What is known of trees that were seen before, and the kernels that make their updates."""
+
+    def __init__(self, option: str, trees: CheckedTrees, are_supported: bool) -> None:
+        self._option, self.trees = option, trees
+        self.are_supported = are_supported
+        self.requires_grad = False  # of a tensor, or of a scalar in some update
+        self._backend: TracedBackend | None = None
+
+    def holds(self, option: str, *found: Any) -> bool:
+        """Whether it is known of these trees."""
+        return self._option == option and self.trees.holds(*found)
+
+    def step(self, inputs: StepInputs) -> Node:
+        """Makes the update by kernels.
+
+        Raises:
+            Unsupported: If none can.
+        """
+        if self._backend is None:
+            backend = TracedBackend(inputs, self._option)
+            if not backend.replays:
+                raise Unsupported("some of it has to be traced again in every step")
+            self._backend = backend
+        return self._backend.step(inputs)
 
 
-def _suits(
-    tx: PerTensor,
-    specs: tuple[tree.Spec[Any], ...],
-    ps: list[Any],
-    gs: list[Any],
-    tensors: list[Any],
+def _is_watched() -> bool:
+    """Whether something follows all operations that are made here."""
+    if is_mapped() or torch._C._len_torch_dispatch_stack():
+        return True
+    if torch._C._get_tracing_state() is not None:  # of `torch.jit.trace`
+        return True
+    if forward_ad._current_level >= 0:  # a dual tensor looks like any other
+        return True
+    modes = map(torch._C._get_function_stack_at, range(torch._C._len_torch_function_stack()))
+    return any(type(mode) is not DeviceContext for mode in modes)  # which is a default device
+
+
+def _are_fast(ps: Sequence[Any]) -> bool:
+    """Whether kernels are faster for these, as far as it has been measured: on a CPU."""
+    return has_machine() and all(p.device.type == "cpu" for p in ps if isinstance(p, Tensor))
+
+
+def _are_supported(
+    tx: PerTensor, ps: Sequence[Any], gs: Sequence[Any], tensors: Sequence[Any]
 ) -> bool:
-    """Whether kernels may make the updates of these trees, which may not even belong together."""
-    if specs[0] != specs[1] or not tx.is_per_tensor() or tx.takes_examples():
+    """Whether kernels may make the updates of these, which may not even belong together."""
+    if not ps or not tx.is_per_tensor() or tx.takes_examples():
         return False
-    pairs = [(p, g) for p, g in zip(ps, gs, strict=True) if g is not None]
-    if not pairs or (len(pairs) < len(gs) and awaits(tx)):
+    if any(x is not None and (not is_plain(x) or is_wrapped(x)) for x in tensors):
         return False
-    tensors = [x for x in tensors if x is not None]
-    if any(type(x) not in PLAIN or is_wrapped(x) for x in tensors):
-        return False
-    if torch.is_grad_enabled() and any(x.requires_grad for x in tensors):
-        return False
+    pairs = zip(ps, gs, strict=True)
     return all(p is not None and p.shape == g.shape and _is_number(g) for p, g in pairs)
 
 
@@ -241,12 +219,31 @@ def _is_number(x: Tensor) -> bool:
     return x.layout is torch.strided and (x.is_floating_point() or x.is_complex())
 
 
-def _backend(inputs: StepInputs, option: str) -> TracedBackend | None:
-    try:
-        backend = TracedBackend(inputs, option)
-    except Unsupported:
-        return None
-    return backend if backend.replays else None
+def _requires_grad(x: Any) -> bool:
+    """Whether autograd follows a tensor, or one in nested dicts, lists and tuples."""
+    if isinstance(x, Tensor):
+        return x.requires_grad
+    parts = x.values() if isinstance(x, dict) else x
+    return isinstance(x, (dict, list, tuple)) and any(map(_requires_grad, parts))
 
 
-pure.by_kernels = _update
+def _is_plain_value(x: Any) -> bool:
+    """Whether it is made of numbers and words: nothing else is alive as long as it is."""
+    if isinstance(x, Record):
+        x = vars(x)
+    if isinstance(x, (dict, list, tuple)):
+        return all(map(_is_plain_value, x.values() if isinstance(x, dict) else x))
+    return x is None or isinstance(x, (int, float, str, torch.dtype))
+
+
+_said: set[str] = set()
+
+
+def _say(*line: Any) -> None:
+    """Writes a line to the log, once in a process."""
+    if (said := str(line)) not in _said:
+        _said.add(said)
+        log.info(*line)
+
+
+pure.fused_update = fused_update

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from .._core import precision
 from .._core.loss import Loss
 from .._core.ranks import Ranks
 from .._core.reduction import reduce
-from .._core.stage import Bucket, Members, Node
+from .._core.stage import NO_MEMBERS, Bucket, Members, Node
 from .._core.tensor_rule import PerTensor
 from .._numerics import shards
 from ..typing import Slots
@@ -22,6 +22,20 @@ class Results(NamedTuple):
 
     us: list[Tensor]
     slots: list[Slots]
+
+    @classmethod
+    def fresh(cls, ps: Sequence[Tensor], gs: Sequence[Tensor], slots: Sequence[Slots]) -> Self:
+        """For updates in the dtypes of the gradients, and slots in their own."""
+        return cls(
+            [torch.empty_like(p, dtype=g.dtype) for p, g in zip(ps, gs, strict=True)],
+            [precision.map_slots(_fresh, own) for own in slots],
+        )
+
+
+def _fresh(slot: Tensor) -> Tensor:
+    """Memory for a new slot; it has the value that kernels, which copy no integers, may leave."""
+    floating = slot.is_floating_point() or slot.is_complex()
+    return torch.empty_like(slot) if floating else slot.clone()
 
 
 class StepInputs(NamedTuple):
@@ -47,6 +61,11 @@ class StepInputs(NamedTuple):
     """The same object as before if parameters and slots have the same addresses, or `None`."""
     results: Results | None = None
     """Where to write, if parameters and slots are to stay as they are."""
+
+    @property
+    def out_of_place(self) -> bool:
+        """Whether parameters and slots stay as they are."""
+        return self.results is not None
 
     def members(self, loss: Loss | None = None) -> Members:
         """The tensors as a pass sees them."""
@@ -112,8 +131,9 @@ class MembersCache:
 
     def __init__(self, indices: Sequence[int] | None = None) -> None:
         self._indices = indices  # all tensors if it is `None`
-        self._key: tuple[Any, Any] = (None, None)
+        self._key: tuple[Any, Any]
         self._members: tuple[Members, list[int]]
+        self.release()
 
     def __call__(self, inputs: StepInputs) -> tuple[Members, list[int]]:
         """The members, and the buckets that they belong to."""
@@ -123,6 +143,11 @@ class MembersCache:
             key = (inputs.ps, inputs.ranks)
             self._members, self._key = self._select(inputs), key
         return self._members
+
+    def release(self) -> None:
+        """Drops them, and with them the tensors."""
+        self._key = (None, None)
+        self._members = (NO_MEMBERS, [])
 
     def _select(self, inputs: StepInputs) -> tuple[Members, list[int]]:
         indices = range(len(inputs.ps)) if self._indices is None else self._indices

@@ -14,7 +14,7 @@ from torch import Tensor
 from .._core import precision
 from .._core.stage import Node
 from .._numerics import shards
-from .._numerics.scalars import is_unset, number
+from .._numerics.scalars import is_plain, is_unset, number
 from ..combinators import chain
 from ..transforms import (
     add_decayed_weights,
@@ -246,7 +246,8 @@ def _is_supported(columns: Sequence[Tensor]) -> bool:
     return (
         p.dtype in (torch.float32, torch.float64)
         and p.numel() > 0
-        and all(type(x) in (Tensor, torch.nn.Parameter) and not x.is_neg() for x in columns)
+        and all(map(is_plain, columns))
+        and not any(x.is_neg() or x._is_zerotensor() for x in columns)
         and p.device.type in ("cpu", "cuda")
         and all((x.dtype, x.device, x.shape) == (p.dtype, p.device, p.shape) for x in columns)
         and same_memory_order(columns)

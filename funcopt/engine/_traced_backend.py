@@ -1,6 +1,7 @@
 """The backend of kernels: a step is traced once, then replayed with other scalars."""
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,11 +16,21 @@ from ._block_layout import BlockLayout
 from ._guards import GuardFailed, Unsupported
 from ._kernels import uses_foreach
 from ._replay import STAND_IN, CompiledStep, Replay
-from ._step import MembersCache, StepInputs, flatten_nodes
+from ._step import MembersCache, StepInputs
 from ._structure import is_replayable, makes_decisions, same_structure
 from ._tracer import Tracer
 
 log = logging.getLogger("funcopt")
+
+MIN_ENTRIES = 2**16
+MIN_TENSORS = 100
+"""From so many on, a step may wait for a compiler, where nothing else makes it by kernels."""
+
+
+def are_large(tensors: Sequence[Tensor]) -> bool:
+    """Whether compilation pays for a step of these."""
+    return len(tensors) >= MIN_TENSORS or sum(x.numel() for x in tensors) >= MIN_ENTRIES
+
 
 MAX_COMPILED = 8
 """The most compiled steps that are kept, for guards that fail in turns."""
@@ -33,6 +44,9 @@ class TracedBackend:
     """
 
     def __init__(self, inputs: StepInputs, option: str = "fused") -> None:
+        on_cpu = all(p.device.type == "cpu" for p in inputs.ps)
+        if option == "auto" and on_cpu and are_large(inputs.ps):
+            option = "fused"
         self._option = option
         self._layout = BlockLayout(inputs)
         if not self._layout.cells:
@@ -75,20 +89,13 @@ class TracedBackend:
             return node
         finally:
             self._layout.release()
-            if inputs.results is not None:
-                self._members = MembersCache(self._indices)
+            if inputs.out_of_place:
+                self._members.release()
 
     def _open(self, inputs: StepInputs) -> Node:
         inputs.ranks.again()
         members, used = self._members(inputs)
-        node = inputs.tx.open([inputs.buckets[k] for k in used], members)
-        if (
-            inputs.results is not None
-            and torch.is_grad_enabled()
-            and any(map(_is_followed, flatten_nodes(node)))
-        ):
-            raise Unsupported("a hyperparameter that derivatives are taken by")
-        return node
+        return inputs.tx.open([inputs.buckets[k] for k in used], members)
 
     def _replay(self, inputs: StepInputs) -> Node | None:
         """Replays a compiled step whose guards hold, and which decides as this one does."""
@@ -123,7 +130,8 @@ class TracedBackend:
         tracer = Tracer(self._layout, inputs, node, self._indices, self._option)
         gs, own, ps = tracer.arguments()
         try:
-            us, slots = inputs.tx.run(gs, own, ps, node, tracer.reduce)
+            with torch.no_grad():  # of symbols, no derivatives are taken
+                us, slots = inputs.tx.run(gs, own, ps, node, tracer.reduce)
         except (FuncoptError, Unsupported):
             raise
         except Exception as error:  # of a symbol that is no real tensor; a real error comes again
@@ -132,13 +140,3 @@ class TracedBackend:
         if self.replays:
             self._compiled = [compiled, *self._compiled[: MAX_COMPILED - 1]]
         return node
-
-
-def _is_followed(node: Node) -> bool:
-    """Whether autograd follows a scalar of a stage."""
-    return any(
-        isinstance(x, Tensor) and x.requires_grad
-        for row in node.rows
-        for value in row.values()
-        for x in (value if isinstance(value, (tuple, list)) else (value,))
-    )

@@ -11,6 +11,7 @@ from .._core import precision
 from .._core.reduction import MeasureSpec, nothing_measured
 from .._core.stage import Node, Scalars
 from ._block_layout import BlockLayout
+from ._blocks import GRADIENT, PARAMETER
 from ._graph import Graph
 from ._guards import Guard, ScalarSource, Unsupported
 from ._kernels import kernel_for
@@ -54,6 +55,7 @@ class Tracer:
         self._reductions: list[ReductionPass] = []
         self._guards_taken: dict[int, int] = {}  # of each graph, by passes before
         self._decisions: list[bool] = []
+        self._with_grad = torch.is_grad_enabled()
         for node in self._nodes:
             node.trace_hook, node.decide_hook = self._trace_scalars, self._decisions.append
 
@@ -102,7 +104,7 @@ class Tracer:
         if not parts:
             if (nothing := nothing_measured(node)) is not None:
                 self._reductions.append(ReductionPass([], [], k, None, nothing, frozenset()))
-                self._reductions[-1].conclude(node, [])
+                self._conclude(self._reductions[-1], node, [])
             return
         _, spec = tree.flatten(parts[0])
         indices = [self._index_of[id(x)] for x in node.members.tensors]
@@ -145,12 +147,17 @@ class Tracer:
         if order != sorted(order):
             permutation = torch.tensor(order, device="cpu").to(tables[0].device)
         reduction = ReductionPass(guards, launches, k, permutation, measures, frozenset())
-        reduction.conclude(node, tables)
+        self._conclude(reduction, node, tables)
         if node.rules[0].measure_per == "tensor":
             rows = self._rows[k] = {i: row for row, i in enumerate(measured)}
             node.row_of = [rows[i] for i in indices]
         names = node.per_tensor_scalars
         self._reductions.append(reduction._replace(per_tensor_scalars=names))
+
+    def _conclude(self, reduction: ReductionPass, node: Node, tables: Sequence[Tensor]) -> None:
+        """Calls `conclude`, on real numbers, of which derivatives may be taken."""
+        with torch.set_grad_enabled(self._with_grad):
+            reduction.conclude(node, tables)
 
     def finish(self, us: Sequence[Tensor], slots: Sequence[Any]) -> CompiledStep:
         """Launches the last pass, which writes all results: nothing can fail any more."""
@@ -175,8 +182,7 @@ class Tracer:
     def _writes(self, i: int, u: Any, new: Any) -> dict[int, Any]:
         """The new values of a parameter, or its update, and its slots, by role."""
         p, old = self._lifted[i]
-        out_of_place, roles = self._inputs.results is not None, len(self._columns_of(i))
-        graph = self._graphs[i]
+        graph, roles = self._graphs[i], self._layout.blocks[self._cell_of[i].block].roles
         entries = precision.entries(new)
         if len(entries) != len(old):
             raise Unsupported("slots that come and go")
@@ -184,17 +190,16 @@ class Tracer:
             if not isinstance(x, Symbol) or x.graph is not graph or not x.meta.is_vector:
                 raise Unsupported("an update or a slot that is not computed from the given tensors")
         writes = {}
-        if out_of_place:
-            writes[0] = graph.copied(u)
+        if roles.out_of_place:
+            writes[PARAMETER] = graph.copied(u)
         elif not graph.is_zero_update(u):
-            writes[0] = p + u
-        for role, (before, after) in enumerate(zip(old, entries, strict=True), 2):
-            if before is not after or out_of_place:
+            writes[PARAMETER] = p + u
+        for role, (before, after) in enumerate(zip(old, entries, strict=True), GRADIENT + 1):
+            # Among the results, those that are no floating-point numbers are copies already.
+            is_empty = roles.out_of_place and before.meta.dtype.is_floating_point
+            if before is not after or is_empty:
                 writes[role] = graph.copied(after)
-        return {self._layout.target(role, roles): x for role, x in writes.items()}
-
-    def _columns_of(self, i: int) -> Sequence[Any]:
-        return self._layout.blocks[self._cell_of[i].block].columns
+        return {roles.target(role): x for role, x in writes.items()}
 
     def _launches(self, outputs: Mapping[int, Outputs]) -> list[Launch]:
         """The launches that make these outputs: one for all cells of a block with equal graphs."""

@@ -89,8 +89,8 @@ class Optimizer(torch.optim.Optimizer):
             plus one; "compiled", the same by machine code for this chain, which takes seconds to
             compile; "torch", by a kernel of torch where that has one for the chain; "foreach",
             each operation once for all tensors; or "eager", operation by operation, to the bit as
-            the pure form. On a CPU "auto" is "fused" where there is a C++ compiler, elsewhere
-            "torch" or else "foreach". The numbers are the same up to rounding. It is no state.
+            under `pure_engine("eager")`. On a CPU "auto" is "fused" if there is a C++
+            compiler, else "torch" or "foreach". Numbers are the same up to rounding. No state.
 
     Raises:
         HyperparameterError: If a value is out of range, or groups differ in more than numbers.
@@ -269,7 +269,7 @@ class Optimizer(torch.optim.Optimizer):
 
     @property
     def engine(self) -> str:
-        """What has made the last step: "fused", "foreach", "torch" or "eager"."""
+        """What has made the last step: "fused", "compiled", "foreach", "torch" or "eager"."""
         return self._engine.name
 
     def zero_grad(self, set_to_none: bool = True) -> None:

@@ -1,8 +1,12 @@
 """Steps in place, without an optimizer around them."""
 
+import contextlib
+
 import torch
 
+import funcopt as fo
 from funcopt import tree
+from funcopt._core import pure
 from funcopt._core.ranks import Ranks
 from funcopt._core.stage import Bucket
 from funcopt.engine import Engine, StepInputs
@@ -79,3 +83,21 @@ def gap(one, other):
     pairs = [(x, y) for x, y in zip(one, other, strict=True) if x.numel()]
     wide = [(x.to(torch.complex128), y.to(torch.complex128)) for x, y in pairs]
     return max((x - y).abs().max().item() for x, y in wide)
+
+
+@contextlib.contextmanager
+def watched(engine="fused"):
+    """Whether each update in the context is made by kernels, in order."""
+    found, known = [], pure.fused_update
+
+    def update(*given):
+        made = known(*given)
+        found.append(made is not None)
+        return made
+
+    pure.fused_update = update
+    try:
+        with fo.pure_engine(engine):
+            yield found
+    finally:
+        pure.fused_update = known

@@ -8,7 +8,7 @@ import torch
 
 import funcopt as fo
 from funcopt.engine import _bytecode, _instructions, _kernels
-from funcopt.engine._blocks import Block
+from funcopt.engine._blocks import Block, Roles
 from funcopt.engine._guards import Unsupported
 
 from .common import Run, gap, parameters
@@ -68,7 +68,7 @@ def outcomes(lowered, columns, row):
     ours, theirs = ([x.clone() for x in columns] for _ in range(2))
     expected = lowered(theirs, row)
     kernel = _kernels.BytecodeKernel(lowered)
-    block = Block([0], [[x] for x in ours])
+    block = Block([0], [[x] for x in ours], Roles(len(ours) - 2, False))
     tasks = block.tasks(((0,),), kernel.chunk)
     out = kernel(block, tasks, tuple(range(len(ours))), [row.tolist()])
     measured = [] if out is None else list(tasks.reduce_leaves(out, "sum")[0])
@@ -128,6 +128,7 @@ FUNCTIONS = {
     "addcdiv": lambda g, p, s: torch.addcdiv(g, g, p, value=-2.0),
     "where": lambda g, p, s: torch.where(g > p, g, p),
     "where_number": lambda g, p, s: torch.where(g.isnan(), s, p),
+    "masked_fill": lambda g, p, s: g.masked_fill(p > 0, 0.5),
     "comparisons": lambda g, p, s: torch.where(
         g >= p, (g < 0).to(g.dtype), (g == 0).to(g.dtype) - 2
     ),

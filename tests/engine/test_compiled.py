@@ -8,10 +8,11 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import funcopt as fo
+from funcopt import tree
 from funcopt.engine import _kernels, _native
 from funcopt.engine._guards import Unsupported
 
-from .common import Run, gap, parameters
+from .common import Run, gap, gradients, parameters, watched
 
 CLIPPED = fo.chain(fo.clip_by_global_norm(0.1), fo.adamw(fo.linear_schedule(0.1, 0.0, 50)))
 
@@ -51,6 +52,94 @@ def test_compiled_steps_are_those_of_the_eager_engine(dtype):
     assert runs[1].engine.name == "fused"
     limit = {torch.float32: 2e-6, torch.float64: 1e-14, torch.bfloat16: 2**-7}[dtype]
     assert gap(eager, fused) <= limit
+
+
+def without_memory(params):
+    """Gradients of which one is zeros, as autograd makes them where nothing depends on it."""
+    grads = {name: p.sin() for name, p in params.items()}
+    return {**grads, "c": torch._efficientzerotensor(params["c"].shape, dtype=params["c"].dtype)}
+
+
+@pytest.mark.parametrize("before", [0, 2])
+def test_zeros_without_memory_are_no_input_of_machine_code(before):
+    runs = [Run(CLIPPED, how, parameters()) for how in ("eager", "fused")]
+    for run in runs:
+        for _ in range(before):
+            run.step()
+        run._form = object()
+        for _ in range(2):
+            run.step(without_memory(run.params))
+    assert runs[1].engine.name == "fused"  # of the other tensors
+    assert gap(*(run.tensors() for run in runs)) <= 1e-14
+
+
+def test_an_optimizer_sees_zeros_without_memory():
+    found = []
+    for engine in ("eager", "torch", "fused"):
+        params = parameters()
+        opt = fo.Optimizer(params.values(), fo.adamw(0.1), engine=engine)
+        for zero in (False, True, False):
+            for p, g in zip(params.values(), without_memory(params).values(), strict=True):
+                p.grad = g if zero else p.cos()
+            opt.step()
+        assert opt.engine == engine
+        found.append(list(params.values()))
+    assert gap(found[0], found[1]) <= 1e-14
+    assert gap(found[0], found[2]) <= 1e-14
+
+
+def test_a_pure_update_sees_zeros_without_memory():
+    tx, params = fo.adamw(0.1), parameters()
+    state = tx.init(params)
+    found = []
+    for engine in ("eager", "fused"):
+        with watched(engine) as by_kernels:
+            for grads in (gradients(params, 0), without_memory(params)):
+                updates, after = tx.update(grads, state, params)
+        assert by_kernels == [engine == "fused", False]
+        found.append(tree.leaves((updates, after)))
+    assert gap(*found) <= 1e-14
+
+
+@pytest.mark.parametrize(
+    ("tx", "dtype"),
+    [(CLIPPED, torch.float32), (CLIPPED, torch.bfloat16), (fo.lamb(0.1), torch.float64)],
+    ids=["clipped", "bfloat16", "lamb"],
+)
+def test_pure_updates_are_those_of_the_operations(tx, dtype):
+    found = []
+    for engine in ("eager", "fused"):
+        params = parameters(dtype)
+        params["e"] = params["e"].t().contiguous().t()
+        state = tx.init(params)
+        with watched(engine) as by_kernels:
+            for t in range(4):
+                grads = {**gradients(params, t), "f": None}
+                given = tree.leaves((params, grads, state))
+                before = [x.clone() for x in given]
+                updates, state = tx.update(grads, state, params)
+                params = fo.apply_updates(params, updates)
+                assert all(map(torch.equal, given, before))
+        assert by_kernels == [engine == "fused"] * 4
+        found.append(tree.leaves((params, updates, state)))
+    limit = {torch.float32: 2e-6, torch.float64: 1e-14, torch.bfloat16: 2**-7}[dtype]
+    assert gap(*found) <= limit
+
+
+def test_machine_code_makes_no_update_that_derivatives_are_taken_of():
+    tx, params = fo.adamw(0.1, eps=1e-3), parameters()
+    state, grads = tx.init(params), gradients(params, 0)
+    leaf = params["a"].clone().requires_grad_()
+    expected, _ = tx.update(grads, state, {**params, "a": leaf})
+    with watched() as by_kernels:
+        with torch.no_grad():
+            tx.update(grads, state, params)
+            constant, _ = tx.update(grads, state, {**params, "a": leaf})
+        followed, _ = tx.update(grads, state, {**params, "a": leaf})
+    assert by_kernels == [True, True, False]
+    assert gap([constant["a"]], [expected["a"].detach()]) <= 1e-14
+    slopes = [torch.autograd.grad(x["a"].sum(), leaf)[0] for x in (followed, expected)]
+    assert torch.equal(*slopes)
 
 
 def test_large_tensors_are_cut_into_tasks_for_all_threads():
