@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor
 
+from .. import tree
 from .._core import precision
 from .._core.loss import Loss
 from .._core.ranks import Ranks
@@ -26,14 +27,15 @@ class Results(NamedTuple):
     @classmethod
     def fresh(cls, ps: Sequence[Tensor], gs: Sequence[Tensor], slots: Sequence[Slots]) -> Self:
         """For updates in the dtypes of the gradients, and slots in their own."""
-        return cls(
-            [torch.empty_like(p, dtype=g.dtype) for p, g in zip(ps, gs, strict=True)],
-            [precision.map_slots(_fresh, own) for own in slots],
-        )
+        leaves, spec = tree.flatten(list(slots))
+        us = [torch.empty_like(p, dtype=g.dtype) for p, g in zip(ps, gs, strict=True)]
+        return cls(us, spec.unflatten(list(map(_fresh, leaves))))
 
 
-def _fresh(slot: Tensor) -> Tensor:
+def _fresh(slot: Tensor | None) -> Tensor | None:
     """Memory for a new slot; it has the value that kernels, which copy no integers, may leave."""
+    if slot is None:
+        return None
     floating = slot.is_floating_point() or slot.is_complex()
     return torch.empty_like(slot) if floating else slot.clone()
 
