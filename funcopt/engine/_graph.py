@@ -60,6 +60,7 @@ class Graph:
         self.guards: list[Guard] = []
         self.scales_reduction = False  # whether a reduction was multiplied by a scalar
         self._scalars: dict[Any, Symbol] = {}
+        self._with_grad = torch.is_grad_enabled()  # where the update is made
 
     def input(self, role: int, dtype: torch.dtype) -> Symbol:
         """A tensor that will be passed in, in its own dtype."""
@@ -182,7 +183,7 @@ class Graph:
         if isinstance(x, Tensor):
             followed = ScalarSource(lambda nodes, i: x.requires_grad and torch.is_grad_enabled())
             self.guards.append(Guard(followed, False))
-            if not self.guards[-1].holds(()):
+            if x.requires_grad and self._with_grad:
                 raise Unsupported(f"`{name}` of a tensor that derivatives are taken by")
             near = x.device.type == "cpu" or x.device == self.device
             if not x.dim() and near and as_inputs and x.is_floating_point():

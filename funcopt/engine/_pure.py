@@ -50,9 +50,6 @@ def fused_update(
     if option == "auto" and not _are_fast(ps):
         return None
     own, cached = _cache.find(tx)
-    if option == "auto" and not cached.recurs:
-        cached.recurs = True  # so far, it may have been made for this update alone
-        return None
     return cached.update(own, updates, state, params, ps, spec, option)
 
 
@@ -77,9 +74,9 @@ class _Cache(threading.local):
     def _cached_for(self, tx: PerTensor) -> "_CachedUpdate":
         """A new one; or that of the latest like it, if it is made anew for every update."""
         if not _is_plain_value(tx):
-            return _CachedUpdate(tx, recurs=False)
+            return _CachedUpdate(tx)
         like = (x for x in self._latest if same_structure(x.tx, tx))
-        cached = next(like, None) or _CachedUpdate(tx, recurs=True)
+        cached = next(like, None) or _CachedUpdate(tx)
         others = [x for x in self._latest if x is not cached]
         self._latest = [cached, *others[: MAX_KEPT - 1]]
         return cached
@@ -94,9 +91,8 @@ class _CachedUpdate:
     Numbers are read in every update, from the transformation that it is of.
     """
 
-    def __init__(self, tx: PerTensor, recurs: bool) -> None:
+    def __init__(self, tx: PerTensor) -> None:
         self.tx = tx  # the first
-        self.recurs = recurs  # whether there was an update before, or may have been
         self._known: list[_Known] = []  # the latest first
 
     def update(

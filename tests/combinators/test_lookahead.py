@@ -70,6 +70,7 @@ def test_between_the_syncs_it_is_the_inner_one():
 
 def test_between_the_syncs_nothing_is_done_besides(monkeypatch):
     """One set of slow parameters, handed on as it is."""
+    monkeypatch.setenv("FUNCOPT_ENGINE", "eager")
     tx = fo.lookahead(fo.sgd(0.1), 3)
     made = []
     anew = torch.Tensor.__sub__

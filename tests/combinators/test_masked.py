@@ -49,7 +49,9 @@ def test_what_the_mask_leaves_out_passes_as_it_came():
     grads = grads_at(START, 0)
     updates, state = tx.update(grads, tx.init(START), START)
     assert same_bits([updates[n] for n in ("b", "gain")], [grads[n] for n in ("b", "gain")])
-    alone, _ = fo.scale_by_adam().update(grads["w"], fo.scale_by_adam().init(START["w"]))
+    alone, _ = fo.scale_by_adam().update(
+        grads["w"], fo.scale_by_adam().init(START["w"]), START["w"]
+    )
     assert torch.equal(updates["w"], alone)
     assert fo.tree.leaves((state.slots["b"], state.slots["gain"])) == []
 

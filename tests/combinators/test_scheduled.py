@@ -73,7 +73,7 @@ def test_a_tuple_may_hold_schedules(betas):
     tx = fo.scheduled(fo.adamw(0.1), betas=betas)
     params, _ = purely(tx, 8)
     assert same_bits(params, by_hand(fo.adamw(0.1), {"betas": betas}, 8))
-    mine, opt = wrapped(tx, 3, engine="eager")
+    mine, opt = wrapped(tx, 3)
     assert same(values(mine), purely(tx, 3)[0])
     shown = opt.param_groups[0]["betas"]
     assert shown == tuple(b(3) if callable(b) else b for b in betas)
