@@ -1,5 +1,6 @@
 """The block layout: how the tensors of a step are grouped into blocks and cells for kernels."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ from .._core.tensor_rule import TensorRule
 from .._numerics import shards
 from .._numerics.scalars import is_plain
 from ..combinators import walk
-from ._blocks import PARAMETER, Block, Roles, as_real, overlap, same_memory_order
+from ._blocks import GRADIENT, PARAMETER, Block, Roles, as_real, overlap, same_memory_order
 from ._guards import Unsupported
 from ._step import StepInputs
 
@@ -40,7 +41,9 @@ class BlockLayout:
         self._last: tuple[Any, Any] = (None, None)  # parameters and slots
         self._address_key: Any = None
         self._plain = not any(shards.is_sharded(p) or p.is_complex() for p in inputs.ps)
-        routes, local = _routes(inputs), _local_tensors(inputs)
+        counts = [len(tree.leaves(own)) for own in inputs.slots]
+        self._begins = list(itertools.accumulate(counts, initial=0))  # of the entries of each
+        routes, local = _routes(inputs), self._local_tensors(inputs)
         groups: dict[Any, list[int]] = {}
         self.eager: list[int] = []
         self.reasons: dict[str, None] = {}  # why some are eager
@@ -138,19 +141,35 @@ class BlockLayout:
     def _columns(self, inputs: StepInputs, indices: Sequence[int]) -> list[list[Tensor]]:
         """Parameters, gradients and each entry of the slots of these tensors, as local tensors.
 
-        Their slots have the same structure, so all slots are flattened in one call.
+        Their slots have the same structure.
         """
-        ps, gs, own = ([x[i] for i in indices] for x in (inputs.ps, inputs.gs, inputs.slots))
-        slots = tree.leaves(own)
-        count = len(slots) // len(indices)
-        columns = [ps, gs, *(slots[k::count] for k in range(count))]
+        begins = [self._begins[i] for i in indices]
+        count = self._begins[indices[0] + 1] - begins[0]
+
+        def of_all(tensors: Sequence[Any], entries: Sequence[Any]) -> list[list[Any]]:
+            slots = ([entries[at + k] for at in begins] for k in range(count))
+            return [[tensors[i] for i in indices], *slots]
+
+        entries = tree.leaves(list(inputs.slots)) if inputs.entries is None else inputs.entries
+        columns = of_all(inputs.ps, entries)
+        columns.insert(GRADIENT, [inputs.gs[i] for i in indices])
         if inputs.results is not None:
-            us, new = ([x[i] for i in indices] for x in inputs.results)
-            leaves = tree.leaves(new)
-            columns += [us, *(leaves[k::count] for k in range(count))]
+            columns += of_all(*inputs.results)
         if self._plain:
             return columns
         return [[as_real(shards.part(x)) for x in column] for column in columns]
+
+    def _local_tensors(self, inputs: StepInputs) -> list[list[Tensor]]:
+        """Parameter, gradient and slots of every tensor, and its results, as local tensors."""
+        found = [
+            list(map(shards.part, (p, g, *precision.entries(own))))
+            for p, g, own in zip(inputs.ps, inputs.gs, inputs.slots, strict=True)
+        ]
+        if inputs.results is not None:
+            us, entries = inputs.results
+            for i, u in enumerate(us):
+                found[i] += [u, *entries[self._begins[i] : self._begins[i + 1]]]
+        return found
 
 
 def _dtypes(parts: Sequence[Tensor], route: "_Route") -> Any:
@@ -191,18 +210,6 @@ def _route(found: Sequence[Any]) -> _Route:
         tuple(path for path, _ in found),
         next((type(rule).__name__ for rule in rules if not rule.elementwise or rule.random), None),
     )
-
-
-def _local_tensors(inputs: StepInputs) -> list[list[Tensor]]:
-    """Parameter, gradient and slots of every tensor, as local tensors."""
-    found = [
-        list(map(shards.part, (p, g, *precision.entries(own))))
-        for p, g, own in zip(inputs.ps, inputs.gs, inputs.slots, strict=True)
-    ]
-    if inputs.results is not None:
-        for one, u, new in zip(found, *inputs.results, strict=True):
-            one += [u, *precision.entries(new)]
-    return found
 
 
 def _slot_structure(slots: Any) -> Any:

@@ -112,7 +112,7 @@ class donated:
         found = ((spec, of_slots), active, [*columns[0], *columns[1], *flat])
         if self._checked is None or not self._checked.holds(*found):
             _check(tx, params, grads, state)
-            self._checked = CheckedTrees.of(params, *found)
+            self._checked = CheckedTrees.of(params, slots, *found)
         tx.check_extra(extra)
         memory = state.memory
         if active:

@@ -25,15 +25,19 @@ def chosen(who: str, option: str) -> EngineOption:
         HyperparameterError: If there is no such engine.
     """
     checks.choice(who, "engine", option, ENGINES)
+    return _or_of_process(who, cast(EngineOption, option))
+
+
+def _or_of_process(who: str, option: EngineOption) -> EngineOption:
     if option == "auto" and (of_process := os.environ.get(VARIABLE)):
         checks.choice(who, VARIABLE, of_process, ENGINES)
-        option = of_process
-    return cast(EngineOption, option)
+        return cast(EngineOption, of_process)
+    return option
 
 
 def chosen_for_updates() -> EngineOption:
     """The option of the pure form, in this context."""
-    return chosen("update", _of_updates.get())
+    return _or_of_process("update", _of_updates.get())
 
 
 @contextlib.contextmanager

@@ -46,11 +46,8 @@ def fused_update(
     option = chosen_for_updates()
     if option in ("eager", "torch") or params is None or extra or _is_watched():
         return None
-    ps, spec = tree.flatten(params)
-    if option == "auto" and not _are_fast(ps):
-        return None
     own, cached = _cache.find(tx)
-    return cached.update(own, updates, state, params, ps, spec, option)
+    return cached.update(own, updates, state, params, option)
 
 
 class _Cache(threading.local):
@@ -96,16 +93,10 @@ class _CachedUpdate:
         self._known: list[_Known] = []  # the latest first
 
     def update(
-        self,
-        tx: PerTensor,
-        updates: Any,
-        state: State,
-        params: Any,
-        ps: list[Any],
-        spec: tree.Spec[Any],
-        option: str,
+        self, tx: PerTensor, updates: Any, state: State, params: Any, option: str
     ) -> tuple[Any, State, Node] | None:
-        """The update, if kernels make it; `ps` and `spec` are those of `params`."""
+        """The update, if kernels make it."""
+        ps, spec = tree.flatten(params)
         gs, of_updates = tree.flatten(updates)
         flat, of_slots = tree.flatten(state.slots)
         try:
@@ -115,34 +106,40 @@ class _CachedUpdate:
         if spec != of_updates:
             return None
         active = [i for i, g in enumerate(gs) if g is not None]
-        columns = [[x[i] for i in active] for x in (ps, gs, slots)]
+        columns = [ps, gs, slots]
+        if len(active) < len(gs):
+            columns = [[x[i] for i in active] for x in columns]
         tensors = [*columns[0], *columns[1], *flat, *tree.leaves(state.memory)]
         found = ((spec, of_slots), active, tensors)
         known = self._find(option, *found)
         if known is None:
-            waits = len(active) < len(gs) and awaits(tx)
-            are_supported = not waits and _are_supported(tx, columns[0], columns[1], tensors)
-            known = _Known(option, CheckedTrees.of(params, *found), are_supported)
-            known.requires_grad = are_supported and _requires_grad(tensors)
+            fits = option != "auto" or _are_fast(columns[0])
+            fits = fits and not (len(active) < len(gs) and awaits(tx))
+            fits = fits and _are_supported(tx, columns[0], columns[1], tensors)
+            known = _Known(option, CheckedTrees.of(params, slots, *found), fits)
+            known.requires_grad = fits and _requires_grad(tensors)
             self._known = [known, *self._known[: MAX_KEPT - 1]]
         if not known.are_supported or (known.requires_grad and torch.is_grad_enabled()):
             return None
+        positions = known.trees.positions
+        entries = [flat[at] for at in positions]
+        results = Results.fresh(columns[0], columns[1], entries)
         step = state.step + 1
-        inputs = known.trees.inputs(tx, columns, step, state.memory, {}, Results.fresh(*columns))
+        inputs = known.trees.inputs(tx, columns, step, state.memory, {}, entries, results)
         try:
             node = known.step(inputs)
         except Unsupported as reason:
             known.are_supported = False
             _say("updates of %s are made operation by operation: %s", type(tx).__name__, reason)
             return None
-        scalars = [(x.rows, x.memory) for x in flatten_nodes(node)]
-        if torch.is_grad_enabled() and _requires_grad(scalars):
+        if torch.is_grad_enabled() and any(map(_scalars_require_grad, flatten_nodes(node))):
             known.requires_grad = True
             return None
-        assert inputs.results is not None
-        for i, u, new in zip(active, *inputs.results, strict=True):
-            gs[i], slots[i] = u, new
-        state = State(step, tx.memory_after(node)[0], spec.unflatten(slots))
+        for i, u in zip(active, results.us, strict=True):
+            gs[i] = u
+        for at, new in zip(positions, results.entries, strict=True):
+            flat[at] = new
+        state = State(step, tx.memory_after(node)[0], of_slots.unflatten(flat))
         return of_updates.unflatten(gs), state, node
 
     def _find(self, *found: Any) -> "_Known | None":
@@ -221,6 +218,13 @@ def _requires_grad(x: Any) -> bool:
         return x.requires_grad
     parts = x.values() if isinstance(x, dict) else x
     return isinstance(x, (dict, list, tuple)) and any(map(_requires_grad, parts))
+
+
+def _scalars_require_grad(node: Node) -> bool:
+    """Whether autograd follows a scalar or the memory of a stage."""
+    found = [x for row in node.rows for x in row.values() if type(x) is not float]
+    found += [x for x in node.memory if x != ()]
+    return bool(found) and _requires_grad(found)
 
 
 def _is_plain_value(x: Any) -> bool:

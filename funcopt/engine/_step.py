@@ -7,7 +7,6 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor
 
-from .. import tree
 from .._core import precision
 from .._core.loss import Loss
 from .._core.ranks import Ranks
@@ -19,25 +18,23 @@ from ..typing import Slots
 
 
 class Results(NamedTuple):
-    """Where a step out of place writes: updates and slots of each tensor, in fresh memory."""
+    """Where a step out of place writes: updates, and the entries of all slots, in fresh memory."""
 
     us: list[Tensor]
-    slots: list[Slots]
+    entries: list[Tensor]
 
     @classmethod
-    def fresh(cls, ps: Sequence[Tensor], gs: Sequence[Tensor], slots: Sequence[Slots]) -> Self:
-        """For updates in the dtypes of the gradients, and slots in their own."""
-        leaves, spec = tree.flatten(list(slots))
+    def fresh(cls, ps: Sequence[Tensor], gs: Sequence[Tensor], entries: Sequence[Tensor]) -> Self:
+        """For updates in the dtypes of the gradients, and entries in their own."""
         us = [torch.empty_like(p, dtype=g.dtype) for p, g in zip(ps, gs, strict=True)]
-        return cls(us, spec.unflatten(list(map(_fresh, leaves))))
+        return cls(us, list(map(_fresh, entries)))
 
 
-def _fresh(slot: Tensor | None) -> Tensor | None:
+def _fresh(slot: Tensor) -> Tensor:
     """Memory for a new slot; it has the value that kernels, which copy no integers, may leave."""
-    if slot is None:
-        return None
-    floating = slot.is_floating_point() or slot.is_complex()
-    return torch.empty_like(slot) if floating else slot.clone()
+    if slot.is_floating_point() or slot.is_complex():
+        return torch.empty_like(slot)
+    return slot.clone()
 
 
 class StepInputs(NamedTuple):
@@ -61,6 +58,8 @@ class StepInputs(NamedTuple):
     """For stages that evaluate the loss again: makes it a function of tensors, in a context."""
     address_key: Any = None
     """The same object as before if parameters and slots have the same addresses, or `None`."""
+    entries: Sequence[Tensor] | None = None
+    """Those of all slots, in order, if they have been found."""
     results: Results | None = None
     """Where to write, if parameters and slots are to stay as they are."""
 
@@ -133,27 +132,34 @@ class MembersCache:
 
     def __init__(self, indices: Sequence[int] | None = None) -> None:
         self._indices = indices  # all tensors if it is `None`
-        self._key: tuple[Any, Any]
-        self._members: tuple[Members, list[int]]
-        self.release()
+        self._key: tuple[Any, Any, Any] = (None, None, None)
+        self._members: tuple[Members, list[int]] = (NO_MEMBERS, [])
 
     def __call__(self, inputs: StepInputs) -> tuple[Members, list[int]]:
         """The members, and the buckets that they belong to."""
         if inputs.extra or inputs.tensor_extra:
             return self._select(inputs)
-        if self._key[0] is not inputs.ps or self._key[1] is not inputs.ranks:
-            key = (inputs.ps, inputs.ranks)
-            self._members, self._key = self._select(inputs), key
+        ps, ranks, bucket_of = self._key
+        if ranks is not inputs.ranks or bucket_of is not inputs.bucket_of:
+            self._members = self._select(inputs)
+        elif ps is not inputs.ps:  # others in the place of those before
+            members, used = self._members
+            tensors = [inputs.ps[i] for i in self._chosen(inputs)]
+            self._members = members._replace(tensors=tensors), used
+        self._key = (inputs.ps, inputs.ranks, inputs.bucket_of)
         return self._members
 
     def release(self) -> None:
-        """Drops them, and with them the tensors."""
-        self._key = (None, None)
-        self._members = (NO_MEMBERS, [])
+        """Drops the tensors."""
+        members, used = self._members
+        self._members = members._replace(tensors=()), used
+        self._key = (None, *self._key[1:])
 
     def _select(self, inputs: StepInputs) -> tuple[Members, list[int]]:
-        indices = range(len(inputs.ps)) if self._indices is None else self._indices
-        return inputs.members().subset(indices)
+        return inputs.members().subset(self._chosen(inputs))
+
+    def _chosen(self, inputs: StepInputs) -> Sequence[int]:
+        return range(len(inputs.ps)) if self._indices is None else self._indices
 
 
 def eager_step(inputs: StepInputs) -> Node:

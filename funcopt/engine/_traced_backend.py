@@ -11,7 +11,6 @@ from .._core import precision
 from .._core.stage import Node
 from ..combinators import walk
 from ..errors import FuncoptError
-from ..typing import Slots
 from ._block_layout import BlockLayout
 from ._guards import GuardFailed, Unsupported
 from ._kernels import uses_foreach
@@ -58,6 +57,8 @@ class TracedBackend:
         self._tx = inputs.tx  # the last one whose structure was compared
         self._compiled: list[CompiledStep] = []  # the latest first
         self._members = MembersCache(self._indices)
+        slots = [inputs.slots[i] for i in self._indices]
+        self._slots = [precision.map_slots(lambda _: STAND_IN, own) for own in slots]
         stages = [node for _, node in walk(inputs.tx)]
         self._decides = any(map(makes_decisions, stages))
         known = all(is_replayable(node) or makes_decisions(node) for node in stages)
@@ -83,7 +84,8 @@ class TracedBackend:
         try:
             staged = self._layout.load(inputs)
             node = self._replay(inputs) or self._trace(inputs)
-            torch.autograd.graph.increment_version(self._layout.written)
+            if self._layout.written:
+                torch.autograd.graph.increment_version(self._layout.written)
             for x, copy in staged:
                 x.copy_(copy)
             return node
@@ -106,9 +108,7 @@ class TracedBackend:
         try:
             if self._decides:
                 gs: list[Any] = [STAND_IN] * len(self._indices)
-                replay.follow(
-                    lambda reduce: inputs.tx.run(gs, self._slots(inputs), gs, node, reduce)
-                )
+                replay.follow(lambda reduce: inputs.tx.run(gs, self._slots, gs, node, reduce))
             else:
                 replay.run()
         except GuardFailed:
@@ -118,11 +118,6 @@ class TracedBackend:
             self.replays = False
             return None
         return node
-
-    def _slots(self, inputs: StepInputs) -> list[Slots]:
-        """Slots of stand-ins, for what is traced."""
-        slots = [inputs.slots[i] for i in self._indices]
-        return [precision.map_slots(lambda _: STAND_IN, own) for own in slots]
 
     def _trace(self, inputs: StepInputs) -> Node:
         """Traces the step, and keeps what it was compiled to."""

@@ -1,5 +1,6 @@
 """The trees of a step in pure form: what is found of them holds for others like them."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
@@ -29,11 +30,26 @@ class CheckedTrees(NamedTuple):
     names: list[str]
     keys: list[str]
     ranks: Ranks  # not those of others: a step begins them, and ends them
+    bucket_of: list[int]
+    negate: list[bool]
+    positions: list[int]  # of the entries of their slots among those of all
 
     @classmethod
-    def of(cls, params: Params, specs: Specs, active: list[int], tensors: Sequence[Any]) -> Self:
+    def of(
+        cls,
+        params: Params,
+        slots: Sequence[Any],
+        specs: Specs,
+        active: list[int],
+        tensors: Sequence[Any],
+    ) -> Self:
         """What is found of trees: `tensors` are all whose metadata matters."""
         names, keys = names_of(params), plain_names(tree.names(params))
+        leaves = [tree.flatten(own)[0] for own in slots]
+        begins = list(itertools.accumulate(map(len, leaves), initial=0))
+        positions = [
+            begins[i] + k for i in active for k, x in enumerate(leaves[i]) if x is not None
+        ]
         return cls(
             specs,
             active,
@@ -41,6 +57,9 @@ class CheckedTrees(NamedTuple):
             [names[i] for i in active],
             [keys[i] for i in active],
             Ranks(()),
+            [0] * len(active),
+            [False] * len(active),
+            positions,
         )
 
     def holds(self, specs: Specs, active: list[int], tensors: Sequence[Any]) -> bool:
@@ -54,6 +73,7 @@ class CheckedTrees(NamedTuple):
         step: Tensor,
         memory: Any,
         extra: Mapping[str, Any],
+        entries: Sequence[Tensor] | None = None,
         results: Results | None = None,
     ) -> StepInputs:
         """The inputs of step number `step`: of parameters, gradients and slots, the active ones."""
@@ -63,16 +83,17 @@ class CheckedTrees(NamedTuple):
         return StepInputs(
             tx=tx,
             buckets=[Bucket(tx, now, now - 1, memory)],
-            bucket_of=[0] * len(self.active),
+            bucket_of=self.bucket_of,
             ps=ps,
             gs=gs,
             slots=slots,
-            negate=[False] * len(self.active),
+            negate=self.negate,
             names=lambda: self.names,
             keys=lambda: self.keys,
             extra={k: v for k, v in extra.items() if k not in trees},
             tensor_extra={k: [column[i] for i in self.active] for k, column in trees.items()},
             metadata_key=self,
             ranks=self.ranks,
+            entries=entries,
             results=results,
         )
