@@ -58,7 +58,6 @@ class ForeachKernel:
         for ref in (*(ref for _, ref in lowered.writes), *lowered.measures):
             self._last_use[ref.at] = sys.maxsize
 
-    @torch.no_grad()
     def __call__(
         self, block: Block, tasks: Tasks, roles: tuple[int, ...], rows: Sequence[Sequence[Any]]
     ) -> Tensor | None:

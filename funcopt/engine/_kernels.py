@@ -105,7 +105,6 @@ class LoopKernel:
     ) -> None:
         self._function, self._dtype, self.chunk = function, lowered.compute_dtype, chunk
 
-    @torch.no_grad()  # derivatives end here: whoever takes them does not come this far
     def __call__(
         self, block: Block, tasks: Tasks, roles: tuple[int, ...], rows: Sequence[Sequence[Any]]
     ) -> Tensor | None:

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
-from torch.utils._device import DeviceContext
 
 from .. import tree
 from .._core import pure
@@ -187,8 +186,13 @@ def _is_watched() -> bool:
         return True
     if forward_ad._current_level >= 0:  # a dual tensor looks like any other
         return True
-    modes = map(torch._C._get_function_stack_at, range(torch._C._len_torch_function_stack()))
-    return any(type(mode) is not DeviceContext for mode in modes)  # which is a default device
+    count = torch._C._len_torch_function_stack()
+    if not count:
+        return False
+    from torch.utils._device import DeviceContext  # a default device, which follows nothing
+
+    modes = map(torch._C._get_function_stack_at, range(count))
+    return any(type(mode) is not DeviceContext for mode in modes)
 
 
 def _are_fast(ps: Sequence[Any]) -> bool:

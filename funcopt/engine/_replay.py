@@ -46,7 +46,10 @@ class Launch(NamedTuple):
 
     def __call__(self, nodes: Sequence[Node]) -> Tensor | None:
         rows = [row for cell in self.scalars for row in cell.rows(nodes)]
-        return self.kernel(self.block, self.tasks, self.roles, rows)
+        if not torch.is_grad_enabled():
+            return self.kernel(self.block, self.tasks, self.roles, rows)
+        with torch.no_grad():  # derivatives end here: whoever takes them does not come this far
+            return self.kernel(self.block, self.tasks, self.roles, rows)
 
     def measures(self, nodes: Sequence[Node], combine: str) -> Tensor:
         """Launches the kernel; returns the measures of every leaf, a row for each."""

@@ -8,11 +8,12 @@ from ..typing import Params
 from ._assert import close
 from ._facts import chooses
 from ._poison import Poisoned, Read
-from ._trial import gradients, train
+from ._trial import by_operations, gradients, train
 
 __tracebackhide__ = True  # pytest shows the caller's line
 
 
+@by_operations
 def reads_hyperparams_from_s(tx: GradientTransformation, params: Params, **extra: Any) -> None:
     """`update_tensor` and `measure_tensor` work on a copy whose hyperparameters cannot be read."""
     if not isinstance(tx, PerTensor) or not tx.is_per_tensor():
@@ -24,6 +25,7 @@ def reads_hyperparams_from_s(tx: GradientTransformation, params: Params, **extra
     close(tx, "updates with poisoned fields", got, train(tx, params, 2, **extra), 0.0)
 
 
+@by_operations
 def asks_for_params(tx: GradientTransformation, params: Params, **extra: Any) -> None:
     """Without the parameters, it works or says which stage needs them."""
     try:
@@ -36,6 +38,7 @@ def asks_for_params(tx: GradientTransformation, params: Params, **extra: Any) ->
         ) from None
 
 
+@by_operations
 def asks_for_the_loss(tx: GradientTransformation, params: Params, **extra: Any) -> None:
     """If it evaluates the loss itself, it says so where it is not told how."""
     if not tx.needs_closure or chooses(tx):
@@ -47,6 +50,7 @@ def asks_for_the_loss(tx: GradientTransformation, params: Params, **extra: Any) 
     raise AssertionError(f"{tx!r} asks for `value_fn`, but works without it.")
 
 
+@by_operations
 def refuses_unknown_extra(tx: GradientTransformation, params: Params, **extra: Any) -> None:
     """An extra argument that no stage knows is an error."""
     if tx.extra_names() is None:

@@ -11,11 +11,12 @@ from ..combinators import with_hyperparams
 from ..typing import Params
 from ._assert import require
 from ._facts import numeric_hyperparams
-from ._trial import gradients, train
+from ._trial import by_operations, gradients, train
 
 __tracebackhide__ = True  # pytest shows the caller's line
 
 
+@by_operations
 def differentiates(tx: GradientTransformation, params: Params, **extra: Any) -> None:
     """Derivatives by gradients, parameters and hyperparameters agree with finite differences."""
     numbers = {k: v for k, v in numeric_hyperparams(tx).items() if v != 0}
@@ -36,6 +37,7 @@ def differentiates(tx: GradientTransformation, params: Params, **extra: Any) -> 
         torch.autograd.gradcheck(run, leaves, atol=1e-6, rtol=1e-4)  # says where
 
 
+@by_operations
 def has_finite_derivatives_at_zero(
     tx: GradientTransformation, params: Params, **extra: Any
 ) -> None:

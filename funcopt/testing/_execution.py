@@ -11,17 +11,18 @@ from .. import tree
 from .._core.apply import apply_updates
 from .._core.tensor_rule import GradientTransformation
 from ..combinators import with_hyperparams
-from ..engine import donated, interpret_in_chunks
+from ..engine import donated, interpret_in_chunks, pure_engine
 from ..typing import Params
 from ._assert import close, require
 from ._facts import numeric_hyperparams, scaled
-from ._trial import gradients, train
+from ._trial import by_operations, gradients, train
 
 __tracebackhide__ = True  # pytest shows the caller's line
 
 
+@by_operations
 def works_in_place(tx: GradientTransformation, params: Params, **extra: Any) -> None:
-    """Run in place, on pieces of tensors at once as kernels do, it makes the same steps."""
+    """By kernels, in place and out of place, on pieces of tensors at once, it does the same."""
     if not tx.is_per_tensor() or tx.takes_examples():
         return
     ps = tree.cast(params, torch.float64)
@@ -30,14 +31,18 @@ def works_in_place(tx: GradientTransformation, params: Params, **extra: Any) -> 
     step = donated(tx, engine="fused")
     for t in range(3):
         grads = gradients(ps, t, tx=tx, **extra)
+        with interpret_in_chunks(2), pure_engine("fused"):
+            by_kernels = tx.update(grads, state, ps, **extra)
         updates, state = tx.update(grads, state, ps, **extra)
         ps = apply_updates(ps, updates)
         with interpret_in_chunks(2):
             mine, own = step(mine, grads, own, **extra)
         close(tx, "parameters stepped in place", mine, ps, 1e-12)
         close(tx, "states stepped in place", own, state, 1e-12)
+        close(tx, "updates by kernels", by_kernels, (updates, state), 1e-12)
 
 
+@by_operations
 def vmaps(tx: GradientTransformation, params: Params, **extra: Any) -> None:
     """Under `torch.func.vmap`, over parameters and hyperparameters, it does what a loop does."""
     values = {k: scaled(v, (1.0, 0.9, 0.8)) for k, v in numeric_hyperparams(tx).items()}
@@ -55,6 +60,7 @@ def vmaps(tx: GradientTransformation, params: Params, **extra: Any) -> None:
         close(tx, "a run under vmap", one, run(tree.map(Tensor.item, mine), p), 1e-9)
 
 
+@by_operations
 def compiles_to_the_same(tx: GradientTransformation, params: Params, **extra: Any) -> None:
     """`torch.compile(fullgraph=True)` traces `update` once, whatever the step and the numbers."""
     if tx.extra_names() is None:

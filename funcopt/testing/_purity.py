@@ -8,11 +8,12 @@ from .. import tree
 from .._core.tensor_rule import GradientTransformation
 from ..typing import Params
 from ._assert import describe, distinct, require, same_metadata, shares_no_memory
-from ._trial import gradients
+from ._trial import by_operations, gradients
 
 __tracebackhide__ = True  # pytest shows the caller's line
 
 
+@by_operations
 def is_pure(tx: GradientTransformation, params: Params, **extra: Any) -> None:
     """`init` and `update` change nothing, and no memory appears in two roles."""
     state = tx.init(params)
@@ -36,6 +37,7 @@ def is_pure(tx: GradientTransformation, params: Params, **extra: Any) -> None:
         state = new
 
 
+@by_operations
 def keeps_metadata(tx: GradientTransformation, params: Params, **extra: Any) -> None:
     """Updates have the structure, shapes and dtypes of the gradients, states those of the first."""
     for dtype in (torch.bfloat16, torch.float32, torch.float64):

@@ -13,11 +13,12 @@ from ..errors import LeafError
 from ..typing import Params
 from ._assert import close, require
 from ._facts import chooses, couples, measures_tensors, rules_of
-from ._trial import gradients, train
+from ._trial import by_operations, gradients, train
 
 __tracebackhide__ = True  # pytest shows the caller's line
 
 
+@by_operations
 def leaves_out_what_has_no_gradient(
     tx: GradientTransformation, params: Params, **extra: Any
 ) -> None:
@@ -36,6 +37,7 @@ def leaves_out_what_has_no_gradient(
         close(tx, "slots of a parameter without gradient", new.slots[0], state.slots[0], 0.0)
 
 
+@by_operations
 def treats_tensors_apart(tx: GradientTransformation, params: Params, **extra: Any) -> None:
     """Without a measure over the tree, tensors updated at once or one by one come out the same."""
     if extra or chooses(tx) or any(couples(node) for _, node in walk(tx)):
@@ -46,6 +48,7 @@ def treats_tensors_apart(tx: GradientTransformation, params: Params, **extra: An
     close(tx, "tensors updated apart", together, apart, 0.0)
 
 
+@by_operations
 def takes_complex_as_two_reals(tx: GradientTransformation, params: Params, **extra: Any) -> None:
     """An elementwise transformation sees a complex tensor as two reals; others refuse it."""
     rules = rules_of(tx)
@@ -67,6 +70,7 @@ def takes_complex_as_two_reals(tx: GradientTransformation, params: Params, **ext
         close(tx, "complex updates", [torch.view_as_real(u) for u in us], expected, 0.0)
 
 
+@by_operations
 def is_elementwise_if_it_says_so(tx: GradientTransformation, params: Params, **extra: Any) -> None:
     """Where all rules are `elementwise`, tensors cut in two come out as the halves of the whole."""
     rules = rules_of(tx)

@@ -1,5 +1,7 @@
 """Some gradients, and a short training with them, for the laws."""
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -8,7 +10,21 @@ from .. import tree
 from .._core.loss import value_and_grad
 from .._core.stack import stack
 from .._core.tensor_rule import GradientTransformation
+from ..engine import pure_engine
 from ..typing import Params
+
+__tracebackhide__ = True  # pytest shows the caller's line
+
+
+def by_operations(law: Callable[..., None]) -> Callable[..., None]:
+    """A law of what authors have written: kernels that are made of it may do something else."""
+
+    @functools.wraps(law)
+    def checked(*args: Any, **kwargs: Any) -> None:
+        with pure_engine("eager"):
+            law(*args, **kwargs)
+
+    return checked
 
 
 def gradients(

@@ -11,11 +11,12 @@ from .._core.tensor_rule import GradientTransformation
 from ..combinators import walk
 from ..typing import Params
 from ._assert import close, require
-from ._trial import gradients
+from ._trial import by_operations, gradients
 
 __tracebackhide__ = True  # pytest shows the caller's line
 
 
+@by_operations
 def is_a_value(tx: GradientTransformation, params: Params, **extra: Any) -> None:
     """It equals and hashes as its pickled copy, and its `repr` evaluates to its equal."""
     if "<lambda>" in repr(tx) or "<locals>" in repr(tx):
@@ -32,6 +33,7 @@ def is_a_value(tx: GradientTransformation, params: Params, **extra: Any) -> None
     require(tx, again == tx, f"is printed as {tx!r}, which evaluates to {again!r}")
 
 
+@by_operations
 def saves_and_loads(tx: GradientTransformation, params: Params, **extra: Any) -> None:
     """A state comes back from its flat dict."""
     state = tx.init(params)
