@@ -46,6 +46,11 @@ CHAINS = {
         Chain("adamax", fo.adamax(LR)),
         Chain("lion", fo.lion(LR, weight_decay=WEIGHT_DECAY)),
         Chain(
+            "clip + adamw",
+            fo.chain(fo.clip_by_global_norm(MAX_NORM), fo.adamw(LR, weight_decay=WEIGHT_DECAY)),
+            read_again=4,
+        ),
+        Chain(
             "clip + adamw + ema",
             fo.chain(
                 fo.clip_by_global_norm(MAX_NORM),

@@ -67,6 +67,8 @@ class Contender(NamedTuple):
     most_tensors: int | None = None
     """It is not asked to step more, since it would take minutes to get ready."""
     devices: tuple[str, ...] = ("cpu", "cuda")
+    meets: str = "optimizer"
+    """Which of our forms: "optimizer", "donated", or "pure", of which nothing is lost."""
 
     def excuse(self, problem: Problem) -> str:
         """Why it cannot take part here, if it cannot."""

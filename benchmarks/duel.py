@@ -25,6 +25,10 @@ Clock = Callable[[Run, Grads, int], list[float]]
 """The seconds of each of so many steps."""
 
 
+IN_TRAINING, WARM = "in training", "warm loop"
+"""What comes between two steps: other work, or nothing but new gradients."""
+
+
 class Effort(NamedTuple):
     """How much to measure."""
 
@@ -45,6 +49,7 @@ class Duel(NamedTuple):
     chain: str
     ours: Contender
     theirs: Contender
+    mode: str = IN_TRAINING
 
 
 class Result(NamedTuple):
@@ -59,10 +64,17 @@ class Result(NamedTuple):
     apart: float = 0.0
     note: str = ""
     """Why there are no times, if there are none."""
+    mode: str = IN_TRAINING
 
     def __str__(self) -> str:
         found = f"{self.ratio:.2f}" if self.pairs else self.note
-        return f"{self.problem}, {self.chain}, {self.theirs}: {found}"
+        return f"{self.problem}, {self.mode}, {self.chain}, {self.theirs}: {found}"
+
+    @property
+    def form(self) -> str:
+        """Which of our forms it is: "optimizer", "donated" or "pure"."""
+        last = self.ours.rpartition(", ")[2]
+        return last if last in ("donated", "pure") else "optimizer"
 
     @property
     def medians(self) -> tuple[float, float]:
@@ -85,7 +97,7 @@ class Result(NamedTuple):
 def run(duel: Duel, effort: Effort = FULL, clock: Clock | None = None) -> Result:
     """Checks that both compute the same, then times them."""
     problem = duel.problem
-    row = Result(problem.name, duel.chain, duel.ours.name, duel.theirs.name)
+    row = Result(problem.name, duel.chain, duel.ours.name, duel.theirs.name, mode=duel.mode)
     if excuse := duel.theirs.excuse(problem):
         return row._replace(note=excuse)
     grads = [problem.grads(number) for number in range(2)]
@@ -98,7 +110,8 @@ def run(duel: Duel, effort: Effort = FULL, clock: Clock | None = None) -> Result
     if not row.apart < TOLERANCE:  # nor if it is NaN
         return row._replace(note=f"computes something else: {row.apart:.0e} apart")
     if clock is None:
-        clock = on_stream if problem.device == "cuda" else on_host
+        on_cpu = in_training if duel.mode == IN_TRAINING else on_host
+        clock = on_stream if problem.device == "cuda" else on_cpu
     pairs = list(in_turns(ours, theirs, grads, effort, clock))
     return row._replace(engine=engine_of(ours), pairs=pairs)
 
@@ -128,8 +141,11 @@ def in_turns(
     """Seconds for a step of each; who comes first changes."""
     steps, both = [], 0.0
     for one in (ours, theirs):
+        begin = time.perf_counter()
         seconds = sample(one, grads, 3, clock)
-        steps.append(max(1, min(effort.most_steps, round(effort.seconds / seconds))))
+        whole = (time.perf_counter() - begin - PAUSE) / 4  # with what comes between two steps
+        fit = min(effort.seconds / seconds, 5 * effort.seconds / whole)
+        steps.append(max(1, min(effort.most_steps, round(fit))))
         both += PAUSE + (1 + steps[-1]) * seconds
     rounds = max(FEWEST, min(effort.rounds, int(effort.limit / both)))
     order = [(0, ours), (1, theirs)]
@@ -157,6 +173,37 @@ def on_host(run: Run, grads: Grads, steps: int) -> list[float]:
         run.step()
         times.append(time.perf_counter() - start)
     return times
+
+
+def in_training(run: Run, grads: Grads, steps: int) -> list[float]:
+    """Until the call returns, after a forward and a backward pass of a small model.
+
+    These leave the caches to others, and the threads at work on something else.
+    """
+    times = []
+    work = OtherWork()
+    for i in range(steps):
+        work()
+        run.give(grads[i % 2])
+        start = time.perf_counter()
+        run.step()
+        times.append(time.perf_counter() - start)
+    return times
+
+
+class OtherWork:
+    """Forward and backward through two layers, and 8 MB that are read and written."""
+
+    def __init__(self, width: int = 256, batch: int = 64) -> None:
+        self._model = torch.nn.Sequential(
+            torch.nn.Linear(width, width), torch.nn.ReLU(), torch.nn.Linear(width, width)
+        )
+        self._batch, self._memory = torch.randn(batch, width), torch.zeros(2**21)
+
+    def __call__(self) -> None:
+        self._model.zero_grad()
+        self._model(self._batch).square().mean().backward()
+        self._memory.add_(1.0)
 
 
 def on_stream(run: Run, grads: Grads, steps: int) -> list[float]:

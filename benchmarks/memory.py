@@ -32,7 +32,7 @@ class Extra(NamedTuple):
 
 def extras(wanted: Wanted) -> Iterator[Extra]:
     """Of ours, and of all who race AdamW."""
-    for problem, chain in places(wanted):
+    for problem, chain in dict.fromkeys(place[:2] for place in places(wanted)):
         others = opponents(chain, wanted) if chain.name == "adamw" else []
         for one in [wrapped(chain, wanted.engine), *others]:
             if not one.name.startswith("Optax"):  # torch's allocator knows nothing of it

@@ -1,4 +1,4 @@
-"""funcopt, in its two forms."""
+"""funcopt, in its three forms."""
 
 import inspect
 from collections.abc import Sequence
@@ -29,12 +29,11 @@ class Wrapped(Stepping):
 class Pure(Run):
     """The pure form: what goes in is lost if it is donated, else kept."""
 
-    def __init__(self, problem: Problem, chain: Chain) -> None:
+    def __init__(self, problem: Problem, chain: Chain, donated: bool) -> None:
         super().__init__(problem)
         self.tx = chain.tx
         self.state = self.tx.init(self.params)
-        donated = getattr(fo, "donated", None)
-        self._step: Any = _kept(chain.tx) if donated is None else donated(chain.tx)
+        self._step: Any = fo.donated(chain.tx) if donated else _kept(chain.tx)
 
     def step(self) -> None:
         self.params, self.state = self._step(self.params, self.grads, self.state)
@@ -56,7 +55,7 @@ def _kept(tx: fo.GradientTransformation) -> Any:
 def engines() -> list[str]:
     """The engines that can be asked for by name."""
     has_any = "engine" in inspect.signature(fo.Optimizer.__init__).parameters
-    return ["eager", "torch", "fused"] if has_any else []
+    return ["eager", "torch", "fused", "compiled"] if has_any else []
 
 
 def engine_of(run: Run) -> str:
@@ -70,12 +69,23 @@ def wrapped(chain: Chain, engine: str | None = None) -> Contender:
     return Contender(name, lambda problem: Wrapped(problem, chain, engine))
 
 
+def donated(chain: Chain) -> Contender:
+    """The chain as a function, of which parameters and state are lost."""
+    return Contender("funcopt, donated", lambda problem: Pure(problem, chain, True))
+
+
 def pure(chain: Chain) -> Contender:
-    """The chain as a function, donated where there is such a thing."""
-    name = "funcopt, donated" if hasattr(fo, "donated") else "funcopt, pure"
-    return Contender(name, lambda problem: Pure(problem, chain))
+    """`update` and `apply_updates`, of which nothing is lost."""
+    return Contender("funcopt, pure", lambda problem: Pure(problem, chain, False))
+
+
+def form(chain: Chain, meets: str, engine: str | None = None) -> Contender:
+    """The form of ours that somebody meets."""
+    if meets == "optimizer":
+        return wrapped(chain, engine)
+    return donated(chain) if meets == "donated" else pure(chain)
 
 
 def contenders(chain: Chain, engine: str | None = None) -> Sequence[Contender]:
-    """Both."""
-    return [wrapped(chain, engine), pure(chain)]
+    """All three."""
+    return [wrapped(chain, engine), donated(chain), pure(chain)]

@@ -7,7 +7,6 @@ from .chains import CHAINS
 from .compiling import First
 from .duel import Result
 from .memory import Extra
-from .ours import pure
 from .problems import problem
 from .scaling import Point
 from .targets import LARGE, rows
@@ -21,14 +20,14 @@ def of_targets(results: Sequence[Result]) -> str:
     found = [row for row in rows(results) if row.result is not None]
     lines = [
         [
-            *(row.problem, row.chain, row.result.engine, f"`{row.result.theirs}`"),
+            *(row.problem, row.mode, row.chain, _ours(row.result), f"`{row.result.theirs}`"),
             *_times(row.result),
             f"{row.at_most:g}",
             row.result.note if row.held is None else HELD[row.held],
         ]
         for row in found
     ]
-    head = ["parameters", "chain", "engine", "against", *TIMES, "at most", "held"]
+    head = ["parameters", "steps", "chain", "ours", "against", *TIMES, "at most", "held"]
     measured = [row.held for row in found if row.held is not None]
     count = f"{sum(measured)} of {len(measured)} are held."
     if len(found) > len(measured):
@@ -39,19 +38,23 @@ def of_targets(results: Sequence[Result]) -> str:
 def of_all(results: Sequence[Result]) -> str:
     """Everybody who was met."""
     lines = [
-        [r.problem, r.chain, f"`{r.theirs}`", *_times(r), f"{r.apart:.0e}"]
-        if r.pairs
-        else [r.problem, r.chain, f"`{r.theirs}`", "", "", "", "", r.note]
+        [r.problem, r.mode, r.chain, _ours(r), f"`{r.theirs}`"]
+        + ([*_times(r), f"{r.apart:.0e}"] if r.pairs else ["", "", "", "", r.note])
         for r in results
     ]
-    return _table(["parameters", "chain", "against", *TIMES, "results apart"], lines)
+    head = ["parameters", "steps", "chain", "ours", "against", *TIMES, "results apart"]
+    return _table(head, lines)
+
+
+def _ours(r: Result) -> str:
+    return r.engine if r.form == "optimizer" else r.form
 
 
 def of_floor(results: Sequence[Result], bandwidth: float) -> str:
     """How near our steps are to reading and writing every byte once."""
     found: dict[tuple[str, str], list[float]] = {}
     for r in results:
-        if r.pairs and r.problem in LARGE and r.ours != pure(CHAINS[r.chain]).name:
+        if r.pairs and r.problem in LARGE and r.form == "optimizer":
             found.setdefault((r.problem, r.chain), []).append(r.medians[0])
     lines = []
     for (name, chain), medians in found.items():

@@ -4,13 +4,12 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
-from . import ours
+from . import ours, targets
 from .chains import CHAINS, Chain
 from .contenders import Contender
 from .duel import Duel
 from .problems import SHAPES, Problem, smaller
 from .rivals import rivals
-from .targets import pairs
 
 
 class Wanted(NamedTuple):
@@ -25,22 +24,20 @@ class Wanted(NamedTuple):
     """Of our optimizer; its own choice if it is `None`."""
 
 
-def places(wanted: Wanted) -> Iterator[tuple[Problem, Chain]]:
-    """The parameters and chains that targets speak of."""
-    for name, chain in pairs():
+def places(wanted: Wanted) -> Iterator[tuple[Problem, Chain, str]]:
+    """The parameters, chains and modes that targets speak of."""
+    for name, chain, mode in targets.places():
         if fnmatchcase(name, wanted.problems) and fnmatchcase(chain, wanted.chains):
             shapes = smaller(SHAPES[name]) if wanted.quick else SHAPES[name]
-            yield Problem(name, shapes, wanted.device), CHAINS[chain]
+            yield Problem(name, shapes, wanted.device), CHAINS[chain], mode
 
 
 def duels(wanted: Wanted) -> Iterator[Duel]:
     """Each against everybody who has it."""
-    for problem, chain in places(wanted):
+    for problem, chain, mode in places(wanted):
         for theirs in opponents(chain, wanted):
-            # Optax is functional, so it meets the functional form.
-            pure = theirs.name.startswith("Optax")
-            mine = ours.pure(chain) if pure else ours.wrapped(chain, wanted.engine)
-            yield Duel(problem, chain.name, mine, theirs)
+            mine = ours.form(chain, theirs.meets, wanted.engine)
+            yield Duel(problem, chain.name, mine, theirs, mode)
 
 
 def opponents(chain: Chain, wanted: Wanted) -> list[Contender]:
@@ -48,5 +45,5 @@ def opponents(chain: Chain, wanted: Wanted) -> list[Contender]:
     found = rivals(chain)
     if chain.name == "adamw":
         found += [ours.wrapped(chain, one) for one in ours.engines() if one != wanted.engine]
-        found.append(ours.pure(chain))
+        found.append(ours.donated(chain))
     return [one for one in found if fnmatchcase(one.name, wanted.against)]

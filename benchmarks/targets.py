@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
-from .duel import Result
+from .duel import IN_TRAINING, WARM, Result
 
 LARGE = ("1 x 20M", "GPT 22M")
 MANY = ("1,000 x 64", "200 x 1,000")
@@ -20,13 +20,23 @@ class Target(NamedTuple):
     chains: Sequence[str]
     against: str
     at_most: float
+    form: str = "optimizer"  # of ours
+    mode: str = IN_TRAINING
 
+
+TORCH_HAS = ("sgd momentum", "adamw", "adagrad", "nadam", "radam", "adadelta", "rmsprop", "adamax")
+FUNCTIONAL = ("sgd momentum", "adamw", "clip + adamw")
 
 TARGETS = (
     Target(LARGE, ("adamw",), "torch AdamW(fused=True)", 1.0),
     Target(LARGE, ("adamw",), "torch._fused_adamw_", 1.05),
-    Target(MANY, ("adamw",), "torch AdamW(fused=True)", 0.15),
-    Target(FEW, ("adamw",), "torch AdamW(fused=True)", 1.0),
+    Target(MANY[:1], ("adamw",), "torch AdamW(fused=True)", 0.15),
+    Target(MANY[1:], ("adamw",), "torch AdamW(fused=True)", 0.25),
+    Target(MANY[:1], ("adamw",), "torch AdamW(fused=True)", 0.12, mode=WARM),
+    Target(MANY[1:], ("adamw",), "torch AdamW(fused=True)", 0.18, mode=WARM),
+    Target(FEW, TORCH_HAS, "torch [!.]*", 1.0),
+    Target(FEW, ("lion",), "lists by hand", 1.0),
+    Target(FEW, ("clip + adamw + ema",), "clip_grad_norm_*", 1.0),
     Target(GPT, ("sgd momentum", "adagrad"), "torch *(fused=True)", 1.0),
     Target(GPT, ("nadam", "radam", "adadelta"), "torch *", 0.35),
     Target(GPT, ("rmsprop",), "torch *", 0.5),
@@ -37,7 +47,10 @@ TARGETS = (
     Target((*LARGE, *MANY), ("adamw",), "TorchOpt *", 0.2),
     Target(GPT, TORCHOPT_HAS, "TorchOpt *", 0.2),
     Target(FEW, ("adamw",), "TorchOpt *", 0.3),
-    Target(GPT, ("adamw",), "Optax *", 0.8),
+    Target(GPT, ("adamw",), "Optax *", 0.8, "donated"),
+    Target(GPT, FUNCTIONAL, "TorchOpt *", 0.5, "pure"),
+    Target(FEW, FUNCTIONAL, "TorchOpt *", 0.7, "pure"),
+    Target(GPT, (*FUNCTIONAL, "lion"), "Optax *", 1.1, "pure"),
 )
 
 
@@ -47,6 +60,7 @@ class Row(NamedTuple):
     problem: str
     chain: str
     at_most: float
+    mode: str
     result: Result | None
     """`None` if nobody who fits was asked to run."""
 
@@ -61,7 +75,7 @@ def rows(results: Iterable[Result]) -> list[Row]:
     """Every target with what was found."""
     results = list(results)
     return [
-        Row(problem, chain, target.at_most, _fastest(results, target, problem, chain))
+        Row(problem, chain, target.at_most, target.mode, _fastest(results, target, problem, chain))
         for target in TARGETS
         for chain in target.chains
         for problem in target.problems
@@ -72,7 +86,8 @@ def _fastest(results: list[Result], target: Target, problem: str, chain: str) ->
     fit = [
         r
         for r in results
-        if (r.problem, r.chain) == (problem, chain) and fnmatchcase(r.theirs, target.against)
+        if (r.problem, r.chain, r.form, r.mode) == (problem, chain, target.form, target.mode)
+        and fnmatchcase(r.theirs, target.against)
     ]
     timed = [r for r in fit if r.pairs]
     if timed:
@@ -80,6 +95,7 @@ def _fastest(results: list[Result], target: Target, problem: str, chain: str) ->
     return fit[0] if fit else None
 
 
-def pairs() -> list[tuple[str, str]]:
-    """The problems and chains that targets speak of, each once, in their order."""
-    return list(dict.fromkeys((p, c) for t in TARGETS for c in t.chains for p in t.problems))
+def places() -> list[tuple[str, str, str]]:
+    """The problems, chains and modes that targets speak of, each once, in their order."""
+    found = ((p, c, t.mode) for t in TARGETS for c in t.chains for p in t.problems)
+    return list(dict.fromkeys(found))

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmarks import __main__ as command
-from benchmarks import compiling, machine, memory, ours, scaling, targets
+from benchmarks import compiling, duel, machine, memory, ours, scaling, targets
 from benchmarks.chains import CHAINS, LR
 from benchmarks.contenders import Contender, Run, absent
 from benchmarks.duel import (
@@ -91,24 +91,23 @@ def test_our_two_forms_compute_the_same(chain):
 @pytest.mark.parametrize("target", targets.TARGETS, ids=str)
 def test_somebody_answers_to_every_target(target):
     for name in target.chains:
-        names = [rival.name for rival in rivals(CHAINS[name])]
+        names = [rival.name for rival in rivals(CHAINS[name]) if rival.meets == target.form]
         assert any(fnmatchcase(name, target.against) for name in names)
     assert set(target.problems) <= set(SHAPES)
 
 
 def test_the_table_meets_everybody_at_every_target():
-    met = {(d.problem.name, d.chain, d.theirs.name) for d in duels(Wanted())}
-    for problem_name, chain in targets.pairs():
+    met = {(d.problem.name, d.chain, d.mode, d.theirs.name) for d in duels(Wanted())}
+    for problem_name, chain, mode in targets.places():
         for rival in rivals(CHAINS[chain]):
-            assert (problem_name, chain, rival.name) in met
+            assert (problem_name, chain, mode, rival.name) in met
 
 
-def test_optax_meets_the_pure_form_and_all_others_the_optimizer():
+def test_each_meets_the_form_of_ours_that_does_what_it_does():
     names = {d.theirs.name: d.ours.name for d in duels(Wanted(problems="GPT*", chains="adamw"))}
-    pure = ours.pure(CHAINS["adamw"]).name
-    optax = {name for name in names if name.startswith("Optax")}
-    assert optax
-    assert all(mine == (pure if name in optax else "funcopt") for name, mine in names.items())
+    assert names["torch AdamW(fused=True)"] == names["TorchOpt adamw"] == "funcopt"
+    assert names["Optax adamw, jit, donated"] == "funcopt, donated"
+    assert names["Optax adamw, jit"] == names["TorchOpt adamw, not in place"] == "funcopt, pure"
 
 
 def test_the_engine_that_is_asked_for_is_asked_for(monkeypatch):
@@ -120,7 +119,7 @@ def test_the_engine_that_is_asked_for_is_asked_for(monkeypatch):
             self.engine = asked.append(engine) or engine
 
     monkeypatch.setattr(ours.fo, "Optimizer", Optimizer)
-    assert ours.engines() == ["eager", "torch", "fused"]
+    assert ours.engines() == ["eager", "torch", "fused", "compiled"]
     runs = [ours.wrapped(CHAINS["adamw"], engine).make(TINY) for engine in (None, "fused")]
     assert asked == ["auto", "fused"]
     assert ours.engine_of(runs[1]) == "fused"
@@ -129,17 +128,38 @@ def test_the_engine_that_is_asked_for_is_asked_for(monkeypatch):
     assert "funcopt, engine=fused" not in others
 
 
-def test_the_pure_form_is_donated_where_there_is_such_a_thing(monkeypatch):
-    def donated(tx):
-        return lambda params, grads, state: ("new params", "new state")
-
-    monkeypatch.setattr(ours.fo, "donated", donated, raising=False)
-    made = ours.pure(CHAINS["adamw"])
-    assert made.name == "funcopt, donated"
+@pytest.mark.parametrize("form", ["donated", "pure"])
+def test_what_goes_into_the_pure_form_is_lost_only_if_it_is_donated(form):
+    made = ours.form(CHAINS["adamw"], form)
     one = made.make(TINY)
+    before = [p.clone() for p in one.params], one.params
     one.give(TINY.grads(0))
     one.step()
-    assert (one.params, one.state) == ("new params", "new state")
+    assert result("x", [])._replace(ours=made.name).form == form
+    kept = all(type(p) is torch.Tensor and p.equal(was) for was, p in zip(*before, strict=True))
+    assert kept == (form == "pure")
+
+
+def test_other_work_is_done_before_each_step_that_is_timed(monkeypatch):
+    made = []
+    monkeypatch.setattr(duel.OtherWork, "__call__", lambda self: made.append(len(log)))
+    log = []
+    one = Recorded(TINY, log=log)
+    times = duel.in_training(one, [TINY.grads(k) for k in range(2)], 3)
+    assert made == [0, 1, 2]
+    assert len(times) == len(log) == 3
+    duel.OtherWork(8, 2)()
+
+
+def test_a_target_is_for_one_mode_and_one_form():
+    cold = result("torch AdamW(fused=True)", [(1.0, 9.0)] * 2, "200 x 1,000", "adamw")
+    warm = cold._replace(mode=duel.WARM, pairs=[(1.0, 5.0)] * 2)
+    pure = cold._replace(ours="funcopt, pure")
+    found = {r.mode: r for r in targets.rows([cold, warm, pure]) if r.result}
+    assert {mode: (r.at_most, r.held) for mode, r in found.items()} == {
+        duel.IN_TRAINING: (0.25, True),
+        duel.WARM: (0.18, False),
+    }
 
 
 # What is stepped.
@@ -370,7 +390,7 @@ def test_the_command_writes_a_page_and_a_figure(tmp_path, capsys):
     assert command.main([*parts, "--quick", *patterns, "--output", str(tmp_path)]) == 0
     text = (tmp_path / "performance_table.md").read_text()
     assert "no result" in text
-    assert "| 4 tensors | adamw | torch | `torch AdamW(fused=True)` |" in text
+    assert "| 4 tensors | in training | adamw | fused | `torch AdamW(fused=True)` |" in text
     assert "## Extra memory" in text
     assert "## Size" in text
     assert "## The host" not in text
@@ -387,7 +407,8 @@ def test_a_full_page_has_every_part(tmp_path):
     page.by_number = page.by_size = page.by_host = [scaling.Point(10, "who", 1e-3)]
     text = page.write(tmp_path)
     assert (
-        "| GPT 22M | nadam | loop | `torch NAdam()` | 1 | 2 | 0.50 | 0.50 to 0.50 | 0.35 |" in text
+        "| GPT 22M | in training | nadam | loop | `torch NAdam()` | 1 | 2 | 0.50 | 0.50 to 0.50 "
+        "| 0.35 |" in text
     )
     assert "0 of 1 are held." in text
     assert "| GPT 22M | nadam | 28 | 62.9 | 1 | 0.02 |" in text

@@ -58,6 +58,22 @@ class Momentum(Run):
             p.add_(b.mul_(MOMENTUM).add_(g), alpha=-LR)
 
 
+class LionOnLists(Run):
+    """The same by torch's functions of lists."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem)
+        self.means = [torch.zeros_like(p) for p in self.params]
+
+    @torch.no_grad()
+    def step(self) -> None:
+        directions = torch._foreach_lerp(self.means, self.grads, 1 - 0.9)
+        torch._foreach_sign_(directions)
+        torch._foreach_mul_(self.params, 1 - LR * WEIGHT_DECAY)
+        torch._foreach_add_(self.params, directions, alpha=-LR)
+        torch._foreach_lerp_(self.means, self.grads, 1 - 0.99)
+
+
 LOOPS: dict[str, Callable[[Problem], Run]] = {
     "adamw": AdamW,
     "sgd momentum": Momentum,
@@ -67,4 +83,7 @@ LOOPS: dict[str, Callable[[Problem], Run]] = {
 
 def contenders(chain: Chain) -> list[Contender]:
     """The loop, for some chains."""
-    return [Contender("loop by hand", LOOPS[chain.name])] if chain.name in LOOPS else []
+    found = [Contender("loop by hand", LOOPS[chain.name])] if chain.name in LOOPS else []
+    if chain.name == "lion":
+        found.append(Contender("lists by hand", LionOnLists))
+    return found
