@@ -318,7 +318,7 @@ def test_extra_memory_is_that_of_temporaries():
 def test_the_first_step_is_measured_in_a_process_of_its_own(tmp_path):
     seconds, engine = compiling._process(str(tmp_path), "adamw", "4 tensors", "cpu")
     assert math.isfinite(seconds)
-    assert engine == "torch"  # so small a job is not compiled
+    assert engine == "fused"
 
 
 def test_sizes_stop_where_half_of_the_memory_would_be_used(monkeypatch):

@@ -72,12 +72,12 @@ TORCHS = {
 }
 
 
-@pytest.mark.parametrize("engine", ["torch", "auto"])
+@pytest.mark.parametrize(("engine", "made"), [("torch", "torch"), ("auto", "fused")])
 @pytest.mark.parametrize("name", TORCHS)
-def test_parts_are_stepped_by_the_kernels_of_torch(two, name, engine):
+def test_parts_are_stepped_by_the_kernels_of_torch(two, name, engine, made):
     """Of the last layer, which has one row, one rank has an empty part."""
     first, second = two(by_torch, name, engine)
-    assert first[1] == second[1] == "torch"
+    assert first[1] == second[1] == made
     assert gap(first[0], second[0]) == 0.0
     net = whole_model()
     train(net, TORCHS[name](net.parameters(), "eager"), 3)
