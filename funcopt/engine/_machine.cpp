@@ -16,10 +16,11 @@
 #include <cstring>
 #include <limits>
 #include <memory>
+#include <vector>
 
 namespace {
 
-constexpr int64_t BLOCK = 256;  // entries; a multiple of every vector's length
+constexpr int64_t BLOCK = 384;  // entries; a multiple of every vector's length
 constexpr int64_t LINE = 64;    // bytes of the cache
 
 // The order is that of `_bytecode.py`, which fills in this list.
@@ -48,6 +49,7 @@ template <typename T, typename F>
 inline void each(int64_t n, T* to, const T* a, F f) {
   constexpr int64_t W = Vec<T>::size();
   int64_t i = 0;
+#pragma GCC unroll 4
   for (; i + W <= n; i += W) f(Vec<T>::loadu(a + i)).store(to + i);
   if (i < n) f(Vec<T>::loadu(a + i, n - i)).store(to + i, n - i);
 }
@@ -56,6 +58,7 @@ template <typename T, typename F>
 inline void each(int64_t n, T* to, const T* a, const T* b, F f) {
   constexpr int64_t W = Vec<T>::size();
   int64_t i = 0;
+#pragma GCC unroll 4
   for (; i + W <= n; i += W) f(Vec<T>::loadu(a + i), Vec<T>::loadu(b + i)).store(to + i);
   if (i < n) f(Vec<T>::loadu(a + i, n - i), Vec<T>::loadu(b + i, n - i)).store(to + i, n - i);
 }
@@ -64,6 +67,7 @@ template <typename T, typename F>
 inline void each(int64_t n, T* to, const T* a, const T* b, const T* c, F f) {
   constexpr int64_t W = Vec<T>::size();
   int64_t i = 0;
+#pragma GCC unroll 4
   for (; i + W <= n; i += W)
     f(Vec<T>::loadu(a + i), Vec<T>::loadu(b + i), Vec<T>::loadu(c + i)).store(to + i);
   if (i < n)
@@ -76,6 +80,7 @@ inline T fold(int64_t n, const T* a, T empty, F f) {
   Vec<T> found(empty);
   constexpr int64_t W = Vec<T>::size();
   int64_t i = 0;
+#pragma GCC unroll 4
   for (; i + W <= n; i += W) found = f(found, Vec<T>::loadu(a + i));
   T lanes[W];
   if (i < n) {
@@ -212,10 +217,12 @@ struct Worker {
 
   Worker(const Program& program, const Instruction* code, const T* constants)
       : program(program), code(code), constants(constants),
-        blocks(new T[(program.registers - program.tensors) * BLOCK]),
+        blocks(new T[(program.registers - program.tensors) * BLOCK + LINE]),
         reg(new T*[program.registers]()), memory(new void*[program.tensors]()) {
+    const auto begin = reinterpret_cast<uintptr_t>(blocks.get());
+    T* const aligned = reinterpret_cast<T*>((begin + LINE - 1) / LINE * LINE);
     for (int64_t r = program.tensors; r < program.registers; r++)
-      reg[r] = blocks.get() + (r - program.tensors) * BLOCK;
+      reg[r] = aligned + (r - program.tensors) * BLOCK;
   }
 
   // Repeats the scalars over a block, and computes what follows from them alone.
@@ -247,6 +254,12 @@ void drive(
     Worker<T> worker(program, code, constants);
     T** reg = worker.reg.get();
     void** memory = worker.memory.get();
+    std::vector<char*> next(program.tensors);
+    std::vector<int64_t> sizes(program.tensors);
+    for (int64_t k = 0; k < program.tensors; k++)
+      sizes[k] = dtypes[k] == OWN ? sizeof(T) : dtypes[k] == FLOAT ? 4 : 2;
+    const int64_t most = program.tensors * BLOCK * sizeof(T) / LINE;
+    const int64_t lines = (most + program.body - 1) / std::max(1, program.body);
 #pragma omp for schedule(dynamic, grain)
     for (int64_t t = 0; t < tasks; t++) {
       const int64_t leaf = table[3 * t], from = table[3 * t + 1], length = table[3 * t + 2];
@@ -256,18 +269,23 @@ void drive(
       for (int64_t k = 0; k < program.measures; k++) found[k] = empty(measures[k].code);
       for (int64_t start = 0; start < length; start += BLOCK) {
         for (int64_t k = 0; k < program.tensors; k++) {
-          const int64_t size = dtypes[k] == OWN ? sizeof(T) : dtypes[k] == FLOAT ? 4 : 2;
+          const int64_t size = sizes[k];
           memory[k] = reinterpret_cast<char*>(pointers[k * leaves + leaf]) + (from + start) * size;
           reg[k] = static_cast<T*>(memory[k]);
-          if (start + BLOCK < length) {
-            const int64_t ahead = std::min(BLOCK, length - start - BLOCK) * size;
-            for (int64_t at = 0; at < ahead; at += LINE)
-              __builtin_prefetch(static_cast<char*>(memory[k]) + BLOCK * size + at);
-          }
+          next[k] = static_cast<char*>(memory[k]) + BLOCK * size;
         }
         const int64_t n = std::min(BLOCK, length - start);
-        for (int64_t k = 0; k < program.body; k++)
+        const int64_t ahead = std::max<int64_t>(0, std::min(BLOCK, length - start - BLOCK));
+        int64_t t = 0, at = 0;
+        for (int64_t k = 0; k < program.body; k++) {
+          // While it computes, the next block comes: as many lines with each instruction.
+          for (int64_t i = 0; i < lines && t < program.tensors; i++) {
+            if (at < ahead * sizes[t]) __builtin_prefetch(next[t] + at);
+            at += LINE;
+            if (at >= ahead * sizes[t]) t++, at = 0;
+          }
           run(code[program.prologue + k], reg, memory, n, found);
+        }
       }
       for (int64_t k = 0; k < program.measures; k++)
         if (measures[k].factor >= 0) found[k] *= reg[measures[k].factor][0];
