@@ -21,15 +21,23 @@ def only_cores(number: int) -> None:
 
 
 def description(device: str = "cpu") -> str:
-    """Without names: what matters for the numbers, and no more."""
+    """What matters for the numbers: the processor, but not whose it is."""
     versions = f"PyTorch {torch.__version__.partition('+')[0]}, Python {platform.python_version()}"
     if device != "cpu":
         return f"{torch.cuda.get_device_name(device)}; {versions}"
     vectors = torch.backends.cpu.get_cpu_capability()
-    parts = [f"{os.cpu_count()} cores", FAMILIES.get(vectors, vectors)]
+    parts = [f"{os.cpu_count()} cores{processor()}", FAMILIES.get(vectors, vectors)]
     if size := cache_size():
         parts.append(f"{size // MEGABYTE} MB L3")
     return f"{', '.join(parts)}; {torch.get_num_threads()} threads; {versions}"
+
+
+def processor() -> str:
+    """What it calls itself, as "of ..."; nothing where nobody tells."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f" of {names[0]}" if names else ""
 
 
 def cache_size() -> int:
