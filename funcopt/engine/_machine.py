@@ -10,14 +10,29 @@ from typing import Any
 import torch
 
 from . import _libraries
+from ._guards import Unsupported
 from ._instructions import CODES
 
 log = logging.getLogger("funcopt")
 
 
+_failed: list[Exception] = []
+"""Why the machine could not be compiled in this process: that is not tried for every graph."""
+
+
 def driver(dtype: torch.dtype) -> Any:
-    """The machine for a compute dtype; compiled at the first call on this computer, then kept."""
-    return _drivers()[dtype]
+    """The machine for a compute dtype; compiled at the first call on this computer, then kept.
+
+    Raises:
+        Unsupported: If it could not be compiled.
+    """
+    if _failed:
+        raise Unsupported(f"the machine could not be compiled: {_failed[0]}")
+    try:
+        return _drivers()[dtype]
+    except Exception as error:  # whatever a compiler may find
+        _failed.append(error)
+        raise
 
 
 @functools.cache

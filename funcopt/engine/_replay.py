@@ -166,7 +166,7 @@ class StandIn:
 
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = _same
     __rtruediv__ = __pow__ = __neg__ = __abs__ = __and__ = __or__ = __invert__ = _same
-    __lt__ = __le__ = __gt__ = __ge__ = _same
+    __lt__ = __le__ = __gt__ = __ge__ = detach = _same
 
     def __getattr__(self, name: str) -> Any:
         raise Unsupported(f"`{name}` of a tensor, in a stage that decides")

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import funcopt as fo
-from funcopt.engine import _bytecode, _instructions, _kernels
+from funcopt.engine import _bytecode, _instructions, _kernels, _machine
 from funcopt.engine._blocks import Block, Roles
 from funcopt.engine._guards import Unsupported
 
@@ -280,3 +280,25 @@ def test_two_slots_that_change_places_keep_their_values(monkeypatch):
             run.step()
     assert runs[1].engine.name == "fused"
     assert gap(*(run.tensors() for run in runs)) == 0.0
+
+
+def test_a_machine_that_cannot_be_compiled_is_tried_once(monkeypatch, caplog):
+    tried = []
+
+    def broken(parts, source):
+        tried.append(parts)
+        raise RuntimeError("no such instruction")
+
+    monkeypatch.setattr(_kernels, "_cache", {})
+    monkeypatch.setattr(_machine, "_failed", [])
+    _machine._drivers.cache_clear()
+    monkeypatch.setattr("funcopt.engine._libraries.load_library", broken)
+    for tx in (fo.sgd(0.1), fo.lion(0.1), fo.adamw(0.1)):
+        run = Run(tx, "fused", parameters())
+        run.step()
+        assert run.engine.name in ("eager", "torch")
+    assert len(tried) == 1
+    lines = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(lines) == 1
+    assert lines[0].endswith("could not be compiled (bytecode): RuntimeError: no such instruction")
+    _machine._drivers.cache_clear()
