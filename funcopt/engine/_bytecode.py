@@ -230,7 +230,9 @@ class _Assembler:
 
     def _scaled(self, name: str, args: list[Any], meta: TensorMeta) -> Operand:
         """A reduction in another dtype, or times a scalar."""
-        x, *others = sorted(args, key=lambda x: not (isinstance(x, Operand) and x.reduction))
+        ordered = sorted(args, key=lambda x: not (isinstance(x, Operand) and x.reduction))
+        x: Operand = ordered[0]
+        others = ordered[1:]
         if name in (*CASTS, "reshape"):
             return x._replace(meta=meta)
         if name == "neg":
@@ -303,10 +305,12 @@ class _Assembler:
             return -1 if x is None else first[x.kind] + x.number
 
         code = array.array("i")
-        for x in (*uniform, *body):
-            args = [*map(number, x.args), 0, 0][:3]
-            last_is_uniform = x.args[-1].kind not in VARYING
-            code.extend((CODES.index(x.code), number(x.to), *args, x.measure, last_is_uniform))
+        for one in (*uniform, *body):
+            args = [*map(number, one.args), 0, 0][:3]
+            last_is_uniform = one.args[-1].kind not in VARYING
+            code.extend(
+                (CODES.index(one.code), number(one.to), *args, one.measure, last_is_uniform)
+            )
         measures = array.array("i")
         for x in measured:
             factor = None if x.factor is None else names.get(x.factor, x.factor)
