@@ -23,7 +23,7 @@ namespace {
 constexpr int64_t BLOCK = 384;  // entries; a multiple of every vector's length
 constexpr int64_t LINE = 64;    // bytes of the cache
 
-// The order is that of `_bytecode.py`, which fills in this list.
+// The order is that of `_instructions.py`; `_machine.py` fills in the list.
 enum Code : int32_t { CODES };
 enum DType : int32_t { OWN, FLOAT, BFLOAT16, HALF };
 
@@ -276,13 +276,13 @@ void drive(
         }
         const int64_t n = std::min(BLOCK, length - start);
         const int64_t ahead = std::max<int64_t>(0, std::min(BLOCK, length - start - BLOCK));
-        int64_t t = 0, at = 0;
+        int64_t tensor = 0, at = 0;
         for (int64_t k = 0; k < program.body; k++) {
           // While it computes, the next block comes: as many lines with each instruction.
-          for (int64_t i = 0; i < lines && t < program.tensors; i++) {
-            if (at < ahead * sizes[t]) __builtin_prefetch(next[t] + at);
+          for (int64_t i = 0; i < lines && tensor < program.tensors; i++) {
+            if (at < ahead * sizes[tensor]) __builtin_prefetch(next[tensor] + at);
             at += LINE;
-            if (at >= ahead * sizes[t]) t++, at = 0;
+            if (at >= ahead * sizes[tensor]) tensor++, at = 0;
           }
           run(code[program.prologue + k], reg, memory, n, found);
         }
