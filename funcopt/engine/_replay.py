@@ -169,6 +169,8 @@ class StandIn:
     __lt__ = __le__ = __gt__ = __ge__ = detach = _same
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # a question of Python's, such as of `hasattr`
+            raise AttributeError(name)
         raise Unsupported(f"`{name}` of a tensor, in a stage that decides")
 
     def __bool__(self) -> bool:
