@@ -7,9 +7,9 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .duel import Result
+from .duel import IN_TRAINING, Result
 from .scaling import Point
-from .targets import rows
+from .targets import Row, rows
 
 HELD, NOT_HELD, TARGET = "#0072b2", "#d55e00", "0.4"
 
@@ -36,13 +36,18 @@ def targets(ax: Axes, found: Sequence) -> None:
         ax.plot(row.result.spread, [y, y], color=color, linewidth=2)
         ax.plot(row.result.ratio, y, "o", color=color, markersize=5)
         ax.plot(row.at_most, y, "|", color=TARGET, markersize=11, markeredgewidth=1.5)
-    names = [f"{row.problem}, {row.chain}\nto {row.result.theirs}" for row in found]
+    names = [f"{_ours(row)}\nto {row.result.theirs}" for row in found]
     ax.set_yticks(range(len(found)), names, fontsize=6)
     ax.invert_yaxis()
     ax.set_xscale("log")
     ax.axvline(1, color="0.8", linewidth=1, zorder=0)
     ax.grid(axis="x", alpha=0.3)
     ax.set_xlabel("ours / theirs, and the target (grey): left is faster")
+
+
+def _ours(row: Row) -> str:
+    parts = [row.problem, row.chain, row.result.form, row.mode]
+    return ", ".join(part for part in parts if part not in ("optimizer", IN_TRAINING))
 
 
 def lines(ax: Axes, points: Sequence[Point], axis: str) -> None:
