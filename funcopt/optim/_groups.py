@@ -11,7 +11,7 @@ from torch import Tensor
 from .._core.tensor_rule import GradientTransformation, NamedParams, PerTensor
 from .._hints.calls import name_caller
 from .._numerics.scalars import has_schedule
-from ..combinators import partition, walk
+from ..combinators import field_paths, partition, walk
 from ..engine import identical, same_structure
 from ..errors import FuncoptError, HyperparameterError, StructureError
 from ._factory import Factory, GroupTransformation
@@ -103,12 +103,28 @@ class ParameterGroups:
                 )
             if seen is not None and self.factory.chooses:
                 self._transformations.pop(index, None)
+                self._rename(index, group, seen)
                 for key, value in self.factory.hyperparameters(
                     list(named_parameters(group))
                 ).items():
                     if has_schedule(value := group.setdefault(key, value)):
                         self.schedules[index][key] = value
             self._seen[index] = Seen(list(params), None if names is None else list(names))
+
+    def _rename(self, index: int, group: Options, seen: "Seen") -> None:
+        """Lets values go with their stages, which among other parameters have other names."""
+        before: Options = {"params": seen.params}
+        if seen.names is not None:
+            before["param_names"] = seen.names
+        was, now = (
+            field_paths(self.factory.tx, list(named_parameters(one))) for one in (before, group)
+        )
+        key_at = {path: key for key, path in was.items()}
+        for values in (group, self.schedules[index]):
+            moved = {k: values[key_at[at]] for k, at in now.items() if key_at.get(at) in values}
+            for key in [k for k, at in was.items() if k not in now and at in now.values()]:
+                values.pop(key, None)
+            values.update(moved)
 
     def trial(self) -> "ParameterGroups":
         """Another of the same schedules, for groups that are perhaps to be: this one stays.

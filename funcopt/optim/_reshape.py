@@ -19,10 +19,12 @@ def drop(
         StructureError: If there is no such parameter.
     """
     index, at = _find(f"{groups.who}.drop", param_groups, which)
+    groups.refresh(param_groups)
     group = param_groups[index]
     state.pop(group["params"].pop(at), None)
     if "param_names" in group:
         del group["param_names"][at]
+    groups.refresh(param_groups)
 
 
 def resize(
