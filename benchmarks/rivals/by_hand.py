@@ -58,12 +58,8 @@ class Momentum(Run):
             p.add_(b.mul_(MOMENTUM).add_(g), alpha=-LR)
 
 
-class LionOnLists(Run):
+class LionOnLists(Lion):
     """The same by torch's functions of lists."""
-
-    def __init__(self, problem: Problem) -> None:
-        super().__init__(problem)
-        self.means = [torch.zeros_like(p) for p in self.params]
 
     @torch.no_grad()
     def step(self) -> None:

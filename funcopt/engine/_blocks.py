@@ -127,7 +127,8 @@ class Tasks:
         found = out.new_full((len(self.leaves), out.shape[1]), empty)
         if combine == "sum":
             return found.index_add_(0, self._owner, out)
-        return found.index_reduce_(0, self._owner, out, "amax" if combine == "max" else "amin")
+        owner = self._owner[:, None].expand_as(out)  # `index_reduce_` warns
+        return found.scatter_reduce_(0, owner, out, "amax" if combine == "max" else "amin")
 
 
 def as_real(x: Tensor) -> Tensor:

@@ -62,8 +62,8 @@ class Engine:
             return ("torch", "traced")  # nothing has been measured there
         if not has_machine():
             self._say(
-                "no C++ compiler was found, so the steps of %s are made operation by operation: "
-                "install one, or set CXX",
+                "no C++ compiler was found, so torch makes the steps of %s, by a kernel of its own "
+                "or operation by operation: install one, or set CXX",
                 type(inputs.tx).__name__,
             )
             return ("torch",)

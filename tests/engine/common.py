@@ -9,7 +9,7 @@ from funcopt import tree
 from funcopt._core import pure
 from funcopt._core.ranks import Ranks
 from funcopt._core.stage import Bucket
-from funcopt.engine import Engine, StepInputs
+from funcopt.engine import Engine, StepInputs, _kernels
 
 SHAPES = {"a": (3, 4), "b": (), "c": (7,), "d": (0, 3), "e": (5, 2), "f": (1,)}
 
@@ -101,3 +101,33 @@ def watched(engine="fused"):
             yield found
     finally:
         pure.fused_update = known
+
+
+def lowered_graphs(monkeypatch, tx, dtype=torch.float32):
+    """The lowered graphs of a chain, which are interpreted."""
+    found, known = [], _kernels.kernel_for
+
+    def kept(lowered, *where):
+        found.append(lowered)
+        return known(lowered, *where)
+
+    with monkeypatch.context() as patch:
+        patch.setenv("FUNCOPT_KERNELS", "interpreted")
+        patch.setattr("funcopt.engine._tracer.kernel_for", kept)
+        Run(tx, "fused", parameters(dtype)).step()
+    return found
+
+
+def on_two_threads(tx):
+    """What three steps of large tensors come to, operation by operation and by kernels."""
+    shapes = {"large": (300, 701), "rest": (40000,), "small": (3,)}
+    runs = [Run(tx, how, parameters(torch.float32, shapes)) for how in ("eager", "fused")]
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for _ in range(3):
+            for run in runs:
+                run.step()
+    finally:
+        torch.set_num_threads(before)
+    return [run.tensors() for run in runs]

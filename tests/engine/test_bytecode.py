@@ -11,7 +11,7 @@ from funcopt.engine import _bytecode, _instructions, _kernels, _machine
 from funcopt.engine._blocks import Block, Roles
 from funcopt.engine._guards import Unsupported
 
-from .common import Run, gap, parameters
+from .common import Run, gap, lowered_graphs, on_two_threads, parameters
 from .test_every_chain import CASES
 
 
@@ -24,6 +24,7 @@ class Pair(NamedTuple):
     second: torch.Tensor
 
 
+ENGINES = ["eager", "fused"]
 LENGTHS = [1, 7, 16, 255, 256, 257, 1500]
 
 
@@ -48,21 +49,6 @@ class mapped(fo.TensorRule):
         return torch.full_like(g, -0.0), Value(self.function(g, p, s.scalar))
 
 
-def lowered_graphs(monkeypatch, tx, dtype=torch.float32):
-    """The lowered graphs of a chain."""
-    found, known = [], _kernels.kernel_for
-
-    def kept(lowered, *where):
-        found.append(lowered)
-        return known(lowered, *where)
-
-    with monkeypatch.context() as patch:
-        patch.setenv("FUNCOPT_KERNELS", "interpreted")
-        patch.setattr("funcopt.engine._tracer.kernel_for", kept)
-        Run(tx, "fused", parameters(dtype)).step()
-    return found
-
-
 def outcomes(lowered, columns, row):
     """What is written and measured by torch, and by the machine."""
     ours, theirs = ([x.clone() for x in columns] for _ in range(2))
@@ -73,6 +59,15 @@ def outcomes(lowered, columns, row):
     out = kernel(block, tasks, tuple(range(len(ours))), [row.tolist()])
     measured = [] if out is None else list(tasks.reduce_leaves(out, "sum")[0])
     return ours, theirs, measured, expected
+
+
+def assert_rounded_alike(lowered, row, rtol):
+    """What is written into tensors of every length, with special numbers among them."""
+    for length in LENGTHS:
+        columns = [values(length, x.dtype, seed) for seed, x in enumerate(lowered.inputs)]
+        ours, theirs, _, _ = outcomes(lowered, columns, row)
+        for x, y in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(x, y, rtol=rtol, atol=0.0, equal_nan=True)
 
 
 def values(length, dtype, seed):
@@ -148,24 +143,14 @@ FUNCTIONS = {
 def test_an_instruction_rounds_as_the_function_of_torch(monkeypatch, name, dtype):
     (lowered,) = lowered_graphs(monkeypatch, mapped(FUNCTIONS[name]), dtype)
     row = torch.linspace(0.1, 0.3, lowered.num_scalars, dtype=dtype)
-    for length in LENGTHS:
-        columns = [values(length, x.dtype, seed) for seed, x in enumerate(lowered.inputs)]
-        ours, theirs, _, _ = outcomes(lowered, columns, row)
-        for x, y in zip(ours, theirs, strict=True):
-            torch.testing.assert_close(
-                x, y, rtol=16 * torch.finfo(dtype).eps, atol=0.0, equal_nan=True
-            )
+    assert_rounded_alike(lowered, row, 16 * torch.finfo(dtype).eps)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 def test_narrow_tensors_are_widened_and_rounded_once(monkeypatch, dtype):
     (lowered,) = lowered_graphs(monkeypatch, fo.adamw(0.1), dtype)
     row = torch.linspace(0.1, 0.3, lowered.num_scalars)
-    for length in LENGTHS:
-        columns = [values(length, x.dtype, seed) for seed, x in enumerate(lowered.inputs)]
-        ours, theirs, _, _ = outcomes(lowered, columns, row)
-        for x, y in zip(ours, theirs, strict=True):
-            torch.testing.assert_close(x, y, rtol=torch.finfo(dtype).eps, atol=0.0, equal_nan=True)
+    assert_rounded_alike(lowered, row, torch.finfo(dtype).eps)
 
 
 @pytest.mark.parametrize("length", LENGTHS)
@@ -213,18 +198,47 @@ def test_groups_have_rows_of_their_own():
 
 
 def test_all_threads_share_the_work():
-    shapes = {"large": (300, 701), "rest": (40000,), "small": (3,)}
     tx = fo.chain(fo.clip_by_global_norm(0.1), fo.adamw(0.1))
-    runs = [Run(tx, how, parameters(torch.float32, shapes)) for how in ("eager", "fused")]
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        for _ in range(3):
-            for run in runs:
-                run.step()
-    finally:
-        torch.set_num_threads(before)
-    assert gap(*(run.tensors() for run in runs)) <= 2e-6
+    assert gap(*on_two_threads(tx)) <= 2e-6
+
+
+class largest(fo.TensorRule):
+    """Divides by the largest entry of all, or by the smallest."""
+
+    function: str
+    elementwise = True
+
+    def measure_tensor(self, g, slots, p, s):
+        return getattr(g, self.function)()
+
+    def conclude(self, s, memory, total):
+        return {"total": total}, memory
+
+    def update_tensor(self, g, slots, p, s):
+        return g / s.total, slots
+
+
+class largest_entry(largest):
+    combine = "max"
+
+
+class smallest_entry(largest):
+    combine = "min"
+
+
+@pytest.mark.parametrize("spoiled", [None, 0, 699])
+@pytest.mark.parametrize("tx", [largest_entry("amax"), smallest_entry("amin")], ids=str)
+def test_the_largest_and_the_smallest_entry_are_found_and_a_nan_is_one(tx, spoiled):
+    grads = {"a": torch.linspace(-3, 2, 700), "b": torch.linspace(-1, 7, 900)}
+    if spoiled is not None:
+        grads["a"][spoiled] = torch.nan
+    runs = [Run(tx, how, {k: torch.zeros_like(g) for k, g in grads.items()}) for how in ENGINES]
+    for run in runs:
+        run.step(grads)
+    assert runs[1].engine.name == "fused"
+    for x, y in zip(*(run.tensors() for run in runs), strict=True):
+        torch.testing.assert_close(x, y, equal_nan=True)
+        assert x.isnan().all() == (spoiled is not None) or not x.dim()
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from funcopt import tree
 from funcopt.engine import _kernels, _native
 from funcopt.engine._guards import Unsupported
 
-from .common import Run, gap, gradients, parameters, watched
+from .common import Run, gap, gradients, lowered_graphs, on_two_threads, parameters, watched
 
 CLIPPED = fo.chain(fo.clip_by_global_norm(0.1), fo.adamw(fo.linear_schedule(0.1, 0.0, 50)))
 
@@ -25,21 +25,6 @@ def compiled(monkeypatch):
     if not _kernels.has_compiler():
         pytest.skip("no C++ compiler")
     monkeypatch.setenv("FUNCOPT_KERNELS", "native")
-
-
-def lowered_graphs(monkeypatch, tx, dtype=torch.float32):
-    """The lowered graphs of a chain."""
-    found = []
-    known = _kernels.kernel_for
-
-    def kept(lowered, *where):
-        found.append(lowered)
-        return known(lowered, *where)
-
-    monkeypatch.setattr("funcopt.engine._tracer.kernel_for", kept)
-    run = Run(tx, "fused", parameters(dtype))
-    run.step()
-    return found
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
@@ -143,17 +128,7 @@ def test_machine_code_makes_no_update_that_derivatives_are_taken_of():
 
 
 def test_large_tensors_are_cut_into_tasks_for_all_threads():
-    shapes = {"large": (300, 701), "rest": (40000,), "small": (3,)}
-    runs = [Run(CLIPPED, how, parameters(torch.float32, shapes)) for how in ("eager", "fused")]
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        for _ in range(3):
-            for run in runs:
-                run.step()
-    finally:
-        torch.set_num_threads(before)
-    assert gap(*(run.tensors() for run in runs)) <= 2e-6
+    assert gap(*on_two_threads(CLIPPED)) <= 2e-6
 
 
 def test_a_chain_of_elementwise_rules_is_one_loop_without_memory_of_its_own(monkeypatch):
