@@ -101,17 +101,30 @@ class ParameterGroups:
                     f"names: a parameter that is added to `params` needs a name in `param_names`. "
                     "`add_param_group` and `drop` do both."
                 )
-            if seen is not None and self.factory.chooses:
-                self._transformations.pop(index, None)
-                self._rename(index, group, seen)
-                for key, value in self.factory.hyperparameters(
-                    list(named_parameters(group))
-                ).items():
-                    if has_schedule(value := group.setdefault(key, value)):
-                        self.schedules[index][key] = value
+            if seen is not None:
+                self._rekey(index, group, seen)
             self._seen[index] = Seen(list(params), None if names is None else list(names))
 
-    def _rename(self, index: int, group: Options, seen: "Seen") -> None:
+    def replace(self, param_groups: list[Options], index: int, at: int, new: Tensor) -> None:
+        """Puts a parameter in the place of another, under its name."""
+        self.refresh(param_groups)
+        group, seen = param_groups[index], self._seen[index]
+        group["params"][at] = new
+        self._seen[index] = Seen(list(group["params"]), seen.names)
+        self._rekey(index, group, seen)
+
+    def _rekey(self, index: int, group: Options, seen: Seen) -> None:
+        """Gives a group the keys of the stages that are for its parameters, which were others."""
+        if not self.factory.chooses:
+            return
+        self._transformations.pop(index, None)
+        self._rename(index, group, seen)
+        own = self.factory.hyperparameters(list(named_parameters(group)))
+        for key, value in own.items():
+            if has_schedule(value := group.setdefault(key, value)):
+                self.schedules[index][key] = value
+
+    def _rename(self, index: int, group: Options, seen: Seen) -> None:
         """Lets values go with their stages, which among other parameters have other names."""
         before: Options = {"params": seen.params}
         if seen.names is not None:

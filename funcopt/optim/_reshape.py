@@ -61,7 +61,7 @@ def resize(
                 x.index_copy_(dim, kept.nonzero().flatten(), picked)
             elif before.shape == x.shape:
                 x.copy_(before)
-    param_groups[index]["params"][at] = new  # nothing has been changed before
+    groups.replace(param_groups, index, at, new)  # nothing has been changed before
     if old is not None:
         del state[p]
         state[new] = {**old, **initial}

@@ -27,3 +27,22 @@ def test_numbers_go_with_their_stages_where_names_change(how):
     assert group["max_norm"] == 0.5
     assert "lr" in group  # which schedulers ask for
     torch.testing.assert_close((before - b).norm().item(), 0.5, rtol=1e-5, atol=0.0)
+
+
+def test_a_parameter_of_another_size_may_be_for_other_stages():
+    clipped = fo.chain(fo.clip_by_global_norm(1.0), fo.sgd(0.1))
+    masked = fo.masked(clipped, lambda name, p: p.numel() > 5)
+    tx = fo.chain(fo.clip_by_global_norm(2.0), masked, fo.scale(-1.0))
+    p = torch.nn.Parameter(torch.ones(6))
+    opt = fo.Optimizer([("p", p)], tx)
+    p.grad = torch.ones(6)
+    opt.step()
+    (group,) = opt.param_groups
+    group["clip_by_global_norm/max_norm"] = 0.5
+    new = torch.nn.Parameter(torch.ones(2))
+    opt.resize("p", new, torch.tensor([0, 1]))
+    new.grad = torch.ones(2)
+    opt.step()
+    assert group["max_norm"] == 0.5
+    assert group["param_names"] == ["p"]
+    torch.testing.assert_close((1 - new.detach()).norm().item(), 0.5, rtol=1e-5, atol=0.0)
