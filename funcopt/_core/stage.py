@@ -238,6 +238,13 @@ class Node:
                 rows[i] = {**self.rows[bucket], **more}
         self.rows, self.row_of = rows, range(len(rows))
 
+    row_buckets: Sequence[int] | None = None
+    """The bucket of each row, if every tensor that was measured has one: more than there are
+    members, where one of them was traced for several."""
+
+    row_keys: Callable[[], Sequence[str]] = tuple
+    """The keys of the same tensors, if the rule has metrics."""
+
     per_tensor_scalars: frozenset[str] = frozenset()
     """The names of the scalars that may differ between the tensors of a bucket."""
 

@@ -147,12 +147,15 @@ class Tracer:
         order = sorted(range(len(measured)), key=measured.__getitem__)
         measured = [measured[k] for k in order]
         traced = [self._representative_of.get(i, i) for i in measured]
+        known = self._inputs.keys() if node.rules[0].metrics else ()
+        keys = tuple(known[i] for i in measured) if known else ()
         measures = MeasureSpec(
             spec,
             len(like[measured[0]]),
             node.members.ranks.spans([self._inputs.ps[i] for i in measured]),
             [like[i] for i in traced],
             [row_of[i] for i in traced],
+            lambda: keys,
         )
         permutation = None
         if order != sorted(order):
