@@ -14,6 +14,9 @@ MAX_NORM = 1.0
 EMA_DECAY = 0.999
 
 
+ADAMW = fo.adamw(LR, weight_decay=WEIGHT_DECAY)
+
+
 class Chain(NamedTuple):
     """A transformation; those who compute the same know it by its name."""
 
@@ -21,6 +24,12 @@ class Chain(NamedTuple):
     tx: fo.GradientTransformation
     read_again: int = 0
     """Bytes of each element that a sum over all of them needs beforehand."""
+    matrices: bool = False
+    """It takes nothing else."""
+    inside: str = ""
+    """The chain that this one calls, in the steps in which it decides to."""
+    apart: float = 1e-4
+    """How far others may come from us, as a share of the way, and still compute the same."""
 
     def floor(self) -> int:
         """The fewest bytes that a step moves for each element, in float32 and in place.
@@ -36,7 +45,7 @@ class Chain(NamedTuple):
 CHAINS = {
     chain.name: chain
     for chain in [
-        Chain("adamw", fo.adamw(LR, weight_decay=WEIGHT_DECAY)),
+        Chain("adamw", ADAMW),
         Chain("sgd momentum", fo.sgd(LR, momentum=MOMENTUM)),
         Chain("adagrad", fo.adagrad(LR)),
         Chain("nadam", fo.nadam(LR)),
@@ -47,17 +56,29 @@ CHAINS = {
         Chain("lion", fo.lion(LR, weight_decay=WEIGHT_DECAY)),
         Chain(
             "clip + adamw",
-            fo.chain(fo.clip_by_global_norm(MAX_NORM), fo.adamw(LR, weight_decay=WEIGHT_DECAY)),
+            fo.chain(fo.clip_by_global_norm(MAX_NORM), ADAMW),
             read_again=4,
         ),
         Chain(
             "clip + adamw + ema",
             fo.chain(
                 fo.clip_by_global_norm(MAX_NORM),
-                fo.adamw(LR, weight_decay=WEIGHT_DECAY),
+                ADAMW,
                 fo.ema_of_params(EMA_DECAY),
             ),
             read_again=4,
+        ),
+        Chain(
+            "muon", fo.muon(LR, weight_decay=WEIGHT_DECAY, labels="muon"), matrices=True, apart=0.1
+        ),
+        Chain("adafactor", fo.adafactor(LR)),
+        *(
+            Chain(f"{name}(adamw{rest})", around(ADAMW), inside="adamw")
+            for name, rest, around in [
+                ("skip_if", "", fo.skip_if),
+                ("accumulate", ", 4", lambda tx: fo.accumulate(tx, 4)),
+                ("lookahead", "", fo.lookahead),
+            ]
         ),
     ]
 }

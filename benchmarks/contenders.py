@@ -70,6 +70,9 @@ class Contender(NamedTuple):
     meets: str = "optimizer"
     """Which of our forms: "optimizer", "donated", or "pure", of which nothing is lost."""
 
+    differs: bool = False
+    """It computes something else, on purpose."""
+
     def excuse(self, problem: Problem) -> str:
         """Why it cannot take part here, if it cannot."""
         if self.absent:

@@ -50,6 +50,7 @@ class Duel(NamedTuple):
     ours: Contender
     theirs: Contender
     mode: str = IN_TRAINING
+    tolerance: float = TOLERANCE
 
 
 class Result(NamedTuple):
@@ -106,9 +107,11 @@ def run(duel: Duel, effort: Effort = FULL, clock: Clock | None = None) -> Result
         theirs = warmed(duel.theirs, problem, grads)
     except Exception as error:  # theirs to explain; the others go on
         return row._replace(note=f"failed: {type(error).__name__}: {error}".splitlines()[0])
-    row = row._replace(apart=difference(problem.params(), ours.values(), theirs.values()))
-    if not row.apart < TOLERANCE:  # nor if it is NaN
-        return row._replace(note=f"computes something else: {row.apart:.0e} apart")
+    if not duel.theirs.differs:
+        apart = difference(problem.params(), ours.values(), theirs.values())
+        row = row._replace(apart=apart)
+        if not apart < duel.tolerance:  # nor if it is NaN
+            return row._replace(note=f"computes something else: {apart:.0e} apart")
     if clock is None:
         on_cpu = in_training if duel.mode == IN_TRAINING else on_host
         clock = on_stream if problem.device == "cuda" else on_cpu

@@ -14,6 +14,10 @@ from .contenders import Contender, Run, Stepping
 from .problems import Problem
 
 
+AVERAGES = ("ema_params", "slow")
+"""The slots by which a model is evaluated."""
+
+
 class Wrapped(Stepping):
     """The optimizer, with the engine that it chooses unless one is named."""
 
@@ -22,8 +26,8 @@ class Wrapped(Stepping):
         super().__init__(problem, lambda ps: fo.Optimizer(ps, chain.tx, **named))
 
     def values(self) -> list[Tensor]:
-        averages = [own["ema_params"] for own in self.opt.state.values() if "ema_params" in own]
-        return [*self.params, *averages]
+        states = self.opt.state.values()
+        return [*self.params, *(own[key] for key in AVERAGES for own in states if key in own)]
 
 
 class Pure(Run):

@@ -47,11 +47,17 @@ def drawn(shapes: Shapes, device: str, size: float, seed: int) -> list[Tensor]:
     return [(size * torch.randn(shape, generator=generator)).to(device) for shape in shapes]
 
 
+def matrices(shapes: Shapes) -> Shapes:
+    """The weights of hidden layers among those of a GPT."""
+    return tuple(shape for shape in shapes[2:] if len(shape) == 2)
+
+
 SHAPES: dict[str, Shapes] = {
     "1 x 20M": ((20_000_000,),),
     "GPT 22M": small_gpt(),  # 148 tensors
     "1,000 x 64": 1_000 * ((64,),),
     "200 x 1,000": 200 * ((1_000,),),
+    "GPT 7M, matrices": matrices(small_gpt(layers=4)),  # 16 tensors
     "4 tensors": ((10, 4), (10,), (1, 10), (1,)),  # 61 elements
 }
 """The parameters of the table, by name."""

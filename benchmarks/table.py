@@ -37,7 +37,7 @@ def duels(wanted: Wanted) -> Iterator[Duel]:
     for problem, chain, mode in places(wanted):
         for theirs in opponents(chain, wanted):
             mine = ours.form(chain, theirs.meets, wanted.engine)
-            yield Duel(problem, chain.name, mine, theirs, mode)
+            yield Duel(problem, chain.name, mine, theirs, mode, chain.apart)
 
 
 def opponents(chain: Chain, wanted: Wanted) -> list[Contender]:

@@ -25,6 +25,7 @@ class Target(NamedTuple):
 
 
 TORCH_HAS = ("sgd momentum", "adamw", "adagrad", "nadam", "radam", "adadelta", "rmsprop", "adamax")
+DECIDING = ("skip_if(adamw)", "accumulate(adamw, 4)", "lookahead(adamw)")
 FUNCTIONAL = ("sgd momentum", "adamw", "clip + adamw")
 
 TARGETS = (
@@ -44,6 +45,9 @@ TARGETS = (
     Target(GPT, ("lion",), "pytorch_optimizer Lion*", 0.35),
     Target(GPT, ("lion",), "loop by hand", 0.35),
     Target(GPT, ("clip + adamw + ema",), "clip_grad_norm_*", 0.75),
+    Target(("GPT 7M, matrices",), ("muon",), "torch Muon()", 0.9),
+    Target(GPT, ("adafactor",), "torch Adafactor*", 1.0),
+    Target((*GPT, *FEW), DECIDING, "the chain inside", 1.3),
     Target((*LARGE, *MANY), ("adamw",), "TorchOpt *", 0.2),
     Target(GPT, TORCHOPT_HAS, "TorchOpt *", 0.2),
     Target(FEW, ("adamw",), "TorchOpt *", 0.3),
