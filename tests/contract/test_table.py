@@ -1,4 +1,4 @@
-"""`docs/contract.md` names tests that exist, for every item."""
+"""`docs/compatibility.md` names tests that exist, for every item."""
 
 import ast
 import re
@@ -6,7 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 ROWS = re.findall(
-    r"^\| (\d+) \| (.*) \| (.*) \|$", (ROOT / "docs/contract.md").read_text("utf-8"), re.MULTILINE
+    r"^\| (\d+) \| (.*) \| (.*) \|$", (ROOT / "docs/compatibility.md").read_text("utf-8"), re.MULTILINE
 )
 
 
