@@ -76,7 +76,7 @@ class Page:
         return found
 
 
-TITLE = "# Performance: the table"
+TITLE = "# Benchmarks: a step"
 ALT = "Ratios against their targets; time of a step against the number and the size of tensors"
 QUIET = 0.05
 BUSY = "**The machine was busy: no result.** "
