@@ -72,7 +72,7 @@ class Page:
         if self.by_host:
             found += ["## The host", sections.of_scaling(self.by_host, "tensors of 1")]
         if self.results:
-            found += ["## Everybody", sections.of_all(self.results)]
+            found += ["## All rivals", sections.of_all(self.results)]
         return found
 
 

@@ -29,9 +29,14 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         return with_summary(markdown)
     if path == "compatibility.md":
         return with_tests_folded(markdown)
-    if path in ("changelog.md", "contributing.md"):  # of the root, where paths are others
-        return re.sub(r"\]\(docs/", "](", markdown)
+    if path in ("changelog.md", "contributing.md"):
+        return re.sub(r'(?m)^--8<-- "(.+)"$', lambda m: of_the_root(m[1]), markdown)
     return markdown
+
+
+def of_the_root(file: str) -> str:
+    """A file beside this folder, with the paths that its links have from here."""
+    return re.sub(r"\]\(docs/", "](", (ROOT / file).read_text())
 
 
 def on_page_content(html: str, **_: Any) -> str:
