@@ -42,14 +42,15 @@ INSTEAD = {
     # American spelling, as PyTorch's
     r"\w+isations?": "-ization",
     r"(?:initial|regular|synchron|normal|optim|organ|orthogonal|factor|general|minim|maxim|vector"
-    r"|serial|recogn|real|parallel|summar|util|local|random|special|visual)is(?:e|es|ed|ing|er)":
-        "-ize",
+    r"|serial|recogn|real|parallel|summar|util|local|random|special|visual)is(?:e|es|ed|ing|er)": "-ize",
     r"(?:behavi|col|fav|hon|neighb)our\w*": "-or",
     r"labelled|modelled|cancelled|centre[ds]?|honours?": "one l; center",
 }
 """What stands in the glossary under "not", where it can be told from other uses by its letters."""
 
-PATTERN = re.compile(r"\b(?:" + "|".join(f"(?:{words})" for words in INSTEAD) + r")\b", re.IGNORECASE)
+PATTERN = re.compile(
+    r"\b(?:" + "|".join(f"(?:{words})" for words in INSTEAD) + r")\b", re.IGNORECASE
+)
 CODE = re.compile(r"```.*?```|``.*?``|`[^`\n]*`|\]\([^)]*\)|https?://\S+", re.DOTALL)
 
 

@@ -243,7 +243,7 @@ def fraction(above: list[str], below: list[str]) -> list[str]:
     if not below:
         return above
     text = max((k + 1 for k, x in enumerate(above) if x.startswith(r"\text{")), default=0)
-    over, under = (unbracketed(x) for x in (above[text:], below))
+    over, under = (unbracketed(x) for x in (above[text:] or ["1"], below))
     return [*above[:text], rf"\frac{{{product(over)}}}{{{product(under)}}}"]
 
 

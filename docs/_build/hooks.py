@@ -69,7 +69,8 @@ def summary(path: str) -> str:
     found = package()[path.removeprefix("funcopt.")]
     found = found.final_target if found.is_alias else found
     text = found.docstring.value.strip().split("\n\n")[0] if found.docstring else ""
-    return re.split(r"(?<=[a-z`)0-9])[.:](?=\s|$)", " ".join(text.split()))[0].replace("|", r"\|")
+    text = re.split(r"(?<=[a-z`)0-9])\.(?=\s|$)|; see ", " ".join(text.split()))[0]
+    return text.replace("|", r"\|")
 
 
 def package(cache: list[Any] = []) -> Any:  # noqa: B006

@@ -6,7 +6,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 ROWS = re.findall(
-    r"^\| (\d+) \| (.*) \| (.*) \|$", (ROOT / "docs/compatibility.md").read_text("utf-8"), re.MULTILINE
+    r"^\| (\d+) \| (.*) \| (.*) \|$",
+    (ROOT / "docs/compatibility.md").read_text("utf-8"),
+    re.MULTILINE,
 )
 
 
