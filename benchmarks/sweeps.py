@@ -177,9 +177,9 @@ def limits(rows: Sequence[Row]) -> str:
 
 
 LIMITS = """\
-The limits. Eager, one model alone spends nearly all time on operator calls, whose number does not depend on
-the number of models; the rest is arithmetic. Compiled, there is one call: the time beyond the gradients of
-the networks is the optimizer, which reads and writes memory.
+The limits. Eager, one model alone spends nearly all time on operator calls, whose number does not
+depend on the number of models; the rest is arithmetic. Compiled, there is one call: the time beyond
+the gradients of the networks is the optimizer, which reads and writes memory.
 
 | network | models | eager: share of the calls | compiled: share of the gradients |
 |---|---|---|---|"""

@@ -42,7 +42,8 @@ INSTEAD = {
     # American spelling, as PyTorch's
     r"\w+isations?": "-ization",
     r"(?:initial|regular|synchron|normal|optim|organ|orthogonal|factor|general|minim|maxim|vector"
-    r"|serial|recogn|real|parallel|summar|util|local|random|special|visual)is(?:e|es|ed|ing|er)": "-ize",
+    r"|serial|recogn|real|parallel|summar|util|local|random|special|visual)"
+    r"is(?:e|es|ed|ing|er)": "-ize",
     r"(?:behavi|col|fav|hon|neighb)our\w*": "-or",
     r"labelled|modelled|cancelled|centre[ds]?|honours?": "one l; center",
 }

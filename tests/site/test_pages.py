@@ -1,4 +1,4 @@
-"""Every link of the site leads somewhere, every page can be reached and left, nothing is fetched."""
+"""Links of the site lead somewhere, pages can be reached and left, nothing is fetched."""
 
 import functools
 import html.parser

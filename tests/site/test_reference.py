@@ -14,6 +14,7 @@ import funcopt as fo
 from funcopt import optim
 
 ROOT = pathlib.Path(__file__).parents[2]
+TIMES = "\N{MULTIPLICATION SIGN}"
 BUILD = ROOT / "docs" / "_build"
 CLASSES = [name for name, x in vars(optim).items() if hasattr(x, "maker") and name in optim.__all__]
 ALIASES = [
@@ -141,6 +142,10 @@ def test_the_numbers_of_the_home_page_are_those_of_the_tables(site):
     optax = table("parity.md").split("## ")[0]
     largest = max(re.findall(r"\| (\de-\d\d) \|", optax), key=float)
     meta = re.search(r"\| 25 \| 5 \|[^|]*\|[^|]*\| ([\d.]+) \|", table("from_torchopt.md"))
-    assert shown == [f"{1 / float(steps[1]):.1f}×", largest, f"{1 / float(meta[1]):.0f}×"]
+    assert shown == [
+        f"{1 / float(steps[1]):.1f}{TIMES}",
+        largest,
+        f"{1 / float(meta[1]):.0f}{TIMES}",
+    ]
     sweep = re.search(r"\*\*([\d.]+) times faster", table("sweeps_table.md"))
     assert f"{float(sweep[1]):.0f} times as fast as one by one" in text
