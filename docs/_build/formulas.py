@@ -51,7 +51,13 @@ def typeset(docstring: str) -> str:
         rows = "\\\\[0.5em]\n".join(row(line) for line in whole_lines(match[0]))
         return f"$$\n\\begin{{aligned}}\n{rows}\n\\end{{aligned}}\n$$\n"
 
-    return "".join([blocks.sub(block, head + "\n").removesuffix("\n"), *sections])
+    head = blocks.sub(block, head + "\n").removesuffix("\n")
+    return re.sub(r"``([^`\n]*\^[^`\n]*)``", inline, "".join([head, *sections]))
+
+
+def inline(match: re.Match[str]) -> str:
+    """A formula in a line: code that raises to a power, which is no Python."""
+    return match[0] if "dx/d" in match[1] else f"${Formula(match[1]).tex()}$"
 
 
 def whole_lines(block: str) -> Iterator[str]:
@@ -199,7 +205,7 @@ class Formula:
 
     def is_text(self, token: str) -> bool:
         if token in ENGLISH:
-            return True
+            return token != "a" or len(self.peek()) > 1
         near = {self.peek(), self.tokens[self.at - 2] if self.at > 1 else ""}
         return token in ALSO_ENGLISH and bool(near & ENGLISH) and self.peek() not in ("(", "<-", "+")
 
@@ -282,7 +288,7 @@ def name(token: str) -> str:
     if found := re.fullmatch(r"([A-Za-z])(\d+|_[a-zA-Z\d]|_before)", token):
         index = found[2].removeprefix("_").replace("before", r"\text{before}")
         return f"{found[1]}_{{{index}}}" + primes
-    if found := re.fullmatch(r"(mu|rho)_(\w+)", token):
+    if found := re.fullmatch(r"(mu|rho|beta)_?(\d|t|inf)", token):
         index = r"\infty" if found[2] == "inf" else found[2]
         return f"{GREEK[found[1]]}_{{{index}}}"
     shown = token.replace("_", r"\_")

@@ -122,6 +122,12 @@ def test_the_language_of_formulas(build, text, tex):
     assert build["formulas"].Formula(text).tex() == tex
 
 
+def test_a_formula_in_a_line_is_typeset(build):
+    typeset = build["formulas"].typeset
+    assert typeset("As ``1 - beta2^t``, not `a`.") == r"As $1 - {\beta_{2}}^{t}$, not `a`."
+    assert typeset("As ``f(a=1)``.") == "As ``f(a=1)``."
+
+
 def test_code_is_no_formula(build):
     doc = "Adds.\n\nAs in:\n\n    tx = chain(adamw(1e-3), scale(0.1))\n\nEnd."
     assert build["formulas"].typeset(doc) == doc
