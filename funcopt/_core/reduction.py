@@ -26,9 +26,10 @@ class MeasureSpec:
         spans: Sequence[Span],
         like: Sequence[Sequence[Tensor]],
         bucket_of: Sequence[int],
+        keys: Callable[[], Sequence[str]] = tuple,
     ) -> None:
-        """`like` has the dtypes and devices of the measures of each tensor."""
-        self.spec, self.spans = spec, spans
+        """`like` has the dtypes and devices of the measures of each tensor, `keys` its name."""
+        self.spec, self.spans, self.bucket_of, self.keys = spec, spans, bucket_of, keys
         self.no_rows = torch.empty(0, columns, dtype=torch.float64, device="cpu")
         self.rows_by_dtype: dict[Any, list[int]] = {}  # by bucket, devices and dtypes
         for i, (bucket, own) in enumerate(zip(bucket_of, like, strict=True)):
@@ -59,7 +60,7 @@ def reduce(node: Node, parts: list[Any]) -> None:
             f"`{type(rule).__name__}`: what is measured must have one shape in all tensors, "
             f"such as one number for each example, got {shapes}."
         )
-    measures = MeasureSpec(spec, len(rows[0]), node.members.spans, rows, node.row_of)
+    measures = MeasureSpec(spec, len(rows[0]), node.members.spans, rows, node.row_of, node.keys)
     conclude_measured(node, _table(rows, measures.widest), measures)
 
 
@@ -90,6 +91,7 @@ def conclude_measured(node: Node, table: Tensor, measures: MeasureSpec) -> None:
     if rule.measure_per == "tensor":
         table = ranks.each(rule.combine, table, measures.spans)
         node.conclude_each(table, measures.rows_by_dtype, measures.spec)
+        node.row_buckets, node.row_keys = measures.bucket_of, measures.keys
     else:
         total = ranks.total(rule.combine, table, measures.spans).to(measures.widest)
         node.conclude(measures.spec.unflatten(list(total.unbind())))

@@ -146,6 +146,10 @@ class Node:
     decide_hook: "Callable[[bool], None] | None" = None
     """Set by the engine: is told each decision of `select`."""
 
+    whole_hook: "Callable[[Node, list[Any], list[Any], list[Any]], Any] | None" = None
+    """Set by the engine: makes the updates of a rule that sees whole tensors, where these are
+    traced or known; `None` for others."""
+
     is_known = False
     """Set by the engine: what is computed of tensors is known; `run` gets stand-ins for them."""
 
@@ -160,6 +164,11 @@ class Node:
         self.members = NO_MEMBERS
         for child in self.children:
             child.release()
+
+    def row_scalars(self, row: int, dtype: torch.dtype) -> Scalars:
+        """The scalars of a row, those that are tensors in this dtype."""
+        values = {k: cast_scalar(v, dtype) for k, v in self.rows[row].items()}
+        return Scalars(type(self.rules[0]).__name__, values)
 
     def scalars(self, like: Sequence[Tensor]) -> list[Scalars]:
         """The scalars for every tensor of the pass, those that are tensors in its dtype."""
@@ -228,6 +237,13 @@ class Node:
             for i, more in zip(indices, each, strict=True):
                 rows[i] = {**self.rows[bucket], **more}
         self.rows, self.row_of = rows, range(len(rows))
+
+    row_buckets: Sequence[int] | None = None
+    """The bucket of each row, if every tensor that was measured has one: more than there are
+    members, where one of them was traced for several."""
+
+    row_keys: Callable[[], Sequence[str]] = tuple
+    """The keys of the same tensors, if the rule has metrics."""
 
     per_tensor_scalars: frozenset[str] = frozenset()
     """The names of the scalars that may differ between the tensors of a bucket."""

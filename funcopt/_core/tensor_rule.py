@@ -209,24 +209,42 @@ class TensorRule(PerTensor):
         if node.is_known:
             if self.measures:
                 reduce(node, gs)
+            if not self.elementwise and node.whole_hook is not None:
+                node.whole_hook(node, gs, slots, ps)
             return gs, slots
         if self.measures:
             each = zip(gs, slots, ps, node.scalars(gs), strict=True)
             reduce(node, [self.measure_tensor(*one) for one in each])
+        if not self.elementwise and node.whole_hook is not None:
+            made: tuple[list[Tensor], list[Slots]] | None = node.whole_hook(node, gs, slots, ps)
+            if made is not None:
+                return made
         tensors = node.members.tensors
         cut = not self.elementwise and any(map(shards.is_sharded, tensors))
         like_p = [self._like_p(x) for x in tensors] if cut else []
         if cut:
             gs, slots, ps = precision.gathered(gs, slots, ps, tensors, like_p, node.members.ranks)
-        each = zip(gs, slots, ps, node.scalars(gs), strict=True)
-        out = [self.update_tensor(*one) for one in each]
+        us, new = self.update_tensors(gs, slots, ps, node.scalars(gs))
+        return precision.scattered(us, new, tensors, like_p) if cut else (us, new)
+
+    def update_tensors(
+        self,
+        gs: Sequence[Tensor],
+        slots: Sequence[Slots],
+        ps: Sequence[Tensor | None],
+        scalars: Sequence[Scalars],
+    ) -> tuple[list[Tensor], list[Slots]]:
+        """`update_tensor` of each tensor of a list."""
+        out: list[Any] = [
+            self.update_tensor(*one)  # type: ignore[arg-type]  # `p` is `None` if nobody needs it
+            for one in zip(gs, slots, ps, scalars, strict=True)
+        ]
         if out and not (isinstance(out[0], tuple) and len(out[0]) == 2):
             raise StructureError(
                 f"`{type(self).__name__}.update_tensor` must return the update and the slots, got "
                 f"{type(out[0]).__name__}."
             )
-        us, new = [u for u, _ in out], [own for _, own in out]
-        return precision.scattered(us, new, tensors, like_p) if cut else (us, new)
+        return [u for u, _ in out], [own for _, own in out]
 
     def _like_p(self, p: Tensor) -> Slots:
         """Which of the slots of `p` are shaped like it, and so cut as it is; the others are not.

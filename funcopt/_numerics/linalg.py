@@ -1,6 +1,8 @@
 """Functions of matrices, or of batches of them: (..., m, n)."""
 
 import math
+import platform
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -23,12 +25,30 @@ def newton_schulz(
     a, b, c = coefficients
     tall = x.shape[-2] > x.shape[-1]
     wide = x.flatten(0, -3) if x.dim() > 3 else x
-    wide = (wide.mT if tall else wide).to(x.dtype if dtype is None else dtype)
-    wide = wide / torch.linalg.vector_norm(wide, dim=(-2, -1), keepdim=True).clamp(min=eps)
+    rounded = _rounding(x.dtype if dtype is None else dtype, x.device)
+    wide = rounded(wide.mT if tall else wide)
+    norm = rounded(torch.linalg.vector_norm(wide, dim=(-2, -1), keepdim=True))
+    wide = rounded(wide / norm.clamp(min=eps))
     for _ in range(steps):
-        gram = wide @ wide.mT
-        wide = _add(wide, a, _add(gram, b, gram, gram, c), wide)
+        gram = rounded(wide @ wide.mT)
+        wide = rounded(_add(wide, a, rounded(_add(gram, b, gram, gram, c)), wide))
     return (wide.mT if tall else wide).to(x.dtype).reshape(x.shape)
+
+
+def _rounding(dtype: torch.dtype, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """What rounds a tensor to `dtype`.
+
+    Products of bfloat16 are added up in float32 and then rounded. A processor without instructions
+    for them is nearly twice as fast, or more, at the same in float32.
+    """
+    if dtype is torch.bfloat16 and device.type == "cpu" and not HAS_BFLOAT16_PRODUCTS:
+        return lambda x: x.to(dtype).to(torch.float32)
+    return lambda x: x.to(dtype)
+
+
+HAS_BFLOAT16_PRODUCTS = (
+    platform.machine() not in ("x86_64", "AMD64") or torch.cpu._is_amx_tile_supported()
+)
 
 
 def _add(x: Tensor, of_x: Any, y: Tensor, z: Tensor, of_yz: Any = 1.0) -> Tensor:

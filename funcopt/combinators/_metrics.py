@@ -123,11 +123,11 @@ def _measurements(ran: Ran, name: str) -> list[Measurement]:
     if len(node.rows) == 1:
         only = ran.buckets[0] if len(ran.buckets) == 1 else None
         return [Measurement(value, only, None) for value in rows.values()]
-    if node.row_of is node.bucket_of:
+    if node.row_buckets is None:
         return [Measurement(value, ran.buckets[i], None) for i, value in rows.items()]
-    bucket_of = [ran.buckets[bucket] for bucket in node.bucket_of]  # a row for each tensor
+    bucket_of = [ran.buckets[bucket] for bucket in node.row_buckets]  # a row for each tensor
     if name in node.per_tensor_scalars:
-        keys = node.keys()
+        keys = node.row_keys()
         return [Measurement(value, bucket_of[i], keys[i]) for i, value in rows.items()]
     first = {bucket_of[i]: value for i, value in reversed(rows.items())}
     return [Measurement(value, bucket, None) for bucket, value in sorted(first.items())]

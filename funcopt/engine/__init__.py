@@ -28,8 +28,9 @@ The engine's ten nouns, and where each lives:
   functions of lists (`_foreach`), or a function of vectors in a loop. Machine code lies in
   `_libraries`, which `_kept_files` keeps on disk.
 * **compiled step** (`_replay`, `CompiledStep`): the launches of a step, each a kernel over tasks of
-  a block, in passes that end with a reduction (`ReductionPass`) or with the results. A `Replay`
-  goes the way that this step decides on: its stages run with a `StandIn` for every tensor.
+  a block, in passes that end with a reduction (`ReductionPass`), with a rule that sees whole
+  tensors (`WholePass`, in `_whole`), or with the results. A `Replay` goes the way that this step
+  decides on: its stages run with a `StandIn` for every tensor.
 
 The way of a step: `Engine.step` gets step inputs. `TracedBackend` lays the tensors out in blocks.
 If there is a compiled step whose guards hold, it is replayed: scalars are read, kernels launched.

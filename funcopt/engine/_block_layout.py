@@ -52,7 +52,9 @@ class BlockLayout:
                 if inputs.tensor_extra:
                     raise Unsupported("extra arguments shaped like the parameters")
                 structure = _slot_structure(inputs.slots[i])
-                key = (route.key, inputs.negate[i], structure, _dtypes(local[i], route))
+                sharded = shards.is_sharded(inputs.ps[i])
+                kinds = _kinds(local[i], route, sharded)
+                key = (route.key, inputs.negate[i], structure, kinds)
                 groups.setdefault(key, []).append(i)
             except Unsupported as reason:
                 self.eager.append(i)
@@ -64,7 +66,7 @@ class BlockLayout:
             self._staged += [
                 (len(self.blocks), leaf)
                 for leaf, i in enumerate(indices)
-                if not same_memory_order(list(map(as_real, local[i])))
+                if not same_memory_order(_alike(local[i]))
             ]
             roles = Roles(len(precision.entries(inputs.slots[indices[0]])), self._out_of_place)
             block = Block(indices, self._columns(inputs, indices), roles)
@@ -121,6 +123,7 @@ class BlockLayout:
 
         Out of place, to all tensors: nobody else says when they are gone.
         """
+        self.drop_scratch()
         for block in self.blocks:
             if self._out_of_place:
                 block.set_columns([[] for _ in block.columns])
@@ -128,6 +131,11 @@ class BlockLayout:
                 block.set_gradients([], same_addresses=True)
         if self._out_of_place:
             self._last = (None, None)
+
+    def drop_scratch(self) -> None:
+        """Drops what was passed on between the kernels of a step."""
+        for block in self.blocks:
+            block.drop_scratch()
 
     def _parameters(self, inputs: StepInputs) -> list[Tensor]:
         """The tensors whose version is increased: autograd may have saved them, or local parts."""
@@ -172,21 +180,33 @@ class BlockLayout:
         return found
 
 
-def _dtypes(parts: Sequence[Tensor], route: "_Route") -> Any:
-    """The device and dtypes of parameter, gradient and slots, if a kernel can take them."""
-    if route.whole:
+def _kinds(parts: Sequence[Tensor], route: "_Route", sharded: bool) -> Any:
+    """The device, and the dtypes of parameter, gradient and slots, if kernels can take them.
+
+    Of slots that have another shape, and are for a rule that sees whole tensors, `None`.
+    """
+    if route.random:
+        raise Unsupported(f"`{route.random}`, which draws random numbers")
+    p = parts[PARAMETER]
+    if route.whole and (sharded or p.is_complex()):
         raise Unsupported(f"`{route.whole}`, which has to see whole tensors")
-    p = parts[0]
-    for x in parts:
+    for role, x in enumerate(parts):
         if x.device != p.device:
             raise Unsupported(f"tensors on {x.device} beside one on {p.device}")
         if x.layout is not torch.strided or not is_plain(x):
             raise Unsupported(f"tensors of {x.layout} and {type(x).__name__}")
         if x._is_zerotensor():  # which autograd makes where a derivative is zero
             raise Unsupported("zeros that have no memory")
-        if x.shape != p.shape or x.is_complex() != p.is_complex() or x.is_conj() or x.is_neg():
+        if x.is_complex() != p.is_complex() or x.is_conj() or x.is_neg():
+            raise Unsupported("complex tensors beside real ones")
+        if x.shape != p.shape and not (route.whole and role > GRADIENT):
             raise Unsupported("slots that are not shaped like the parameter")
-    return (p.device, *(as_real(x).dtype for x in parts))
+    return (p.device, *(as_real(x).dtype if x.shape == p.shape else None for x in parts))
+
+
+def _alike(parts: Sequence[Tensor]) -> list[Tensor]:
+    """Those of the tensors that are shaped like the parameter, as rules see them."""
+    return [as_real(x) for x in parts if x.shape == parts[PARAMETER].shape]
 
 
 class _Route(NamedTuple):
@@ -194,6 +214,7 @@ class _Route(NamedTuple):
 
     key: Any
     whole: str | None  # one that has to see all entries of a tensor
+    random: str | None  # one that draws random numbers
 
 
 def _routes(inputs: StepInputs) -> list[_Route]:
@@ -208,7 +229,8 @@ def _route(found: Sequence[Any]) -> _Route:
     rules = [node for _, node in found if isinstance(node, TensorRule)]
     return _Route(
         tuple(path for path, _ in found),
-        next((type(rule).__name__ for rule in rules if not rule.elementwise or rule.random), None),
+        next((type(rule).__name__ for rule in rules if not rule.elementwise), None),
+        next((type(rule).__name__ for rule in rules if rule.random), None),
     )
 
 

@@ -40,6 +40,10 @@ class Roles(NamedTuple):
         return role >= self.target(PARAMETER) and role != GRADIENT
 
 
+_NONE = torch.empty(0, device="cpu")
+"""In the place of a tensor that a scratch column has not."""
+
+
 class Block:
     """Tensors of the same dtypes, as columns: parameters, gradients, and each entry of the slots.
 
@@ -53,6 +57,7 @@ class Block:
         self.roles = roles
         self.leaves = len(self.indices)
         self.device = columns[0][0].device
+        self.given = len(columns)  # the columns after these are scratch
         self.set_columns(columns)
         self.lengths = [x.numel() for x in self.columns[PARAMETER]]
         self._tasks: dict[Any, Tasks] = {}
@@ -74,6 +79,24 @@ class Block:
         """Uses another tensor for one leaf of a column."""
         self.columns[role][leaf] = x
         self._addresses = {}
+
+    def scratch_role(self) -> int:
+        """The role of a new column, whose tensors live for one step."""
+        self.columns.append([_NONE] * self.leaves)
+        return len(self.columns) - 1
+
+    def set_scratch(self, role: int, leaf: int, x: Tensor) -> None:
+        """Uses a tensor for one leaf of such a column."""
+        while len(self.columns) <= role:
+            self.scratch_role()
+        self.columns[role][leaf] = x
+        self._addresses.pop(role, None)
+
+    def drop_scratch(self) -> None:
+        """Drops the tensors of all such columns, and the columns."""
+        for role in range(self.given, len(self.columns)):
+            self._addresses.pop(role, None)
+        del self.columns[self.given :]
 
     def pointers(self, roles: tuple[int, ...]) -> "array.array[int]":
         """The addresses of the tensors of these columns, column by column."""

@@ -62,7 +62,7 @@ class ForeachKernel:
         self, block: Block, tasks: Tasks, roles: tuple[int, ...], rows: Sequence[Sequence[Any]]
     ) -> Tensor | None:
         if not tasks.count:
-            return None
+            return no_measures(self._lowered, block.device)
         leaves, row_of = zip(*((leaf, row) for leaf, _, _, row in tasks), strict=True)
         lowered = self._lowered
         given = [[as_vector(block.columns[role][leaf]) for leaf in leaves] for role in roles]
@@ -80,6 +80,12 @@ class ForeachKernel:
             return None
         columns = [torch.stack(values[ref.at]) for ref in lowered.measures]
         return double(torch.stack(columns, 1))
+
+
+def no_measures(lowered: LoweredGraph, device: torch.device) -> Tensor | None:
+    """What a kernel that has measures returns where there is no entry."""
+    count = len(lowered.measures)
+    return double(torch.empty(0, count, device=device)) if count else None
 
 
 class _ForeachCall:

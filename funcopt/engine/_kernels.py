@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from .._numerics.scalars import double
 from . import _bytecode, _machine, _native
 from ._blocks import CHUNK, REDUCTION_CHUNK, Block, Tasks, as_vector
-from ._foreach import ForeachKernel
+from ._foreach import ForeachKernel, no_measures
 from ._guards import Unsupported
 from ._lowering import LoweredGraph
 
@@ -103,21 +103,21 @@ class LoopKernel:
     def __init__(
         self, lowered: LoweredGraph, function: Callable[..., tuple[Tensor, ...]], chunk: int
     ) -> None:
-        self._function, self._dtype, self.chunk = function, lowered.compute_dtype, chunk
+        self._function, self._lowered, self.chunk = function, lowered, chunk
 
     def __call__(
         self, block: Block, tasks: Tasks, roles: tuple[int, ...], rows: Sequence[Sequence[Any]]
     ) -> Tensor | None:
         device = block.columns[0][0].device
-        packed = [_packed(row, self._dtype, device) for row in rows]
+        packed = [_packed(row, self._lowered.compute_dtype, device) for row in rows]
         vectors = [[as_vector(x) for x in block.columns[role]] for role in roles]
         out = []
         for leaf, start, length, row in tasks:
             parts = [column[leaf][start : start + length] for column in vectors]
             out.append(self._function(*parts, packed[row]))
-        if not out or not out[0]:
-            return None
-        return double(torch.stack([torch.stack(one) for one in out]))
+        if not out:
+            return no_measures(self._lowered, device)
+        return double(torch.stack([torch.stack(one) for one in out])) if out[0] else None
 
 
 def _packed(row: Sequence[Any], dtype: torch.dtype, device: torch.device) -> Tensor:

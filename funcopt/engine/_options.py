@@ -47,14 +47,14 @@ def pure_engine(engine: EngineOption) -> Iterator[None]:
         with pure_engine("eager"):
             updates, state = tx.update(grads, state, params)
 
-    By default, "auto", updates of large or many tensors on a CPU are made by kernels that are
-    compiled for the chain, in as few passes over memory as it has reductions, plus one; the results
-    lie in fresh memory. The numbers are the same up to rounding. Operation by operation are made
+    By default, "auto", updates on a CPU are made by kernels, in as few passes over memory as the
+    chain has reductions, plus one; the results lie in fresh memory. The numbers are the same up to
+    rounding. Operation by operation are made
 
     * all others, and with "eager" each of them, to the bit;
     * those without `params`, or with extra arguments such as ``value=loss``;
     * those that `torch.func`, autograd, a compiler, a trace or a mode follows;
-    * those of chains that kernels cannot replay, such as Muon or `skip_if`.
+    * those of chains that kernels cannot replay, such as one with `add_noise`.
 
     On other devices, "fused" and "foreach" have to be asked for.
 

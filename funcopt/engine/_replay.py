@@ -1,7 +1,7 @@
 """A compiled step and its replay: kernels are launched with the scalars of another step."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -54,9 +54,7 @@ class Launch(NamedTuple):
     def measures(self, nodes: Sequence[Node], combine: str) -> Tensor:
         """Launches the kernel; returns the measures of every leaf, a row for each."""
         out = self(nodes)
-        assert out is not None or not self.tasks.count
-        if out is None:
-            out = torch.empty(0, 1, dtype=torch.float64, device=self.block.device)
+        assert out is not None
         return self.tasks.reduce_leaves(out, combine)
 
 
@@ -70,6 +68,16 @@ class ReductionPass(NamedTuple):
     measures: MeasureSpec
     per_tensor_scalars: frozenset[str]  # of the node, afterwards
 
+    def run(self, nodes: Sequence[Node]) -> None:
+        """Measures, and calls the stage's `conclude`."""
+        node = nodes[self.node]
+        combine = node.rules[0].combine
+        self.conclude(node, [launch.measures(nodes, combine) for launch in self.launches])
+
+    def fits(self, nodes: Sequence[Node]) -> bool:
+        """Whether the scalars that the stage has concluded are of the kinds that were traced."""
+        return nodes[self.node].per_tensor_scalars == self.per_tensor_scalars
+
     def conclude(self, node: Node, tables: Sequence[Tensor]) -> None:
         """Reduces the measures of all launches, and calls the stage's `conclude`."""
         tables = tables or [self.measures.no_rows]
@@ -77,13 +85,55 @@ class ReductionPass(NamedTuple):
         conclude_measured(node, table if self.order is None else table[self.order], self.measures)
 
 
+class Pass(Protocol):
+    """A part of a step at whose end a stage has to be called, before the next can begin."""
+
+    @property
+    def guards(self) -> Sequence[Guard]:
+        """What has to hold before it."""
+        ...
+
+    def run(self, nodes: Sequence[Node]) -> None:
+        """Makes it."""
+        ...
+
+    def fits(self, nodes: Sequence[Node]) -> bool:
+        """Whether what follows was traced for what came out of it."""
+        ...
+
+
+class Store(NamedTuple):
+    """New slots that no kernel writes: of other shapes than the parameters, or whole numbers."""
+
+    block: Block
+    target: int  # roles
+    source: int
+    leaves: Sequence[int]
+
+    def run(self) -> None:
+        """Writes them."""
+        targets, sources = (self.block.columns[role] for role in (self.target, self.source))
+        for leaf in self.leaves:
+            if targets[leaf] is not sources[leaf]:
+                targets[leaf].copy_(sources[leaf].view_as(targets[leaf]))
+
+
 class CompiledStep(NamedTuple):
-    """All passes of a step: those that end with a reduction, and the last, which writes results."""
+    """All passes of a step, and the last launches, which write the results."""
 
     decisions: Sequence[bool]  # of all stages, in order
-    reductions: Sequence[ReductionPass]
+    passes: Sequence[Pass]
     guards: Sequence[Guard]
     launches: Sequence[Launch]
+    stores: Sequence[Store]
+
+    def finish(self, nodes: Sequence[Node]) -> None:
+        """Writes the results."""
+        for launch in self.launches:
+            launch(nodes)
+        with torch.no_grad():
+            for store in self.stores:
+                store.run()
 
 
 class Replay:
@@ -95,7 +145,7 @@ class Replay:
 
     def __init__(self, compiled: Sequence[CompiledStep], root: Node) -> None:
         self._nodes = flatten_nodes(root)
-        self._left, self._decided, self._reduced = list(compiled), 0, 0
+        self._left, self._decided, self._made = list(compiled), 0, 0
 
     def run(self) -> None:
         """Makes a step that decides nothing.
@@ -103,8 +153,8 @@ class Replay:
         Raises:
             GuardFailed: If no trace holds for this step. No result has been written then.
         """
-        while self._reduced < len(self._left[0].reductions):
-            self._reduce_next()
+        while self._made < len(self._left[0].passes):
+            self._make_next()
         self.finish()
 
     def follow(self, run: Callable[[Reduce], Any]) -> None:
@@ -114,20 +164,19 @@ class Replay:
             GuardFailed: As above.
         """
         for node in self._nodes:
-            node.decide_hook, node.is_known = self._decide, True
+            node.decide_hook, node.whole_hook, node.is_known = self._decide, self._whole, True
         try:
             run(self._reduce)
         finally:
             for node in self._nodes:
-                node.decide_hook, node.is_known = None, False
+                node.decide_hook, node.whole_hook, node.is_known = None, None, False
         self._keep(lambda one: len(one.decisions) == self._decided)
         self.finish()
 
     def finish(self) -> None:
         """Launches the last pass."""
         self._keep(lambda one: guards_hold(one.guards, self._nodes))
-        for launch in self._left[0].launches:
-            launch(self._nodes)
+        self._left[0].finish(self._nodes)
 
     def _decide(self, flag: bool) -> None:
         at, self._decided = self._decided, self._decided + 1
@@ -135,18 +184,17 @@ class Replay:
 
     def _reduce(self, node: Node, parts: list[Any]) -> None:
         if parts or nothing_measured(node) is not None:
-            self._reduce_next()
+            self._make_next()
 
-    def _reduce_next(self) -> None:
-        at, self._reduced = self._reduced, self._reduced + 1
-        self._keep(lambda one: guards_hold(one.reductions[at].guards, self._nodes))
-        reduction = self._left[0].reductions[at]
-        node = self._nodes[reduction.node]
-        combine = node.rules[0].combine
-        tables = [launch.measures(self._nodes, combine) for launch in reduction.launches]
-        reduction.conclude(node, tables)
-        names = node.per_tensor_scalars
-        self._keep(lambda one: one.reductions[at].per_tensor_scalars == names)
+    def _whole(self, node: Node, gs: list[Any], slots: list[Any], ps: list[Any]) -> None:
+        if gs:
+            self._make_next()
+
+    def _make_next(self) -> None:
+        at, self._made = self._made, self._made + 1
+        self._keep(lambda one: guards_hold(one.passes[at].guards, self._nodes))
+        self._left[0].passes[at].run(self._nodes)
+        self._keep(lambda one: one.passes[at].fits(self._nodes))
 
     def _keep(self, holds: Callable[[CompiledStep], bool]) -> None:
         self._left = [one for one in self._left if holds(one)]

@@ -4,6 +4,7 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .._core.stage import Node
@@ -23,6 +24,23 @@ class Symbol(Tensor):
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return dispatch(func, args, kwargs or {})
+
+
+class Opaque(Tensor):
+    """A slot of another shape than its parameter, which only a rule that sees it whole can take."""
+
+    role: int
+
+    @classmethod
+    def of(cls, role: int) -> "Opaque":
+        """That of a role."""
+        made: Opaque = torch.empty((), device="meta").as_subclass(cls)
+        made.role = role
+        return made
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        raise Unsupported(f"`{op_name(func)}` of a slot that is not shaped like its parameter")
 
 
 def dispatch(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:

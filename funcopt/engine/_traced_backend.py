@@ -121,6 +121,7 @@ class TracedBackend:
 
     def _trace(self, inputs: StepInputs) -> Node:
         """Traces the step, and keeps what it was compiled to."""
+        self._layout.drop_scratch()  # of a replay that has failed
         node = self._open(inputs)
         tracer = Tracer(self._layout, inputs, node, self._indices, self._option)
         gs, own, ps = tracer.arguments()

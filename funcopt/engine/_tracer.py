@@ -12,13 +12,15 @@ from .._core.reduction import MeasureSpec, nothing_measured
 from .._core.stage import Node, Scalars
 from ._block_layout import BlockLayout
 from ._blocks import GRADIENT, PARAMETER
+from ._calls import Input
 from ._graph import Graph
 from ._guards import Guard, ScalarSource, Unsupported
 from ._kernels import kernel_for
 from ._lowering import lower_graph
-from ._replay import CellScalars, CompiledStep, Launch, ReductionPass
+from ._replay import CellScalars, CompiledStep, Launch, Pass, ReductionPass, Store
 from ._step import StepInputs, flatten_nodes
-from ._symbols import ScalarSymbol, Symbol
+from ._symbols import Opaque, ScalarSymbol, Symbol
+from ._whole import Scratch, WholeCell, WholePass
 
 Outputs = tuple[dict[int, Symbol], list[Symbol]]
 """What a pass makes of one tensor: new values of its inputs, by role, and measures."""
@@ -52,12 +54,15 @@ class Tracer:
         self._index_of = {id(inputs.ps[i]): i for i in indices}
         self._graphs: dict[int, Graph] = {}
         self._lifted: dict[int, tuple[Any, list[Any]]] = {}  # parameter and slots
-        self._reductions: list[ReductionPass] = []
+        self._roles: dict[tuple[int, Any], int] = {}  # of scratch columns, by block and content
+        self._passes: list[Pass] = []
         self._guards_taken: dict[int, int] = {}  # of each graph, by passes before
         self._decisions: list[bool] = []
+        self._stores: list[Store] = []
         self._with_grad = torch.is_grad_enabled()
         for node in self._nodes:
             node.trace_hook, node.decide_hook = self._trace_scalars, self._decisions.append
+            node.whole_hook = self.whole
 
     def arguments(self) -> tuple[list[Any], list[Any], list[Any]]:
         """Gradients, slots and parameters: symbols, or real tensors where no kernel takes them."""
@@ -73,7 +78,12 @@ class Tracer:
         cell, wide = self._cell_of[i], self._inputs.compute_dtype(i)
         block = self._layout.blocks[cell.block]
         graph = self._graphs[i] = Graph(wide, block.device)
-        given = [graph.input(role, col[0].dtype) for role, col in enumerate(block.columns)]
+        at = cell.leaves[0]
+        shape = block.columns[PARAMETER][at].shape
+        given: list[Any] = [
+            graph.input(role, x.dtype) if x.shape == shape else Opaque.of(role)
+            for role, x in enumerate(column[at] for column in block.columns[: block.given])
+        ]
         p, g, *rest = (x.to(wide) if _is_narrow(x, wide) else x for x in given)
         if self._inputs.negate[i]:
             g = -g
@@ -103,8 +113,9 @@ class Tracer:
         k = self._node_index[id(node)]
         if not parts:
             if (nothing := nothing_measured(node)) is not None:
-                self._reductions.append(ReductionPass([], [], k, None, nothing, frozenset()))
-                self._conclude(self._reductions[-1], node, [])
+                empty = ReductionPass([], [], k, None, nothing, frozenset())
+                self._passes.append(empty)
+                self._conclude(empty, node, [])
             return
         _, spec = tree.flatten(parts[0])
         indices = [self._index_of[id(x)] for x in node.members.tensors]
@@ -136,12 +147,15 @@ class Tracer:
         order = sorted(range(len(measured)), key=measured.__getitem__)
         measured = [measured[k] for k in order]
         traced = [self._representative_of.get(i, i) for i in measured]
+        known = self._inputs.keys() if node.rules[0].metrics else ()
+        keys = tuple(known[i] for i in measured) if known else ()
         measures = MeasureSpec(
             spec,
             len(like[measured[0]]),
             node.members.ranks.spans([self._inputs.ps[i] for i in measured]),
             [like[i] for i in traced],
             [row_of[i] for i in traced],
+            lambda: keys,
         )
         permutation = None
         if order != sorted(order):
@@ -152,7 +166,83 @@ class Tracer:
             rows = self._rows[k] = {i: row for row, i in enumerate(measured)}
             node.row_of = [rows[i] for i in indices]
         names = node.per_tensor_scalars
-        self._reductions.append(reduction._replace(per_tensor_scalars=names))
+        self._passes.append(reduction._replace(per_tensor_scalars=names))
+
+    def whole(
+        self, node: Node, gs: list[Any], slots: list[Any], ps: list[Any]
+    ) -> tuple[list[Any], list[Any]] | None:
+        """The updates and new slots of a rule that sees whole tensors: symbols for what it returns.
+
+        `None` if none of the tensors is traced.
+        """
+        if not any(isinstance(g, Symbol) for g in gs):
+            return None
+        k = self._node_index[id(node)]
+        needs_p = node.rules[0].params_needed_by() is not None
+        outputs: dict[int, Outputs] = {}
+        scratch: list[Scratch] = []
+        cells, us, new = [], [], []
+        rows = self._rows.get(k, {})
+        each = zip(node.members.tensors, gs, slots, ps, node.row_of, strict=True)
+        for tensor, g, own, p, row in each:
+            i = self._index_of[id(tensor)]
+            if i not in self._cell_of:
+                raise Unsupported("tensors that kernels take, beside others that they do not")
+            cell, graph = self._cell_of[i], self._graphs[i]
+            block = self._layout.blocks[cell.block]
+            entries, spec = tree.flatten(own)
+            given = {"g": g, **{f"slot {n}": x for n, x in enumerate(entries)}}
+            given.update({"p": p} if needs_p else {})
+            writes: dict[int, Symbol] = {}
+            roles = {key: self._role_of(i, (k, key), x, writes) for key, x in given.items()}
+            scratch += [Scratch(block, role, graph.compute_dtype, cell.leaves) for role in writes]
+            made = WholeCell(
+                block,
+                cell.leaves,
+                [rows.get(block.indices[leaf], row) for leaf in cell.leaves],
+                graph.compute_dtype,
+                roles["g"],
+                roles.get("p", PARAMETER),
+                [roles[f"slot {n}"] for n in range(len(entries))],
+                spec,
+                self._scratch_role(cell.block, (k, "update")),
+                [self._scratch_role(cell.block, (k, f"new {n}")) for n in range(len(entries))],
+            )
+            outputs[i] = (writes, [])
+            cells.append(made)
+            us.append(graph.input(made.u, graph.compute_dtype))
+            kept = [
+                graph.input(role, graph.compute_dtype)
+                if isinstance(x, Symbol) and x.meta.dtype.is_floating_point
+                else Opaque.of(role)
+                for role, x in zip(made.new, entries, strict=True)
+            ]
+            new.append(spec.unflatten(kept))
+        launches = self._launches(outputs)
+        whole = WholePass(self._new_guards(), launches, scratch, k, cells)
+        whole.run(self._nodes)
+        self._passes.append(whole)
+        return us, new
+
+    def _role_of(self, i: int, content: Any, x: Any, writes: dict[int, Symbol]) -> int:
+        """The column that has a value of a tensor; scratch, to be written, if there is none."""
+        if isinstance(x, Opaque):
+            return x.role
+        graph = self._graphs[i]
+        value = graph.values[x.at]
+        if isinstance(value, Input):
+            return value.role
+        role = self._scratch_role(self._cell_of[i].block, content)
+        graph.input(role, graph.compute_dtype)
+        writes[role] = x
+        return role
+
+    def _scratch_role(self, at: int, content: Any) -> int:
+        """The role of a scratch column of a block: one for each content."""
+        key = (at, content)
+        if key not in self._roles:
+            self._roles[key] = self._layout.blocks[at].scratch_role()
+        return self._roles[key]
 
     def _conclude(self, reduction: ReductionPass, node: Node, tables: Sequence[Tensor]) -> None:
         """Calls `conclude`, on real numbers, of which derivatives may be taken."""
@@ -169,15 +259,16 @@ class Tracer:
             else:
                 eager.append((i, u, new))
         launches = self._launches(outputs)
-        guards = self._new_guards()
-        for launch in launches:
-            launch(self._nodes)
+        compiled = CompiledStep(
+            self._decisions, self._passes, self._new_guards(), launches, self._stores
+        )
+        compiled.finish(self._nodes)
         for i, u, new in eager:
             self._inputs.commit(i, u, new)
         for node in self._nodes:
             # They hold references to the tracer and its tensors.
-            node.trace_hook = node.decide_hook = None
-        return CompiledStep(self._decisions, self._reductions, guards, launches)
+            node.trace_hook = node.decide_hook = node.whole_hook = None
+        return compiled
 
     def _writes(self, i: int, u: Any, new: Any) -> dict[int, Any]:
         """The new values of a parameter, or its update, and its slots, by role."""
@@ -186,7 +277,7 @@ class Tracer:
         entries = precision.entries(new)
         if len(entries) != len(old):
             raise Unsupported("slots that come and go")
-        for x in (u, *entries):
+        for x in (u, *(x for x in entries if not isinstance(x, Opaque))):
             if not isinstance(x, Symbol) or x.graph is not graph or not x.meta.is_vector:
                 raise Unsupported("an update or a slot that is not computed from the given tensors")
         writes = {}
@@ -194,7 +285,13 @@ class Tracer:
             writes[PARAMETER] = graph.copied(u)
         elif not graph.is_zero_update(u):
             writes[PARAMETER] = p + u
+        cell = self._cell_of[i]
         for role, (before, after) in enumerate(zip(old, entries, strict=True), GRADIENT + 1):
+            if isinstance(after, Opaque):
+                target = roles.target(role)
+                block = self._layout.blocks[cell.block]
+                self._stores.append(Store(block, target, after.role, cell.leaves))
+                continue
             # Among the results, those that are no floating-point numbers are copies already.
             is_empty = roles.out_of_place and before.meta.dtype.is_floating_point
             if before is not after or is_empty:
@@ -274,5 +371,5 @@ def _item(source: ScalarSource, j: int) -> ScalarSource:
     return ScalarSource(lambda nodes, i: read(nodes, i)[j], source.per_tensor)
 
 
-def _is_narrow(x: Tensor, wide: torch.dtype) -> bool:
-    return x.is_floating_point() and x.dtype is not wide
+def _is_narrow(x: Symbol | Opaque, wide: torch.dtype) -> bool:
+    return isinstance(x, Symbol) and x.is_floating_point() and x.dtype is not wide

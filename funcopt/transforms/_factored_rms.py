@@ -1,5 +1,6 @@
 """Adafactor's scaling: second moments of matrices by row and by column."""
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -105,8 +106,11 @@ class scale_by_factored_rms(TensorRule):
             for part in parts:
                 g = g * part.rsqrt()
             return g, new
-        v = parts[0] * parts[1] if dims else parts[0]
-        return g * v.clamp(min=eps * eps).rsqrt(), new
+        if dims is None:
+            return g * parts[0].clamp(min=eps * eps).rsqrt(), new
+        # Roots of rows and columns, not of all entries: `tiny` keeps their product finite.
+        of_rows, of_columns = (x.clamp(min=torch.finfo(x.dtype).tiny).rsqrt() for x in parts)
+        return g * (of_rows * of_columns).clamp(max=_inverse(eps)), new
 
     def _dims(self, p: Tensor) -> tuple[int, int] | None:
         """The dimensions of rows and of columns; `None` for a tensor that is kept whole."""
@@ -121,6 +125,10 @@ class scale_by_factored_rms(TensorRule):
 def _without(p: Tensor, dim: int) -> list[int]:
     """The shape of `p`, with length 1 in one dimension."""
     return [1 if i == dim else n for i, n in enumerate(p.shape)]
+
+
+def _inverse(eps: Any) -> Any:
+    return 1 / eps if isinstance(eps, Tensor) or eps else math.inf
 
 
 def _mean(x: Tensor, dim: int) -> Tensor:

@@ -59,7 +59,9 @@ class scale_by_muon(TensorRule):
         ns_steps: The number of iterations, below 100.
         adjust_lr_fn: The name of the ratio.
         dims: What the matrices of a tensor of more than two dimensions are.
-        ns_dtype: The dtype of the iteration.
+        ns_dtype: The dtype of the iteration. Products of bfloat16 are added up in float32, by
+            another kernel on x86 processors without AMX, where that is faster: the bits differ
+            from torch's there by the order of these additions.
         state_dtype: Storage dtype of the mean.
 
     Raises:

@@ -26,18 +26,8 @@ from ..cases import CASES, PARAMS
 from .common import gap, watched
 
 CASES = [case for case in CASES if not case.tx.takes_examples() and not case.tx.extra_names()]
-ONE_BY_ONE = {
-    "adaptive_grad_clip",
-    "add_noise",
-    "centralize",
-    "lbfgs",
-    "scale_by_factored_rms",
-    "scale_by_muon",
-    "scale_by_shampoo",
-    "scale_by_soap",
-    "reset=True",
-}
-"""What no kernels make: whole tensors are seen, or slots are made anew."""
+ONE_BY_ONE = {"add_noise", "lbfgs", "reset=True"}
+"""What no kernels make: numbers are drawn, whole trees are seen, or slots are made anew."""
 
 TREES = [name for name, params in PARAMS.items() if fo.tree.leaves(params)]
 
@@ -109,8 +99,6 @@ def test_the_numbers_are_those_of_the_operations(case, name):
     with watched() as by_kernels:
         other = updated(case.tx, params, "fused")
     kinds = {name for name in ONE_BY_ONE if name in str(case)}
-    if all(p.dim() < 2 for p in fo.tree.leaves(params)):
-        kinds.discard("scale_by_muon")  # which is for matrices here
     assert set(by_kernels) <= {not kinds}
     assert fo.tree.names(one) == fo.tree.names(other)
     for x, y in zip(fo.tree.leaves(one), fo.tree.leaves(other), strict=True):
@@ -608,13 +596,13 @@ def test_what_is_gone_keeps_nothing_alive(what, traced):
 
 
 def test_a_reason_is_said_once(caplog):
-    tx, params = fo.centralize(), {"w": torch.ones(2**8, 2**8)}
+    tx, params = fo.add_noise(0.1, 0.5, 0), {"w": torch.ones(2**8, 2**8)}
     _pure._said.clear()
     with caplog.at_level("INFO", logger="funcopt"):
         assert turns([params, {"w": params["w"].T}], lambda: tx) == [False] * 6
     lines = [line for line in caplog.messages if "operation by operation" in line]
     assert len(lines) == 1
-    assert lines[0].startswith("updates of centralize are made operation by operation: ")
+    assert lines[0].startswith("updates of add_noise are made operation by operation: ")
 
 
 def around(tx):

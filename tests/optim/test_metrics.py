@@ -185,13 +185,25 @@ class normalized(fo.TensorRule):
         return g / s.length, slots
 
 
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("elementwise", [True, False])
 @pytest.mark.parametrize("engine", ["eager", "auto"])
-def test_what_each_tensor_has_of_its_own_has_its_name(engine):
-    _, opt = wrapped(fo.chain(normalized(), fo.sgd(0.1)), 1, engine=engine)
-    found, grads = opt.metrics(), grads_at(START, 0)
+def test_what_each_tensor_has_of_its_own_has_its_name(engine, elementwise, steps, monkeypatch):
+    monkeypatch.setattr(normalized, "elementwise", elementwise)
+    params, opt = wrapped(fo.chain(normalized(), fo.sgd(0.1)), 0, engine=engine)
+    norms = []
+
+    def grads(params, t):
+        found = grads_at(params, t)
+        norms.append({name: g.norm() for name, g in found.items()})
+        return found
+
+    drive(opt, params, steps, grads)
+    assert opt.engine == ("eager" if engine == "eager" else "fused")
+    found = opt.metrics()
     assert set(found) == {*(f"length/{name}" for name in START), "lr"}
     for name in START:
-        torch.testing.assert_close(found[f"length/{name}"], grads[name].norm())
+        torch.testing.assert_close(found[f"length/{name}"], norms[-1][name])
 
 
 @pytest.mark.parametrize("tx", [fo.skip_if(CLIPPED), fo.accumulate(CLIPPED, 2)])

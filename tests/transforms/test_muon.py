@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 
 import funcopt as fo
 from funcopt import optim, testing
+from funcopt._numerics import linalg
 from funcopt.errors import HyperparameterError, LabelError, LeafError
 
 from .stepping import feed
@@ -62,16 +63,28 @@ def difference(ours, theirs):
     return max((a - b).abs().max().item() for a, b in zip(ours, theirs, strict=True))
 
 
+@pytest.fixture
+def torchs_products(monkeypatch):
+    """Products of bfloat16 as torch's class makes them: bits depend on the order of additions."""
+    monkeypatch.setattr(linalg, "HAS_BFLOAT16_PRODUCTS", True)
+
+
+as_torch = pytest.mark.usefixtures("torchs_products")
+
+
+@as_torch
 @pytest.mark.parametrize("options", ROWS, ids=str)
 def test_the_class_steps_as_torchs_class(options):
     assert difference(run(TorchsMuon, **options), run(torch.optim.Muon, **options)) <= 1e-12
 
 
+@as_torch
 def test_without_some_gradients_too():
     ours, theirs = (run(cls, missing=True, lr=0.02) for cls in (TorchsMuon, torch.optim.Muon))
     assert difference(ours, theirs) <= 1e-12
 
 
+@as_torch
 def test_the_defaults_are_torchs():
     assert difference(run(TorchsMuon), run(torch.optim.Muon)) <= 1e-12
     theirs = inspect.signature(torch.optim.Muon).parameters
@@ -82,6 +95,7 @@ def test_the_defaults_are_torchs():
         assert {k: ours[k].default for k in both} == {k: theirs[k].default for k in both}
 
 
+@as_torch
 def test_the_pure_form_steps_as_torchs_class():
     tx, params = fo.muon(0.02, labels="muon"), beginning()
     state = tx.init(params)
@@ -92,6 +106,7 @@ def test_the_pure_form_steps_as_torchs_class():
     assert difference(params, run(torch.optim.Muon, lr=0.02)) <= 1e-12
 
 
+@as_torch
 def test_checkpoints_of_torch_load_here_and_ours_load_there():
     for classes in itertools.permutations((TorchsMuon, torch.optim.Muon)):
         expected, got = ([torch.nn.Parameter(p) for p in beginning()] for _ in range(2))
@@ -104,6 +119,21 @@ def test_checkpoints_of_torch_load_here_and_ours_load_there():
             difference(stepped(one, expected, 10, begin=10), stepped(other, got, 10, begin=10))
             <= 1e-12
         )
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (40, 24), (96, 256), (3, 64, 32)], ids=str)
+def test_products_of_bfloat16_may_be_made_in_float32(shape, monkeypatch):
+    """They are rounded alike, and no less accurate: only the order of additions differs."""
+    torch.manual_seed(0)
+    x, given = torch.randn(shape), ((3.4445, -4.7750, 2.0315), 5, 1e-7)
+    exact = linalg.newton_schulz(x.double(), *given, None)
+    found = {}
+    for has in (True, False):
+        monkeypatch.setattr(linalg, "HAS_BFLOAT16_PRODUCTS", has)
+        found[has] = linalg.newton_schulz(x, *given, torch.bfloat16)
+        assert (found[has] == found[has].bfloat16()).all()
+    errors = {has: (u - exact).square().mean().sqrt().item() for has, u in found.items()}
+    assert 0 < errors[False] <= 1.25 * errors[True]
 
 
 def test_bfloat16_is_what_torch_computes_in():

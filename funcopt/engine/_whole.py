@@ -1,0 +1,107 @@
+"""Whole passes: between two kernels, the functions of torch by which a rule sees whole tensors."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .. import tree
+from .._core import precision
+from .._core.stage import Node
+from ._blocks import PARAMETER, Block, same_memory_order
+from ._guards import Guard, Unsupported
+from ._replay import Launch
+
+
+class Scratch(NamedTuple):
+    """A column for what a kernel passes on to a rule, in fresh memory."""
+
+    block: Block
+    role: int
+    dtype: torch.dtype
+    leaves: Sequence[int]
+
+    def allocate(self) -> None:
+        """Makes it, for this step."""
+        like = self.block.columns[PARAMETER]
+        for leaf in self.leaves:
+            new = torch.empty_like(like[leaf], dtype=self.dtype)
+            self.block.set_scratch(self.role, leaf, new)
+
+
+class WholeCell(NamedTuple):
+    """The tensors of a cell, by the roles of their columns, and the rows of their scalars."""
+
+    block: Block
+    leaves: Sequence[int]
+    rows: Sequence[int]
+    dtype: torch.dtype  # that is computed in
+    g: int
+    p: int
+    slots: Sequence[int]  # of each entry
+    spec: tree.Spec[Any]  # the structure of the slots of one tensor
+    u: int
+    new: Sequence[int]  # of each entry of the new slots
+
+    def run(self, node: Node) -> None:
+        """Calls the rule, and puts what it returns into columns."""
+        rule, column = node.rules[0], self.block.columns
+        gs = [self._lifted(column[self.g][leaf]) for leaf in self.leaves]
+        ps = [self._lifted(column[self.p][leaf]) for leaf in self.leaves]
+        old = [[self._lifted(column[role][leaf]) for role in self.slots] for leaf in self.leaves]
+        scalars = [node.row_scalars(row, self.dtype) for row in self.rows]
+        us, new = rule.update_tensors(gs, list(map(self.spec.unflatten, old)), ps, scalars)
+        for leaf, u, before, after in zip(self.leaves, us, old, new, strict=True):
+            self._keep(leaf, u, before, precision.entries(after))
+
+    def _lifted(self, x: Tensor) -> Tensor:
+        """A tensor as rules see it; none is complex here."""
+        if not x.dim() and not self.block.columns[PARAMETER][self.leaves[0]].dim():
+            x = x.reshape(1)
+        return x.to(self.dtype) if x.is_floating_point() else x
+
+    def _keep(self, leaf: int, u: Tensor, old: Sequence[Tensor], new: Sequence[Tensor]) -> None:
+        if len(new) != len(old):
+            raise Unsupported("slots that come and go")
+        block = self.block
+        given = [column[leaf] for column in block.columns[: block.given]]
+        changed = [y for x, y in zip(old, new, strict=True) if x is not y]
+        u, *values = precision.unaliased((u, *changed), given)
+        block.set_scratch(self.u, leaf, _laid_as(given[PARAMETER], u.to(self.dtype)))
+        each = iter(values)
+        for role, at, x, y in zip(self.slots, self.new, old, new, strict=True):
+            y = x if x is y else next(each)
+            y = y.to(self.dtype) if y.is_floating_point() else y
+            block.set_scratch(at, leaf, _laid_as(block.columns[role][leaf], y))
+
+
+class WholePass(NamedTuple):
+    """A rule that sees whole tensors: kernels write what it gets, others read what it returns."""
+
+    guards: Sequence[Guard]
+    launches: Sequence[Launch]
+    scratch: Sequence[Scratch]
+    node: int  # the index, among `flatten_nodes`, of the stage
+    cells: Sequence[WholeCell]
+
+    def run(self, nodes: Sequence[Node]) -> None:
+        """Makes the updates and new slots of the stage, in fresh memory."""
+        for one in self.scratch:
+            one.allocate()
+        for launch in self.launches:
+            launch(nodes)
+        with torch.no_grad():  # derivatives end at kernels: whoever takes them is not here
+            for cell in self.cells:
+                cell.run(nodes[self.node])
+
+    def fits(self, nodes: Sequence[Node]) -> bool:
+        """Nothing more has to be the same."""
+        del nodes
+        return True
+
+
+def _laid_as(like: Tensor, x: Tensor) -> Tensor:
+    """`x` in the shape and the memory order of a tensor."""
+    x = x.reshape(like.shape)
+    return x if same_memory_order([like, x]) else torch.empty_like(like, dtype=x.dtype).copy_(x)
