@@ -36,7 +36,6 @@ INSTEAD = {
     r"where somebody looks": "on interactive terminals",
     r"loss in nats|nats": "cross-entropy",
     r"mean and scatter": "mean and standard deviation",
-    r"which to take": "choosing an optimizer",
     r"two modes": "train and eval mode",
     r"come and go": "adding, removing and resizing parameters",
     # American spelling, as PyTorch's
