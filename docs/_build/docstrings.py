@@ -25,6 +25,9 @@ EXECUTION = {
     "capturable": "Keep the step counts on the device of the parameters.",
     "differentiable": "Let autograd go through steps.",
     "fused": "Accepted for compatibility with `torch.optim`; `engine` decides.",
+    "max_grad_norm": "Puts `clip_by_global_norm` in front of the chain: bound of the global norm.",
+    "ema": "Puts `ema_of_params` behind the chain: decay rate of the averaged weights.",
+    "accumulate": "Puts `accumulate` around the chain: number of micro-batches per update.",
     "engine": 'How steps are executed: "auto", "fused", "compiled", "torch", "foreach", "eager".',
 }
 
