@@ -2,7 +2,7 @@
 # pyproject.toml or constraints.txt have changed. Nothing outside of this folder is touched.
 
 .PHONY: help demo test lint types tests fuzz tests-portable tests-portable-quick tests-lowest docs \
-	package bench format clean
+	package release-check bench format clean
 .DELETE_ON_ERROR:
 
 VENV ?= .venv
@@ -41,6 +41,7 @@ help:
 	@echo "make tests-lowest  pytest with the oldest torch and optree that are allowed, in $(LOWEST)"
 	@echo "make docs     the site, in site/; a warning is an error"
 	@echo "make package  the wheel and the sdist, in dist/; the wheel takes a step in a bare environment"
+	@echo "make release-check  package, and the README where nothing but funcopt is installed; one version"
 	@echo "make bench    speed next to others: a table and a figure, in docs/; on a quiet machine"
 	@echo "make format   mend what ruff can mend"
 	@echo "make clean    remove what was built, $(VENV) and $(LOWEST)"
@@ -97,7 +98,7 @@ tests-lowest: $(LOWEST)/.for-tests
 
 docs: $(VENV)/.for-work
 	@echo "==> docs"
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 package: $(VENV)/.for-work
 	@echo "==> package"
@@ -106,8 +107,17 @@ package: $(VENV)/.for-work
 	$(BIN)/twine check --strict dist/*
 	$(PYTHON) -m venv --clear $(BARE)
 	$(BARE)/bin/python $(INSTALL) constraints.txt dist/*.whl
-	$(BARE)/bin/python -I .ci/wheel.py
+	for check in $(CHECKS); do $(BARE)/bin/python -I .ci/$$check.py || exit 1; done
 	rm -r $(BARE)
+
+# What runs where the wheel alone is installed.
+CHECKS ?= wheel
+
+release-check: $(VENV)/.for-work
+	@echo "==> release"
+	$(BIN)/python .ci/release.py
+	@$(MAKE) --no-print-directory package CHECKS="wheel readme"
+	@echo "==> ready: dist/"
 
 bench: $(VENV)/.for-work
 	@echo "==> measuring"

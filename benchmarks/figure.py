@@ -17,16 +17,18 @@ HELD, NOT_HELD, TARGET = "#0072b2", "#d55e00", "0.4"
 def draw(
     results: Sequence[Result], by_number: Sequence[Point], by_size: Sequence[Point], path: Path
 ) -> None:
-    """Targets on the left; on the right what the number of tensors, and their size, does."""
+    """Targets on top; below, the time by the number of tensors, and by their size."""
     found = [row for row in rows(results) if row.held is not None]
-    fig = Figure(figsize=(12, max(4.5, 1.2 + 0.28 * len(found))), layout="constrained")
-    grid = fig.add_gridspec(2, 2, width_ratios=[3, 2])
-    targets(fig.add_subplot(grid[:, 0]), found)
-    lines(fig.add_subplot(grid[0, 1]), by_number, "number of tensors, 64 elements each")
-    lines(fig.add_subplot(grid[1, 1]), by_size, "elements of one tensor")
+    height = max(2.0, 0.22 * len(found))
+    fig = Figure(figsize=(9.5, height + 3.6), layout="constrained")
+    above, below = fig.subfigures(2, 1, height_ratios=[height, 3.2])
+    targets(above.subplots(), found)
+    left, right = below.subplots(1, 2)
+    lines(left, by_number, "number of tensors, 64 elements each")
+    lines(right, by_size, "elements of one tensor")
     path.parent.mkdir(parents=True, exist_ok=True)
     with mpl.rc_context({"svg.hashsalt": "funcopt", "svg.fonttype": "none"}):
-        fig.savefig(path, metadata={"Date": None})
+        fig.savefig(path, metadata={"Date": None}, transparent=True)
 
 
 def targets(ax: Axes, found: Sequence) -> None:
@@ -36,13 +38,14 @@ def targets(ax: Axes, found: Sequence) -> None:
         ax.plot(row.result.spread, [y, y], color=color, linewidth=2)
         ax.plot(row.result.ratio, y, "o", color=color, markersize=5)
         ax.plot(row.at_most, y, "|", color=TARGET, markersize=11, markeredgewidth=1.5)
-    names = [f"{_ours(row)}\nto {row.result.theirs}" for row in found]
-    ax.set_yticks(range(len(found)), names, fontsize=6)
+    names = [f"{_ours(row)} / {row.result.theirs}" for row in found]
+    ax.set_yticks(range(len(found)), names, fontsize=8.5)
+    ax.set_ylim(-0.7, len(found) - 0.3)
     ax.invert_yaxis()
     ax.set_xscale("log")
     ax.axvline(1, color="0.8", linewidth=1, zorder=0)
     ax.grid(axis="x", alpha=0.3)
-    ax.set_xlabel("ours / theirs, and the target (grey): left is faster")
+    ax.set_xlabel("ours / theirs, and the target (gray): left is faster")
 
 
 def _ours(row: Row) -> str:
@@ -61,4 +64,4 @@ def lines(ax: Axes, points: Sequence[Point], axis: str) -> None:
     ax.set_ylabel("us for a step of AdamW")
     ax.grid(alpha=0.3)
     if points:
-        ax.legend(fontsize=7)
+        ax.legend(fontsize=9)

@@ -72,11 +72,11 @@ class Page:
         if self.by_host:
             found += ["## The host", sections.of_scaling(self.by_host, "tensors of 1")]
         if self.results:
-            found += ["## Everybody", sections.of_all(self.results)]
+            found += ["## All rivals", sections.of_all(self.results)]
         return found
 
 
-TITLE = "# Performance: the table"
+TITLE = "# Benchmarks: a step"
 ALT = "Ratios against their targets; time of a step against the number and the size of tensors"
 QUIET = 0.05
 BUSY = "**The machine was busy: no result.** "

@@ -54,7 +54,7 @@ class Row(NamedTuple):
         return f"| {' | '.join(cells)} |"
 
 
-TITLE = "# Many trainings at once: the table"
+TITLE = "# Benchmarks: sweeps"
 QUICK = "**A quick look: no result.** "
 HEAD = """\
 | network | models | one by one (ms) | eager (ms) | compiled (ms) | of it gradients (ms) \
@@ -177,9 +177,9 @@ def limits(rows: Sequence[Row]) -> str:
 
 
 LIMITS = """\
-What limits it. Eager, what one model takes is nearly all calls of operators, whose number does not
-depend on the number of models; the rest is work. Compiled, there is one call: what is not the
-gradients of the networks is the optimizer, which reads and writes memory.
+The limits. Eager, one model alone spends nearly all time on operator calls, whose number does not
+depend on the number of models; the rest is arithmetic. Compiled, there is one call: the time beyond
+the gradients of the networks is the optimizer, which reads and writes memory.
 
 | network | models | eager: share of the calls | compiled: share of the gradients |
 |---|---|---|---|"""
@@ -221,7 +221,7 @@ def difference(models: int, steps: int) -> str:
     near = sum(gap < 1e-9 for gap in worst)
     return (
         f"In float64, {near} of {models} end within 1e-9 of separate runs; the largest difference "
-        f"is {max(worst):.1e} ([why](sweeps.md#how-equal))."
+        f"is {max(worst):.1e} ([why](sweeps.md#equality-with-separate-runs))."
     )
 
 
@@ -247,7 +247,7 @@ def main() -> None:
 
     say(f"{TITLE}\n")
     facts = f"{date.today():%Y-%m-%d}; {machine.description()}; float32, Adam, batches of {BATCH}"
-    say(f"{QUICK if options.quick else ''}{facts}. [What it is about](sweeps.md).\n")
+    say(f"{QUICK if options.quick else ''}{facts}. [Guide](sweeps.md).\n")
     say(headline(64, steps))
     say(f"{difference(64, steps)}\n")
     say(HEAD)

@@ -46,7 +46,7 @@ def test_there_are_blocks_to_run():
 
 def test_the_stages_that_turn_the_sign_are_those_of_the_page():
     page = (ROOT / "docs" / "concepts.md").read_text()
-    said = page.split("## Chains, and the sign\n")[1].split("\n## ")[0]
+    said = page.split("## Chains and the sign of updates\n")[1].split("\n## ")[0]
     stages = [stage for case in CASES for _, stage in walk(case.tx) if not stage.children()]
     turning = {type(stage).__name__ for stage in stages if stage.sign() == -1}
     assert {"lbfgs", "newton_cg", "scale", "scale_by_learning_rate"} <= turning

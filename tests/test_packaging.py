@@ -3,6 +3,7 @@
 import itertools
 import pathlib
 import re
+import runpy
 import tomllib
 
 import pytest
@@ -39,6 +40,27 @@ def test_the_citation_is_of_this_version():
     assert f"\nlicense: {PROJECT['license']}\n" in citation
 
 
-@pytest.mark.parametrize("file", ["CITATION.cff", "mkdocs.yml"])
+def test_everything_is_of_one_version():
+    """As `make release-check` asks, before it builds."""
+    found = runpy.run_path(str(ROOT / ".ci" / "release.py"))
+    assert found["version"]() == funcopt.__version__
+    assert found["problems"]() == []
+
+
+def test_issue_templates_are_forms():
+    """Of fields that have a name of their own, and a question."""
+    yaml = pytest.importorskip("yaml")
+    folder = ROOT / ".github" / "ISSUE_TEMPLATE"
+    forms = [path for path in sorted(folder.glob("*.yml")) if path.stem != "config"]
+    assert len(forms) >= 2
+    for path in forms:
+        form = yaml.safe_load(path.read_text())
+        assert {"name", "description"} <= form.keys(), path.name
+        names = [field["id"] for field in form["body"]]
+        assert len(set(names)) == len(names), path.name
+        assert all(field["attributes"]["label"] for field in form["body"]), path.name
+
+
+@pytest.mark.parametrize("file", ["CITATION.cff", "mkdocs.yml", "SECURITY.md"])
 def test_the_repository_is_the_same_everywhere(file):
     assert PROJECT["urls"]["Homepage"] in (ROOT / file).read_text()

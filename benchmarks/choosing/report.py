@@ -19,7 +19,7 @@ def table(digits: Found, letters: Found) -> str:
     """All methods, by their loss on the letters after the same number of steps."""
     a, b = digits["results"], letters["results"]
     lines = [
-        "| | digits: loss, right | in AdamW's time | letters: loss | in AdamW's time "
+        "| | digits: loss, accuracy | in AdamW's time | letters: loss | in AdamW's time "
         "| lr (digits, letters) | time of a step | slots |",
         "|---|---|---|---|---|---|---|---|",
     ]
@@ -37,11 +37,11 @@ def table(digits: Found, letters: Found) -> str:
 
 def draw_races(digits: Found, letters: Found) -> Figure:
     """The loss of every method in both races, the best on top."""
-    figure = Figure(figsize=(11, 7.5), layout="constrained")
+    figure = Figure(figsize=(9.5, 7.5), layout="constrained")
     for ax, found, title in zip(
         figure.subplots(1, 2),
         (digits, letters),
-        ("digits: test loss", "letters: test loss, nats"),
+        ("digits: test loss", "letters: test loss"),
         strict=True,
     ):
         results = found["results"]
@@ -61,8 +61,8 @@ def draw_races(digits: Found, letters: Found) -> Figure:
             ax.set_xticks([0.05, 0.1, 0.2, 0.4], ["0.05", "0.1", "0.2", "0.4"])
             ax.minorticks_off()
         ax.grid(alpha=0.3)
-    ax.plot([], [], "o", color=BLUE, label="as many steps as all (three seeds)")
-    ax.plot([], [], "D", color=ORANGE, markerfacecolor="none", label="as much time as AdamW")
+    ax.plot([], [], "o", color=BLUE, label="equal steps (mean and standard deviation over 3 seeds)")
+    ax.plot([], [], "D", color=ORANGE, markerfacecolor="none", label="equal time, that of AdamW")
     figure.legend(loc="outside upper center", ncols=2)
     return figure
 
@@ -70,8 +70,8 @@ def draw_races(digits: Found, letters: Found) -> Figure:
 def draw_rates(digits: Found, letters: Found) -> Figure:
     """How much the learning rate matters: the validation loss, relative to the best."""
     names = list(letters["results"])
-    columns = 7
-    figure = Figure(figsize=(13, 8), layout="constrained")
+    columns = 4
+    figure = Figure(figsize=(9.5, 12), layout="constrained")
     panels = figure.subplots(math.ceil(len(names) / columns), columns, sharey=True, squeeze=False)
     for ax in panels.flat[len(names) :]:
         ax.set_visible(False)
@@ -92,7 +92,7 @@ def draw_rates(digits: Found, letters: Found) -> Figure:
     ax.plot([], [], "s-", color=ORANGE, label="letters")
     figure.legend(loc="outside upper center", ncols=2)
     figure.supxlabel("learning rate")
-    figure.supylabel("validation loss, over that of the best rate")
+    figure.supylabel("validation loss, relative to that of the best learning rate")
     return figure
 
 
@@ -112,7 +112,7 @@ def main() -> None:
         for task in ("digits", "letters")
     )
     for name, draw in (("races", draw_races), ("rates", draw_rates)):
-        draw(digits, letters).savefig(DOCS / f"choosing_{name}.png", dpi=110)
+        draw(digits, letters).savefig(DOCS / f"choosing_{name}.png", dpi=150)
     page = DOCS / "choosing.md"
     before, _, rest = page.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)

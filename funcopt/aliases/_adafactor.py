@@ -33,6 +33,17 @@ def adafactor(
     Optax's is made of the same stages with other options ([how](../from_optax.md#adafactor)).
     The second moments are stored in `state_dtype`, else in the dtype of the parameter.
 
+    Args:
+        lr: The largest learning rate; not negative. It decays as one over the root of the
+            step.
+        beta2_decay: Power with which the weight of the newest gradient decays; not
+            positive.
+        eps: Lower bounds of the root mean square of gradients, and of the size of a
+            parameter.
+        d: Upper bound of the root mean square of an update; at least 1.
+        weight_decay: Decoupled weight decay, times the learning rate; not negative.
+        state_dtype: Storage dtype of the second moments; by default that of the parameter.
+
     Raises:
         HyperparameterError: If `beta2_decay` is positive, `d` is not, another
             hyperparameter is negative, or `eps` is no pair.

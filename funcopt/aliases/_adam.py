@@ -36,6 +36,15 @@ def adam(
     `decoupled_weight_decay` it is `adamw`. The moments are stored in `state_dtype`, else in the
     dtype of the parameter.
 
+    Args:
+        lr: Learning rate; not negative.
+        betas: Decay rates of the EMAs of the gradient and of its square, in [0, 1).
+        eps: Added to the root of the second moment, in units of the gradient; not negative.
+        weight_decay: Weight decay, added to the gradient (L2 regularization); not negative.
+        amsgrad: Divide by the maximum of the second moments so far.
+        decoupled_weight_decay: Use decoupled weight decay instead of L2 regularization.
+        state_dtype: Storage dtype of the slots; by default that of the parameter.
+
     Raises:
         HyperparameterError: If a decay rate is outside [0, 1), or another hyperparameter is
             negative.
@@ -69,6 +78,14 @@ def adamw(
     The defaults are those of `torch.optim.AdamW`, and so are the steps. The moments are stored in
     `state_dtype`, else in the dtype of the parameter.
 
+    Args:
+        lr: Learning rate; not negative.
+        betas: Decay rates of the EMAs of the gradient and of its square, in [0, 1).
+        eps: Added to the root of the second moment, in units of the gradient; not negative.
+        weight_decay: Decoupled weight decay, times the learning rate; not negative.
+        amsgrad: Divide by the maximum of the second moments so far.
+        state_dtype: Storage dtype of the slots; by default that of the parameter.
+
     Raises:
         HyperparameterError: If a decay rate is outside [0, 1), or another hyperparameter is
             negative.
@@ -100,6 +117,15 @@ def nadam(
     The defaults are those of `torch.optim.NAdam`, and so are the steps. The moments are stored in
     `state_dtype`, else in the dtype of the parameter.
 
+    Args:
+        lr: Learning rate; not negative.
+        betas: Decay rates of the EMAs of the gradient and of its square, in [0, 1).
+        eps: Added to the root of the second moment, in units of the gradient; not negative.
+        weight_decay: Weight decay, added to the gradient (L2 regularization); not negative.
+        momentum_decay: How fast the momentum warms up to ``betas[0]``; not negative.
+        decoupled_weight_decay: Use decoupled weight decay instead of L2 regularization.
+        state_dtype: Storage dtype of the slots; by default that of the parameter.
+
     Raises:
         HyperparameterError: If a decay rate is outside [0, 1), or another hyperparameter is
             negative.
@@ -128,6 +154,14 @@ def radam(
     The defaults are those of `torch.optim.RAdam`, and so are the steps. The moments are stored in
     `state_dtype`, else in the dtype of the parameter.
 
+    Args:
+        lr: Learning rate; not negative.
+        betas: Decay rates of the EMAs of the gradient and of its square, in [0, 1).
+        eps: Added to the root of the second moment, in units of the gradient; not negative.
+        weight_decay: Weight decay, added to the gradient (L2 regularization); not negative.
+        decoupled_weight_decay: Use decoupled weight decay instead of L2 regularization.
+        state_dtype: Storage dtype of the slots; by default that of the parameter.
+
     Raises:
         HyperparameterError: If a decay rate is outside [0, 1), or another hyperparameter is
             negative.
@@ -155,6 +189,13 @@ def adamax(
     The defaults are those of `torch.optim.Adamax`, and so are the steps. The moments are stored in
     `state_dtype`, else in the dtype of the parameter.
 
+    Args:
+        lr: Learning rate; not negative.
+        betas: Decay rates of the EMA of the gradient and of the maximum, in [0, 1).
+        eps: Added to the absolute value of the gradient; not negative.
+        weight_decay: Weight decay, added to the gradient (L2 regularization); not negative.
+        state_dtype: Storage dtype of the slots; by default that of the parameter.
+
     Raises:
         HyperparameterError: If a decay rate is outside [0, 1), or another hyperparameter is
             negative.
@@ -181,6 +222,14 @@ def adabelief(
     Without decay, the steps are those of `optax.adabelief`. The moments are stored in
     `state_dtype`, else in the dtype of the parameter.
 
+    Args:
+        lr: Learning rate; not negative.
+        betas: Decay rates of the EMAs of the gradient and of its squared deviation, in [0,
+            1).
+        eps: Added to the root of the second moment, in units of the gradient; not negative.
+        weight_decay: Decoupled weight decay, times the learning rate; not negative.
+        state_dtype: Storage dtype of the slots; by default that of the parameter.
+
     Raises:
         HyperparameterError: If a decay rate is outside [0, 1), or another hyperparameter is
             negative.
@@ -206,6 +255,13 @@ def yogi(
 
     Without decay, the steps are those of `optax.yogi`. The moments are stored in `state_dtype`,
     else in the dtype of the parameter.
+
+    Args:
+        lr: Learning rate; not negative.
+        betas: Decay rates of the EMAs of the gradient and of its square, in [0, 1).
+        eps: Added to the root of the second moment, in units of the gradient; not negative.
+        weight_decay: Decoupled weight decay, times the learning rate; not negative.
+        state_dtype: Storage dtype of the slots; by default that of the parameter.
 
     Raises:
         HyperparameterError: If a decay rate is outside [0, 1), or another hyperparameter is

@@ -32,6 +32,15 @@ def rmsprop(
     The defaults are those of `torch.optim.RMSprop`, and so are the steps. Slots are stored in
     `state_dtype`, else in the dtype of the parameter.
 
+    Args:
+        lr: Learning rate; not negative.
+        alpha: Decay rate of the EMA of the squared gradient, in [0, 1).
+        eps: Added to the root of the second moment, in units of the gradient; not negative.
+        weight_decay: Weight decay, added to the gradient (L2 regularization); not negative.
+        momentum: Decay rate of the momentum, in [0, 1); 0 for none.
+        centered: Divide by the standard deviation of the gradient.
+        state_dtype: Storage dtype of the slots; by default that of the parameter.
+
     Raises:
         HyperparameterError: If `alpha` is outside [0, 1), or another hyperparameter is negative.
 
@@ -61,6 +70,14 @@ def adagrad(
 
     The defaults are those of `torch.optim.Adagrad`, and so are the steps. Slots are stored in
     `state_dtype`, else in the dtype of the parameter.
+
+    Args:
+        lr: Learning rate; not negative.
+        lr_decay: Decay of the learning rate per step; not negative.
+        weight_decay: Weight decay, added to the gradient (L2 regularization); not negative.
+        initial_accumulator_value: Initial value of the sum of squares; not negative.
+        eps: Added to the root of the sum, in units of the gradient; not negative.
+        state_dtype: Storage dtype of the slots; by default that of the parameter.
 
     Raises:
         HyperparameterError: If a hyperparameter is negative.
@@ -94,6 +111,13 @@ def adadelta(
 
     The defaults are those of `torch.optim.Adadelta`, and so are the steps. Slots are stored in
     `state_dtype`, else in the dtype of the parameter.
+
+    Args:
+        lr: Learning rate; not negative.
+        rho: Decay rate of the EMAs of the squared gradients and updates, in [0, 1).
+        eps: Added inside both roots; not negative.
+        weight_decay: Weight decay, added to the gradient (L2 regularization); not negative.
+        state_dtype: Storage dtype of the slots; by default that of the parameter.
 
     Raises:
         HyperparameterError: If `rho` is outside [0, 1), or another hyperparameter is negative.

@@ -30,6 +30,13 @@ def lamb(
     calls phi is the identity. To keep biases and norms out, write the chain with `masked`. The
     moments are stored in `state_dtype`, else in the dtype of the parameter.
 
+    Args:
+        lr: Learning rate; not negative.
+        betas: Decay rates of the EMAs of the gradient and of its square, in [0, 1).
+        eps: Added to the root of the second moment, in units of the gradient; not negative.
+        weight_decay: Weight decay, added before the trust ratio; not negative.
+        state_dtype: Storage dtype of the slots; by default that of the parameter.
+
     Raises:
         HyperparameterError: If a decay rate is outside [0, 1), or another hyperparameter is
             negative.
@@ -63,6 +70,16 @@ def lars(
     included, as in the paper; the ratio has ``norm(g + weight_decay p)`` in the denominator, where
     the paper has ``norm(g) + weight_decay norm(p)``. To keep biases and norms out, write the chain
     with `masked`. The momentum is stored in `state_dtype`, else in the dtype of the parameter.
+
+    Args:
+        lr: Learning rate; not negative.
+        momentum: Decay rate of the momentum, in [0, 1).
+        weight_decay: Weight decay, added to the gradient before the trust ratio; not
+            negative.
+        trust_coefficient: Ratio of the norms of update and parameter; not negative.
+        eps: Added to the norm of the update; not negative.
+        nesterov: Use Nesterov momentum.
+        state_dtype: Storage dtype of the slots; by default that of the parameter.
 
     Raises:
         HyperparameterError: If a hyperparameter is negative.

@@ -37,6 +37,15 @@ def mars(
     moments and the previous gradient are stored in `state_dtype`, else in the dtype of the
     parameter.
 
+    Args:
+        lr: Learning rate; not negative.
+        betas: Decay rates of the EMAs of the gradient and of its square, in [0, 1).
+        eps: Added to the root of the second moment, in units of the gradient; not negative.
+        weight_decay: Decoupled weight decay, times the learning rate; not negative.
+        amsgrad: Divide by the maximum of the second moments so far.
+        gamma: Weight of the variance reduction; not negative.
+        state_dtype: Storage dtype of the slots; by default that of the parameter.
+
     Raises:
         HyperparameterError: If a decay rate is outside [0, 1), or another hyperparameter is
             negative.

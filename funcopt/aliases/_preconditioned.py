@@ -39,6 +39,22 @@ def soap(
     first out, and decays what the step has made.) Both moments are stored in `state_dtype`, else
     in the dtype of the parameter; the matrices in at least float32.
 
+    Args:
+        lr: Learning rate; not negative.
+        betas: Decay rates of the EMAs of the gradient and of its square, in [0, 1).
+        shampoo_beta: Decay rate of the matrices, in [0, 1); `None` is the second of
+            `betas`.
+        eps: Added to the root of the second moment, in units of the gradient; not negative.
+        weight_decay: Decoupled weight decay, times the learning rate; not negative.
+        precondition_frequency: Updates from one factorization to the next.
+        max_precond_dim: The largest dimension that has a matrix.
+        merge_dims: Merge neighboring dimensions, while their product is at most
+            `max_precond_dim`.
+        precondition_1d: Precondition vectors by a matrix too.
+        normalize_grads: Rescale each update to a root mean square of 1.
+        correct_bias: Apply Adam's bias correction.
+        state_dtype: Storage dtype of both moments; by default that of the parameter.
+
     Raises:
         HyperparameterError: If a decay rate is outside [0, 1), or another hyperparameter is out of
             range.
@@ -83,6 +99,21 @@ def shampoo(
     Without options it is Algorithm 1 of the paper, for tensors Algorithm 2, but vectors are left
     as they are unless `precondition_1d`. The momentum is stored in `state_dtype`, else in the
     dtype of the parameter; the matrices in at least float32.
+
+    Args:
+        lr: Learning rate; not negative.
+        momentum: Decay rate of the momentum, in [0, 1); 0 for none.
+        weight_decay: Weight decay, added after preconditioning; not negative.
+        eps: Added to the eigenvalues, in units of the gradient squared; positive.
+        beta2: Decay rate of the matrices, in [0, 1); `None` for sums.
+        precondition_frequency: Updates from one factorization to the next.
+        max_precond_dim: The largest dimension that has a matrix.
+        merge_dims: Merge neighboring dimensions, while their product is at most
+            `max_precond_dim`.
+        precondition_1d: Precondition vectors by a matrix too.
+        graft: Give each update the norm of the gradient.
+        nesterov: Use Nesterov momentum.
+        state_dtype: Storage dtype of the momentum; by default that of the parameter.
 
     Raises:
         HyperparameterError: If a decay rate is outside [0, 1), or another hyperparameter is out of

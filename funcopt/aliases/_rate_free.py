@@ -35,6 +35,23 @@ def prodigy(
     moments. Leave `lr` at 1, or let a schedule go from 1 to 0; tune by `d_coef`. Slots are stored
     in `state_dtype`, else in the dtype of the parameter, which p0 always has.
 
+    Args:
+        lr: Multiplies the estimated learning rate; leave it at 1, or let a schedule decay
+            it.
+        betas: Decay rates of the EMAs of the gradient and of its square, in [0, 1).
+        beta3: Decay rate of the sums of the estimate, in [0, 1); by default the root of
+            ``betas[1]``.
+        eps: Added to the root of the second moment, in units of the gradient; positive.
+        weight_decay: Weight decay; not negative.
+        decouple: Use decoupled weight decay; without it, L2 regularization.
+        use_bias_correction: Correct the bias of the moments, as in Adam.
+        safeguard_warmup: Leave `lr` out of the denominator of the estimate, for a warm-up
+            from 0.
+        d0: The initial estimate, in units of the parameter; positive, and rather too small.
+        d_coef: Multiplies the estimate; positive. Tune this one.
+        growth_rate: The largest factor by which the estimate grows in a step; at least 1.
+        state_dtype: Storage dtype of the slots but p0; by default that of the parameter.
+
     Raises:
         HyperparameterError: If a hyperparameter is out of range.
 
@@ -79,6 +96,20 @@ def dadapt_adamw(
     with `use_bias_correction` they are those of `optax.contrib.dadapt_adamw`. Without `decouple`,
     the decay goes through the moments. Leave `lr` at 1, or let a schedule go from 1 to 0. Slots are
     stored in `state_dtype`, else in the dtype of the parameter.
+
+    Args:
+        lr: Multiplies the estimated learning rate; leave it at 1, or let a schedule decay
+            it.
+        betas: Decay rates of the EMAs of the gradient and of its square, in [0, 1); the
+            second is positive.
+        eps: Added to the root of the second moment, in units of the gradient; positive.
+        weight_decay: Weight decay; not negative.
+        decouple: Use decoupled weight decay; without it, L2 regularization.
+        use_bias_correction: Correct the bias of the moments, as in Adam.
+        d0: The initial estimate, in units of the parameter; positive, and rather too small.
+        growth_rate: The largest factor by which the estimate grows in a step; at least 1.
+        layer_scale: Multiplies the steps of a parameter group; not negative.
+        state_dtype: Storage dtype of the slots; by default that of the parameter.
 
     Raises:
         HyperparameterError: If a hyperparameter is out of range.

@@ -27,6 +27,18 @@ def schedule_free_sgd(
     Steps and defaults are those of the authors' `SGDScheduleFree`. For the arguments, and for
     parameters in bfloat16, see `schedule_free`.
 
+    Args:
+        lr: Learning rate, which the weights of the average depend on; not negative.
+        momentum: How near the trained parameters are to the average, in (0, 1].
+        weight_decay: Weight decay of the trained parameters; not negative.
+        warmup_steps: Updates of linear warm-up; 0 for none.
+        r: Power of the step count in the weights of the average; not negative.
+        weight_lr_power: Power of the learning rate in the weights of the average; not
+            negative.
+        store_average: Store the average, one more tensor per parameter, instead of
+            computing it.
+        state_dtype: Storage dtype of the slots; by default that of the parameter.
+
     Raises:
         HyperparameterError: If a hyperparameter is out of range.
 
@@ -75,6 +87,22 @@ def schedule_free_adamw(
     one. It is a number in [0, 1), a 0-d tensor, or a schedule of the updates made. With `None`,
     where theirs has 0, m = g: there is no mean of gradients, and no slot for it. So all groups of
     an optimizer have one, or none has; where all get one later, the mean begins at 0.
+
+    Args:
+        lr: Learning rate, which the weights of the average depend on; not negative.
+        betas: Nearness of the trained parameters to the average, in (0, 1], and decay rate
+            of the EMA of the squared gradient, in [0, 1).
+        eps: Added to the root of the second moment, in units of the gradient; not negative.
+        weight_decay: Weight decay of the trained parameters; not negative.
+        warmup_steps: Updates of linear warm-up; 0 for none.
+        r: Power of the step count in the weights of the average; not negative.
+        weight_lr_power: Power of the learning rate in the weights of the average; not
+            negative.
+        inner_momentum: Decay rate of an EMA of the gradient inside, in [0, 1), as described
+            above; `None` for none.
+        store_average: Store the average, one more tensor per parameter, instead of
+            computing it.
+        state_dtype: Storage dtype of the slots; by default that of the parameter.
 
     Raises:
         HyperparameterError: If a hyperparameter is out of range.

@@ -35,6 +35,18 @@ def dpsgd(
     The same as `optax.contrib.dpsgd`, but for the random numbers. The momentum is stored in
     `state_dtype`, else in the dtype of the parameter.
 
+    Args:
+        lr: Learning rate; not negative.
+        max_norm: Upper bound of the norm of each per-example gradient; positive.
+        noise_multiplier: Standard deviation of the noise, in units of `max_norm`; not
+            negative.
+        momentum: Decay rate of the momentum, in [0, 1); 0 for none.
+        nesterov: Use Nesterov momentum.
+        seed: Seed of the noise: an integer, not negative. Keep it secret.
+        batch_size: The divisor of the sum, such as the expected batch size; by default the
+            number of examples.
+        state_dtype: Storage dtype of the momentum; by default that of the parameter.
+
     Raises:
         HyperparameterError: If a hyperparameter is out of range.
 
@@ -56,6 +68,13 @@ def noisy_sgd(
     """SGD with noise on the gradients: `add_noise`, then the learning rate.
 
     The defaults are those of `optax.noisy_sgd`.
+
+    Args:
+        lr: Learning rate; not negative.
+        eta: Variance of the noise at the first step, in units of the gradient squared; not
+            negative.
+        gamma: Power with which the variance decays; not negative.
+        seed: Seed of the noise: an integer, not negative.
 
     Raises:
         HyperparameterError: If a hyperparameter is negative, or `seed` is not a whole number.
@@ -81,6 +100,15 @@ def sgd(
 
     The defaults are those of `torch.optim.SGD`, and so are the steps. The momentum is stored in
     `state_dtype`, else in the dtype of the parameter; at 0 it takes no memory.
+
+    Args:
+        lr: Learning rate; not negative.
+        momentum: Decay rate of the momentum, in [0, 1); 0 for none.
+        dampening: Dampening of the momentum: its new gradients are multiplied by ``1 -
+            dampening``.
+        weight_decay: Weight decay, added to the gradient (L2 regularization); not negative.
+        nesterov: Use Nesterov momentum.
+        state_dtype: Storage dtype of the momentum; by default that of the parameter.
 
     Raises:
         HyperparameterError: If a hyperparameter is negative.
@@ -111,6 +139,14 @@ def asgd(
     The defaults are those of `torch.optim.ASGD`, and so are the steps. The average, torch's `ax`,
     is what to evaluate: `eval_params`, or `Optimizer.averaged`. It is stored in `state_dtype`, else
     in the dtype of the parameter.
+
+    Args:
+        lr: Initial learning rate; not negative.
+        lambd: Decay of the parameters, per unit of the learning rate; not negative.
+        alpha: Power with which the learning rate decays.
+        t0: The step at which averaging begins.
+        weight_decay: Weight decay, added to the gradient (L2 regularization); not negative.
+        state_dtype: Storage dtype of the slots; by default that of the parameter.
 
     Raises:
         HyperparameterError: If a hyperparameter is negative; `alpha` may be.

@@ -29,6 +29,12 @@ def lion(
     default for `weight_decay` is 1e-3. The momentum is stored in `state_dtype`, else in the dtype
     of the parameter.
 
+    Args:
+        lr: Learning rate; not negative.
+        betas: Decay rates of the interpolation and of the EMA of the gradient, in [0, 1).
+        weight_decay: Decoupled weight decay, times the learning rate; not negative.
+        state_dtype: Storage dtype of the slots; by default that of the parameter.
+
     Raises:
         HyperparameterError: If one of `betas` is outside [0, 1), or another hyperparameter is
             negative.
@@ -56,6 +62,13 @@ def rprop(
 
     The defaults are those of `torch.optim.Rprop`, and so are the steps. Slots are stored in
     `state_dtype`, else in the dtype of the parameter.
+
+    Args:
+        lr: Initial step size, in units of the parameter; not negative. Later values are not
+            read.
+        etas: Factors by which step sizes shrink, in (0, 1), and grow, above 1.
+        step_sizes: Lower and upper bound of the step sizes, in units of the parameter.
+        state_dtype: Storage dtype of the slots; by default that of the parameter.
 
     Raises:
         HyperparameterError: If `etas` are not below and above 1, or another hyperparameter is

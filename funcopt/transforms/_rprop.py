@@ -25,9 +25,8 @@ class scale_by_rprop(TensorRule):
     Entry by entry, for a gradient g, ``etas = (shrink, grow)`` and ``step_sizes = (low, high)``,
     with step_size = lr and prev = 0 before the first step:
 
-        step_size <- min(max(step_size f, low), high),   f = grow   if g prev > 0
-                                                             shrink if g prev < 0
-                                                             1      if g prev = 0
+        f = grow   if g prev > 0,   shrink if g prev < 0,   1 if g prev = 0
+        step_size <- min(max(step_size f, low), high)
         prev <- g,   but 0 where g prev < 0
         u = sign(prev) step_size
 

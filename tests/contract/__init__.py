@@ -1,1 +1,1 @@
-"""The contract of `torch.optim.Optimizer`, item by item; `docs/contract.md` is its table."""
+"""The contract of `torch.optim.Optimizer`, item by item; `docs/compatibility.md` is its table."""
