@@ -13,7 +13,6 @@ from .chains import Chain
 from .contenders import Contender, Run, Stepping
 from .problems import Problem
 
-
 AVERAGES = ("ema_params", "slow")
 """The slots by which a model is evaluated."""
 

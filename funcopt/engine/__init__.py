@@ -25,7 +25,8 @@ The engine's ten nouns, and where each lives:
   without dead code; equal ones share a kernel.
 * **kernel** (`_kernels`, `Kernel`): a lowered graph that is ready to run: bytecode (`_bytecode`,
   `Program`, of `_instructions`) for a machine (`_machine`), machine code of its own (`_native`),
-  functions of lists (`_foreach`), or a function of vectors in a loop. Machine code lies in
+  functions of lists (`_foreach`), or a function of vectors in a loop. How many threads it is worth
+  was measured on this computer (`_threads`). Machine code lies in
   `_libraries`, which `_kept_files` keeps on disk.
 * **compiled step** (`_replay`, `CompiledStep`): the launches of a step, each a kernel over tasks of
   a block, in passes that end with a reduction (`ReductionPass`), with a rule that sees whole

@@ -37,9 +37,9 @@ def is_kept(key: str) -> bool:
     return find(key) is not None
 
 
-def find(key: str) -> pathlib.Path | None:
+def find(key: str, suffix: str = ".so") -> pathlib.Path | None:
     """The file of `key`, if it is whole, is of that key, and nobody else could have written it."""
-    path = folder() / f"{key}.so"
+    path = folder() / f"{key}{suffix}"
     try:
         if not (_is_mine(path.parent) and _is_mine(path)):
             return None
@@ -49,20 +49,21 @@ def find(key: str) -> pathlib.Path | None:
     return path if content.endswith(_trailer(content[: -_trailer_size(key)], key)) else None
 
 
-def keep(key: str, code: bytes) -> pathlib.Path:
-    """Writes machine code into the file of `key`: whole, or not at all, also in a crash.
+def keep(key: str, code: bytes, suffix: str = ".so") -> pathlib.Path:
+    """Writes machine code, or what was measured, into the file of `key`.
 
+    It is written whole, or not at all, also in a crash.
     Where the folder belongs to others, or cannot be written, into one of this process alone.
     """
     content = code + _trailer(code, key)
     try:
         folder().mkdir(mode=0o700, parents=True, exist_ok=True)
         if _is_mine(folder()):
-            return _written(folder() / f"{key}.so", content)
+            return _written(folder() / f"{key}{suffix}", content)
         _say(f"{folder()} belongs to others, or others may write there")
     except OSError as error:
         _say(f"{folder()} cannot be written ({error})")
-    return _written(_own_folder() / f"{key}.so", content)
+    return _written(_own_folder() / f"{key}{suffix}", content)
 
 
 @contextlib.contextmanager

@@ -18,16 +18,14 @@ from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
 from .._numerics.scalars import double
-from . import _bytecode, _machine, _native
-from ._blocks import CHUNK, REDUCTION_CHUNK, Block, Tasks, as_vector
+from . import _bytecode, _machine, _native, _threads
+from ._blocks import CHUNK, REDUCTION_CHUNK, Block, Roles, Tasks, as_vector
 from ._foreach import ForeachKernel, no_measures
-from ._guards import Unsupported
-from ._lowering import LoweredGraph
+from ._graph import Graph
+from ._guards import Unsupported, constant_source
+from ._lowering import LoweredGraph, lower_graph
 
 log = logging.getLogger("funcopt")
-
-SERIAL = 32768
-"""Entries up to which one thread is faster than several."""
 
 
 class Kernel(Protocol):
@@ -56,7 +54,12 @@ class DrivenKernel:
         self._typecode = "f" if lowered.compute_dtype is torch.float32 else "d"
 
     def __call__(
-        self, block: Block, tasks: Tasks, roles: tuple[int, ...], rows: Sequence[Sequence[Any]]
+        self,
+        block: Block,
+        tasks: Tasks,
+        roles: tuple[int, ...],
+        rows: Sequence[Sequence[Any]],
+        threads: int | None = None,
     ) -> Tensor | None:
         packed = array.array(self._typecode, [float(x) for row in rows for x in row])
         out = None
@@ -71,7 +74,7 @@ class DrivenKernel:
             packed.buffer_info()[0],
             tasks.rows_address,
             None if out is None else out.data_ptr(),
-            1 if tasks.entries <= SERIAL else torch.get_num_threads(),
+            threads or _threads.threads_for(tasks.entries, _probe),
         )
         return out
 
@@ -86,6 +89,27 @@ class BytecodeKernel(DrivenKernel):
         self._program = _bytecode.assemble(lowered)  # which has to be kept
         addresses = [x.buffer_info()[0] for x in self._program]
         self._drive = functools.partial(_machine.driver(lowered.compute_dtype), *addresses)
+
+
+def _probe() -> _threads.Pass:
+    """A pass of SGD with momentum, over one tensor."""
+    graph = Graph(torch.float32, torch.device("cpu"))
+    p, g, m = (graph.input(role, torch.float32) for role in range(3))
+    momentum = graph.scalar(constant_source(0.9))
+    mean: Any = torch.lerp(g, m, momentum)
+    moved: Any = p - momentum * mean
+    kernel = BytecodeKernel(lower_graph(graph, {0: moved, 2: mean}, []).lowered)
+
+    def work(entries: int, threads: int) -> None:
+        block = blocks[entries]
+        kernel(block, block.tasks(((0,),), CHUNK), (0, 1, 2), [[0.9]], threads)
+
+    def block_of(entries: int) -> Block:
+        columns = [[torch.zeros(entries, device="cpu")] for _ in range(3)]
+        return Block([0], columns, Roles(1, False))
+
+    blocks = {entries: block_of(entries) for entries in _threads.SIZES}
+    return work
 
 
 class NativeKernel(DrivenKernel):

@@ -21,7 +21,7 @@ def load_library(parts: Sequence[object], source: Callable[[], str]) -> ctypes.C
         parts: What its code depends on, besides torch and the machine.
         source: Writes its code, to which that of `_identity` is added.
     """
-    key = _key(parts)
+    key = key_of(parts)
     with _kept_files.one_process(key):  # of those on this machine; the others wait for its file
         path = _kept_files.find(key)
         if path is None:
@@ -33,7 +33,7 @@ def load_library(parts: Sequence[object], source: Callable[[], str]) -> ctypes.C
 
 def is_compiled(parts: Sequence[object]) -> bool:
     """Whether it has been compiled before, on this machine."""
-    return _kept_files.is_kept(_key(parts))
+    return _kept_files.is_kept(key_of(parts))
 
 
 def _machine_code(source: str) -> bytes:
@@ -49,7 +49,8 @@ def _machine_code(source: str) -> bytes:
     return code
 
 
-def _key(parts: Sequence[object]) -> str:
+def key_of(parts: Sequence[object]) -> str:
+    """The name of a file for these parts, of this torch and this computer."""
     all_parts = (_identity.SOURCE, *parts, torch.__version__, torch.version.git_version, _machine())
     return hashlib.sha256("\n".join(map(str, all_parts)).encode()).hexdigest()[:32]
 
