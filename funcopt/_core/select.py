@@ -41,12 +41,17 @@ def select(flag: Any, yes: Any, no: Any, *, both: bool = False) -> Any:
         chosen = yes if flag else no
         return chosen() if callable(chosen) else chosen
     yes, no = (branch() if callable(branch) else branch for branch in (yes, no))
-    return tree.map(lambda a, b: a if a is b else torch.where(_near(flag, a), a, b), yes, no)
+    return tree.map(lambda a, b: a if a is b else _chosen(flag, a, b), yes, no)
 
 
-def _near(flag: Tensor, x: Tensor) -> Tensor:
-    """A flag that was found on another device, on that of `x`."""
-    return flag if flag.device == x.device else flag.to(x.device)
+def _chosen(flag: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """`torch.where` on one device, which is not waited for: scalars go where the flag is."""
+    if flag.device != a.device:
+        if a.device.type == "cpu" and not a.dim():
+            a, b = (x.to(flag.device, non_blocking=True) for x in (a, b))
+        else:
+            flag = flag.to(a.device)
+    return torch.where(flag, a, b)
 
 
 def unless(flag: Any, x: torch.Tensor, *, both: bool = False) -> torch.Tensor:
@@ -57,5 +62,5 @@ def unless(flag: Any, x: torch.Tensor, *, both: bool = False) -> torch.Tensor:
     """
     flag = torch.as_tensor(flag) if both else number(flag)
     if isinstance(flag, torch.Tensor):
-        return torch.where(_near(flag, x), 0.0, x)
+        return torch.where(flag.to(x.device), 0.0, x)
     return x

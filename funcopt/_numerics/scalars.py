@@ -189,7 +189,18 @@ def double(x: Any) -> Tensor:
     """`x` as a 0-d tensor in float64, where its device has that."""
     if isinstance(x, Tensor):
         return x.to(torch.float32 if x.device.type == "mps" else torch.float64)
-    return torch.full((), x, dtype=torch.float64)  # an operation, where a trace is taken
+    return filled(x, None)
+
+
+def filled(x: Any, device: torch.device | None, dtype: torch.dtype | None = None) -> Tensor:
+    """A number as a 0-d tensor on a device, without a copy from the host that would be waited for.
+
+    It is in a dtype, or in float64, where the device has that; an operation, where a trace is
+    taken.
+    """
+    if dtype is None:
+        dtype = torch.float32 if device is not None and device.type == "mps" else torch.float64
+    return torch.full((), x, dtype=dtype, device=device)
 
 
 def exact(x: Any) -> Any:
@@ -201,7 +212,15 @@ def where(flag: Any, yes: Any, no: Any) -> Any:
     """``yes if flag else no``, for numbers and tensors alike."""
     if not isinstance(flag, Tensor):
         return yes if flag else no
-    return torch.where(flag, double(yes), double(no))
+    return torch.where(flag, beside(flag, yes), beside(flag, no))
+
+
+def beside(other: Tensor, x: Any) -> Tensor:
+    """A number as a 0-d tensor in float64, on the device of another: that is not waited for."""
+    if not isinstance(x, Tensor):
+        return filled(x, other.device)
+    wide = double(x)
+    return wide if wide.device == other.device else wide.to(other.device, non_blocking=True)
 
 
 def clamp(x: Any, low: Any, high: Any) -> Any:

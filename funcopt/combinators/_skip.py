@@ -12,7 +12,7 @@ from .._core.reduction import Reduce
 from .._core.select import unless
 from .._core.stage import Bucket, Members, Node, Scalars
 from .._core.tensor_rule import GradientTransformation, Part, Ran, TensorRule, below
-from .._numerics.scalars import sqrt
+from .._numerics.scalars import beside, sqrt
 from ..errors import HyperparameterError
 from ..typing import Memory, Scalar, Slots
 from ._inner import check_inner, exchanges
@@ -86,7 +86,8 @@ class norm_outlier(TensorRule):
         skip = ~norm.isfinite() | ((memory.norms >= self.warmup) & ~(norm <= limit))
         usual = torch.where(skip, memory.mean, norm)
         # While the averages are young, each norm counts as much as those before it.
-        weight = torch.maximum(torch.as_tensor(1 - s.decay), 1 / (memory.norms + 1)).to(norm)
+        newest = beside(norm, 1 - s.decay)
+        weight = torch.maximum(newest, 1 / (memory.norms + 1)).to(norm)
         off = usual - memory.mean
         mean = memory.mean + weight * off
         variance = (1 - weight) * (memory.variance + weight * off * off)
@@ -164,7 +165,7 @@ class skip_if(Wrapper):
         when, inner = self._condition.init_memory(like), self.clocked().init_memory(like)
         # All of it depends on a flag that is found on the device, so it is kept there.
         memory = SkipMemory(zero, zero.clone(), when, inner)
-        return tree.map(lambda x: x.to(like.device), memory)
+        return tree.map(lambda x: x.to(like.device, non_blocking=True), memory)
 
     def open(self, buckets: Sequence[Bucket], members: Members) -> Node:
         rows = [b._replace(tx=b.tx.when, memory=b.memory.when) for b in buckets]

@@ -146,7 +146,7 @@ class Tasks:
         """The measures of every leaf, in the order of `leaves`, from those of the tasks."""
         empty = {"sum": 0.0, "max": -torch.inf, "min": torch.inf}[combine]
         if self._owner.device != out.device:
-            self._owner = self._owner.to(out.device)
+            self._owner = self._owner.to(out.device, non_blocking=True)
         found = out.new_full((len(self.leaves), out.shape[1]), empty)
         if combine == "sum":
             return found.index_add_(0, self._owner, out)

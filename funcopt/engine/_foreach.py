@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .._numerics.scalars import double
+from .._numerics.scalars import double, filled
 from ._blocks import Block, Tasks, as_vector
 from ._calls import Call, Ref, op_name
 from ._lowering import LoweredGraph
@@ -108,11 +108,15 @@ class _ForeachCall:
 
     def _single(self, leaf: int, row: int) -> Tensor:
         """The call for one tensor."""
+        lists = (self._values[x.at] for x in self._call.refs)
+        device = next((x[leaf].device for x in lists if isinstance(x, list)), None)
 
         def one(x: Any) -> Any:
             if isinstance(x, Ref):
                 value = self._values[x.at]
-                return value.rows[row] if isinstance(value, RowScalars) else value[leaf]
+                if isinstance(value, RowScalars):
+                    return _beside(value.rows[row], device)
+                return value[leaf]
             return tuple(map(one, x)) if isinstance(x, tuple) else x
 
         kwargs = {k: one(v) for k, v in self._call.kwargs}
@@ -152,6 +156,16 @@ class _ForeachCall:
 def _function(name: str) -> Callable[..., list[Tensor]]:
     function: Callable[..., Sequence[Tensor]] = getattr(torch, f"_foreach_{name}")
     return lambda *given: list(function(*given))
+
+
+def _beside(scalar: Tensor, device: torch.device | None) -> Tensor:
+    """A scalar on the device of the tensors that it meets.
+
+    Some functions take no other, and some copy it and wait. To fill it in is a launch.
+    """
+    if device is None or scalar.device.type != "cpu" or device.type == "cpu":
+        return scalar
+    return filled(scalar.item(), device, scalar.dtype)
 
 
 def _scalar(x: Any, dtype: torch.dtype) -> Tensor:

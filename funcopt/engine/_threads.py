@@ -13,7 +13,7 @@ from . import _kept_files, _libraries
 
 log = logging.getLogger("funcopt")
 
-SIZES = tuple(2**k for k in range(12, 19))
+SIZES: tuple[int, ...] = tuple(2**k for k in range(12, 19))
 """Entries for which it is measured: below one thread is faster anywhere, above several are."""
 
 ROUNDS = 9

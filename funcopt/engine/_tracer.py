@@ -159,7 +159,7 @@ class Tracer:
         )
         permutation = None
         if order != sorted(order):
-            permutation = torch.tensor(order, device="cpu").to(tables[0].device)
+            permutation = torch.tensor(order, device="cpu").to(tables[0].device, non_blocking=True)
         reduction = ReductionPass(guards, launches, k, permutation, measures, frozenset())
         self._conclude(reduction, node, tables)
         if node.rules[0].measure_per == "tensor":

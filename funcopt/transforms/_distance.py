@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._numerics.scalars import bias_correction, double
+from .._numerics.scalars import beside, bias_correction, double
 
 
 def begun(like: Tensor, value: Any) -> Tensor:
@@ -30,7 +30,7 @@ def quotient(numerator: Tensor, denominator: Tensor, otherwise: Tensor) -> Tenso
 
 def at_most(x: Tensor, d: Tensor, rate: Any) -> Tensor:
     """``min(x, d rate)``, where an infinite rate means no limit; all slopes are finite."""
-    rate = torch.as_tensor(rate, device=d.device)
+    rate = beside(d, rate)
     free = rate.isinf()
     limited = torch.minimum(x, (d * torch.where(free, 1.0, rate)).to(x.dtype))
     return torch.where(free, x, limited)

@@ -3,11 +3,13 @@
 import pytest
 import torch
 
+import funcopt as fo
 from funcopt import adamw, chain, clip_by_global_norm
 from funcopt._core.vector_rule import VectorRule
 from funcopt.combinators import walk
 
 from ..cases import CASES
+from .as_on_cuda import AsOnCuda
 from .common import Run, gap, parameters
 
 STEPS = 7
@@ -44,16 +46,64 @@ def test_kernels_make_the_steps_of_the_eager_engine(case, how):
     assert runs[1].engine.name == how or has_to_run_as_it_is(case.tx)
 
 
-@every_case
+on_a_device = pytest.mark.parametrize(
+    "case",
+    [case for case in CASES if not any(isinstance(node, VectorRule) for _, node in walk(case.tx))],
+    ids=str,
+)
+"""Those that look at the loss have to wait."""
+
+
+@on_a_device
 def test_on_a_device_nothing_is_waited_for(case):
     """Tensors on "meta" have no values: who asks for one gets an error."""
-    if any(isinstance(node, VectorRule) for _, node in walk(case.tx)):
-        pytest.skip("looks at the loss, so it waits")
     params = {k: p.to("meta") for k, p in parameters().items()}
     run = Run(case.tx, "auto", params)
-    for _ in range(3):
-        run.step({k: torch.empty_like(p) for k, p in params.items()})
+    with AsOnCuda() as mode:
+        for _ in range(3):
+            run.step({k: torch.empty_like(p) for k, p in params.items()})
     assert run.engine.name == "foreach" or has_to_run_as_it_is(case.tx)
+    assert not mode.waits
+
+
+@pytest.mark.filterwarnings("ignore:(?s).*never turns the sign")
+@on_a_device
+def test_with_clocks_on_the_device_neither(case):
+    params = [torch.nn.Parameter(p.to("meta")) for p in parameters().values()]
+    opt = fo.Optimizer(zip(parameters(), params, strict=True), case.tx, capturable=True)
+
+    def step():
+        for p in params:
+            p.grad = torch.empty_like(p)
+        opt.step()
+
+    step()  # which makes the state
+    with AsOnCuda() as mode:
+        for _ in range(3):
+            step()
+    assert not mode.waits
+
+
+@pytest.mark.parametrize(
+    ("work", "waits"),
+    [
+        (lambda x, s: torch.where(x > 0, s, s), 1),
+        (lambda x, s: torch.where(x > 0, x, 1.0), 0),
+        (lambda x, s: s.to(x.device), 1),
+        (lambda x, s: s.to(x.device, non_blocking=True), 0),
+        (lambda x, s: torch.tensor([1.0], device=x.device), 1),
+        (lambda x, s: torch.full((), 1.0, device=x.device), 0),
+        (lambda x, s: x[[0, 1]], 1),
+        (lambda x, s: x * s, 0),
+    ],
+)
+def test_what_the_mode_sees(work, waits):
+    x, scalar = torch.empty(3, device="meta"), torch.tensor(2.0)
+    with AsOnCuda() as mode:
+        work(x, scalar)
+    assert sum(mode.waits.values()) == waits
+    with AsOnCuda(), pytest.raises(RuntimeError, match="same device"):
+        x.clamp(min=scalar)
 
 
 CPU = [torch.profiler.ProfilerActivity.CPU]
