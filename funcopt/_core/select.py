@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .. import tree
-from .._numerics.scalars import number
+from .._numerics.scalars import number, where
 from ..typing import Tree
 
 
@@ -41,7 +41,15 @@ def select(flag: Any, yes: Any, no: Any, *, both: bool = False) -> Any:
         chosen = yes if flag else no
         return chosen() if callable(chosen) else chosen
     yes, no = (branch() if callable(branch) else branch for branch in (yes, no))
-    return tree.map(lambda a, b: a if a is b else torch.where(_near(flag, a), a, b), yes, no)
+    return tree.map(lambda a, b: a if a is b else _choose(flag, a, b), yes, no)
+
+
+def _choose(flag: Tensor, yes: Any, no: Any) -> Any:
+    """One of two leaves; numbers stay as exact as `prepare` has them."""
+    tensor = yes if isinstance(yes, torch.Tensor) else no
+    if not isinstance(tensor, torch.Tensor):
+        return where(flag, yes, no)
+    return torch.where(_near(flag, tensor), yes, no)
 
 
 def _near(flag: Tensor, x: Tensor) -> Tensor:
