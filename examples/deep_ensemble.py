@@ -1,7 +1,8 @@
-"""A deep ensemble that knows what it does not know, trained in one run.
+"""A deep ensemble and its uncertainty.
 
-Members differ by their seeds: where they start, and in which order they see the data. Their mean
-is calibrated on held-out digits by one temperature, and doubts images of two digits at once.
+All members train in one run. They differ by their seeds: where they start, and in which order they
+see the data. Their mean is calibrated on held-out digits by one temperature, and is uncertain of
+images that show two digits at once.
 Lakshminarayanan et al., NeurIPS 2017, https://arxiv.org/abs/1612.01474
 """
 

@@ -1,9 +1,10 @@
-"""Data hyper-cleaning: half of the labels are wrong, and a few clean ones tell which.
+"""Data hyper-cleaning by implicit differentiation.
 
-Every example gets a weight. The classifier minimises its weighted loss; the weights descend on the
-loss of that minimum on clean examples, whose derivative comes from the equation that the minimum
-solves, not from its history. Pedregosa, ICML 2016, https://arxiv.org/abs/1602.02355, and Franceschi
-et al., ICML 2017, https://arxiv.org/abs/1703.01785, where the task is from.
+Half of the labels are wrong, and a few clean ones tell which. Every example gets a weight. The
+classifier minimizes its weighted loss; the weights descend on the loss of that minimum on clean
+examples, whose derivative comes from the equation that the minimum solves, not from its history.
+Pedregosa, ICML 2016, https://arxiv.org/abs/1602.02355, and Franceschi et al., ICML 2017,
+https://arxiv.org/abs/1703.01785, where the task is from.
 """
 
 from pathlib import Path

@@ -1,8 +1,9 @@
-"""A learning rate for each layer, learned by hypergradients.
+"""A learning rate for each layer, by hypergradients.
 
-How does the loss on held-out digits, after 30 steps of training, depend on the rate of each layer?
-One backward pass through the training answers, and gradient descent on the logarithms of the rates
-does the rest. The answer is compared with one rate for all, the best of a sweep.
+How does the loss on held-out digits, after 30 steps of training, depend on the learning rate of
+each layer? One backward pass through the training answers, and gradient descent on the logarithms
+of the learning rates does the rest. The result is compared with one learning rate for all layers,
+the best of a sweep.
 """
 
 from pathlib import Path

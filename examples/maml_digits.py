@@ -1,8 +1,8 @@
-"""Few-shot learning of digits: five examples each of three digits that were never seen before.
+"""Few-shot classification of digits by MAML.
 
 Meta-learning happens on tasks made of the digits 0 to 6: tell three of them apart, whichever they
-are called, after three steps on five examples each. It is judged on 7, 8 and 9. The rate of each
-layer is learned too, as in Meta-SGD (Li et al., 2017, https://arxiv.org/abs/1707.09835).
+are called, after three steps on five examples each. It is evaluated on 7, 8 and 9, which it has
+never seen. The learning rate of each layer is learned too, as in Meta-SGD (Li et al., 2017, https://arxiv.org/abs/1707.09835).
 """
 
 from pathlib import Path

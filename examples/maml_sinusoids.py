@@ -1,8 +1,9 @@
-"""Learning to learn sinusoids from ten points: model-agnostic meta-learning.
+"""MAML on sinusoids.
 
-The setting of Finn, Abbeel and Levine, ICML 2017, section 5.1, https://arxiv.org/abs/1703.03400:
+Meta-learning finds parameters from which one step on ten points of a new sinusoid leads to a good
+fit. The setting of Finn, Abbeel and Levine, ICML 2017, section 5.1, https://arxiv.org/abs/1703.03400:
 amplitudes in [0.1, 5], phases in [0, pi], x in [-5, 5]; two hidden layers of 40; one step of
-gradient descent with rate 0.01 on 10 points; Adam with rate 1e-3 outside, 25 tasks at a time.
+gradient descent with lr 0.01 on 10 points; Adam with lr 1e-3 outside, 25 tasks at a time.
 """
 
 import argparse

@@ -1,7 +1,8 @@
-"""Sixty-four learning rates of a classifier of handwritten digits, all in one run.
+"""A sweep over 64 learning rates in one run.
 
-The optimizer is a pure function, so `torch.func.vmap` trains all models at once, each with a rate
-of its own. Which one is best, and how wide the valley is, is then a matter of seconds.
+The optimizer is a pure function, so `torch.func.vmap` trains all models at once, each with its own
+learning rate: a classifier of handwritten digits, 64 times. Which learning rate is best, and how
+wide the valley is, takes seconds.
 """
 
 from pathlib import Path
