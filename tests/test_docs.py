@@ -2,8 +2,10 @@
 
 import contextlib
 import io
+import os
 import pathlib
 import re
+import subprocess
 import sys
 import types
 import warnings
@@ -16,8 +18,14 @@ from funcopt.combinators._hyperparams import walk
 from .cases import CASES
 
 ROOT = pathlib.Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+RECIPES = sorted((ROOT / "docs" / "recipes").glob("*.md"))
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *RECIPES]
 BLOCK = re.compile(r"^```python\n(.*?)^```$(?:\n\n```text\n(.*?)^```$)?", re.MULTILINE | re.DOTALL)
+
+SCRIPT = re.compile(
+    r'^```python title="(.*?)"\n(.*?)^```$\n\n```sh\n(torchrun .*?)\n```$', re.MULTILINE | re.DOTALL
+)
+"""A whole script, and the command that starts it."""
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -38,6 +46,31 @@ def test_the_blocks_of_a_page_run_in_order(page, tmp_path, monkeypatch):
             exec(code, vars(module))
         if block[2] is not None:
             assert printed.getvalue() == block[2], f"{page.name}, line {line}"
+
+
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if SCRIPT.search(p.read_text())], ids=lambda p: p.name
+)
+def test_the_scripts_of_a_page_run_by_torchrun(page, tmp_path):
+    for name, code, command in SCRIPT.findall(page.read_text()):
+        (tmp_path / name).write_text(code)
+        torchrun, *arguments = command.split()
+        assert torchrun == "torchrun"
+        done = subprocess.run(
+            [sys.executable, "-m", "torch.distributed.run", *arguments],
+            cwd=tmp_path,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("page", RECIPES, ids=lambda page: page.name)
+def test_a_recipe_is_in_the_table_of_questions_and_has_code(page):
+    if page.name != "index.md":
+        assert f"]({page.name})" in page.with_name("index.md").read_text()
+        assert BLOCK.search(page.read_text()) or SCRIPT.search(page.read_text())
 
 
 def test_there_are_blocks_to_run():
