@@ -286,7 +286,7 @@ def draw(results: Mapping[str, Result], epochs: int, path: Path) -> None:
             markersize=5,
             label="wrapped, mean of an epoch",
         )
-        ax.set_title(f"{name}: {result.accuracy:.1%} right", fontsize=11)
+        ax.set_title(f"{name}: {result.accuracy:.1%}", fontsize=11)
         ax.set_yscale("log")
         ax.grid(alpha=0.3)
     fig.supxlabel("epoch")

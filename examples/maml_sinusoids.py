@@ -28,7 +28,7 @@ Params = dict[str, Tensor]
 
 
 class Task(NamedTuple):
-    """Points to adapt to, and points to be judged by."""
+    """Points to adapt to, and points to evaluate with."""
 
     x: Tensor
     y: Tensor
@@ -37,7 +37,7 @@ class Task(NamedTuple):
 
 
 def draw_tasks(count: int, generator: torch.Generator, tests: int = SHOTS) -> Task:
-    """So many sinusoids, stacked."""
+    """Sinusoids, stacked."""
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
         return low + (high - low) * torch.rand(*shape, generator=generator)

@@ -23,9 +23,11 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *RECIPES]
 BLOCK = re.compile(r"^```python\n(.*?)^```$(?:\n\n```text\n(.*?)^```$)?", re.MULTILINE | re.DOTALL)
 
 SCRIPT = re.compile(
-    r'^```python title="(.*?)"\n(.*?)^```$\n\n```sh\n(torchrun .*?)\n```$', re.MULTILINE | re.DOTALL
+    r'^```python title="(.*?)"\n(.*?)^```$\n\n'
+    r"```sh\n(torchrun .*?)\n```$\n\n```text\n(.*?)^```$",
+    re.MULTILINE | re.DOTALL,
 )
-"""A whole script, and the command that starts it."""
+"""A whole script, the command that starts it, and what that prints."""
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -52,7 +54,7 @@ def test_the_blocks_of_a_page_run_in_order(page, tmp_path, monkeypatch):
     "page", [p for p in PAGES if SCRIPT.search(p.read_text())], ids=lambda p: p.name
 )
 def test_the_scripts_of_a_page_run_by_torchrun(page, tmp_path):
-    for name, code, command in SCRIPT.findall(page.read_text()):
+    for name, code, command, printed in SCRIPT.findall(page.read_text()):
         (tmp_path / name).write_text(code)
         torchrun, *arguments = command.split()
         assert torchrun == "torchrun"
@@ -64,6 +66,7 @@ def test_the_scripts_of_a_page_run_by_torchrun(page, tmp_path):
             text=True,
         )
         assert done.returncode == 0, done.stderr
+        assert done.stdout == printed
 
 
 @pytest.mark.parametrize("page", RECIPES, ids=lambda page: page.name)

@@ -154,7 +154,7 @@ def test_sweep_learning_rates(example, tmp_path, capsys):
     assert result.losses.shape == (9, 60)
     assert 1e-3 < result.settings[result.best()]["lr"] < 0.5
     assert result.scores["accuracy"].max() > 0.8
-    assert "of the unseen digits right" in capsys.readouterr().out
+    assert "accuracy on held-out digits" in capsys.readouterr().out
     assert is_a_figure(tmp_path / "out" / "sweep_learning_rates.png")
 
 
@@ -163,7 +163,7 @@ def test_deep_ensemble(example, tmp_path):
     one, mean, calibrated = found.nll.values()
     assert mean < one
     assert calibrated < one
-    digits, two = found.doubt.values()
+    digits, two = found.uncertainty.values()
     assert two.mean() > 1.5 * digits.mean()
     assert is_a_figure(tmp_path / "out" / "deep_ensemble.png")
 
