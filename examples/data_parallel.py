@@ -67,13 +67,12 @@ def train(steps: int) -> dict[str, list[float]]:
 # What `torchrun` starts: every process joins the group, trains, and the first one saves.
 def work(steps: int = 60, path: str = "out/data_parallel.pt") -> None:
     dist.init_process_group("gloo")
-    try:
-        found = train(steps)
-        if dist.get_rank() == 0:
-            Path(path).parent.mkdir(exist_ok=True)
-            torch.save(found, path)
-    finally:
-        dist.destroy_process_group()
+    found = train(steps)
+    if dist.get_rank() == 0:
+        Path(path).parent.mkdir(exist_ok=True)
+        torch.save(found, path)
+    dist.barrier()  # all leave together, with nothing left to send
+    dist.destroy_process_group()
 
 
 def main(steps: int = 60) -> dict[str, dict[str, list[float]]]:

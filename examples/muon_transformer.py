@@ -65,7 +65,7 @@ OPTIMIZERS: dict[str, Callable[[nn.Module], optim.Optimizer]] = {
 
 
 def main(steps: int = 200) -> dict[str, list[float]]:
-    """The loss at every step, in nats for a letter."""
+    """The cross-entropy at every step."""
     source = inspect.getsource(argparse)
     letters = sorted(set(source))
     text = torch.tensor([letters.index(letter) for letter in source])
@@ -103,7 +103,7 @@ def draw(losses: dict[str, list[float]], path: Path) -> None:
     for (name, values), color in zip(losses.items(), (GREY, ORANGE, BLUE), strict=True):
         smooth = torch.tensor(values).unfold(0, min(10, len(values)), 1).mean(1)
         ax.plot(smooth, color=color, label=name)
-    ax.set(xlabel="step", ylabel="cross-entropy (nats, mean of 10 steps)")
+    ax.set(xlabel="step", ylabel="cross-entropy (mean of 10 steps)")
     ax.set_title("the next letter of argparse.py")
     ax.grid(alpha=0.3)
     ax.legend()

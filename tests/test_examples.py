@@ -289,6 +289,12 @@ def test_adversarial(example, tmp_path):
     fo.testing.check_transformation(
         module.project(0.5), {"w": 0.3 * torch.randn(3, 2)}, compiled=False
     )
+    tx, change = module.attack(0.1, steps=4), torch.zeros(50)
+    state, slope = tx.init(change), torch.randn(50)
+    for _ in range(4):
+        updates, state = tx.update(slope, state, change)
+        change = fo.apply_updates(change, updates)
+    torch.testing.assert_close(change, 0.1 * slope.sign())  # on the border of the ball
     assert is_a_figure(tmp_path / "out" / "adversarial.png")
 
 

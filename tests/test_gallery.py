@@ -54,7 +54,7 @@ def test_a_page_has_text_figure_print_and_code(gallery, name):
     tree = ast.parse(source)
     assert ast.dump(ast.parse(blocks)) == ast.dump(ast.Module(tree.body[1:], []))
     for comment in re.findall(r"^# %%\n((?:# .*\n)+)", source, re.MULTILINE):
-        assert comment.replace("# ", "", 1).split("\n")[0] in page
+        assert "\n\n" + comment.replace("# ", "").strip() in page
 
 
 def test_nothing_is_left_of_examples_that_are_gone():
