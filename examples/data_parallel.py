@@ -113,5 +113,6 @@ def draw(found: dict[str, dict[str, list[float]]], path: Path) -> None:
 if __name__ == "__main__":
     if "RANK" in os.environ:
         work(int(sys.argv[1]), sys.argv[2]) if len(sys.argv) > 2 else work()
+        os._exit(0)  # FSDP2 keeps gloo's threads, which may abort an interpreter that shuts down
     else:
         main()

@@ -25,8 +25,8 @@ TRAINED, BATCH, DELTA = 1200, 120, 1e-4
 
 # %%
 # The guarantee: epsilon at a given delta, from the Renyi divergence of integer orders. It assumes
-# that every example is drawn into a batch by itself with probability `q`. Below, batches have a
-# fixed size, as in most practice: read epsilon as that of the neighboring mechanism.
+# that every example is drawn into a batch by itself, with probability `q`. The batches below have a
+# fixed size, as is common, so their epsilon is an approximation.
 def epsilon(noise: float, q: float, steps: int, delta: float = DELTA) -> float:
     def renyi(order: int) -> float:
         terms = [
