@@ -1,12 +1,19 @@
-"""No network at all: two tensors, one function of them, one step of SGD."""
+"""Optimizing bare tensors, without a module.
+
+Two tensors, one function of them, one step of SGD. The parameter groups are read at every step: a
+learning rate or a tensor that is exchanged there counts at once.
+"""
+
+from pathlib import Path
 
 import torch
+from matplotlib.figure import Figure
 
 import funcopt.optim as optim
 
 
 def tensors() -> tuple[torch.Tensor, ...]:
-    """X and c, which are learned, and b and d, which are not."""
+    """The first two are learned, the others are not."""
     x, c = torch.tensor(5.0, requires_grad=True), torch.tensor(3.0, requires_grad=True)
     return x, c, torch.tensor(2.0), torch.tensor(4.0)
 
@@ -25,7 +32,7 @@ def main() -> dict[str, float]:
     print(f"lr 1.0: x = {x.item():.4f}, c = {c.item():.4f}")
     found = {"x": x.item(), "c": c.item()}
 
-    # The group is read at every step, so a new rate counts at once.
+    # A new learning rate in the group counts at once.
     x, c, b, d = tensors()
     op = optim.SGD([x, c], lr=1.0)
     op.param_groups[0]["lr"] = 0.1
@@ -34,7 +41,7 @@ def main() -> dict[str, float]:
     print(f"lr 0.1: x = {x.item():.4f}, c = {c.item():.4f}")
     found["c at lr 0.1"] = c.item()
 
-    # So are the tensors in it: what stands there now is stepped, and x stays.
+    # So does another tensor: what is in the group now is stepped, and x stays.
     x, c, b, d = tensors()
     other = torch.tensor(5.0, requires_grad=True)
     op = optim.SGD([x, c], lr=1.0)
@@ -42,7 +49,33 @@ def main() -> dict[str, float]:
     y(other, c, b, d).backward()
     op.step()
     print(f"another tensor in the group: x = {x.item():.4f}, the other = {other.item():.4f}")
+    draw(Path("out/bare_tensors.png"))
     return {**found, "x that was taken out": x.item(), "the other": other.item()}
+
+
+# %%
+# The function is so steep in x that a step of SGD needs a tiny learning rate.
+def draw(path: Path) -> None:
+    """The value of y along 40 steps, for four learning rates."""
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    ax = figure.subplots()
+    for lr, color in zip(
+        (1e-5, 1e-4, 3e-4, 1e-3), ("0.8", "#009e73", "#0072b2", "#d55e00"), strict=True
+    ):
+        x, c, b, d = tensors()
+        op, values = optim.SGD([x, c], lr=lr), []
+        for _ in range(40):
+            op.zero_grad()
+            value = y(x, c, b, d)
+            value.backward()
+            op.step()
+            values.append(value.item())
+        ax.plot(values, color=color, label=f"lr {lr:g}")
+    ax.set(xlabel="step", ylabel="y", yscale="symlog", title=r"y = 3 c exp(x) + b x + d")
+    ax.grid(alpha=0.3)
+    ax.legend()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""A deep ensemble that knows what it does not know, trained in one run.
+"""A deep ensemble and its uncertainty.
 
-Members differ by their seeds: where they start, and in which order they see the data. Their mean
-is calibrated on held-out digits by one temperature, and doubts images of two digits at once.
+All members train in one run. They differ by their seeds: where they start, and in which order they
+see the data. Their mean is calibrated on held-out digits by one temperature, and is uncertain of
+images that show two digits at once.
 Lakshminarayanan et al., NeurIPS 2017, https://arxiv.org/abs/1612.01474
 """
 
@@ -23,11 +24,11 @@ FIT, CALIBRATE = 200, 400  # how many digits for each; the rest to test with
 
 
 class Found(NamedTuple):
-    """Negative log-likelihoods and calibration errors, and doubt in bits."""
+    """Negative log-likelihoods and calibration errors, and uncertainty in bits."""
 
     nll: dict[str, float]
     error: dict[str, float]
-    doubt: dict[str, Tensor]  # entropy of the prediction for every image
+    uncertainty: dict[str, Tensor]  # entropy of the prediction for every image
 
 
 def network() -> nn.Module:
@@ -37,7 +38,7 @@ def network() -> nn.Module:
 def members(
     x: Tensor, y: Tensor, count: int, steps: int
 ) -> tuple[nn.Module, fo.Sweep[dict[str, Tensor]]]:
-    """So many networks, each with a start and an order of its own."""
+    """Networks that differ in where they start, and in the order of the batches."""
     model = network()
 
     def loss(params: dict[str, Tensor], batch: tuple[Tensor, Tensor]) -> Tensor:
@@ -107,10 +108,14 @@ def main(count: int = 16, steps: int = 300) -> Found:
         nll[name] = nll_loss(p.clamp(min=1e-9).log(), y[test]).item()
         error[name], curves[name] = calibration_error(p, y[test])
         right = (p.argmax(1) == y[test]).float().mean()
-        print(f"{name:26} {right:.1%} right, nll {nll[name]:.4f}, off by {error[name]:.2%}")
-    doubt = {"digits": entropy(found[name]), "two digits in one image": entropy(strange[name])}
-    draw(curves, nll, doubt, Path("out/deep_ensemble.png"))
-    return Found(nll, error, doubt)
+        print(f"{name:26} accuracy {right:.1%}, nll {nll[name]:.4f}, ", end="")
+        print(f"calibration error {error[name]:.2%}")
+    uncertainty = {
+        "digits": entropy(found[name]),
+        "two digits in one image": entropy(strange[name]),
+    }
+    draw(curves, nll, uncertainty, Path("out/deep_ensemble.png"))
+    return Found(nll, error, uncertainty)
 
 
 def entropy(p: Tensor) -> Tensor:
@@ -119,25 +124,28 @@ def entropy(p: Tensor) -> Tensor:
 
 
 def draw(
-    curves: dict[str, list], nll: dict[str, float], doubt: dict[str, Tensor], path: Path
+    curves: dict[str, list], nll: dict[str, float], uncertainty: dict[str, Tensor], path: Path
 ) -> None:
     figure = Figure(figsize=(12, 4), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
-    left.plot([0, 1], [0, 1], color="k", linewidth=0.8, linestyle=":", label="as it should be")
+    left.plot([0, 1], [0, 1], color="k", linewidth=0.8, linestyle=":", label="calibrated")
     for (name, rows), color in zip(curves.items(), (GREY, ORANGE, BLUE), strict=True):
         left.plot(
             [r[0] for r in rows], [r[1] for r in rows], "o-", color=color, label=name, alpha=0.7
         )
         middle.barh(name, nll[name], color=color)
-    left.set(xlabel="confidence", ylabel="share that is right", title="calibration")
+    left.set(xlabel="confidence", ylabel="accuracy", title="calibration")
     left.legend(fontsize=8)
-    middle.set(xlabel="negative log-likelihood", title="unseen digits")
+    middle.set(xlabel="negative log-likelihood", title="held-out digits")
     middle.invert_yaxis()
     bins = torch.linspace(0, 3.4, 35).tolist()
-    for (name, bits), color in zip(doubt.items(), (BLUE, ORANGE), strict=True):
+    for (name, bits), color in zip(uncertainty.items(), (BLUE, ORANGE), strict=True):
         right.hist(bits.tolist(), bins, color=color, alpha=0.6, label=name, density=True)
     right.set(
-        xlabel="doubt (bits)", ylabel="density", yscale="log", title="doubt of the calibrated mean"
+        xlabel="entropy of the prediction (bits)",
+        ylabel="density",
+        yscale="log",
+        title="uncertainty of the calibrated mean",
     )
     right.legend(fontsize=8)
     for ax in (left, right):

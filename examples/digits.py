@@ -1,8 +1,9 @@
-"""The main job: eight optimizers learn to read digits, each in pure form and as a torch optimizer.
+"""Eight optimizers on handwritten digits, in both forms.
 
-Both forms begin alike and see the same batches, so they must end at the same parameters. Prints a
-table, draws the loss curves, and fails if the two forms part, or if AdamW or the chain does not
-learn. With `--all`, every optimizer of the library takes part, with a learning rate that suits it.
+Each trains once in pure form and once as a `torch.optim.Optimizer`. Both forms start from the same
+parameters and see the same batches, so they must end at the same parameters. Prints a table, draws
+the loss curves, and fails if the two forms part, or if AdamW or the chain does not learn. With
+`--all`, every optimizer of the library takes part, with a learning rate that suits it.
 """
 
 import argparse
@@ -285,7 +286,7 @@ def draw(results: Mapping[str, Result], epochs: int, path: Path) -> None:
             markersize=5,
             label="wrapped, mean of an epoch",
         )
-        ax.set_title(f"{name}: {result.accuracy:.1%} right", fontsize=11)
+        ax.set_title(f"{name}: {result.accuracy:.1%}", fontsize=11)
         ax.set_yscale("log")
         ax.grid(alpha=0.3)
     fig.supxlabel("epoch")

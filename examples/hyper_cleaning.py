@@ -1,9 +1,10 @@
-"""Data hyper-cleaning: half of the labels are wrong, and a few clean ones tell which.
+"""Data hyper-cleaning by implicit differentiation.
 
-Every example gets a weight. The classifier minimises its weighted loss; the weights descend on the
-loss of that minimum on clean examples, whose derivative comes from the equation that the minimum
-solves, not from its history. Pedregosa, ICML 2016, https://arxiv.org/abs/1602.02355, and Franceschi
-et al., ICML 2017, https://arxiv.org/abs/1703.01785, where the task is from.
+Half of the labels are wrong, and a few clean ones tell which. Every example gets a weight. The
+classifier minimizes its weighted loss; the weights descend on the loss of that minimum on clean
+examples, whose derivative comes from the equation that the minimum solves, not from its history.
+Pedregosa, ICML 2016, https://arxiv.org/abs/1602.02355, and Franceschi et al., ICML 2017,
+https://arxiv.org/abs/1703.01785, where the task is from.
 """
 
 from pathlib import Path
@@ -32,7 +33,7 @@ class Found(NamedTuple):
 
 
 def main(outer_steps: int = 40, examples: int = 500, clean: int = 100) -> Found:
-    """Learns the weights of so many examples, half of them with wrong labels."""
+    """Learns the weights of the examples, half of them with wrong labels."""
     pixels, labels = load_digits(return_X_y=True)
     generator = torch.Generator().manual_seed(0)
     order = torch.randperm(len(labels), generator=generator)
@@ -75,10 +76,11 @@ def main(outer_steps: int = 40, examples: int = 500, clean: int = 100) -> Found:
     )
     few = fo.unroll(alone, fo.TrainState.start(tx, torch.zeros(65, 10)), range(200))[0].params
     result = Found(found, accuracy(few), logits.sigmoid(), spoiled)
-    print(f"all weights alike: {found[0]:.1%} right; clean ones alone: {accuracy(few):.1%}")
-    print(f"weights learned: {found[-1]:.1%} right; ", end="")
+    print(f"accuracy with equal weights: {found[0]:.1%}; ", end="")
+    print(f"trained on the clean examples alone: {accuracy(few):.1%}")
+    print(f"accuracy with learned weights: {found[-1]:.1%}; ", end="")
     told = (result.weights < 0.5) == spoiled
-    print(f"{told.float().mean():.1%} of the labels recognised as right or wrong")
+    print(f"{told.float().mean():.1%} of the labels recognized as right or wrong")
     draw(result, x[train, :64], given, Path("out/hyper_cleaning.png"))
     return result
 
@@ -89,7 +91,7 @@ def draw(found: Found, images: Tensor, given: Tensor, path: Path) -> None:
     left.plot([100 * a for a in found.accuracy], color=BLUE, label="weights learned")
     label = "clean examples alone"
     left.axhline(100 * found.clean_only, color="k", linestyle=":", label=label)
-    left.set(xlabel="outer step", ylabel="unseen digits right (%)", title="classifier")
+    left.set(xlabel="outer step", ylabel="accuracy on held-out digits (%)", title="classifier")
     left.legend()
     left.grid(alpha=0.3)
     bins = torch.linspace(0, 1, 26).tolist()

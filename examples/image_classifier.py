@@ -1,4 +1,4 @@
-"""An image classifier with the optimizers of torch under their own names, and torch's schedulers.
+"""An image classifier with torch's schedulers and weight averaging.
 
 Without data of your own it learns scikit-learn's handwritten digits. With ``--data DIR`` it reads
 CIFAR-10 in its published python format: the files data_batch_1 ... data_batch_5 and test_batch.
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, StepLR
@@ -128,7 +129,26 @@ def main(data: Path | None = None, epochs: int = 4) -> dict[str, tuple[list[floa
     fit("SGD, StepLR", sgd, lambda opt: StepLR(opt, step_size=2, gamma=0.1))
     fit("SGD, CosineAnnealingLR", sgd, lambda opt: CosineAnnealingLR(opt, T_max=2))
     fit("SGD, averaged weights", sgd, lambda opt: SWALR(opt, swa_lr=0.05), average=True)
+    draw(results, Path("out/image_classifier.png"))
     return results
+
+
+def draw(results: dict[str, tuple[list[float], float]], path: Path) -> None:
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    colors = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "0.5")
+    for (name, (losses, _)), color in zip(results.items(), colors, strict=True):
+        left.plot(range(1, len(losses) + 1), losses, "o-", color=color, label=name)
+    left.set(xlabel="epoch", ylabel="mean loss", yscale="log")
+    left.xaxis.get_major_locator().set_params(integer=True)
+    right.barh(list(results), [100 * right for _, right in results.values()], color=colors)
+    right.invert_yaxis()
+    right.set(xlabel="accuracy on unseen images (%)")
+    left.legend(fontsize=8)
+    left.grid(alpha=0.3)
+    right.grid(alpha=0.3, axis="x")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
 
 
 if __name__ == "__main__":

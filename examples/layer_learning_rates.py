@@ -1,8 +1,9 @@
-"""A learning rate for each layer, learned by hypergradients.
+"""A learning rate for each layer, by hypergradients.
 
-How does the loss on held-out digits, after 30 steps of training, depend on the rate of each layer?
-One backward pass through the training answers, and gradient descent on the logarithms of the rates
-does the rest. The answer is compared with one rate for all, the best of a sweep.
+How does the loss on held-out digits, after 30 steps of training, depend on the learning rate of
+each layer? One backward pass through the training answers, and gradient descent on the logarithms
+of the learning rates does the rest. The result is compared with one learning rate for all layers,
+the best of a sweep.
 """
 
 from pathlib import Path
@@ -27,11 +28,11 @@ class Found(NamedTuple):
 
     losses: list[float]  # held out, after every training
     rates: list[dict[str, float]]  # of each layer, with which it was done
-    best_single: float  # the least held-out loss with one rate for all
+    best_single: float  # the least held-out loss with one learning rate
 
 
 def main(trainings: int = 40, steps: int = 30) -> Found:
-    """Learns the rates in so many trainings of so many steps."""
+    """Learns the learning rates in `trainings` trainings of `steps` steps."""
     pixels, labels = load_digits(return_X_y=True)
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
     x, y = torch.tensor(pixels / 16, dtype=torch.float32)[order], torch.tensor(labels)[order]
@@ -79,9 +80,11 @@ def main(trainings: int = 40, steps: int = 30) -> Found:
         rates.append({name: value.exp().item() for name, value in log_rates.items()})
         updates, state = meta.update(found.values, state)
         log_rates = fo.apply_updates(log_rates, updates)
-    print(f"held out, one rate of {single.settings[best]['lr']:.2g}: {best_single:.4f}")
+    print(
+        f"held-out loss, one learning rate of {single.settings[best]['lr']:.2g}: {best_single:.4f}"
+    )
     shown = ", ".join(f"{name} {rate:.2g}" for name, rate in rates[-1].items())
-    print(f"held out, learned rates ({shown}): {losses[-1]:.4f}")
+    print(f"held-out loss, learned rates ({shown}): {losses[-1]:.4f}")
     result = Found(losses, rates, best_single)
     draw(result, Path("out/layer_learning_rates.png"))
     return result
@@ -90,8 +93,8 @@ def main(trainings: int = 40, steps: int = 30) -> Found:
 def draw(found: Found, path: Path) -> None:
     figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
-    left.plot(found.losses, color=BLUE, label="a rate for each layer, learned")
-    label = "one rate for all, the best of 40"
+    left.plot(found.losses, color=BLUE, label="a learning rate for each layer, learned")
+    label = "one learning rate, the best of 40"
     left.axhline(found.best_single, color="k", linestyle=":", label=label)
     left.set(xlabel="training", ylabel="held-out loss at its end", yscale="log")
     left.legend()

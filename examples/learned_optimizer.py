@@ -1,9 +1,10 @@
-"""A learned optimizer that is itself a rule: a tiny network decides on every entry of the update.
+"""A learned optimizer that is itself a rule.
 
-It sees the gradient and two of its running means, each divided by its size, and is trained through
-the training of others: it unrolls 20 steps of small problems and descends on their losses. After
-that it is a rule like any other: in a chain, under `vmap`, in a `torch.optim.Optimizer`.
-After Metz et al., 2020, https://arxiv.org/abs/2009.11243, which learned optimizers of this kind.
+A tiny network decides on every entry of the update. It sees the gradient and two of its running
+means, each divided by its size, and is trained through the training of others: it unrolls 20 steps
+of small problems and descends on their losses. After that it is a rule like any other: in a chain,
+under `vmap`, in a `torch.optim.Optimizer`. After Metz et al., 2020,
+https://arxiv.org/abs/2009.11243, which learned optimizers of this kind.
 """
 
 from pathlib import Path

@@ -1,4 +1,8 @@
-"""A line through noisy points, one point at a time: SGD against Adam."""
+"""Linear regression on minibatches: SGD and Adam.
+
+A line through noisy points, one point at a time, from a `DataLoader`. At the same learning rate,
+Adam moves by about that much in a step, SGD by as much as the error asks for.
+"""
 
 from pathlib import Path
 

@@ -1,4 +1,8 @@
-"""A line fitted by a module, on the GPU where there is one."""
+"""Linear regression with a module.
+
+The optimizer is that of `torch.optim` under its name; the import is all that differs. It runs on
+the GPU where there is one.
+"""
 
 from pathlib import Path
 

@@ -1,8 +1,9 @@
-"""Few-shot learning of digits: five examples each of three digits that were never seen before.
+"""Few-shot classification of digits by MAML.
 
 Meta-learning happens on tasks made of the digits 0 to 6: tell three of them apart, whichever they
-are called, after three steps on five examples each. It is judged on 7, 8 and 9. The rate of each
-layer is learned too, as in Meta-SGD (Li et al., 2017, https://arxiv.org/abs/1707.09835).
+are called, after three steps on five examples each. It is evaluated on 7, 8 and 9, which it has
+never seen. The learning rate of each layer is learned too, as in Meta-SGD.
+Li et al., 2017, https://arxiv.org/abs/1707.09835
 """
 
 from pathlib import Path
@@ -27,7 +28,7 @@ Params = dict[str, Tensor]
 def draw_tasks(
     by_digit: list[Tensor], digits: list[int], count: int, generator: torch.Generator
 ) -> dict[str, Tensor]:
-    """So many tasks, stacked: images to adapt to, images to be judged by, and their labels."""
+    """Tasks, stacked: images to adapt to, images to evaluate with, and their labels."""
     tasks = []
     for _ in range(count):
         chosen = torch.randperm(len(digits), generator=generator)[:WAYS].tolist()
@@ -98,7 +99,7 @@ def main(iterations: int = 400) -> dict[str, Tensor]:
         answers = vmap(lambda task, meta=meta: adapt(meta, task, 10))(unseen)  # (task, step, ...)
         right = answers.argmax(-1) == unseen["answer"][:, None]
         found[name] = right.float().mean((0, 2))
-        print(f"{name:13} {found[name][STEPS]:.1%} right after {STEPS} steps on 7, 8 and 9")
+        print(f"{name:13} accuracy {found[name][STEPS]:.1%} after {STEPS} steps on 7, 8 and 9")
     rates = {layer: value.exp().item() for layer, value in state.params["log_rates"].items()}
     draw(found, rates, unseen, Path("out/maml_digits.png"))
     return found
@@ -112,7 +113,7 @@ def draw(
     for (name, accuracy), color in zip(found.items(), (GREY, BLUE), strict=True):
         left.plot(100 * accuracy, "o-", color=color, label=name)
     left.axhline(100 / WAYS, color="k", linestyle=":", linewidth=0.8, label="chance")
-    left.set(xlabel=f"steps on {SHOTS} examples each (learned for {STEPS})", ylabel="right (%)")
+    left.set(xlabel=f"steps on {SHOTS} examples each (learned for {STEPS})", ylabel="accuracy (%)")
     left.set_title("digits that were never seen: 7, 8, 9")
     left.legend()
     left.grid(alpha=0.3)
@@ -120,7 +121,7 @@ def draw(
     middle.bar_label(middle.bar(names, list(rates.values()), color=ORANGE), fmt="%.2g", padding=2)
     middle.margins(y=0.1)
     middle.axhline(0.1, color="k", linestyle=":", linewidth=0.8, label="at first")
-    middle.set_title("learned rates")
+    middle.set_title("learned learning rates")
     middle.legend()
     images = tasks["x"][0].reshape(WAYS, SHOTS, 8, 8)
     images = nn.functional.pad(images, (1, 1, 1, 1))

@@ -1,8 +1,9 @@
-"""Learning to learn sinusoids from ten points: model-agnostic meta-learning.
+"""MAML on sinusoids.
 
-The setting of Finn, Abbeel and Levine, ICML 2017, section 5.1, https://arxiv.org/abs/1703.03400:
+Meta-learning finds parameters from which one step on ten points of a new sinusoid leads to a good
+fit. The setting of Finn, Abbeel and Levine, ICML 2017, section 5.1, https://arxiv.org/abs/1703.03400:
 amplitudes in [0.1, 5], phases in [0, pi], x in [-5, 5]; two hidden layers of 40; one step of
-gradient descent with rate 0.01 on 10 points; Adam with rate 1e-3 outside, 25 tasks at a time.
+gradient descent with lr 0.01 on 10 points; Adam with lr 1e-3 outside, 25 tasks at a time.
 """
 
 import argparse
@@ -27,7 +28,7 @@ Params = dict[str, Tensor]
 
 
 class Task(NamedTuple):
-    """Points to adapt to, and points to be judged by."""
+    """Points to adapt to, and points to evaluate with."""
 
     x: Tensor
     y: Tensor
@@ -36,7 +37,7 @@ class Task(NamedTuple):
 
 
 def draw_tasks(count: int, generator: torch.Generator, tests: int = SHOTS) -> Task:
-    """So many sinusoids, stacked."""
+    """Sinusoids, stacked."""
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
         return low + (high - low) * torch.rand(*shape, generator=generator)

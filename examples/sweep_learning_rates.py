@@ -1,7 +1,8 @@
-"""Sixty-four learning rates of a classifier of handwritten digits, all in one run.
+"""A sweep over 64 learning rates in one run.
 
-The optimizer is a pure function, so `torch.func.vmap` trains all models at once, each with a rate
-of its own. Which one is best, and how wide the valley is, is then a matter of seconds.
+The optimizer is a pure function, so `torch.func.vmap` trains all models at once, each with its own
+learning rate: a classifier of handwritten digits, 64 times. Which learning rate is best, and how
+wide the valley is, takes seconds.
 """
 
 from pathlib import Path
@@ -25,7 +26,7 @@ def digits() -> tuple[Tensor, Tensor]:
 
 
 def main(models: int = 64, steps: int = 200, compile: bool = False) -> fo.Sweep:
-    """Trains with every rate from 1e-4 to 1; returns what the sweep has found."""
+    """Trains with learning rates from 1e-4 to 1, and returns the sweep."""
     x, y = digits()
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
@@ -49,7 +50,7 @@ def main(models: int = 64, steps: int = 200, compile: bool = False) -> fo.Sweep:
     )
     best = result.best("accuracy", largest=True)
     print(f"best of {models}: lr = {result.settings[best]['lr']:.2g}, ", end="")
-    print(f"{result.scores['accuracy'][best]:.1%} of the unseen digits right")
+    print(f"accuracy on held-out digits {result.scores['accuracy'][best]:.1%}")
     draw(result, Path("out/sweep_learning_rates.png"))
     return result
 
@@ -81,8 +82,8 @@ def draw(result: fo.Sweep, path: Path) -> None:
     right.yaxis.label.set_color(BLUE)
     other = right.twinx()
     other.plot(rates, 100 * result.scores["accuracy"], color=ORANGE)
-    other.set_ylabel("unseen digits right (%)", color=ORANGE)
-    right.set_title("what each rate leads to")
+    other.set_ylabel("accuracy on held-out digits (%)", color=ORANGE)
+    right.set_title("after the last step")
     for ax in (left, right):
         ax.grid(alpha=0.3)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -2,8 +2,10 @@
 
 import contextlib
 import io
+import os
 import pathlib
 import re
+import subprocess
 import sys
 import types
 import warnings
@@ -16,8 +18,16 @@ from funcopt.combinators._hyperparams import walk
 from .cases import CASES
 
 ROOT = pathlib.Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+RECIPES = sorted((ROOT / "docs" / "recipes").glob("*.md"))
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *RECIPES]
 BLOCK = re.compile(r"^```python\n(.*?)^```$(?:\n\n```text\n(.*?)^```$)?", re.MULTILINE | re.DOTALL)
+
+SCRIPT = re.compile(
+    r'^```python title="(.*?)"\n(.*?)^```$\n\n'
+    r"```sh\n(torchrun .*?)\n```$\n\n```text\n(.*?)^```$",
+    re.MULTILINE | re.DOTALL,
+)
+"""A whole script, the command that starts it, and what that prints."""
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -38,6 +48,40 @@ def test_the_blocks_of_a_page_run_in_order(page, tmp_path, monkeypatch):
             exec(code, vars(module))
         if block[2] is not None:
             assert printed.getvalue() == block[2], f"{page.name}, line {line}"
+
+
+RUN = """import os, runpy, sys
+runpy.run_path(sys.argv[1], run_name="__main__")
+sys.stdout.flush()
+os._exit(0)  # FSDP2 keeps gloo's threads, which now and then abort an interpreter that shuts down
+"""
+
+
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if SCRIPT.search(p.read_text())], ids=lambda p: p.name
+)
+def test_the_scripts_of_a_page_run_by_torchrun(page, tmp_path):
+    for name, code, command, printed in SCRIPT.findall(page.read_text()):
+        (tmp_path / name).write_text(code)
+        (tmp_path / "run.py").write_text(RUN)
+        torchrun, *arguments, script = command.split()
+        assert (torchrun, script) == ("torchrun", name)
+        done = subprocess.run(
+            [sys.executable, "-m", "torch.distributed.run", *arguments, "run.py", name],
+            cwd=tmp_path,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == printed
+
+
+@pytest.mark.parametrize("page", RECIPES, ids=lambda page: page.name)
+def test_a_recipe_is_in_the_table_of_questions_and_has_code(page):
+    if page.name != "index.md":
+        assert f"]({page.name})" in page.with_name("index.md").read_text()
+        assert BLOCK.search(page.read_text()) or SCRIPT.search(page.read_text())
 
 
 def test_there_are_blocks_to_run():

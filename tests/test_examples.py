@@ -1,6 +1,7 @@
 """Every example runs, and does what it says."""
 
 import importlib.util
+import math
 import pathlib
 import pickle
 import sys
@@ -35,16 +36,18 @@ def is_a_figure(path):
     return path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size > 10_000
 
 
-def test_pure_loop(example):
+def test_pure_loop(example, tmp_path):
     assert example("pure_loop").main() < 1e-2
+    assert is_a_figure(tmp_path / "out" / "pure_loop.png")
 
 
-def test_your_own_rule(example, capsys):
+def test_your_own_rule(example, tmp_path, capsys):
     assert example("your_own_rule").main() < 1e-2
+    assert is_a_figure(tmp_path / "out" / "your_own_rule.png")
     assert "chain(signum(), scale_by_learning_rate(linear_schedule(" in capsys.readouterr().out
 
 
-def test_bare_tensors(example, capsys):
+def test_bare_tensors(example, tmp_path, capsys):
     found = example("bare_tensors").main()
     assert found["x"] == pytest.approx(-1332.7185, abs=5e-4)
     assert found["c"] == pytest.approx(-442.2395, abs=5e-4)
@@ -52,6 +55,7 @@ def test_bare_tensors(example, capsys):
     assert found["x that was taken out"] == 5.0
     assert found["the other"] == found["x"]
     assert "Parameter Group 0" in capsys.readouterr().out
+    assert is_a_figure(tmp_path / "out" / "bare_tensors.png")
 
 
 def test_line_minibatch(example, tmp_path):
@@ -79,7 +83,7 @@ def test_line_module(example, tmp_path):
     assert is_a_figure(tmp_path / "out" / "line_module.png")
 
 
-def test_image_classifier_learns_digits(example, capsys):
+def test_image_classifier_learns_digits(example, tmp_path, capsys):
     module = example("image_classifier")
     results = module.main(epochs=3)
     assert set(results) >= set(module.OPTIMIZERS)
@@ -90,6 +94,7 @@ def test_image_classifier_learns_digits(example, capsys):
     printed = capsys.readouterr().out
     assert "SGD, StepLR              epoch 3  loss" in printed
     assert "lr 0.005000" in printed  # a tenth, after two epochs
+    assert is_a_figure(tmp_path / "out" / "image_classifier.png")
 
 
 def test_image_classifier_reads_cifar10(example, tmp_path):
@@ -149,7 +154,7 @@ def test_sweep_learning_rates(example, tmp_path, capsys):
     assert result.losses.shape == (9, 60)
     assert 1e-3 < result.settings[result.best()]["lr"] < 0.5
     assert result.scores["accuracy"].max() > 0.8
-    assert "of the unseen digits right" in capsys.readouterr().out
+    assert "accuracy on held-out digits" in capsys.readouterr().out
     assert is_a_figure(tmp_path / "out" / "sweep_learning_rates.png")
 
 
@@ -158,7 +163,7 @@ def test_deep_ensemble(example, tmp_path):
     one, mean, calibrated = found.nll.values()
     assert mean < one
     assert calibrated < one
-    digits, two = found.doubt.values()
+    digits, two = found.uncertainty.values()
     assert two.mean() > 1.5 * digits.mean()
     assert is_a_figure(tmp_path / "out" / "deep_ensemble.png")
 
@@ -210,6 +215,95 @@ def test_hyper_cleaning(example, tmp_path):
     right, wrong = found.weights[~found.spoiled].mean(), found.weights[found.spoiled].mean()
     assert right > wrong + 0.3
     assert is_a_figure(tmp_path / "out" / "hyper_cleaning.png")
+
+
+def test_fine_tuning(example, tmp_path):
+    found = example("fine_tuning").main(pretrain=300, steps=24, seeds=1)
+    assert list(found) == [1.0, 0.75]
+    for curves in found.values():
+        assert curves.shape == (3, 2, 6)
+        assert curves[0, :, -1].max() > 0.5  # of three classes
+    assert is_a_figure(tmp_path / "out" / "fine_tuning.png")
+
+
+def test_muon_transformer(example, tmp_path, capsys):
+    losses = example("muon_transformer").main(steps=40)
+    muon = losses["Muon, lr 0.03"]
+    assert sum(muon[-5:]) < 0.8 * sum(muon[:5])
+    assert sum(muon[-5:]) < sum(losses["AdamW, lr 0.003"][-5:])
+    assert "{'adamw': 21, 'muon': 9}" in capsys.readouterr().out
+    assert is_a_figure(tmp_path / "out" / "muon_transformer.png")
+
+
+def test_private_training(example, tmp_path):
+    module = example("private_training")
+    found = module.main(models=3, steps=40)
+    strong, weak = found["accuracy"].mean(1)[[-1, 0]]
+    assert strong + 0.2 < weak < found["without privacy"].item()
+    assert found["epsilon"].diff().max() < 0  # more noise, more privacy
+    # All examples in every batch: the Gaussian mechanism, of which the answer is known.
+    noise, steps, delta = 4.0, 10, 1e-5
+    rho = steps / (2 * noise**2)
+    known = min(a * rho + math.log(1 / delta) / (a - 1) for a in range(2, 128))
+    assert module.epsilon(noise, 1 - 1e-12, steps, delta) == pytest.approx(known, rel=1e-6)
+    assert is_a_figure(tmp_path / "out" / "private_training.png")
+
+
+def test_pinn_lbfgs(example, tmp_path):
+    losses = example("pinn_lbfgs").main(evaluations=200, points=100)
+    assert {name: len(values) for name, values in losses.items()} == {
+        "Adam, lr 0.01": 200,
+        "L-BFGS": 200,
+    }
+    assert min(losses["L-BFGS"]) < 0.5 * min(losses["Adam, lr 0.01"])
+    assert is_a_figure(tmp_path / "out" / "pinn_lbfgs.png")
+
+
+def test_policy_gradient(example, tmp_path):
+    found = example("policy_gradient").main(iterations=12)
+    assert found["length"][-1] > 3 * found["length"][0]
+    assert is_a_figure(tmp_path / "out" / "policy_gradient.png")
+
+
+def test_gan(example, tmp_path):
+    found = example("gan").main(steps=400)
+    assert found["EMA"][-1] < 0.5 * found["EMA"][0]
+    assert is_a_figure(tmp_path / "out" / "gan.png")
+
+
+def test_data_parallel(example, tmp_path):
+    found = example("data_parallel").main(steps=12)
+    one, two = found["one process"], found["two processes"]
+    assert one["loss"] == pytest.approx(two["loss"], rel=1e-4)
+    assert one["loss"][-1] < one["loss"][0]
+    assert two["bytes"][0] < 0.51 * one["bytes"][0]
+    assert is_a_figure(tmp_path / "out" / "data_parallel.png")
+
+
+def test_adversarial(example, tmp_path):
+    module = example("adversarial")
+    found = module.main(steps=10, epochs=15)
+    assert found["projected steps"][0] > 0.9
+    assert found["projected steps"][-1] < 0.1
+    assert (found["projected steps"][4:] < found["random signs"][4:] - 0.2).all()
+    fo.testing.check_transformation(
+        module.project(0.5), {"w": 0.3 * torch.randn(3, 2)}, compiled=False
+    )
+    tx, change = module.attack(0.1, steps=4), torch.zeros(50)
+    state, slope = tx.init(change), torch.randn(50)
+    for _ in range(4):
+        updates, state = tx.update(slope, state, change)
+        change = fo.apply_updates(change, updates)
+    torch.testing.assert_close(change, 0.1 * slope.sign())  # on the border of the ball
+    assert is_a_figure(tmp_path / "out" / "adversarial.png")
+
+
+def test_paper_rule(example, tmp_path):
+    found = example("paper_rule").main(seeds=8, steps=400, entries=2**12)
+    assert found["Adam"].shape == (5, 8, 400)
+    assert found["Adam"][:3, :, -1].mean() > 0.1  # uphill, where beta2 is small
+    assert found["ADOPT"][:3, :, -1].mean() < -0.1
+    assert is_a_figure(tmp_path / "out" / "paper_rule.png")
 
 
 def test_every_example_is_run_here():

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .. import tree
-from .._numerics.scalars import number
+from .._numerics.scalars import beside, number, where
 from ..typing import Tree
 
 
@@ -41,17 +41,23 @@ def select(flag: Any, yes: Any, no: Any, *, both: bool = False) -> Any:
         chosen = yes if flag else no
         return chosen() if callable(chosen) else chosen
     yes, no = (branch() if callable(branch) else branch for branch in (yes, no))
-    return tree.map(lambda a, b: a if a is b else _chosen(flag, a, b), yes, no)
+    return tree.map(lambda a, b: a if a is b else _choose(flag, a, b), yes, no)
 
 
-def _chosen(flag: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """`torch.where` on one device, which is not waited for: scalars go where the flag is."""
-    if flag.device != a.device:
-        if a.device.type == "cpu" and not a.dim():
-            a, b = (x.to(flag.device, non_blocking=True) for x in (a, b))
+def _choose(flag: Tensor, yes: Any, no: Any) -> Any:
+    """One of two leaves, without waiting for a device; numbers stay as exact as `prepare` has them.
+
+    Scalars go where the flag is, and the flag to where larger tensors are.
+    """
+    tensor = yes if isinstance(yes, torch.Tensor) else no
+    if not isinstance(tensor, torch.Tensor):
+        return where(flag, yes, no)
+    if flag.device != tensor.device:
+        if tensor.device.type == "cpu" and not tensor.dim():
+            yes, no = (beside(flag, x).to(tensor.dtype) for x in (yes, no))
         else:
-            flag = flag.to(a.device)
-    return torch.where(flag, a, b)
+            flag = flag.to(tensor.device)
+    return torch.where(flag, yes, no)
 
 
 def unless(flag: Any, x: torch.Tensor, *, both: bool = False) -> torch.Tensor:

@@ -216,6 +216,19 @@ def test_while_compiling_both_branches_are_in_one_graph():
     assert graphs.frame_count == 1
 
 
+def test_branches_may_be_numbers_which_stay_in_float64():
+    torch.compiler.reset()
+    chosen = torch.func.vmap(lambda flag: select(flag, 1.0, 1 - 0.9999))(
+        torch.tensor([True, False])
+    )
+    assert chosen.dtype == double
+    assert chosen.tolist() == [1.0, 1 - 0.9999]
+    mixed = torch.compile(lambda flag, x: select(flag, 1.0, x), backend="eager", fullgraph=True)
+    assert mixed(torch.tensor(False), tensor(0.3)) == tensor(0.3)
+    assert mixed(torch.tensor(True), tensor(0.3)).dtype == double
+    assert mixed(torch.tensor(True), torch.tensor(0.3)).dtype == torch.float32
+
+
 def test_a_flag_that_autograd_follows_does_not_lose_the_slope_of_the_branch():
     x = torch.tensor(2.0, requires_grad=True)
     out = select(x > 1, lambda: x * 3, lambda: x * 5)
