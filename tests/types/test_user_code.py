@@ -53,6 +53,8 @@ def test_the_classes_of_optim_are_classes() -> None:
     optim.AdamW(model.parameters(), fo.cosine_decay_schedule(1e-3, 100), amsgrad=True)
     optim.Muon(model.named_parameters(), lr=0.02, adamw_lr=3e-4, maximize=True)
     optim.LBFGS(model.parameters(), line_search_fn="strong_wolfe")
+    optim.Lion(model.parameters(), max_grad_norm=1.0, ema=fo.linear_schedule(0.9, 0.99, 5))
+    Signum(model.parameters(), accumulate=4)
     optim.SGD(optim.param_groups_weight_decay(model), lr=0.1)
     assert isinstance(opt, fo.Optimizer)
     assert learning_rates(Mine(model)) == [1e-2]
