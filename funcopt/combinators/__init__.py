@@ -19,6 +19,8 @@ from ._lookahead import LookaheadSlots as LookaheadSlots
 from ._lookahead import lookahead as lookahead
 from ._masked import freeze as freeze
 from ._masked import masked as masked
+from ._metrics import Measurement as Measurement
+from ._metrics import MetricKey as MetricKey
 from ._metrics import measurements as measurements
 from ._metrics import update_with_metrics as update_with_metrics
 from ._partition import partition as partition
