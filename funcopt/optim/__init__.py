@@ -30,6 +30,8 @@ from ._classes import Rprop as Rprop
 from ._classes import SGDScheduleFree as SGDScheduleFree
 from ._classes import Shampoo as Shampoo
 from ._classes import Yogi as Yogi
+from ._find_lr import LRRangeTest as LRRangeTest
+from ._find_lr import find_lr as find_lr
 from ._layer_decay import param_groups_layer_decay as param_groups_layer_decay
 from ._optimizer import Optimizer as Optimizer
 from ._param_groups import explain as explain
@@ -53,6 +55,7 @@ __all__ = [
     "AdamWScheduleFree",
     "Adamax",
     "DAdaptAdamW",
+    "LRRangeTest",
     "Lion",
     "Muon",
     "NAdam",
@@ -65,6 +68,7 @@ __all__ = [
     "Shampoo",
     "Yogi",
     "explain",
+    "find_lr",
     "lr_scheduler",
     "optimizer_class",
     "param_groups_by",

@@ -34,12 +34,16 @@ class Recorder:
             handle.remove()
 
     def _before(self, opt: Any, args: Any, kwargs: Any) -> None:
+        if not opt._watched:
+            return
         if self._made is None:
             self._made = steps_made(opt)
         due = (self._made + 1) % self._every == 0
         self._copies = before_step(opt.param_groups) if due and self._norms else None
 
     def _after(self, opt: Any, args: Any, kwargs: Any) -> None:
+        if not opt._watched:
+            return
         self._made = steps_made(opt) if self._made is None else self._made + 1
         if self._copies is not None:
             opt._record_norms_since(self._copies)

@@ -22,6 +22,7 @@ class ObservedOptimizer(torch.optim.Optimizer):
     _engine: Engine
     _last: Step | None
     _norms: tuple[Step | None, Norms | None] = (None, None)  # of which step, and what was recorded
+    _watched = True  # whether steps are recorded and logged
 
     def __repr__(self) -> str:
         return with_stages(super().__repr__(), self.tx)

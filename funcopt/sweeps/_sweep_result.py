@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from .. import tree
+from .._core.extras import needed, saved
 from ..errors import HyperparameterError
 from ..training import TrainState
 from ..typing import Params
@@ -14,6 +15,7 @@ from ._settings import Setting
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from pandas import DataFrame
 
 
 class Sweep(NamedTuple, Generic[Params]):
@@ -83,14 +85,39 @@ class Sweep(NamedTuple, Generic[Params]):
 
         Returns:
             The figure.
+
+        Raises:
+            ImportError: If matplotlib is not installed.
         """
+        needed("Sweep.plot", "matplotlib", "sweeps")
         from ._plots import draw_sweep  # matplotlib is only needed here
 
-        figure = draw_sweep(self.settings, self.losses, self.score(of), of)
-        if path is not None:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            figure.savefig(path, dpi=150)
-        return figure
+        return saved(draw_sweep(self.settings, self.losses, self.score(of), of), path)
+
+    def to_pandas(self) -> "DataFrame":
+        """All runs as a `pandas.DataFrame`, in their order: settings, and behind them the scores.
+
+            result.to_pandas().groupby("lr")["loss"].agg(["mean", "std"])
+
+        A column for each name of the settings (`seed` among them), "loss" as in `score`, and one
+        for each score of `evaluate`. Where a setting has a tensor, the column has its number.
+
+        Raises:
+            ImportError: If pandas is not installed.
+        """
+        pandas = needed("Sweep.to_pandas", "pandas", "sweeps")
+        names = dict.fromkeys(name for row in self.settings for name in row)
+        columns = {name: [_plain(row.get(name)) for row in self.settings] for name in names}
+        scores = {"loss": self.score(), **self.scores}
+        found: DataFrame = pandas.DataFrame(
+            {**columns, **{key: score.tolist() for key, score in scores.items()}}
+        )
+        return found
+
+
+def _plain(value: Any) -> Any:
+    """A number of a 0-d tensor."""
+    return value.item() if isinstance(value, Tensor) and value.dim() == 0 else value
 
 
 def _shown(cell: Any) -> str:
