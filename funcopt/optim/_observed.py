@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .._core.explanation import html_of
 from .._core.tensor_rule import GradientTransformation
 from ..engine import Engine
 from ._log import Log, Recorder
@@ -26,6 +27,9 @@ class ObservedOptimizer(torch.optim.Optimizer):
 
     def __repr__(self) -> str:
         return with_stages(super().__repr__(), self.tx)
+
+    def _repr_html_(self) -> str:
+        return html_of(self)
 
     @property
     def engine(self) -> str:
