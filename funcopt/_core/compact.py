@@ -27,8 +27,8 @@ def compact(x: Any) -> str:
         return tensor_in_short(x)
     if isinstance(x, dict):
         return _listed("{", ((f"{k!r}: ", v) for k, v in x.items()), "}", len(x))
-    if isinstance(x, tuple) and hasattr(x, "_fields"):
-        each = zip(x._fields, x, strict=True)
+    if isinstance(x, tuple) and (names := getattr(x, "_fields", None)) is not None:
+        each = zip(names, x, strict=True)
         fields = ((f"{name}=", value) for name, value in each if not _is_empty(value))
         return _listed(f"{type(x).__name__}(", fields, ")", 0)
     if isinstance(x, tuple):
@@ -52,7 +52,8 @@ def tensor_in_short(x: Tensor) -> str:
 
 def _is_mapped(x: Tensor) -> bool:
     """Whether a transformation of `torch.func` follows it."""
-    return bool(torch._C._functorch.is_functorch_wrapped_tensor(x))
+    functorch: Any = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
+    return bool(functorch.is_functorch_wrapped_tensor(x))
 
 
 def _is_empty(x: Any) -> bool:

@@ -62,7 +62,7 @@ def formula(node: GradientTransformation) -> tuple[str, ...]:
     block = FORMULA.search("\n\n" + (inspect.getdoc(type(node)) or ""))
     if block is None:
         return ()
-    lines = [line[4:].rstrip() for line in block[1].splitlines()]
+    lines = [line[4:].rstrip().replace("`", "") for line in block[1].splitlines()]
     text = "\n".join(lines)
     is_formula = " <- " in text or re.search(r"^\w+ += ", text, re.MULTILINE)
     is_code = re.search(r"\b(tx|opt|state|class|def)\b", text)

@@ -13,7 +13,7 @@ from ._metrics import Per, group_names
 from ._options import Options, given_names
 from ._ranks import ranks_of
 
-NAMES = ("grad_norm", "update_norm", "param_norm")
+NAMES: tuple[str, ...] = ("grad_norm", "update_norm", "param_norm")
 """What is recorded, in this order."""
 
 
@@ -74,7 +74,7 @@ def as_metrics(
     norms: Norms, groups: Sequence[Mapping[str, Any]], per: Per | None
 ) -> dict[str, Tensor]:
     """The norms under the keys of `metrics`."""
-    found = dict(zip(NAMES, norms.total.unbind(), strict=True))
+    found: dict[str, Tensor] = dict(zip(NAMES, norms.total.unbind(), strict=True))
     if per == "group" and len(groups) > 1:
         for i, called in enumerate(group_names(groups)):
             if rows := [k for k, group in enumerate(norms.group_of) if group == i]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from .._core import checks
 from .._core.tensor_rule import GradientTransformation
 from ..combinators import accumulate, chain, walk
 from ..errors import HyperparameterError
@@ -40,15 +41,29 @@ def with_short_ways(tx: GradientTransformation, ways: Mapping[str, Any]) -> Grad
     stages = [tx]
     if "max_grad_norm" in ways:
         stages.insert(0, clip_by_global_norm(ways["max_grad_norm"]))
+        _refuse_closure("max_grad_norm", tx, "Clip in the closure, as soon as there are gradients.")
     if "ema" in ways:
+        stages.append(ema_of_params(ways["ema"]))
         if average := _average(tx):
             raise HyperparameterError(
-                f"`ema_of_params`: `{average}` keeps averaged weights already, which `eval()` and "
-                "`averaged()` evaluate: leave out `ema`."
+                f"`ema_of_params`: `ema` is a second average of the weights: `{average}` keeps the "
+                "one that `eval()` and `averaged()` evaluate. Leave out `ema`."
             )
-        stages.append(ema_of_params(ways["ema"]))
     inner = chain(*stages) if len(stages) > 1 else tx
-    return accumulate(inner, ways[ACCUMULATE]) if ACCUMULATE in ways else inner
+    if ACCUMULATE not in ways:
+        return inner
+    checks.whole_number("accumulate", ACCUMULATE, ways[ACCUMULATE], least=1)
+    _refuse_closure(ACCUMULATE, tx, "Accumulate in the closure.")
+    return accumulate(inner, ways[ACCUMULATE])
+
+
+def _refuse_closure(way: str, tx: GradientTransformation, instead: str) -> None:
+    """Refuses a stage around a transformation that takes its gradients from the loss itself."""
+    if tx.needs_closure:
+        raise HyperparameterError(
+            f"`{type(tx).__name__}`: `{way}` has no effect on the gradients of a loss that is "
+            f"evaluated several times in a step. {instead}"
+        )
 
 
 def _average(tx: GradientTransformation) -> str | None:

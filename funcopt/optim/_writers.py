@@ -12,7 +12,7 @@ from typing import Any
 from .._core.kinds import described
 from ..errors import ArgumentError
 
-Write = Callable[[Mapping[str, float], int], None]
+Write = Callable[[Mapping[str, float], int], Any]
 """Writes the numbers of one step."""
 
 
@@ -37,7 +37,8 @@ def writer_of(who: str, writer: Any) -> Write:
     ):  # of Weights & Biases, Accelerate
         return lambda values, step: writer.log(dict(values), step=step)
     if callable(writer) and not hasattr(writer, "training_step"):
-        return lambda values, step: writer(dict(values), step)
+        function: Callable[..., Any] = writer
+        return lambda values, step: function(dict(values), step)
     raise ArgumentError(_wrong(who, writer))
 
 
@@ -98,9 +99,11 @@ class CsvFile:
             return
         row = {"step": step, **values}
         header = self._header()
-        if header is None or (new := [key for key in row if key not in header]):
-            rows = [] if header is None else self._rows()
-            self._rewrite(list(row) if header is None else [*header, *new], [*rows, row])
+        if header is None:
+            self._rewrite(list(row), [row])
+            return
+        if new := [key for key in row if key not in header]:
+            self._rewrite([*header, *new], [*self._rows(), row])
             return
         with self.path.open("a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, header).writerow(row)
