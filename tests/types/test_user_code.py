@@ -68,6 +68,26 @@ def test_the_classes_of_optim_are_classes() -> None:
     assert_type(opt.tx, fo.GradientTransformation)
 
 
+def test_optimizers_are_watched() -> None:
+    model, seen = nn.Linear(3, 1), list[int]()
+    opt = optim.AdamW(model.parameters(), lr=1e-3)
+    log = opt.log_to(lambda values, step: seen.append(step), every=2, per="layer")
+    handle = opt.record_norms(every=2)
+    assert_type(opt.metrics("step"), dict[str, Tensor])
+    log.close()
+    handle.remove()
+    print(fo.explain(opt), fo.explain(opt.tx, model).markdown())
+    found = optim.find_lr(opt, model, loss_of, [torch.ones(2, 3)], steps=3, progress=False)
+    assert_type(found.suggestion, float | None)
+    with pytest.raises(fo.errors.HyperparameterError):
+        opt.metrics("layers")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+
+
+def loss_of(model: nn.Module, batch: Tensor) -> Tensor:
+    loss: Tensor = model(batch).square().mean()
+    return loss
+
+
 def test_a_wrong_argument_of_a_class_is_an_error() -> None:
     ps = [torch.ones(2, requires_grad=True)]
     with pytest.raises(TypeError):
