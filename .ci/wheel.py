@@ -7,6 +7,7 @@ import sys
 import torch
 
 import funcopt as fo
+from funcopt.cli import main
 
 here = pathlib.Path(fo.__file__).parent
 assert here.is_relative_to(sys.prefix), f"not the wheel, but {here}"
@@ -30,5 +31,8 @@ opt.step()
 
 assert not torch.equal(w, params["w"])
 torch.testing.assert_close(w.detach(), pure)
+
+# The command line needs nothing besides.
+assert main(["list"]) == main(["explain", "adamw"]) == 0
 
 print(f"funcopt {importlib.metadata.version('funcopt')} works with torch {torch.__version__}")

@@ -93,6 +93,7 @@ from .meta import zero_order as zero_order
 
 # The stateful form
 from .optim import Optimizer as Optimizer
+from .optim import explain as explain
 
 # Numbers that change from step to step
 from .schedules import constant_schedule as constant_schedule
@@ -217,6 +218,7 @@ __all__ = [
     "ema_of_params",
     "errors",
     "eval_params",
+    "explain",
     "exponential_decay",
     "export_step",
     "freeze",

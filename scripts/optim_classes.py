@@ -62,6 +62,9 @@ EXECUTION = {  # what every class takes besides: annotation and default
     "capturable": ("bool", "False"),
     "differentiable": ("bool", "False"),
     "fused": ("bool | None", "None"),
+    "max_grad_norm": ("Scalar | None", "None"),
+    "ema": ("Scalar | None", "None"),
+    "accumulate": ("int | None", "None"),
     "engine": ("EngineOption", '"auto"'),
 }
 HEAD = '''"""The classes of `torch.optim` and of others, made of aliases: same arguments and steps.

@@ -17,9 +17,7 @@ ALIASES = {
     if inspect.isfunction(alias) and name in fo.__all__ and name != "hidden_weights"
 }
 CLASSES = {
-    name: getattr(optim, name)
-    for name in optim.__all__
-    if isinstance(getattr(optim, name), type) and name != "Optimizer"
+    name: getattr(optim, name) for name in optim.__all__ if hasattr(getattr(optim, name), "maker")
 }
 BAD = {
     "negative": -1.0,

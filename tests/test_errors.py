@@ -335,7 +335,8 @@ MISTAKES = {
         TypeError,
         "`SGD`: unknown argument `betas`. It takes (params, lr=0.001, momentum=0, dampening=0, "
         "weight_decay=0, nesterov=False, *, maximize=False, foreach=None, differentiable=False, "
-        "fused=None, state_dtype=None, capturable=False, engine='auto').",
+        "fused=None, state_dtype=None, capturable=False, max_grad_norm=None, ema=None, "
+        "accumulate=None, engine='auto').",
     ),
     "a negative lr in one group": (
         lambda: optim.SGD([{"params": [parameter()], "lr": -1.0}]),

@@ -14,7 +14,9 @@ NAMES = sorted(path.stem for path in (ROOT / "examples").glob("*.py"))
 @pytest.fixture(scope="module")
 def gallery():
     """The hook of the site, which needs no package of its own to make pages."""
-    spec = importlib.util.spec_from_file_location("gallery", ROOT / "docs" / "_gallery.py")
+    spec = importlib.util.spec_from_file_location(
+        "gallery", ROOT / "docs" / "_build" / "gallery.py"
+    )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -9,6 +9,7 @@ HEAVY = {
     "jax",
     "matplotlib",
     "numpy",
+    "pandas",
     "sympy",
     "torch._dynamo",
     "torch._inductor",

@@ -90,11 +90,6 @@ def test_what_is_of_another_kind_is_taken_or_refused_in_words(name):
 
 
 CALLS = {
-    "a chain to explain": (
-        lambda: optim.explain(fo.adamw()),
-        "`explain`: expected an optimizer such as `Optimizer(params, tx)`, got the transformation "
-        "`chain`: `Optimizer(params, tx)` makes an optimizer of it.",
-    ),
     "the numbers of an optimizer": (
         lambda: fo.hyperparams(optim.AdamW(parameters())),
         "`hyperparams`: expected a transformation such as `adamw(1e-3)`, got the optimizer "

@@ -22,7 +22,8 @@ LAYERS = (
     ("training",),
     ("meta", "sweeps"),
     ("optim",),
-    ("testing",),
+    ("testing", "cli"),
+    ("__main__",),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 INTERNAL = (

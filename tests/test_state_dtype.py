@@ -17,11 +17,7 @@ ALIASES = {
     for name, value in vars(aliases).items()
     if inspect.isfunction(value) and not name.startswith("_")
 }
-CLASSES = {
-    name: cls
-    for name, cls in vars(optim).items()
-    if inspect.isclass(cls) and cls is not fo.Optimizer
-}
+CLASSES = {name: cls for name, cls in vars(optim).items() if hasattr(cls, "maker")}
 
 REQUIRED = {
     "dpsgd": {"lr": 0.1, "max_norm": 1.0, "noise_multiplier": 1.0, "momentum": 0.9},

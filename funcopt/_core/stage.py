@@ -17,7 +17,9 @@ from .._numerics.random import Draw
 from .._numerics.scalars import number
 from ..errors import ExtraArgumentError, HyperparameterError
 from ..typing import Memory, Slots
+from .compact import compact
 from .conclude import conclude_per_tensor
+from .explanation import html_of
 from .loss import Loss
 from .ranks import NOBODY, Ranks, Span
 from .record import unchecked
@@ -30,6 +32,12 @@ class State(NamedTuple):
     step: Tensor  # (), int64: updates made so far
     memory: Memory  # shared scalars of the rule, or of each stage of the chain
     slots: Slots  # the parameters' tree, each leaf replaced by the rule's slots
+
+    def __repr__(self) -> str:
+        return compact(self)
+
+    def _repr_html_(self) -> str:
+        return html_of(self)
 
 
 class Bucket(NamedTuple):

@@ -10,6 +10,7 @@ from torch import Tensor
 from .._numerics.autocast import outside_contexts
 from ..errors import ExtraArgumentError
 from ..typing import OptState, Params, Updates, is_hyperparameter
+from .explanation import html_of
 from .record import Record
 
 NamedParams = Sequence[tuple[str | None, Tensor]]
@@ -136,6 +137,9 @@ class GradientTransformation(Record, ABC):
     def sign(self) -> int | None:
         """Whether updates point uphill (1), as gradients do, or downhill (-1), if that is known."""
         return None
+
+    def _repr_html_(self) -> str:
+        return html_of(self)
 
     if not TYPE_CHECKING:  # which knows better what there is
 

@@ -41,6 +41,8 @@ SCHEDULE = "a schedule as the `lr`, such as `fo.warmup_cosine_decay_schedule`"
 _BETAS = {"betas": "betas=(b1, b2)", "momentum": "momentum=b1"}
 _BETAS_HF = {"betas": "betas=(beta1, beta2)", "momentum": "momentum=beta1"}
 _STEPS = {"steps": "steps", "sync_period": "sync_period"}
+_CLIP = {"max_norm": "max_norm", "max_grad_norm": "max_grad_norm"}
+_ACCUMULATE = {"steps": "steps", "accumulate": "accumulate"}
 _RATE = {
     "lr": "lr",
     "init_value": "init_value",
@@ -103,11 +105,11 @@ KEYWORDS: dict[str, Keyword] = {
     "weight_decay_mask": Keyword(OPTAX, {}, MASKED),
     "trust_ratio_mask": Keyword(OPTAX, {}, MASKED),
     # clipping and privacy
-    "max_norm": Keyword("the bound", {}, CLIP_STAGE),
+    "max_norm": Keyword("the bound", {"max_grad_norm": "max_grad_norm"}, CLIP_STAGE),
     "max_grad_norm": Keyword(HF, _same("max_norm"), CLIP_STAGE),
-    "clip_grad": Keyword("timm's", _same("max_norm"), CLIP_STAGE),
-    "gradient_clip_val": Keyword("Lightning's", _same("max_norm"), CLIP_STAGE),
-    "global_clipnorm": Keyword(KERAS, _same("max_norm"), CLIP_STAGE),
+    "clip_grad": Keyword("timm's", _CLIP, CLIP_STAGE),
+    "gradient_clip_val": Keyword("Lightning's", _CLIP, CLIP_STAGE),
+    "global_clipnorm": Keyword(KERAS, _CLIP, CLIP_STAGE),
     "clipnorm": Keyword(KERAS, _same("max_norm"), "`fo.clip_by_block_rms(threshold)`, by tensor"),
     "clipvalue": Keyword(KERAS, _same("clip_value"), "`fo.clip(clip_value)`, a stage of a chain"),
     "max_delta": Keyword(OPTAX, _same("clip_value")),
@@ -154,8 +156,8 @@ KEYWORDS: dict[str, Keyword] = {
     "k": Keyword(MANY, _STEPS),
     "every_k_schedule": Keyword(OPTAX, _STEPS),
     "every": Keyword(MANY, _STEPS),
-    "gradient_accumulation_steps": Keyword("Accelerate's", _same("steps")),
-    "accumulate_grad_batches": Keyword("Lightning's", _same("steps")),
+    "gradient_accumulation_steps": Keyword("Accelerate's", _ACCUMULATE),
+    "accumulate_grad_batches": Keyword("Lightning's", _ACCUMULATE),
     "use_grad_mean": Keyword(OPTAX, _same("mean")),
     "reset_state": Keyword(OPTAX, _same("reset")),
     "should_skip_update_fn": Keyword(OPTAX, _same("when")),

@@ -113,6 +113,7 @@ HEAVYBALL = {
 }
 
 PACKAGES = {
+    **_all("LRFinder lr_find lr_finder", "`fo.optim.find_lr(optimizer, model, loss, batches)`"),
     "AdaFactor": "`fo.optim.Adafactor(params)`, or `fo.adafactor()`",
     "Lamb": "`fo.optim.LAMB(params)`, or `fo.lamb()`",
     "FusedLAMB": "`fo.optim.LAMB(params)`, or `fo.lamb()`",

@@ -4,6 +4,7 @@ from ._accumulate import AccumulateSlots as AccumulateSlots
 from ._accumulate import accumulate as accumulate
 from ._cautious import cautious as cautious
 from ._chain import chain as chain
+from ._explain import explain_transformation as explain_transformation
 from ._hyperparams import FieldPath as FieldPath
 from ._hyperparams import field_paths as field_paths
 from ._hyperparams import find_field as find_field
@@ -19,6 +20,8 @@ from ._lookahead import LookaheadSlots as LookaheadSlots
 from ._lookahead import lookahead as lookahead
 from ._masked import freeze as freeze
 from ._masked import masked as masked
+from ._metrics import Measurement as Measurement
+from ._metrics import MetricKey as MetricKey
 from ._metrics import measurements as measurements
 from ._metrics import update_with_metrics as update_with_metrics
 from ._partition import partition as partition

@@ -20,7 +20,7 @@ class MetricKey(NamedTuple):
     path: tuple[str, ...]  # of the stage
     name: str  # that the stage has for it
     own: str  # among those of the same label of a `partition`, or of none
-    key: str  # among all
+    key: str  # among all: behind it the label, where several labels have it
 
 
 class Measurement(NamedTuple):
@@ -42,10 +42,11 @@ def update_with_metrics(
     """`tx.update`, and what the stages say of it, such as the norm before clipping.
 
         updates, state, said = update_with_metrics(tx, grads, state, params)
-        said["norm"], said["lr"]
+        said["grad_norm"], said["lr"]
 
     Numbers and keys are those of `Optimizer.metrics()`: the first stage that has a quantity owns
-    the bare name, and where several labels of a `partition` have it, each has it as ``label/name``.
+    the bare name, and where several labels of a `partition` have it, each has it as
+    ``name/label``, such as ``lr/adamw``. What is measured of each tensor has its name behind that.
     What has not been measured in this update is left out, such as the norm inside of an
     `accumulate` that waits. All are 0-d tensors, and no device is synchronised. As pure as
     `update`: in a compiled step, in `torch.func.vmap` and under derivatives it works as well.
@@ -103,7 +104,7 @@ def metric_keys(tx: GradientTransformation) -> list[MetricKey]:
         for name in _metrics_of(node):
             key, label = own[path, name], _label(nodes, path)
             shared = label and len(owners[key]) > 1
-            found.append(MetricKey(path, name, key, f"{label}/{key}" if shared else key))
+            found.append(MetricKey(path, name, key, f"{key}/{label}" if shared else key))
     return found
 
 

@@ -8,10 +8,12 @@ what it should be ends the process, or makes wrong steps.
 import atexit
 import contextlib
 import functools
+import getpass
 import hashlib
 import logging
 import os
 import pathlib
+import re
 import shutil
 import stat
 import tempfile
@@ -26,10 +28,17 @@ MARK = b"funcopt kernel 1\n"
 
 
 def folder() -> pathlib.Path:
-    """The folder of the cache, in that of Inductor."""
-    user = os.getuid() if hasattr(os, "getuid") else 0
-    default = pathlib.Path(tempfile.gettempdir()) / f"torchinductor_{user}"
-    return pathlib.Path(os.environ.get("TORCHINDUCTOR_CACHE_DIR", default)) / "funcopt"
+    """The folder of the cache, in that of Inductor, whether this has been imported or not."""
+    default = pathlib.Path(tempfile.gettempdir()) / f"torchinductor_{_user()}"
+    return pathlib.Path(os.environ.get("TORCHINDUCTOR_CACHE_DIR", default)).absolute() / "funcopt"
+
+
+def _user() -> str:
+    try:
+        name = getpass.getuser()
+    except (KeyError, ModuleNotFoundError, OSError):
+        name = f"uid_{os.getuid()}" if hasattr(os, "getuid") else "unknown_user"
+    return re.sub(r'[\\/:*?"<>|]', "_", name)
 
 
 def is_kept(key: str) -> bool:

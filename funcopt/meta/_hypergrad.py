@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .. import tree
 from .._core import checks
+from .._core.compact import compact
 from .._core.kinds import check_function, check_iterable, check_tree, check_values
 from ..errors import HyperparameterError
 from ..training import MakesTx, TrainState, route_hyperparams, slopes
@@ -24,6 +25,9 @@ class Hypergradient(NamedTuple, Generic[Params]):
     params: Params | None  # its derivative by the first parameters; `None` if truncated
     state: TrainState[Params]  # after the last step
     losses: Tensor  # (steps,): the loss before each
+
+    def __repr__(self) -> str:
+        return compact(self)
 
 
 def hypergrad(

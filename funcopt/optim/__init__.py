@@ -30,11 +30,14 @@ from ._classes import Rprop as Rprop
 from ._classes import SGDScheduleFree as SGDScheduleFree
 from ._classes import Shampoo as Shampoo
 from ._classes import Yogi as Yogi
+from ._explain import explain as explain
+from ._find_lr import LRRangeTest as LRRangeTest
+from ._find_lr import find_lr as find_lr
 from ._layer_decay import param_groups_layer_decay as param_groups_layer_decay
 from ._optimizer import Optimizer as Optimizer
-from ._param_groups import explain as explain
 from ._param_groups import param_groups_by as param_groups_by
 from ._param_groups import param_groups_weight_decay as param_groups_weight_decay
+from ._plot_schedules import plot_schedules as plot_schedules
 
 __all__ = [
     "ASGD",
@@ -53,6 +56,7 @@ __all__ = [
     "AdamWScheduleFree",
     "Adamax",
     "DAdaptAdamW",
+    "LRRangeTest",
     "Lion",
     "Muon",
     "NAdam",
@@ -65,11 +69,13 @@ __all__ = [
     "Shampoo",
     "Yogi",
     "explain",
+    "find_lr",
     "lr_scheduler",
     "optimizer_class",
     "param_groups_by",
     "param_groups_layer_decay",
     "param_groups_weight_decay",
+    "plot_schedules",
     "swa_utils",
 ]
 

@@ -23,11 +23,12 @@ from .._core.tensor_rule import GradientTransformation
 from .._hints.calls import argument_error, name_caller
 from ..engine import EngineOption
 from ..errors import FuncoptError, HyperparameterError
-from ..typing import ParamsT
+from ..typing import ParamsT, Scalar
 from ._averages import TRAIN_MODE
 from ._factory import FunctionFactory, Maker
 from ._optimizer import Optimizer
 from ._options import Options
+from ._short_ways import SHORT_WAYS
 
 EXECUTION: Options = {
     "maximize": False,
@@ -56,7 +57,13 @@ class AliasOptimizer(Optimizer):
     The `__init__` beside `make` is a declaration, for readers and type checkers: the class has its
     names, order and defaults, and the body is never run. Without one, the signature is that of
     `like`, or else of `make`. Every class takes by keyword too what torch's classes take besides
-    (`maximize`, `foreach`, `capturable`, `differentiable`, `fused`), and `engine`.
+    (`maximize`, `foreach`, `capturable`, `differentiable`, `fused`), and `engine`; and short ways
+    to the stages around it: ``max_grad_norm=1.0`` is `clip_by_global_norm`, ``ema=0.999`` is
+    `ema_of_params`, ``accumulate=4`` is `accumulate`, in this chain:
+
+        accumulate(chain(clip_by_global_norm(max_grad_norm), make(...), ema_of_params(ema)), 4)
+
+    The first two are keys of `param_groups`, read at every step, where they are given.
 
     Classes derived from such a class are made as ever; they inherit its function.
 
@@ -93,7 +100,13 @@ class AliasOptimizer(Optimizer):
         _check(cls.__name__, own, cls.maker.arguments)
         cls.__signature__ = inspect.Signature([*own.values(), *_keywords(but=own)])
         unknown = () if like is None else set(EXECUTION) - set(inspect.signature(like).parameters)
-        left_out = {"params", ENGINE, *unknown}  # in `defaults`, as in those of torch's class
+        ways = set(SHORT_WAYS).difference(arguments)
+        left_out = {
+            "params",
+            ENGINE,
+            *unknown,
+            *ways,
+        }  # in `defaults`, as in those of torch's class
         given = cls.__signature__.parameters
         cls._given = {k: a.default for k, a in given.items() if k not in left_out}
         cls.__doc__ = cls.__doc__ or inspect.getdoc(make)
@@ -109,10 +122,13 @@ class AliasOptimizer(Optimizer):
         except TypeError as error:
             raise argument_error(cls.__name__, cls.__signature__, args, kwargs, error) from None
         given = {k: v for k, v in bound.arguments.items() if k != "params"}
+        for key in SHORT_WAYS.keys() - set(cls.maker.arguments):
+            if given.get(key, ...) is None:  # no stage, and no key
+                del given[key]
         engine = given.pop(ENGINE, "auto")
         defaults = {"differentiable": False, "maximize": False, **cls._given, **given}
         try:
-            factory = FunctionFactory(cls.maker(defaults), cls, defaults)
+            factory = FunctionFactory.of(cls, defaults)
             self._set_up(params, factory, defaults, engine)
         except FuncoptError as error:
             name_caller(error, cls.__name__, given)
@@ -142,6 +158,17 @@ class FunctionOptimizer(AliasOptimizer, Generic[P]):
     def __init__(
         self, params: ParamsT, *args: Any, differentiable: bool, **kwargs: Any
     ) -> None: ...
+
+    @overload
+    def __init__(
+        self, params: ParamsT, *args: Any, max_grad_norm: Scalar, **kwargs: Any
+    ) -> None: ...
+
+    @overload
+    def __init__(self, params: ParamsT, *args: Any, ema: Scalar, **kwargs: Any) -> None: ...
+
+    @overload
+    def __init__(self, params: ParamsT, *args: Any, accumulate: int, **kwargs: Any) -> None: ...
 
     @overload
     def __init__(
@@ -190,8 +217,9 @@ def optimizer_class(
         ...     ema(beta, debias=False), scale_by_sign(), scale_by_learning_rate(lr)), lr=1e-3)
 
     The arguments of `make` are the arguments of the class, its defaults, and the keys of its
-    `param_groups`: they are read at every step. What torch's classes take besides, and `engine`,
-    it takes by keyword. Type checkers know the parameters, and the arguments as `make` has them.
+    `param_groups`: they are read at every step. What torch's classes take besides, `engine`, and
+    the short ways `max_grad_norm`, `ema` and `accumulate`, it takes by keyword. Type checkers know
+    the parameters, and the arguments as `make` has them.
 
     Where `make` returns a `partition`, arguments are only the beginning of numbers: every label is
     a group, whose keys are the hyperparameters of its own transformation, as in `Optimizer`. So
@@ -244,7 +272,7 @@ def _declared(init: Callable[..., None]) -> dict[str, inspect.Parameter]:
 
 def _check(who: str, own: Mapping[str, inspect.Parameter], arguments: Sequence[str]) -> None:
     """Refuses a signature in which arguments of the function have no name or no default."""
-    if unknown := sorted(set(own) - {"params", ENGINE, *EXECUTION, *arguments}):
+    if unknown := sorted(set(own) - {"params", ENGINE, *EXECUTION, *SHORT_WAYS, *arguments}):
         raise HyperparameterError(f"`{who}`: its function does not take {unknown}.")
     if missing := [k for k in arguments if k not in own]:
         raise HyperparameterError(f"`{who}`: its function takes {missing} too: declare them.")
@@ -256,7 +284,7 @@ def _check(who: str, own: Mapping[str, inspect.Parameter], arguments: Sequence[s
 
 def _keywords(but: Container[str]) -> list[inspect.Parameter]:
     kind = inspect.Parameter.KEYWORD_ONLY
-    more = {**EXECUTION, ENGINE: "auto"}
+    more = {**EXECUTION, **SHORT_WAYS, ENGINE: "auto"}
     return [inspect.Parameter(k, kind, default=v) for k, v in more.items() if k not in but]
 
 

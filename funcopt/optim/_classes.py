@@ -53,7 +53,8 @@ class SGD(AliasOptimizer, make=sgd, like=torch.optim.SGD):
         weight_decay: Scalar = 0, nesterov: bool = False, *, maximize: bool = False,
         foreach: bool | None = None, differentiable: bool = False, fused: bool | None = None,
         state_dtype: torch.dtype | None = None, capturable: bool = False,
-        engine: EngineOption = "auto",
+        max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -66,7 +67,8 @@ class Adam(AliasOptimizer, make=adam, like=torch.optim.Adam):
         foreach: bool | None = None, maximize: bool = False, capturable: bool = False,
         differentiable: bool = False, fused: bool | None = None,
         decoupled_weight_decay: bool = False, state_dtype: torch.dtype | None = None,
-        engine: EngineOption = "auto",
+        max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -78,7 +80,8 @@ class AdamW(AliasOptimizer, make=adamw, like=torch.optim.AdamW):
         eps: Scalar = 1e-8, weight_decay: Scalar = 0.01, amsgrad: bool = False, *,
         maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
         differentiable: bool = False, fused: bool | None = None,
-        state_dtype: torch.dtype | None = None, engine: EngineOption = "auto",
+        state_dtype: torch.dtype | None = None, max_grad_norm: Scalar | None = None,
+        ema: Scalar | None = None, accumulate: int | None = None, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -90,7 +93,8 @@ class RMSprop(AliasOptimizer, make=rmsprop, like=torch.optim.RMSprop):
         weight_decay: Scalar = 0, momentum: Scalar = 0, centered: bool = False,
         capturable: bool = False, foreach: bool | None = None, maximize: bool = False,
         differentiable: bool = False, *, state_dtype: torch.dtype | None = None,
-        fused: bool | None = None, engine: EngineOption = "auto",
+        fused: bool | None = None, max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -102,7 +106,8 @@ class Adagrad(AliasOptimizer, make=adagrad, like=torch.optim.Adagrad):
         initial_accumulator_value: Scalar = 0, eps: Scalar = 1e-10, foreach: bool | None = None, *,
         maximize: bool = False, differentiable: bool = False, fused: bool | None = None,
         state_dtype: torch.dtype | None = None, capturable: bool = False,
-        engine: EngineOption = "auto",
+        max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -114,7 +119,8 @@ class Adadelta(AliasOptimizer, make=adadelta, like=torch.optim.Adadelta):
         weight_decay: Scalar = 0, foreach: bool | None = None, *, capturable: bool = False,
         maximize: bool = False, differentiable: bool = False,
         state_dtype: torch.dtype | None = None, fused: bool | None = None,
-        engine: EngineOption = "auto",
+        max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -126,7 +132,8 @@ class Adamax(AliasOptimizer, make=adamax, like=torch.optim.Adamax):
         eps: Scalar = 1e-8, weight_decay: Scalar = 0, foreach: bool | None = None, *,
         maximize: bool = False, differentiable: bool = False, capturable: bool = False,
         state_dtype: torch.dtype | None = None, fused: bool | None = None,
-        engine: EngineOption = "auto",
+        max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -139,7 +146,8 @@ class NAdam(AliasOptimizer, make=nadam, like=torch.optim.NAdam):
         decoupled_weight_decay: bool = False, *, foreach: bool | None = None,
         maximize: bool = False, capturable: bool = False, differentiable: bool = False,
         state_dtype: torch.dtype | None = None, fused: bool | None = None,
-        engine: EngineOption = "auto",
+        max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -151,7 +159,8 @@ class RAdam(AliasOptimizer, make=radam, like=torch.optim.RAdam):
         eps: Scalar = 1e-8, weight_decay: Scalar = 0, decoupled_weight_decay: bool = False, *,
         foreach: bool | None = None, maximize: bool = False, capturable: bool = False,
         differentiable: bool = False, state_dtype: torch.dtype | None = None,
-        fused: bool | None = None, engine: EngineOption = "auto",
+        fused: bool | None = None, max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -166,7 +175,9 @@ class Adafactor(AliasOptimizer, make=adafactor, like=torch.optim.Adafactor):
         eps: tuple[Scalar | None, Scalar] = (None, 0.001), d: Scalar = 1.0,
         weight_decay: Scalar = 0.0, *, foreach: bool | None = None, maximize: bool = False,
         state_dtype: torch.dtype | None = None, capturable: bool = False,
-        differentiable: bool = False, fused: bool | None = None, engine: EngineOption = "auto",
+        differentiable: bool = False, fused: bool | None = None,
+        max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -181,7 +192,8 @@ class ASGD(AliasOptimizer, make=asgd, like=torch.optim.ASGD):
         t0: Scalar = 1000000.0, weight_decay: Scalar = 0, foreach: bool | None = None,
         maximize: bool = False, differentiable: bool = False, capturable: bool = False, *,
         state_dtype: torch.dtype | None = None, fused: bool | None = None,
-        engine: EngineOption = "auto",
+        max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -193,7 +205,8 @@ class Rprop(AliasOptimizer, make=rprop, like=torch.optim.Rprop):
         step_sizes: tuple[Scalar, Scalar] = (1e-6, 50), *, capturable: bool = False,
         foreach: bool | None = None, maximize: bool = False, differentiable: bool = False,
         state_dtype: torch.dtype | None = None, fused: bool | None = None,
-        engine: EngineOption = "auto",
+        max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -205,7 +218,8 @@ class LBFGS(AliasOptimizer, make=of_torch, like=torch.optim.LBFGS):
         tolerance_grad: Scalar = 1e-7, tolerance_change: Scalar = 1e-9, history_size: int = 100,
         line_search_fn: str | LineSearch | None = None, *, maximize: bool = False,
         foreach: bool | None = None, capturable: bool = False, differentiable: bool = False,
-        fused: bool | None = None, engine: EngineOption = "auto",
+        fused: bool | None = None, max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -220,7 +234,8 @@ class SGDScheduleFree(AliasOptimizer, make=schedule_free_sgd):
         warmup_steps: int = 0, r: Scalar = 0.0, weight_lr_power: Scalar = 2.0, *,
         store_average: bool = False, state_dtype: torch.dtype | None = None, maximize: bool = False,
         foreach: bool | None = None, capturable: bool = False, differentiable: bool = False,
-        fused: bool | None = None, engine: EngineOption = "auto",
+        fused: bool | None = None, max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -236,7 +251,8 @@ class AdamWScheduleFree(AliasOptimizer, make=schedule_free_adamw):
         weight_lr_power: Scalar = 2.0, inner_momentum: Scalar | None = None, *,
         store_average: bool = False, state_dtype: torch.dtype | None = None, maximize: bool = False,
         foreach: bool | None = None, capturable: bool = False, differentiable: bool = False,
-        fused: bool | None = None, engine: EngineOption = "auto",
+        fused: bool | None = None, max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -247,7 +263,9 @@ class LAMB(AliasOptimizer, make=lamb):
         self, params: ParamsT, lr: Scalar = 0.001, betas: tuple[Scalar, Scalar] = (0.9, 0.999),
         eps: Scalar = 1e-6, weight_decay: Scalar = 0.0, *, state_dtype: torch.dtype | None = None,
         maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
-        differentiable: bool = False, fused: bool | None = None, engine: EngineOption = "auto",
+        differentiable: bool = False, fused: bool | None = None,
+        max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -262,7 +280,8 @@ class LARS(AliasOptimizer, make=lars):
         trust_coefficient: Scalar = 0.001, eps: Scalar = 0.0, nesterov: bool = False, *,
         state_dtype: torch.dtype | None = None, maximize: bool = False, foreach: bool | None = None,
         capturable: bool = False, differentiable: bool = False, fused: bool | None = None,
-        engine: EngineOption = "auto",
+        max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -273,7 +292,9 @@ class Lion(AliasOptimizer, make=lion):
         self, params: ParamsT, lr: Scalar = 0.0001, betas: tuple[Scalar, Scalar] = (0.9, 0.99),
         weight_decay: Scalar = 0.0, *, state_dtype: torch.dtype | None = None,
         maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
-        differentiable: bool = False, fused: bool | None = None, engine: EngineOption = "auto",
+        differentiable: bool = False, fused: bool | None = None,
+        max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -285,7 +306,8 @@ class MARS(AliasOptimizer, make=mars):
         eps: Scalar = 1e-8, weight_decay: Scalar = 0.0, amsgrad: bool = False,
         gamma: Scalar = 0.025, *, state_dtype: torch.dtype | None = None, maximize: bool = False,
         foreach: bool | None = None, capturable: bool = False, differentiable: bool = False,
-        fused: bool | None = None, engine: EngineOption = "auto",
+        fused: bool | None = None, max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -296,7 +318,9 @@ class AdaBelief(AliasOptimizer, make=adabelief):
         self, params: ParamsT, lr: Scalar = 0.001, betas: tuple[Scalar, Scalar] = (0.9, 0.999),
         eps: Scalar = 1e-16, weight_decay: Scalar = 0.0, *, state_dtype: torch.dtype | None = None,
         maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
-        differentiable: bool = False, fused: bool | None = None, engine: EngineOption = "auto",
+        differentiable: bool = False, fused: bool | None = None,
+        max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -307,7 +331,9 @@ class Yogi(AliasOptimizer, make=yogi):
         self, params: ParamsT, lr: Scalar = 0.01, betas: tuple[Scalar, Scalar] = (0.9, 0.999),
         eps: Scalar = 0.001, weight_decay: Scalar = 0.0, *, state_dtype: torch.dtype | None = None,
         maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
-        differentiable: bool = False, fused: bool | None = None, engine: EngineOption = "auto",
+        differentiable: bool = False, fused: bool | None = None,
+        max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -329,7 +355,8 @@ class Muon(AliasOptimizer, make=muon):
         adamw_weight_decay: Scalar = 0.01, labels: Labels | None = None,
         state_dtype: torch.dtype | None = None, maximize: bool = False, foreach: bool | None = None,
         capturable: bool = False, differentiable: bool = False, fused: bool | None = None,
-        engine: EngineOption = "auto",
+        max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -343,7 +370,8 @@ class SOAP(AliasOptimizer, make=soap):
         precondition_1d: bool = False, normalize_grads: bool = False, correct_bias: bool = True, *,
         state_dtype: torch.dtype | None = None, maximize: bool = False, foreach: bool | None = None,
         capturable: bool = False, differentiable: bool = False, fused: bool | None = None,
-        engine: EngineOption = "auto",
+        max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -356,7 +384,9 @@ class Shampoo(AliasOptimizer, make=shampoo):
         max_precond_dim: int = 10000, merge_dims: bool = False, precondition_1d: bool = False,
         graft: bool = False, nesterov: bool = False, *, state_dtype: torch.dtype | None = None,
         maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
-        differentiable: bool = False, fused: bool | None = None, engine: EngineOption = "auto",
+        differentiable: bool = False, fused: bool | None = None,
+        max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -370,7 +400,8 @@ class Prodigy(AliasOptimizer, make=prodigy):
         d0: Scalar = 1e-6, d_coef: Scalar = 1.0, growth_rate: Scalar = math.inf, *,
         state_dtype: torch.dtype | None = None, maximize: bool = False, foreach: bool | None = None,
         capturable: bool = False, differentiable: bool = False, fused: bool | None = None,
-        engine: EngineOption = "auto",
+        max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -383,5 +414,7 @@ class DAdaptAdamW(AliasOptimizer, make=dadapt_adamw):
         use_bias_correction: bool = False, d0: Scalar = 1e-6, growth_rate: Scalar = math.inf,
         layer_scale: Scalar = 1.0, *, state_dtype: torch.dtype | None = None,
         maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
-        differentiable: bool = False, fused: bool | None = None, engine: EngineOption = "auto",
+        differentiable: bool = False, fused: bool | None = None,
+        max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, engine: EngineOption = "auto",
     ) -> None: ...

@@ -26,6 +26,7 @@ from ..combinators import (
 from ..errors import HyperparameterError
 from ._default_lr import with_lr
 from ._options import Options, as_hyperparameter, same_value
+from ._short_ways import ACCUMULATE, SHORT_WAYS, short_ways_of, with_short_ways
 
 
 class GroupTransformation(NamedTuple):
@@ -174,6 +175,8 @@ class FunctionFactory(Factory):
 
     Where that makes a `partition`, its arguments are only the beginning of numbers: those of a
     group have the names that they have in the transformation of its label. Switches stay.
+
+    Short ways that are used, such as `max_grad_norm`, are arguments like those of the function.
     """
 
     owner: Any
@@ -184,14 +187,32 @@ class FunctionFactory(Factory):
     defaults: Options
     """Those of the optimizer, the arguments of the function among them."""
 
+    @classmethod
+    def of(cls, owner: Any, defaults: Options) -> "FunctionFactory":
+        """The factory of a class, with the defaults of an optimizer."""
+        ways = short_ways_of(defaults, owner.maker.arguments)
+        return cls(with_short_ways(owner.maker(defaults), ways), owner, defaults)
+
     @property
     def maker(self) -> Maker:
         maker: Maker = self.owner.maker
         return maker
 
+    @property
+    def _short_ways(self) -> Options:
+        return short_ways_of(self.defaults, self.maker.arguments)
+
+    @property
+    def _arguments(self) -> tuple[str, ...]:
+        return *self.maker.arguments, *self._short_ways
+
+    def _made(self, values: Options) -> GradientTransformation:
+        ways = {k: as_hyperparameter(k, values[k]) for k in self._short_ways}
+        return with_short_ways(self.maker(values), ways)
+
     def hyperparameters(self, of: NamedParams | None = None) -> Options:
         if not self.labeled:
-            keys = [k for k in self.maker.arguments if k not in self.common]
+            keys = [k for k in self._arguments if k not in self.common]
             return {k: self.defaults[k] for k in keys}
         switches = {k: self.defaults[k] for k in self.maker.switches}
         return {**switches, **super().hyperparameters(of)}
@@ -200,13 +221,21 @@ class FunctionFactory(Factory):
         return super().key_of(who, name, of) if self.labeled else None
 
     def foreign(self, own: Options) -> set[str]:
-        return super().foreign(own) | set(self.maker.arguments) - set(own)
+        return super().foreign(own) | set(self._arguments) - set(own)
 
     @property
     def common(self) -> tuple[str, ...]:
-        return self.maker.dtypes
+        return *self.maker.dtypes, *(key for key in self._short_ways if key == ACCUMULATE)
 
     def check_group(self, group: Mapping[str, Any]) -> None:
+        for key in SHORT_WAYS:
+            unused = key not in self._arguments and key not in self.defaults
+            if unused and group.get(key) is not None:
+                raise HyperparameterError(
+                    f"`{self.owner.__name__}`: `{key}` of a group is {group[key]!r}, and the class "
+                    f"was made without: give it to the class too, `{self.owner.__name__}(params, "
+                    f"{key}=...)`."
+                )
         for key in self.common:
             mine = self.defaults[key]
             if group.get(key, mine) != mine:  # it may be made of all defaults, as by ZeRO
@@ -228,9 +257,9 @@ class FunctionFactory(Factory):
         self, values: Options, of: NamedParams | None, before: GroupTransformation | None
     ) -> tuple[GradientTransformation, Mapping[str, FieldPath]]:
         if not self.labeled:
-            return self.maker({**self.defaults, **values}), {}
+            return self._made({**self.defaults, **values}), {}
         switches = {k: values.get(k, self.defaults[k]) for k in self.maker.switches}
-        tx = self.maker({**self.defaults, **switches})
+        tx = self._made({**self.defaults, **switches})
         where = field_paths(tx, of) if before is None else before.places
         return with_fields(tx, {where[k]: v for k, v in values.items() if k in where}), where
 

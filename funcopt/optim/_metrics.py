@@ -1,52 +1,140 @@
-"""What the stages of a chain say of a step, by group."""
+"""What the stages of a chain say of a step: by group, by parameter, or one number for each name."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+from .._core import checks
 from .._core.stage import Node
 from .._core.tensor_rule import PerTensor
-from ..combinators import measurements, walk
+from ..combinators import Measurement, MetricKey, measurements, walk
 from ._options import named_parameters, same_value
 
 Groups = Sequence[Mapping[str, Any]]
 
+Per = Literal["step", "group", "layer"]
+"""What there is a number of, besides the usual ones."""
 
-def metrics(
-    tx: PerTensor, node: Node, group_of: Sequence[int], groups: Groups
-) -> dict[str, Tensor]:
-    """The numbers of a step, each a tensor with a key of its own.
+PER: tuple[Any, ...] = (None, "step", "group", "layer")
 
-    Those that a group sets, such as ``lr``, have the name of the group in their key if there are
-    several groups that the stage is for; so do others where they differ.
+
+class Step(NamedTuple):
+    """A step that was made, as the metrics are found of it."""
+
+    tx: PerTensor  # that of one of the groups
+    node: Node
+    group_of: Sequence[int]  # the group of each bucket
+
+
+def metrics(who: str, step: Step | None, groups: Groups, per: Per | None) -> dict[str, Tensor]:
+    """The numbers of a step, under keys that depend on groups and stages alone.
 
     Args:
-        tx: The transformation of one of the groups.
-        node: That of the step.
-        group_of: The group of each bucket.
-        groups: All of them.
+        who: Whose metrics these are.
+        step: The last step, if there was one.
+        groups: All parameter groups.
+        per: What there is a number of, as in `Optimizer.metrics`.
+
+    Raises:
+        HyperparameterError: If `per` is none of these.
     """
-    called = [str(group.get("name", i)) for i, group in enumerate(groups)]
-    nodes, paths = dict(walk(tx)), [_paths(tx, group) for group in groups]
-    found: dict[str, Tensor] = {}
-    for at, each in measurements(tx, tx.nodes(node, range(len(group_of)))).items():
-        several = sum(at.path in own for own in paths) > 1
-        differ = not all(same_value(one.value, each[0].value) for one in each)
-        by_group = several and (at.name in nodes[at.path].hyperparameters or differ)
-        seen: dict[str, list[Any]] = {}
-        for one in each:
-            key = at.key
-            if by_group and one.bucket is not None:
-                key = f"{called[group_of[one.bucket]]}/{at.own}"
-            values = seen.setdefault(key if one.tensor is None else f"{key}/{one.tensor}", [])
-            if not any(same_value(one.value, value) for value in values):
-                values.append(one.value)
-        for key, values in seen.items():
-            for i, value in enumerate(values):  # several, where parameters of a group joined late
-                found[key if i == 0 else f"{key}_{i + 1}"] = torch.as_tensor(value)
+    checks.choice(f"{who}.metrics", "per", per, PER)
+    if step is None:
+        return {}
+    found: dict[str, list[tuple[str, Tensor]]] = {}
+    said = measurements(step.tx, step.tx.nodes(step.node, range(len(step.group_of))))
+    for key, name, value in _by_key(step, said, groups, per):
+        found.setdefault(key, []).append((name, value))
+    return {key: _over_stages(values) for key, values in found.items()}
+
+
+def group_names(groups: Groups) -> list[str]:
+    """What each group is called in keys: by its name, or its number; each otherwise."""
+    found: list[str] = []
+    for i, group in enumerate(groups):
+        name = str(group.get("name", i))
+        found.append(f"{name}_{i}" if name in found else name)
     return found
+
+
+def _by_key(
+    step: Step, said: Mapping[MetricKey, list[Measurement]], groups: Groups, per: Per | None
+) -> Iterator[tuple[str, str, Tensor]]:
+    """Keys, what the number is called, and the numbers that each stage has for them."""
+    called = group_names(groups)
+    nodes, paths = dict(walk(step.tx)), [_paths(step.tx, group) for group in groups]
+    for at, each in said.items():
+        several = sum(at.path in own for own in paths) > 1
+        by_group = several and at.name in nodes[at.path].hyperparameters
+        of_all = _is_of_all(at.name, nodes[at.path])
+        combined = _over_buckets(at.name, of_all)
+        groups_of = [None if x.bucket is None else step.group_of[x.bucket] for x in each]
+        present = [i for i in dict.fromkeys(groups_of) if i is not None]
+        mine = {i: [x for x, of in zip(each, groups_of, strict=True) if of == i] for i in present}
+        if per == "step" or not by_group or None in groups_of:
+            yield at.own if per == "step" else at.key, at.name, combined(each)
+        if (by_group and per != "step") or (per == "group" and len(groups) > 1 and not of_all):
+            for i, own in mine.items():
+                yield f"{at.own}/{called[i]}", at.name, combined(own)
+        if per == "layer":
+            for one in each:
+                if one.tensor is not None:
+                    yield f"{at.own}/{one.tensor}", at.name, _tensor(one.value)
+
+
+def _is_of_all(name: str, node: Any) -> bool:
+    """Whether a number is the norm of all tensors together, and so the same in all buckets."""
+    return name.endswith("norm") and getattr(node, "measure_per", "tree") == "tree"
+
+
+def _over_buckets(name: str, of_all: bool) -> Callable[[list[Measurement]], Tensor]:
+    """How the numbers of one stage become one: the norms of tensors add up, others are averaged."""
+
+    def combined(each: list[Measurement]) -> Tensor:
+        if of_all:
+            return _tensor(each[0].value)
+        if name.endswith("norm"):
+            return root_of_squares([_tensor(x.value) for x in each])
+        distinct: list[Any] = []
+        for one in each:
+            if not any(same_value(one.value, value) for value in distinct):
+                distinct.append(one.value)
+        return _mean([_tensor(x) for x in distinct])
+
+    return combined
+
+
+def _tensor(value: Any) -> Tensor:
+    """A number as a 0-d tensor; Python numbers as they are, in float64."""
+    if isinstance(value, float):
+        return torch.tensor(value, dtype=torch.float64)
+    return torch.as_tensor(value)
+
+
+def _over_stages(values: list[tuple[str, Tensor]]) -> Tensor:
+    """One number of those of several stages, such as the labels of a partition."""
+    (name, first), *others = values
+    if not others:
+        return first
+    each = [value for _, value in values]
+    return root_of_squares(each) if name.endswith("norm") else _mean(each)
+
+
+def root_of_squares(norms: Sequence[Tensor]) -> Tensor:
+    """The norm of all of which these are the norms of the parts."""
+    return norms[0] if len(norms) == 1 else _together(norms).square().sum().sqrt()
+
+
+def _mean(values: Sequence[Tensor]) -> Tensor:
+    return values[0] if len(values) == 1 else _together(values).mean()
+
+
+def _together(values: Sequence[Tensor]) -> Tensor:
+    first = values[0]
+    dtype = first.dtype if first.is_floating_point() else torch.float64
+    return torch.stack([x.to(first.device, dtype) for x in values])
 
 
 def _paths(tx: PerTensor, group: Mapping[str, Any]) -> set[tuple[str, ...]]:

@@ -16,8 +16,9 @@ knows the optimizer.
 7. The plan writes clocks and shared scalars, those of all parameters at once (`_clocks`); what has
    begun is put into `state`. `_scheduled` writes into groups what schedules say of the next step.
 
-Besides steps: `_averages` exchanges parameters for averages, `_checkpoint` matches what is loaded
-with what is here, `_reshape` takes the state along when parameters change.
+Besides steps: `_observed` measures and logs them, `_averages` exchanges parameters for averages,
+`_checkpoint` matches what is loaded with what is here, `_reshape` takes the state along when
+parameters change.
 """
 
 import functools
@@ -43,18 +44,18 @@ from ._differentiable import differentiable_step
 from ._factory import Factory, chain_factory
 from ._gradients import drop_examples, is_probe
 from ._groups import ParameterGroups
-from ._metrics import metrics
+from ._metrics import Step
+from ._observed import ObservedOptimizer
 from ._options import Options
 from ._partial import check_sums, sees_all
 from ._scheduled import ScheduledValues
-from ._shown import with_stages
 from ._state import StateStore, pack_again
 from ._step_plan import Plan, StepPlan, plan_step
 
 Loss = TypeVar("Loss")
 
 
-class Optimizer(torch.optim.Optimizer):
+class Optimizer(ObservedOptimizer):
     """Steps the parameters by a transformation: any chain, as a torch optimizer.
 
         opt = Optimizer(model.parameters(), chain(clip_by_global_norm(1.0), adamw(1e-3)))
@@ -96,9 +97,6 @@ class Optimizer(torch.optim.Optimizer):
         HyperparameterError: If a value is out of range, or groups differ in more than numbers.
         LabelError: If a parameter has no label, or a pattern fits no parameter.
     """
-
-    tx: GradientTransformation
-    measure_group: Any = None
 
     @explained
     def __init__(
@@ -147,10 +145,7 @@ class Optimizer(torch.optim.Optimizer):
         self._store.forget()
         self._plan: StepPlan | None = None
         self._engine = Engine(self._how)
-        self._last: tuple[PerTensor, Node, list[int]] | None = None
-
-    def __repr__(self) -> str:
-        return with_stages(super().__repr__(), self.tx)
+        self._last = None
 
     # Stepping.
 
@@ -217,7 +212,7 @@ class Optimizer(torch.optim.Optimizer):
             for index in range(len(param_groups)):
                 self._scheduled.show(param_groups, state, index, after)
         node.release()  # the loss has all gradients
-        self._last = tx, node, plan.group_of
+        self._last = Step(tx, node, plan.group_of)
         return None
 
     def _check_step(self, extra: Options, closure: Any) -> None:
@@ -267,24 +262,11 @@ class Optimizer(torch.optim.Optimizer):
             inputs = inputs._replace(evaluate=evaluate)
         return tx, self._engine.step(inputs)
 
-    @property
-    def engine(self) -> str:
-        """What has made the last step: "fused", "compiled", "foreach", "torch" or "eager"."""
-        return self._engine.name
-
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drops the gradients; those of single examples too, if the chain takes those."""
         super().zero_grad(set_to_none)
         if self.tx.takes_examples():
             drop_examples(self.param_groups)
-
-    def metrics(self) -> dict[str, Tensor]:
-        """What the stages say of the last step, such as the norm before clipping, as 0-d tensors.
-
-        Keys are as of hyperparameters. With several groups, what a group sets, and what else
-        differs, has its name or number in front: ``decay/lr``, ``1/lr``. No device is synchronised.
-        """
-        return {} if self._last is None else metrics(*self._last, self.param_groups)
 
     # Groups, and parameters that come and go.
 

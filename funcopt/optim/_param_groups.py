@@ -5,12 +5,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from .._core import checks
-from .._core.kinds import check_iterable, check_module, check_optimizer
+from .._core.kinds import check_iterable, check_module
 from .._numerics.names import plain_name
 from ..errors import HyperparameterError, LabelError
 from ..typing import Scalar
@@ -144,24 +143,6 @@ def undecayed(
     return found
 
 
-def explain(optimizer: torch.optim.Optimizer) -> str:
-    """A table of the parameters of an optimizer: name, shape, group, and its hyperparameters."""
-    check_optimizer("explain", optimizer)
-    rows = [("parameter", "shape", "group", "hyperparameters")]
-    for i, group in enumerate(optimizer.param_groups):
-        names = group.get("param_names") or [f"{i}.{j}" for j in range(len(group["params"]))]
-        skipped = {"params", "param_names", "name"}
-        numbers = {k: v for k, v in group.items() if k not in skipped and _is_number(v)}
-        said = ", ".join(f"{key}={value}" for key, value in sorted(numbers.items()))
-        for name, p in zip(names, group["params"], strict=True):
-            rows.append((name, str(tuple(p.shape)), str(group.get("name", i)), said))
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    return "\n".join(
-        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]])
-        for row in rows
-    )
-
-
 def _owners(model: nn.Module) -> dict[Tensor, list[nn.Module]]:
     """The modules that hold each parameter themselves, or what it is made of."""
     found: dict[Tensor, list[nn.Module]] = {}
@@ -185,7 +166,3 @@ def _fits(which: Which, name: str, p: Tensor, owners: Iterable[nn.Module]) -> bo
 def _is_listed(which: Which, name: str, p: Tensor, owners: Iterable[nn.Module]) -> bool:
     """As `_fits`, but a string is a name with wildcards, as in timm."""
     return fnmatchcase(name, which) if isinstance(which, str) else _fits(which, name, p, owners)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float, tuple, Tensor)) and not isinstance(value, bool)

@@ -3,12 +3,12 @@
 from typing import Any
 
 from .._core import checks
-from .._core.record import Record
 from ..typing import Scalar
+from ._base import ScheduleRecord
 from ._shape import evaluated
 
 
-class constant_schedule(Record):
+class constant_schedule(ScheduleRecord):
     """The same value at every step: a part for `join_schedules`, or a place for a schedule to come.
 
         value

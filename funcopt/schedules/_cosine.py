@@ -4,13 +4,13 @@ import math
 from typing import Any
 
 from .._core import checks
-from .._core.record import Record
 from .._numerics.scalars import clamp, exact, floor, log, where
 from ..typing import Length, Scalar
+from ._base import ScheduleRecord
 from ._shape import between, evaluated, half_cosine, progress
 
 
-class cosine_decay_schedule(Record):
+class cosine_decay_schedule(ScheduleRecord):
     """Goes from `init_value` to `end_value` along half a cosine, then stays there.
 
     With x = step / decay_steps, not above 1:
@@ -47,7 +47,7 @@ class cosine_decay_schedule(Record):
         return between(start, end, half_cosine(progress(step, 0, self.decay_steps)))
 
 
-class cosine_restarts_schedule(Record):
+class cosine_restarts_schedule(ScheduleRecord):
     """Goes from `init_value` to `end_value` along half a cosine, and starts again, without end.
 
     The first cycle has `first_decay_steps` steps, every further one `t_mult` times as many. With x
@@ -76,6 +76,7 @@ class cosine_restarts_schedule(Record):
     first_decay_steps: Length
     t_mult: int = 1
     end_value: Scalar = 0.0
+    drawn_lengths = 4
 
     def __post_init__(self) -> None:
         checks.number(self, "init_value", self.init_value)

@@ -4,13 +4,13 @@ import math
 from typing import Any
 
 from .._core import checks
-from .._core.record import Record
 from .._numerics.scalars import clamp, exact, floor, power, where
 from ..typing import Length, Scalar
+from ._base import ScheduleRecord
 from ._shape import evaluated
 
 
-class exponential_decay(Record):
+class exponential_decay(ScheduleRecord):
     """Multiplies by `decay_rate` in every `transition_steps` steps.
 
     With x = (step - transition_begin) / transition_steps, not below 0, and rounded down with
@@ -40,6 +40,7 @@ class exponential_decay(Record):
     transition_begin: Length = 0
     staircase: bool = False
     end_value: Scalar | None = None
+    drawn_lengths = 4
 
     def __post_init__(self) -> None:
         checks.number(self, "init_value", self.init_value)
@@ -63,7 +64,7 @@ class exponential_decay(Record):
         return where(beyond, end, start * power(rate, where(beyond, 0.0, x)))
 
 
-class step_decay_schedule(Record):
+class step_decay_schedule(ScheduleRecord):
     """Multiplies by `gamma` every `step_size` steps.
 
         init_value gamma^floor(step / step_size)
@@ -82,6 +83,7 @@ class step_decay_schedule(Record):
     init_value: Scalar
     step_size: Length
     gamma: Scalar = 0.1
+    drawn_lengths = 4
 
     def __post_init__(self) -> None:
         checks.number(self, "init_value", self.init_value)
@@ -92,7 +94,7 @@ class step_decay_schedule(Record):
         return exponential_decay(self.init_value, self.step_size, self.gamma, staircase=True)(step)
 
 
-class multi_step_decay_schedule(Record):
+class multi_step_decay_schedule(ScheduleRecord):
     """Multiplies by `gamma` at each milestone.
 
         init_value gamma^(number of milestones <= step)

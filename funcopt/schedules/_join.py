@@ -4,14 +4,14 @@ import math
 from typing import Any
 
 from .._core import checks
-from .._core.record import Record
 from .._numerics.scalars import clamp, exact, where
 from ..errors import HyperparameterError
 from ..typing import Length, Scalar
+from ._base import ScheduleRecord
 from ._shape import evaluated, like
 
 
-class join_schedules(Record):
+class join_schedules(ScheduleRecord):
     """One schedule after another, each of which begins to count at its boundary.
 
         schedules[0](step)                   while step < boundaries[0]

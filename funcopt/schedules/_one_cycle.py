@@ -3,15 +3,15 @@
 from typing import Any, Literal
 
 from .._core import checks
-from .._core.record import Record
 from .._numerics.scalars import clamp, exact, where
 from ..typing import Length, Scalar
+from ._base import ScheduleRecord
 from ._shape import between, evaluated, half_cosine, straight
 
 _FALLS = {"cos": half_cosine, "linear": straight}
 
 
-class one_cycle_schedule(Record):
+class one_cycle_schedule(ScheduleRecord):
     """The 1cycle policy: up to `peak_value`, and down far below the beginning.
 
     The way leads through these values, and reaches each at this step:

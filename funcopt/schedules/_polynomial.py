@@ -3,12 +3,12 @@
 from typing import Any
 
 from .._core import checks
-from .._core.record import Record
 from ..typing import Length, Scalar
+from ._base import ScheduleRecord
 from ._shape import between, evaluated, progress, straight
 
 
-class linear_schedule(Record):
+class linear_schedule(ScheduleRecord):
     """Goes from `init_value` to `end_value` along a line, then stays there.
 
     With x = (step - transition_begin) / transition_steps, not below 0 nor above 1:
@@ -45,7 +45,7 @@ class linear_schedule(Record):
         return between(start, end, straight(x))
 
 
-class polynomial_schedule(Record):
+class polynomial_schedule(ScheduleRecord):
     """Goes from `init_value` to `end_value` along a power, then stays there.
 
     With x = (step - transition_begin) / transition_steps, not below 0 nor above 1:

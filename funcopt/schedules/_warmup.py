@@ -5,10 +5,10 @@ from typing import Any, Literal
 import torch
 
 from .._core import checks
-from .._core.record import Record
 from .._numerics.scalars import exact, where
 from ..errors import HyperparameterError
 from ..typing import Length, Scalar
+from ._base import ScheduleRecord
 from ._cosine import cosine_decay_schedule
 from ._polynomial import linear_schedule
 from ._shape import between, evaluated, half_cosine, one_minus_root, progress, straight
@@ -16,7 +16,7 @@ from ._shape import between, evaluated, half_cosine, one_minus_root, progress, s
 _FALLS = {"linear": straight, "cosine": half_cosine, "1-sqrt": one_minus_root}
 
 
-class warmup_cosine_decay_schedule(Record):
+class warmup_cosine_decay_schedule(ScheduleRecord):
     """Goes up to `peak_value` along a line, and down to `end_value` along half a cosine.
 
         linear_schedule(init_value, peak_value, warmup_steps)(step)   while step < warmup_steps
@@ -68,7 +68,7 @@ class warmup_cosine_decay_schedule(Record):
         return _warmed_up(step, start, peak, warmup, decay(step - warmup))
 
 
-class warmup_stable_decay_schedule(Record):
+class warmup_stable_decay_schedule(ScheduleRecord):
     """Goes up to `peak_value` along a line, stays there, and goes down to `end_value` (WSD).
 
         linear_schedule(init_value, peak_value, warmup_steps)(step)   while step < warmup_steps

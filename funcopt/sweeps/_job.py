@@ -10,11 +10,11 @@ from torch.func import vmap
 
 from .. import tree
 from .._core.kinds import check_tree
+from .._core.progress import Silent
 from .._core.stack import stack
 from ..errors import HyperparameterError
 from ..training import HyperparamRouting, TrainState
 from ._memory import peak_bytes
-from ._progress import Silent
 from ._settings import Setting, columns_of
 
 Chunk = tuple[dict[str, Any], TrainState[Any], Iterator[Any], int | None]

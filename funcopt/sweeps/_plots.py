@@ -8,9 +8,8 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from .._core.extras import BLUE, GREY, RED
 from ._settings import Setting
-
-BLUE, GREY = "#0072b2", "0.6"
 
 
 def draw_sweep(settings: Sequence[Setting], losses: Tensor, score: Tensor, of: str) -> Figure:
@@ -63,7 +62,7 @@ def _points(varying: dict[str, list[Any]], scores: Any, of: str) -> Figure:
             )
             ax.margins(y=0.15)
         for x in xs[~finite]:
-            ax.axvline(x, color="#d55e00", linewidth=0.6, alpha=0.5)
+            ax.axvline(x, color=RED, linewidth=0.6, alpha=0.5)
         ax.set(xlabel=name, **_scale("x", xs), **_scale("y", scores))
         if names is not None:
             ax.set_xticks(range(len(names)), names)

@@ -1,7 +1,7 @@
 """Many trainings at once, each with numbers of its own."""
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from functools import partial
 from typing import Any, Literal, TypeVar, overload
 
@@ -10,11 +10,11 @@ from torch import Tensor
 
 from .. import tree
 from .._core.kinds import check_iterable
+from .._core.progress import Bar
 from ..errors import HyperparameterError
 from ..training import MakesTx, route_hyperparams
 from ..typing import Params
 from ._job import Job, first, fitting
-from ._progress import Bar
 from ._settings import Setting, settings_of
 from ._sweep_result import Sweep
 
@@ -110,7 +110,7 @@ def sweep(
         compile: Compile the step, as one graph, for all chunks. It pays after some hundred steps.
         randomness: What random functions such as dropout do in the runs: "different", "same", or
             "error".
-        progress: Show a bar, if tqdm is installed and someone looks.
+        progress: Show a bar, if tqdm is installed, on interactive terminals and in notebooks.
 
     Raises:
         HyperparameterError: If a name is unknown, or a value does not fit; a `memory_limit` that
@@ -139,7 +139,8 @@ def sweep(
     if len(chunks) > 1 and not callable(batches):
         batches = list(batches)  # all chunks see the same
     parts = []
-    with Bar(progress, batches, len(chunks)) as bar:
+    total = len(batches) * len(chunks) if isinstance(batches, Sized) else None
+    with Bar(progress, total) as bar:
         for chunk in chunks:
             filled = chunk + chunk[-1:] * (chunk_size - len(chunk))  # one shape, one graph
             part = job.train(job.chunk(filled, params, buffers, batches), bar)

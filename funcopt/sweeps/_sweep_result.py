@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from .. import tree
+from .._core.explanation import Row, Table
+from .._core.extras import needed, saved
 from ..errors import HyperparameterError
 from ..training import TrainState
 from ..typing import Params
@@ -14,6 +16,11 @@ from ._settings import Setting
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from pandas import DataFrame
+
+
+SHOWN = 20
+"""How many runs a notebook shows."""
 
 
 class Sweep(NamedTuple, Generic[Params]):
@@ -33,6 +40,11 @@ class Sweep(NamedTuple, Generic[Params]):
         runs, steps = self.losses.shape
         best = ", ".join(f"{k}={_shown(v)}" for k, v in self.settings[self.best()].items())
         return f"Sweep({runs} runs of {steps} steps; best: {best})"
+
+    def _repr_html_(self) -> str:
+        names, rows = self._cells()
+        title = repr(self) + ("" if len(rows) <= SHOWN else f", of which the best {SHOWN} runs")
+        return Table(title, names, [Row(row) for row in rows[:SHOWN]]).html()
 
     def run(self, i: int) -> TrainState[Params]:
         """The training of one run, as if it had been alone."""
@@ -65,14 +77,18 @@ class Sweep(NamedTuple, Generic[Params]):
 
     def table(self) -> str:
         """All runs in Markdown, the best first."""
-        order = self.score().argsort(stable=True).tolist()
-        scores = {"loss": self.score(), **self.scores}
-        names = [*self.settings[0], *scores]
+        names, rows = self._cells()
         lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
-        for i in order:
+        return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
+
+    def _cells(self) -> tuple[list[str], list[list[str]]]:
+        """Names of the columns, and the cells of all runs, the best first."""
+        scores = {"loss": self.score(), **self.scores}
+        rows = []
+        for i in self.score().argsort(stable=True).tolist():
             cells = [*self.settings[i].values(), *(float(scores[name][i]) for name in scores)]
-            lines.append("| " + " | ".join(_shown(cell) for cell in cells) + " |")
-        return "\n".join(lines)
+            rows.append([_shown(cell) for cell in cells])
+        return [*self.settings[0], *scores], rows
 
     def plot(self, path: str | Path | None = None, *, of: str = "loss") -> "Figure":
         """Draws the score: a curve over one hyperparameter, a heat map over two, else points.
@@ -83,14 +99,39 @@ class Sweep(NamedTuple, Generic[Params]):
 
         Returns:
             The figure.
+
+        Raises:
+            ImportError: If matplotlib is not installed.
         """
+        needed("Sweep.plot", "matplotlib", "sweeps")
         from ._plots import draw_sweep  # matplotlib is only needed here
 
-        figure = draw_sweep(self.settings, self.losses, self.score(of), of)
-        if path is not None:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            figure.savefig(path, dpi=150)
-        return figure
+        return saved(draw_sweep(self.settings, self.losses, self.score(of), of), path)
+
+    def to_pandas(self) -> "DataFrame":
+        """All runs as a `pandas.DataFrame`, in their order: settings, and behind them the scores.
+
+            result.to_pandas().groupby("lr")["loss"].agg(["mean", "std"])
+
+        A column for each name of the settings (`seed` among them), "loss" as in `score`, and one
+        for each score of `evaluate`. Where a setting has a tensor, the column has its number.
+
+        Raises:
+            ImportError: If pandas is not installed.
+        """
+        pandas = needed("Sweep.to_pandas", "pandas", "sweeps")
+        names = dict.fromkeys(name for row in self.settings for name in row)
+        columns = {name: [_plain(row.get(name)) for row in self.settings] for name in names}
+        scores = {"loss": self.score(), **self.scores}
+        found: DataFrame = pandas.DataFrame(
+            {**columns, **{key: score.tolist() for key, score in scores.items()}}
+        )
+        return found
+
+
+def _plain(value: Any) -> Any:
+    """A number of a 0-d tensor."""
+    return value.item() if isinstance(value, Tensor) and value.dim() == 0 else value
 
 
 def _shown(cell: Any) -> str:

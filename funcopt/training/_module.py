@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from .._core.compact import compact
 from .._core.kinds import check_is, check_module
 from .._numerics.names import plain_name
 from ..errors import LabelError, StructureError
@@ -23,6 +24,9 @@ class ModuleState(NamedTuple):
     params: dict[str, Tensor]  # to be trained
     frozen: dict[str, Tensor]  # the other parameters
     buffers: dict[str, Tensor]  # such as the running statistics of a batch norm
+
+    def __repr__(self) -> str:
+        return compact(self)
 
 
 def split_module(

@@ -8,6 +8,7 @@ from torch.func import grad_and_value, vmap
 
 from .. import tree
 from .._core.apply import apply_updates
+from .._core.compact import compact
 from .._core.exact_zero import exact_zero
 from .._core.kinds import check_function, check_is, expect_transformation
 from .._core.loss import is_number
@@ -27,6 +28,9 @@ class TrainState(NamedTuple, Generic[Params]):
     params: Params
     opt_state: OptState
     buffers: Any = ()  # what the loss changes besides, such as the statistics of a batch norm
+
+    def __repr__(self) -> str:
+        return compact(self)
 
     @classmethod
     def start(

@@ -45,6 +45,7 @@ class clip_by_global_norm(TensorRule):
     The same as `torch.nn.utils.clip_grad_norm_`, over all tensors that the stage sees: parameters
     without a gradient count nothing, parameter groups are not clipped apart. The norm is computed
     in at least float32. A gradient with NaN or infinite entries stays useless, as in torch.
+    `Optimizer.metrics()` shows the norm before clipping as ``grad_norm``, and ``clip_factor``.
 
     Args:
         max_norm: The greatest length, in units of the gradient; positive.
@@ -62,7 +63,7 @@ class clip_by_global_norm(TensorRule):
     max_norm: Scalar
     eps: float = 1e-6
     elementwise = True
-    metrics = ("norm", "factor")
+    metrics = ("grad_norm", "clip_factor")
 
     def __post_init__(self) -> None:
         checks.positive(self, "max_norm", self.max_norm)
@@ -74,7 +75,8 @@ class clip_by_global_norm(TensorRule):
 
     def conclude(self, s: Scalars, memory: Memory, total: Any) -> tuple[dict[str, Any], Memory]:
         norm = sqrt(total)
-        return {"norm": norm, "factor": shortening(norm, s.max_norm, self.eps)}, memory
+        factor = shortening(norm, s.max_norm, self.eps)
+        return {"grad_norm": norm, "clip_factor": factor}, memory
 
     def update_tensor(self, g: Tensor, slots: Slots, p: Tensor, s: Scalars) -> tuple[Tensor, Slots]:
-        return g * s.factor, slots
+        return g * s.clip_factor, slots

@@ -19,9 +19,9 @@ def updated(tx, params=START, t=0, state=None):
 def test_norm_factor_and_rate_of_an_update():
     _, _, said = updated(CLIPPED)
     norm = torch.cat([g.flatten() for g in grads_at(START, 0).values()]).norm()
-    assert list(said) == ["norm", "factor", "lr"]
-    torch.testing.assert_close(said["norm"], norm)
-    torch.testing.assert_close(said["factor"], 0.5 / (norm + 1e-6))
+    assert list(said) == ["grad_norm", "clip_factor", "lr"]
+    torch.testing.assert_close(said["grad_norm"], norm)
+    torch.testing.assert_close(said["clip_factor"], 0.5 / (norm + 1e-6))
     assert said["lr"].item() == pytest.approx(0.1)
 
 
@@ -55,7 +55,7 @@ def test_labels_have_numbers_of_their_own():
     _, _, said = updated(KINDS["labels"])
     _, opt = wrapped(KINDS["labels"], 1)
     assert list(said) == list(opt.metrics())
-    assert said["matrix/norm"] != said["rest/norm"]
+    assert said["grad_norm/matrix"] != said["grad_norm/rest"]
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -78,7 +78,7 @@ def test_what_a_stage_that_waits_has_not_measured_is_left_out():
     _, state, first = updated(tx)
     _, _, second = updated(tx, state=state)
     assert list(first) == ["lr"]
-    assert list(second) == ["norm", "factor", "lr"]
+    assert list(second) == ["grad_norm", "clip_factor", "lr"]
 
 
 def test_many_runs_say_it_of_each():
@@ -88,13 +88,13 @@ def test_many_runs_say_it_of_each():
     rates = torch.tensor([0.1, 0.2])
     found = torch.func.vmap(said)(rates)
     assert torch.equal(found["lr"], rates)
-    assert found["norm"].shape == (2,)
+    assert found["grad_norm"].shape == (2,)
 
 
 def test_metrics_have_derivatives():
     def norm(scale):
         grads = {name: scale * g for name, g in grads_at(START, 0).items()}
-        return fo.update_with_metrics(CLIPPED, grads, CLIPPED.init(START), START)[2]["norm"]
+        return fo.update_with_metrics(CLIPPED, grads, CLIPPED.init(START), START)[2]["grad_norm"]
 
     one = torch.ones((), dtype=torch.float64)
     torch.testing.assert_close(torch.func.grad(norm)(one), norm(one))

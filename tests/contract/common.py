@@ -40,6 +40,10 @@ def clipped(params, lr=0.01, **more):
     return fo.Optimizer(params, tx)
 
 
+def short(params, lr=0.01, **more):
+    return optim.AdamW(params, lr=lr, max_grad_norm=MAX_NORM, **more)
+
+
 def torch_adamw(params, lr=0.01, **more):
     return torch.optim.AdamW(params, lr=lr, **more)
 
@@ -54,6 +58,7 @@ KINDS = [
     Kind("AdamW", adamw, torch_adamw, slots=MOMENTS),
     Kind("SGD", sgd, torch_sgd, slots=frozenset({"momentum_buffer"}), momentum="momentum"),
     Kind("chain", clipped, torch_adamw, clips=True, slots=MOMENTS),
+    Kind("short way", short, torch_adamw, clips=True, slots=MOMENTS),
 ]
 
 every_kind = pytest.mark.parametrize("kind", KINDS, ids=str)
@@ -150,6 +155,12 @@ OPTIMIZERS = {
     "ASGD": lambda net: optim.ASGD(net.parameters(), t0=1),
     "LAMB": lambda net: optim.LAMB(net.parameters(), lr=0.01),
     "chain": lambda net: clipped(net.parameters()),
+    "short ways": lambda net: optim.AdamW(
+        net.parameters(), lr=0.01, max_grad_norm=MAX_NORM, ema=0.9, accumulate=2
+    ),
+    "short ways of labels": lambda net: optim.Muon(
+        net.named_parameters(), ns_dtype=None, max_grad_norm=MAX_NORM, ema=0.9, accumulate=2
+    ),
     "schedule": _chain_of(
         fo.chain(fo.scale_by_adam(), fo.scale_by_learning_rate(fo.linear_schedule(0.1, 0.0, 20)))
     ),

@@ -482,4 +482,4 @@ def test_every_class_of_torch_is_held():
     ours = {name for name, value in vars(optim).items() if isinstance(value, type)}
     both = {name for name in ours if hasattr(torch.optim, name)} - {"Optimizer"}
     assert set(INTEROP) == both - {"LBFGS"}  # its state is by parameter: other than torch's
-    assert {kind.name for kind in KINDS} - {"chain"} <= set(INTEROP)
+    assert {kind.name for kind in KINDS} - {"chain", "short way"} <= set(INTEROP)

@@ -120,7 +120,7 @@ def sums_of_narrow_numbers(engines):
     tx = fo.chain(fo.clip_by_global_norm(1.0), fo.sgd(0.1))
     opt = fo.Optimizer([p], tx, engine=engines[dist.get_rank()])
     opt.step()
-    return opt.metrics()["norm"].item()
+    return opt.metrics()["grad_norm"].item()
 
 
 @pytest.mark.parametrize("engines", [["fused", "eager"], ["eager", "fused"], ["eager", "eager"]])
@@ -140,7 +140,7 @@ def placed_otherwise(engines):
     for _ in range(3):
         p.grad = DTensor.from_local(torch.arange(4.0) / 2, p.device_mesh, [Partial()])
         opt.step()
-    return float(opt.metrics()["norm"])
+    return float(opt.metrics()["grad_norm"])
 
 
 def test_gradients_are_placed_once_whatever_the_engine(two):
@@ -236,7 +236,7 @@ def without_a_label(engine):
     for _ in range(3):
         ps[dist.get_rank()].grad = torch.ones_like(ps[dist.get_rank()])
         opt.step()
-    return sorted(float(x) for key, x in opt.metrics().items() if key.endswith("norm"))
+    return sorted(float(x) for key, x in opt.metrics().items() if key.startswith("grad_norm"))
 
 
 @pytest.mark.parametrize("engine", ["eager", "fused"])
@@ -282,7 +282,7 @@ def experts(engine):
         measure_group=lambda name, p: world if "experts" in name else None,
     )
     opt.step()
-    return float(opt.metrics()["norm"])
+    return float(opt.metrics()["grad_norm"])
 
 
 @pytest.mark.parametrize("engine", ["eager", "fused"])

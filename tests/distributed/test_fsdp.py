@@ -264,7 +264,7 @@ def placed(of_param, of_grad):
     p.grad = DTensor.from_local(local[of_grad], mesh, [places[of_grad]])
     opt = fo.Optimizer([p], fo.chain(fo.clip_by_global_norm(1e3), fo.sgd(1.0)))
     opt.step()
-    return p.detach().full_tensor().tolist(), float(opt.metrics()["norm"])
+    return p.detach().full_tensor().tolist(), float(opt.metrics()["grad_norm"])
 
 
 @pytest.mark.parametrize("of_grad", ["copies", "parts", "summands"])

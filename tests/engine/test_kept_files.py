@@ -225,3 +225,16 @@ def test_auto_says_that_there_is_no_compiler(caplog, monkeypatch, entries):
     assert len(found) == 1
     assert "no C++ compiler was found" in found[0]
     assert "CXX" in found[0]
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_the_folder_is_that_of_inductor(monkeypatch, tmp_path, named):
+    """Before Inductor is imported, which sets the variable, and afterwards."""
+    from torch._inductor.runtime.cache_dir_utils import cache_dir
+
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    if named:
+        monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    before = _kept_files.folder()
+    assert before.parent == pathlib.Path(cache_dir())
+    assert _kept_files.folder() == before

@@ -212,7 +212,7 @@ def test_what_an_update_measured_is_the_same():
         found.append({k: float(x) for k, x in metrics.items()})
         assert by_kernels == [engine == "fused"] * 2
     assert found[0] == pytest.approx(found[1], rel=1e-12)
-    assert found[0]["norm"] == pytest.approx(8**0.5)
+    assert found[0]["grad_norm"] == pytest.approx(8**0.5)
 
 
 # What goes in stays.

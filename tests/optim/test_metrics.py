@@ -9,6 +9,7 @@ from torch.distributed.checkpoint.state_dict import (
 
 import funcopt as fo
 from funcopt import optim
+from funcopt.errors import HyperparameterError
 
 from ..cases import by_dimension
 from ..combinators.common import (
@@ -44,26 +45,32 @@ def test_norm_before_clipping_and_factor_are_those_of_the_last_step():
         grads = grads_at(values(params), t)
         step(opt, params, grads)
         found = opt.metrics()
-        assert set(found) == {"norm", "factor", "lr"}
+        assert set(found) == {"grad_norm", "clip_factor", "lr"}
         norm = norm_of(grads)
-        torch.testing.assert_close(found["norm"], norm, rtol=1e-14, atol=0)
-        torch.testing.assert_close(found["factor"], 0.5 / (norm + 1e-6), rtol=1e-14, atol=0)
+        torch.testing.assert_close(found["grad_norm"], norm, rtol=1e-14, atol=0)
+        torch.testing.assert_close(found["clip_factor"], 0.5 / (norm + 1e-6), rtol=1e-14, atol=0)
 
 
 def test_what_is_short_is_not_clipped():
     _, opt = wrapped(fo.chain(fo.clip_by_global_norm(1e3), fo.sgd(0.1)), 1)
-    assert opt.metrics()["factor"] == 1.0
+    assert opt.metrics()["clip_factor"] == 1.0
 
 
 def test_a_second_stage_has_a_longer_name_and_sees_what_the_first_has_left():
     tx = fo.chain(fo.clip_by_global_norm(0.5, eps=0.0), fo.clip_by_global_norm(0.1), fo.sgd(0.1))
     _, opt = wrapped(tx, 1)
     found = opt.metrics()
-    names = ["norm", "factor", "clip_by_global_norm_2/norm", "clip_by_global_norm_2/factor", "lr"]
+    names = [
+        "grad_norm",
+        "clip_factor",
+        "clip_by_global_norm_2/grad_norm",
+        "clip_by_global_norm_2/clip_factor",
+        "lr",
+    ]
     assert list(found) == names
-    assert found["norm"] == norm_of(grads_at(START, 0))
-    assert found["clip_by_global_norm_2/norm"].item() == pytest.approx(0.5)
-    assert found["clip_by_global_norm_2/factor"].item() == pytest.approx(0.2, rel=1e-5)
+    assert found["grad_norm"] == norm_of(grads_at(START, 0))
+    assert found["clip_by_global_norm_2/grad_norm"].item() == pytest.approx(0.5)
+    assert found["clip_by_global_norm_2/clip_factor"].item() == pytest.approx(0.2, rel=1e-5)
 
 
 def grouped(tx, *options):
@@ -77,12 +84,12 @@ def grouped(tx, *options):
 
 def test_every_metric_of_several_groups_is_a_number_of_its_own():
     opt = grouped(CLIPPED, {}, {"lr": 0.2}, {"max_norm": 0.1})
-    found = opt.metrics()
+    found = opt.metrics("group")
     assert all(value.dim() == 0 for value in found.values())
-    assert {k: v.item() for k, v in found.items() if k.endswith("lr")} == pytest.approx(
-        {"0/lr": 0.1, "1/lr": 0.2, "2/lr": 0.1}
+    assert {k: v.item() for k, v in found.items() if k.startswith("lr")} == pytest.approx(
+        {"lr/0": 0.1, "lr/1": 0.2, "lr/2": 0.1}
     )
-    factors = [found[f"{i}/factor"] for i in range(3)]
+    factors = [found[f"clip_factor/{i}"] for i in range(3)]
     norm = norm_of(grads_at(START, 0)).item()
     limits = (0.5, 0.5, 0.1)
     assert [f.item() for f in factors] == pytest.approx([x / norm for x in limits], 1e-5)
@@ -90,7 +97,7 @@ def test_every_metric_of_several_groups_is_a_number_of_its_own():
 
 def test_groups_are_called_by_their_names():
     opt = grouped(CLIPPED, {"name": "decay"}, {"name": "no_decay"}, {})
-    assert [key for key in opt.metrics() if "lr" in key] == ["decay/lr", "no_decay/lr", "2/lr"]
+    assert [key for key in opt.metrics() if "lr" in key] == ["lr/decay", "lr/no_decay", "lr/2"]
 
 
 def test_groups_with_the_same_rate_have_the_keys_of_groups_with_another():
@@ -106,11 +113,36 @@ def test_a_group_that_takes_no_part_changes_no_key_of_the_others():
     opt = grouped(CLIPPED, {}, {"lr": 0.2})
     params = named_of(opt)
     step(opt, params, {"b": torch.ones(2, dtype=torch.float64)})
-    assert list(opt.metrics()) == ["norm", "factor", "0/lr"]
+    assert list(opt.metrics()) == ["grad_norm", "clip_factor", "lr/0"]
 
 
 def named_of(opt):
     return dict(zip(("b", "gain"), (g["params"][0] for g in opt.param_groups), strict=True))
+
+
+def test_one_number_for_each_name():
+    opt = grouped(CLIPPED, {}, {"lr": 0.2}, {"max_norm": 0.1})
+    usual, found = opt.metrics(), opt.metrics(per="step")
+    assert list(found) == ["grad_norm", "clip_factor", "lr"]
+    assert found["grad_norm"] == usual["grad_norm"]
+    assert found["lr"].item() == pytest.approx(0.15)  # of those that differ
+    each = opt.metrics(per="group")
+    assert each.keys() - usual.keys() == {f"clip_factor/{i}" for i in range(3)}
+    with pytest.raises(HyperparameterError, match=r"`Optimizer\.metrics`: `per` must be one of"):
+        opt.metrics("layers")
+
+
+def test_keys_do_not_depend_on_values():
+    one = grouped(CLIPPED, {}, {"max_norm": 0.1}, {"lr": 0.3})
+    other = grouped(CLIPPED, {}, {}, {})
+    for per in (None, "step", "group", "layer"):
+        assert list(one.metrics(per)) == list(other.metrics(per))
+
+
+def test_groups_of_one_name_have_keys_of_their_own():
+    opt = grouped(CLIPPED, {"name": "decay", "lr": 0.1}, {"name": "decay", "lr": 0.2})
+    rates = {k: v.item() for k, v in opt.metrics().items() if k.startswith("lr")}
+    assert rates == {"lr/decay": 0.1, "lr/decay_1": 0.2}
 
 
 LABELED = fo.partition({"matrix": CLIPPED, "rest": CLIPPED}, by_dimension)
@@ -119,23 +151,26 @@ LABELED = fo.partition({"matrix": CLIPPED, "rest": CLIPPED}, by_dimension)
 def test_labels_have_norms_of_their_own():
     _, opt = wrapped(LABELED, 1)
     found, grads = opt.metrics(), grads_at(START, 0)
-    names = ("norm", "factor", "lr")
-    assert list(found) == [f"{at}/{name}" for at in ("matrix", "rest") for name in names]
-    torch.testing.assert_close(found["matrix/norm"], norm_of(grads, "w"))
-    torch.testing.assert_close(found["rest/norm"], norm_of(grads, "b", "gain"))
+    names = ("grad_norm", "clip_factor", "lr")
+    assert list(found) == [f"{name}/{at}" for at in ("matrix", "rest") for name in names]
+    torch.testing.assert_close(found["grad_norm/matrix"], norm_of(grads, "w"))
+    torch.testing.assert_close(found["grad_norm/rest"], norm_of(grads, "b", "gain"))
+    total = opt.metrics("step")
+    assert list(total) == ["grad_norm", "clip_factor", "lr"]
+    torch.testing.assert_close(total["grad_norm"], norm_of(grads))
 
 
 def test_a_label_without_gradients_changes_no_key_of_the_others():
     params, opt = wrapped(LABELED, 1)
     before = opt.metrics()
     step(opt, params, {"b": torch.ones(2, dtype=torch.float64)})
-    assert list(opt.metrics()) == [key for key in before if key.startswith("rest/")]
+    assert list(opt.metrics()) == [key for key in before if key.endswith("/rest")]
 
 
 def test_what_one_label_has_needs_no_label():
     tx = fo.partition({"matrix": CLIPPED, "rest": fo.adamw(0.01)}, by_dimension)
     _, opt = wrapped(tx, 1)
-    assert list(opt.metrics()) == ["norm", "factor", "matrix/lr", "rest/lr"]
+    assert list(opt.metrics()) == ["grad_norm", "clip_factor", "lr/matrix", "lr/rest"]
 
 
 def test_the_groups_of_a_label_have_it_in_their_names():
@@ -146,8 +181,8 @@ def test_the_groups_of_a_label_have_it_in_their_names():
     ]
     opt = fo.Optimizer(groups, LABELED)
     step(opt, params, grads_at(START, 0))
-    rates = {key: value.item() for key, value in opt.metrics().items() if key.endswith("lr")}
-    assert rates == pytest.approx({"matrix/lr": 0.1, "body/rest/lr": 0.1, "head/rest/lr": 0.2})
+    rates = {key: value.item() for key, value in opt.metrics().items() if key.startswith("lr")}
+    assert rates == pytest.approx({"lr/matrix": 0.1, "lr/body/rest": 0.1, "lr/head/rest": 0.2})
 
 
 def test_a_stage_that_waits_changes_no_key_of_the_others():
@@ -155,8 +190,8 @@ def test_a_stage_that_waits_changes_no_key_of_the_others():
     params, opt = wrapped(fo.chain(inner, CLIPPED), 0)
     seen = []
     drive(opt, params, 4, after=lambda: seen.append(list(opt.metrics())))
-    later = ["clip_by_global_norm_2/norm", "clip_by_global_norm_2/factor", "lr"]
-    assert seen == [later, ["norm", "factor", *later]] * 2
+    later = ["clip_by_global_norm_2/grad_norm", "clip_by_global_norm_2/clip_factor", "lr"]
+    assert seen == [later, ["grad_norm", "clip_factor", *later]] * 2
 
 
 def test_parameters_of_a_group_that_join_late_have_metrics_too():
@@ -165,8 +200,15 @@ def test_parameters_of_a_group_that_join_late_have_metrics_too():
     assert list(opt.metrics()) == ["eta"]
     step(opt, params, grads_at(START, 0))
     found = opt.metrics()
-    assert list(found) == ["eta", "eta_2"]
-    assert found["eta"] > found["eta_2"]
+    assert list(found) == ["eta"]
+    rate = [opt.state[params[name]]["eta"] for name in ("w", "b")]  # of the next step of each
+    assert rate[0] < rate[1]
+    alone = wrapped(fo.asgd(0.1, lambd=0.5), 0)
+    seen = []
+    for t in range(2):
+        step(alone[1], alone[0], grads_at(START, t))
+        seen.append(alone[1].metrics()["eta"])
+    torch.testing.assert_close(found["eta"], (seen[0] + seen[1]) / 2)
 
 
 class normalized(fo.TensorRule):
@@ -200,8 +242,10 @@ def test_what_each_tensor_has_of_its_own_has_its_name(engine, elementwise, steps
 
     drive(opt, params, steps, grads)
     assert opt.engine == ("eager" if engine == "eager" else "fused")
-    found = opt.metrics()
-    assert set(found) == {*(f"length/{name}" for name in START), "lr"}
+    found = opt.metrics("layer")
+    assert set(found) == {"length", *(f"length/{name}" for name in START), "lr"}
+    assert opt.metrics().keys() == {"length", "lr"}
+    torch.testing.assert_close(found["length"], sum(norms[-1].values()) / len(START))
     for name in START:
         torch.testing.assert_close(found[f"length/{name}"], norms[-1][name])
 
@@ -214,7 +258,7 @@ def test_of_a_stage_that_has_not_run_there_is_nothing(tx):
 
     params, opt = wrapped(tx, 0)
     seen = []
-    drive(opt, params, 2, grads, after=lambda: seen.append(opt.metrics().get("norm")))
+    drive(opt, params, 2, grads, after=lambda: seen.append(opt.metrics().get("grad_norm")))
     assert [norm is None for norm in seen] == (
         [False, True] if isinstance(tx, fo.skip_if) else [True, False]
     )
@@ -369,4 +413,4 @@ def test_groups_that_measure_the_same_show_one_number():
     for p in params.values():
         p.grad = torch.ones_like(p)
     opt.step()
-    assert isinstance(opt.metrics()["norm"], torch.Tensor)
+    assert isinstance(opt.metrics()["grad_norm"], torch.Tensor)

@@ -1,6 +1,8 @@
 """Many trainings at once, against the same trainings one by one."""
 
 import copy
+import io
+import sys
 import warnings
 
 import pytest
@@ -10,6 +12,7 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy, mse_loss
 
 import funcopt as fo
+from funcopt._core.progress import Bar
 from funcopt.sweeps import _job
 from funcopt.sweeps._memory import peak_bytes
 
@@ -391,3 +394,52 @@ def test_bad_input():
         swept().score("accuracy")
     with pytest.raises(wrong, match="0 < low < high"):
         fo.sweeps.loguniform(0.0, 1.0)
+
+
+def test_to_pandas_has_a_row_for_each_run():
+    pytest.importorskip("pandas")
+    result = swept(
+        values={"lr": [0.1, torch.tensor(0.2)], "weight_decay": [0.0, 1.0]},
+        seeds=range(2),
+        evaluate=lambda params: {"held out": fo.tree.norm(params)},
+    )
+    table = result.to_pandas()
+    assert list(table.columns) == ["lr", "weight_decay", "seed", "loss", "held out"]
+    assert table["lr"].tolist() == pytest.approx([0.1] * 4 + [0.2] * 4)
+    assert table["loss"].tolist() == result.score().tolist()
+    assert table["held out"].tolist() == result.scores["held out"].tolist()
+    assert table["loss"].idxmin() == result.best()
+    assert len(table.groupby(["lr", "weight_decay"])["loss"].mean()) == 4
+
+
+def test_what_is_missing_says_which_extra_has_it(monkeypatch):
+    result = swept()
+    for package, call in (("pandas", result.to_pandas), ("matplotlib", result.plot)):
+        monkeypatch.setitem(sys.modules, package, None)
+        with pytest.raises(ImportError, match=rf"needs {package}.*funcopt\[sweeps\]"):
+            call()
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("where", [io.StringIO, Terminal])
+def test_the_bar_is_shown_on_a_terminal(where, monkeypatch):
+    pytest.importorskip("tqdm")
+    monkeypatch.setattr(sys, "stderr", where())
+    with Bar(True, 3) as bar:
+        bar.update()
+    assert ("1/3" in sys.stderr.getvalue()) == (where is Terminal)
+
+
+def test_the_bar_is_shown_in_a_notebook(monkeypatch):
+    auto = pytest.importorskip("tqdm.auto")
+
+    class tqdm_notebook:
+        def __init__(self, **given):
+            self.disabled = given["disable"]
+
+    monkeypatch.setattr(auto, "tqdm", tqdm_notebook)
+    assert Bar(True, 3).bar.disabled is False

@@ -53,6 +53,8 @@ def test_the_classes_of_optim_are_classes() -> None:
     optim.AdamW(model.parameters(), fo.cosine_decay_schedule(1e-3, 100), amsgrad=True)
     optim.Muon(model.named_parameters(), lr=0.02, adamw_lr=3e-4, maximize=True)
     optim.LBFGS(model.parameters(), line_search_fn="strong_wolfe")
+    optim.Lion(model.parameters(), max_grad_norm=1.0, ema=fo.linear_schedule(0.9, 0.99, 5))
+    Signum(model.parameters(), accumulate=4)
     optim.SGD(optim.param_groups_weight_decay(model), lr=0.1)
     assert isinstance(opt, fo.Optimizer)
     assert learning_rates(Mine(model)) == [1e-2]
@@ -64,6 +66,26 @@ def test_the_classes_of_optim_are_classes() -> None:
     opt.step()
     scheduler.step()
     assert_type(opt.tx, fo.GradientTransformation)
+
+
+def test_optimizers_are_watched() -> None:
+    model, seen = nn.Linear(3, 1), list[int]()
+    opt = optim.AdamW(model.parameters(), lr=1e-3)
+    log = opt.log_to(lambda values, step: seen.append(step), every=2, per="layer")
+    handle = opt.record_norms(every=2)
+    assert_type(opt.metrics("step"), dict[str, Tensor])
+    log.close()
+    handle.remove()
+    print(fo.explain(opt), fo.explain(opt.tx, model).markdown())
+    found = optim.find_lr(opt, model, loss_of, [torch.ones(2, 3)], steps=3, progress=False)
+    assert_type(found.suggestion, float | None)
+    with pytest.raises(fo.errors.HyperparameterError):
+        opt.metrics("layers")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+
+
+def loss_of(model: nn.Module, batch: Tensor) -> Tensor:
+    loss: Tensor = model(batch).square().mean()
+    return loss
 
 
 def test_a_wrong_argument_of_a_class_is_an_error() -> None:

@@ -12,7 +12,7 @@ import itertools
 import re
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 OVERVIEW = ROOT / "docs" / "gallery" / "index.md"
 SOURCE = "https://github.com/funcopt/funcopt/blob/main/examples"
 CARDS = re.compile(r"^\{gallery: ([\w ]+)\}$", re.MULTILINE)

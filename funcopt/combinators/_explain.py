@@ -1,0 +1,154 @@
+"""What a transformation is made of, as a table: formulas, hyperparameters, slots and bytes."""
+
+import dataclasses
+import inspect
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .. import tree
+from .._core import precision
+from .._core.explanation import Explanation, Row, Table, html_of, in_bytes
+from .._core.names import names_of
+from .._core.record import value_repr, values_equal
+from .._core.tensor_rule import GradientTransformation, NamedParams, PerTensor
+from .._numerics.names import plain_name
+
+REFERENCE = (1024, 1024)
+"""The shape of the float32 matrix whose slots are counted where no parameters are given."""
+
+FORMULA = re.compile(r"\n\n((?: {4}.*(?:\n|$))+)")
+"""The first block of a docstring that stands apart."""
+
+
+class _Stage(NamedTuple):
+    depth: int
+    label: str  # in a partition
+    node: GradientTransformation
+    params: NamedParams
+
+
+def explain_transformation(tx: GradientTransformation, params: Any = None) -> Explanation:
+    """The table of `tx`: a row for each stage, those inside of another one set off.
+
+    Args:
+        tx: Any transformation.
+        params: A tree of parameters, or a module, for which to count bytes. Without, they are
+            counted of one float32 matrix, for each of its entries.
+    """
+    named = _named(params)
+    reference = [("weight", torch.empty(REFERENCE, device="meta"))]
+    rows, total = [], 0.0
+    for depth, label, node, mine in _stages(tx, reference if named is None else named):
+        slots, size = _slots(node, mine)
+        total += size
+        name = f"{'  ' * depth}{label + ': ' if label else ''}{type(node).__name__}"
+        numbers = ", ".join(f"{k}={v}" for k, v in _fields(node))
+        bytes_ = "" if not size else _counted(size, named is None)
+        rows.append(Row((name, numbers, ", ".join(slots), bytes_), formula(node)))
+    closing = f"state: {_counted(total, named is None)}"
+    if named is not None:
+        entries = sum(p.numel() for _, p in named)
+        closing += f", beside {entries:,} entries of parameters"
+    columns = ("stage", "hyperparameters", "slots", "bytes")
+    return Explanation([Table("", columns, rows, below="formula", closing=closing)])
+
+
+def formula(node: GradientTransformation) -> tuple[str, ...]:
+    """The formula of a stage, as its docstring has it; empty if it has none."""
+    block = FORMULA.search("\n\n" + (inspect.getdoc(type(node)) or ""))
+    if block is None:
+        return ()
+    lines = [line[4:].rstrip().replace("`", "") for line in block[1].splitlines()]
+    text = "\n".join(lines)
+    is_formula = " <- " in text or re.search(r"^\w+ += ", text, re.MULTILINE)
+    is_code = re.search(r"\b(tx|opt|state|class|def)\b", text)
+    return tuple(line for line in lines if line) if is_formula and not is_code else ()
+
+
+@html_of.register
+def _(tx: GradientTransformation) -> str:
+    return explain_transformation(tx)._repr_html_()
+
+
+def _named(params: Any) -> NamedParams | None:
+    """The parameters with their names, as `params` has them."""
+    if params is None:
+        return None
+    if isinstance(params, nn.Module):
+        return [(plain_name(name), p) for name, p in params.named_parameters()]
+    named = zip(names_of(params), tree.leaves(params), strict=True)
+    return [(name, p) for name, p in named if isinstance(p, Tensor)]
+
+
+def _stages(
+    node: GradientTransformation, params: NamedParams, depth: int = 0, label: str = ""
+) -> Iterator[_Stage]:
+    """All that `node` is made of, with the parameters of each; a chain itself is no row."""
+    children = node.children()
+    is_chain = type(node).__name__ == "chain"
+    if not (is_chain and not label):
+        yield _Stage(depth, label, node, params)
+        depth += 1
+    reference = len(params) == 1 and params[0][1].is_meta  # each label is shown with it
+    mine = dict.fromkeys(children, params) if reference else node.params_of_children(params)
+    for key, child in children.items():
+        yield from _stages(child, mine.get(key, []), depth, key if node.labeled else "")
+
+
+def _fields(node: GradientTransformation) -> list[tuple[str, str]]:
+    """The fields of a node that are no transformations: those given, and all hyperparameters."""
+    found = []
+    for field in dataclasses.fields(node):
+        name, value = field.name, getattr(node, field.name)
+        if _holds_transformations(value) or name in ("labels", "mask"):
+            continue
+        if name in node.hyperparameters or not values_equal(value, field.default):
+            found.append((name, value_repr(value)))
+    return found
+
+
+def _holds_transformations(value: Any) -> bool:
+    parts = value.values() if isinstance(value, dict) else value
+    if isinstance(value, (dict, tuple, list)) and value:
+        return any(map(_holds_transformations, parts))
+    return isinstance(value, GradientTransformation)
+
+
+def _slots(node: GradientTransformation, params: NamedParams) -> tuple[list[str], float]:
+    """The names of the slots that a node keeps itself, and how many bytes they are."""
+    names: dict[str, None] = {}
+    size = 0.0
+    if not (isinstance(node, PerTensor) and node.is_per_tensor()):
+        return [], size
+    for name, p in params:
+        slots = node.init_slots(name, _like(p))
+        own = _own(node, slots)
+        for key, value in own.items():
+            entries = [x for x in precision.entries(value) if isinstance(x, Tensor)]
+            size += sum(x.numel() * x.element_size() for x in entries)
+            if entries:
+                names[key] = None
+    return list(names), size
+
+
+def _own(node: GradientTransformation, slots: Any) -> dict[str, Any]:
+    """The slots of a node by name, without those of the transformations in it."""
+    if not hasattr(slots, "_fields"):
+        return {} if node.children() or slots == () else {"": slots}
+    found = dict(zip(slots._fields, slots, strict=True))
+    return {key: value for key, value in found.items() if key != "inner"}
+
+
+def _like(p: Tensor) -> Tensor:
+    return torch.empty(p.shape, dtype=p.dtype, device="meta")
+
+
+def _counted(size: float, of_reference: bool) -> str:
+    if not of_reference:
+        return in_bytes(size)
+    entries = REFERENCE[0] * REFERENCE[1]
+    return f"{size / entries:.3g} per entry"

@@ -1,0 +1,103 @@
+"""Writing the metrics of an optimizer as it steps."""
+
+import weakref
+from typing import Any
+
+from .._core import checks
+from ._metrics import PER, Per
+from ._norms import Copies, before_step
+from ._pending import Pending
+from ._state_layout import STEP
+from ._writers import writer_of
+
+
+class Recorder:
+    """Records the norms of every step whose number is divisible by `every`, until `remove`.
+
+    What steps have been made goes on with the state: also after a checkpoint was loaded.
+    """
+
+    def __init__(self, opt: Any, who: str, every: int, norms: bool = True) -> None:
+        checks.whole_number(f"{type(opt).__name__}.{who}", "every", every, least=1)
+        self._every, self._norms = every, norms
+        self._made: int | None = None  # found when it is needed: a state may be loaded until then
+        self._copies: Copies | None = None
+        self._handles = [
+            opt.register_step_pre_hook(self._before),
+            opt.register_step_post_hook(self._after),
+            opt.register_load_state_dict_post_hook(self._forget),
+        ]
+
+    def remove(self) -> None:
+        """Ends it."""
+        for handle in self._handles:
+            handle.remove()
+
+    def _before(self, opt: Any, args: Any, kwargs: Any) -> None:
+        if not opt._watched:
+            return
+        if self._made is None:
+            self._made = steps_made(opt)
+        due = (self._made + 1) % self._every == 0
+        self._copies = before_step(opt.param_groups) if due and self._norms else None
+
+    def _after(self, opt: Any, args: Any, kwargs: Any) -> None:
+        if not opt._watched:
+            return
+        self._made = steps_made(opt) if self._made is None else self._made + 1
+        if self._copies is not None:
+            opt._record_norms_since(self._copies)
+            self._copies = None
+        if self._made % self._every == 0:
+            self._due(opt, self._made)
+
+    def _due(self, opt: Any, step: int) -> None: ...
+
+    def _forget(self, opt: Any) -> None:
+        self._made = None
+
+
+class Log(Recorder):
+    """What `Optimizer.log_to` returns: writes metrics until it is closed, or with the process.
+
+        log = opt.log_to("log.csv", every=10)
+        ...
+        log.close()
+
+    Numbers on a GPU are written a little later than they are made, as nothing waits for them:
+    `flush` does.
+    """
+
+    def __init__(
+        self, opt: Any, writer: Any, every: int, per: Per | None, norms: bool, prefix: str
+    ) -> None:
+        who = f"{type(opt).__name__}.log_to"
+        checks.choice(who, "per", per, PER)
+        checks.switch(who, "norms", norms)
+        pending = Pending(writer_of(who, writer))
+        super().__init__(opt, "log_to", every, norms)
+        self._pending, self._per, self._prefix = pending, per, prefix
+        self._finalizer = weakref.finalize(opt, pending.flush)
+
+    def _due(self, opt: Any, step: int) -> None:
+        found = opt.metrics(self._per)
+        self._pending.add({self._prefix + key: value for key, value in found.items()}, step)
+
+    def _after(self, opt: Any, args: Any, kwargs: Any) -> None:
+        super()._after(opt, args, kwargs)
+        self._pending.write_arrived()
+
+    def flush(self) -> None:
+        """Writes what has not been written, and waits for it where it is on its way."""
+        self._pending.flush()
+
+    def close(self) -> None:
+        """Writes what has not been written, and ends it."""
+        self.remove()
+        self._finalizer()
+
+
+def steps_made(opt: Any) -> int:
+    """How many steps an optimizer has made, as far as its state tells."""
+    steps = [stored[STEP] for stored in opt.state.values() if STEP in stored]
+    return int(max((float(step) for step in steps), default=0))

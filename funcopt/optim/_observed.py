@@ -1,0 +1,131 @@
+"""What an optimizer says of itself and of its steps."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .._core.explanation import html_of
+from .._core.tensor_rule import GradientTransformation
+from ..engine import Engine
+from ._log import Log, Recorder
+from ._metrics import Per, Step, metrics
+from ._norms import Copies, Norms, as_metrics, norms_of_step
+from ._shown import with_stages
+
+
+class ObservedOptimizer(torch.optim.Optimizer):
+    """An optimizer that can be printed, measured and logged."""
+
+    tx: GradientTransformation
+    measure_group: Any = None
+
+    _engine: Engine
+    _last: Step | None
+    _norms: tuple[Step | None, Norms | None] = (None, None)  # of which step, and what was recorded
+    _watched = True  # whether steps are recorded and logged
+
+    def __repr__(self) -> str:
+        return with_stages(super().__repr__(), self.tx)
+
+    def _repr_html_(self) -> str:
+        return html_of(self)
+
+    @property
+    def engine(self) -> str:
+        """What has made the last step: "fused", "compiled", "foreach", "torch" or "eager"."""
+        return self._engine.name
+
+    def metrics(self, per: Per | None = None) -> dict[str, Tensor]:
+        """What the stages say of the last step, such as the norm before clipping, as 0-d tensors.
+
+            {"grad_norm": ..., "clip_factor": ..., "lr/decay": ..., "lr/no_decay": ...}
+
+        A flat dict, whose keys depend on stages and groups, never on values. A hyperparameter, such
+        as the learning rate, has the name of its group behind it, or its number, where there are
+        several; what several labels of a `partition` have, that of the label; all else is one
+        number. The first stage that has a quantity owns the bare name, a further one is called
+        ``clip_by_global_norm_2/grad_norm``. What has not been measured in this step is left out.
+        No device is synchronised.
+
+        Args:
+            per: "step" for one number of each name: norms of parts are added up to that of the
+                whole, other numbers are averaged. "group" for what differs between groups besides,
+                such as ``clip_factor/decay``. "layer" for a number of each parameter, where there
+                is one, such as ``grad_norm/fc.weight`` after `record_norms`.
+
+        Raises:
+            HyperparameterError: If `per` is none of these.
+        """
+        said = metrics(type(self).__name__, self._last, self.param_groups, per)
+        of, norms = self._norms
+        if norms is None or of is not self._last:
+            return said
+        return {**as_metrics(norms, self.param_groups, per), **said}
+
+    def record_norms(self, every: int = 1) -> Recorder:
+        """Adds the norms of gradients, updates and parameters to the metrics of every such step.
+
+            opt.record_norms()
+            opt.step()
+            opt.metrics()["update_norm"], opt.metrics(per="layer")["grad_norm/fc.weight"]
+
+        ``grad_norm``, ``update_norm`` and ``param_norm`` are over all entries, in at least float32;
+        the gradient is that in `p.grad` after the step, the update what the step has changed. With
+        ``per="group"`` and ``per="layer"``, they are those of groups and of parameters too; sharded
+        parameters count whole. No device is synchronised. While such a step runs, there is a copy
+        of the parameters.
+
+        Args:
+            every: Only in steps whose number is divisible by it.
+
+        Returns:
+            A handle, whose `remove()` ends it.
+
+        Raises:
+            HyperparameterError: If `every` is not a positive whole number.
+        """
+        return Recorder(self, "record_norms", every)
+
+    def log_to(
+        self,
+        writer: Any,
+        *,
+        every: int = 1,
+        per: Per | None = None,
+        norms: bool = True,
+        prefix: str = "",
+    ) -> Log:
+        """Writes the metrics of every such step, from now on.
+
+            opt.log_to("log.csv", every=10)
+            opt.log_to(SummaryWriter("runs/1"), every=100, per="layer")
+
+        A step on a GPU does not wait for the numbers: they are written as soon as they have
+        arrived. A path of a CSV file is written by the first rank, others on each rank that calls
+        this; with sharded parameters and `norms`, all ranks have to.
+
+        Args:
+            writer: A path of a CSV file. Or what has `add_scalar`, as TensorBoard's
+                `SummaryWriter`; `log_metrics`, as the loggers of Lightning (`self.logger`), MLflow
+                and Comet; `log`, as a run of Weights & Biases, or Accelerate; the `Trainer` of
+                Transformers; or a function of a dict of numbers and the step.
+            every: Only steps whose number is divisible by it. The first one is 1, and it goes on
+                where a checkpoint is loaded.
+            per: What there is a number of, as in `metrics`.
+            norms: Record norms in these steps, as `record_norms` does.
+            prefix: What stands in front of each key, such as "optimizer/".
+
+        Returns:
+            A `Log`, whose `close()` ends it, and `flush()` waits for what is on its way.
+
+        Raises:
+            ArgumentError: If nothing can be written to `writer`.
+            HyperparameterError: If `every` is not a positive whole number, or `per` is unknown.
+        """
+        return Log(self, writer, every, per, norms, prefix)
+
+    def _record_norms_since(self, before: Copies) -> None:
+        who = type(self).__name__
+        found = norms_of_step(who, before, self.param_groups, self.measure_group)
+        self._norms = self._last, found

@@ -1,0 +1,72 @@
+"""What every class takes besides the arguments of its function: the chain that is mostly made."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from .._core import checks
+from .._core.tensor_rule import GradientTransformation
+from ..combinators import accumulate, chain, walk
+from ..errors import HyperparameterError
+from ..transforms import clip_by_global_norm, ema_of_params
+from ._options import Options
+
+ACCUMULATE = "accumulate"
+"""The short way that is structure: an argument of the class, no key of a group."""
+
+SHORT_WAYS: Options = {"max_grad_norm": None, "ema": None, ACCUMULATE: None}
+"""The arguments of all classes that stand for stages, each left out where it is `None`."""
+
+
+def short_ways_of(given: Mapping[str, Any], arguments: tuple[str, ...]) -> Options:
+    """The short ways that are used; what a function has as an argument of its own is none."""
+    return {
+        key: given[key] for key in SHORT_WAYS if key not in arguments and given.get(key) is not None
+    }
+
+
+def with_short_ways(tx: GradientTransformation, ways: Mapping[str, Any]) -> GradientTransformation:
+    """`tx` between the stages that the short ways stand for.
+
+        accumulate(chain(clip_by_global_norm(max_grad_norm), tx, ema_of_params(ema)), accumulate)
+
+    Args:
+        tx: The transformation of a class.
+        ways: The short ways that are used, some of `SHORT_WAYS`.
+
+    Raises:
+        HyperparameterError: If a value is out of range, or `tx` keeps an average itself.
+    """
+    if not ways:
+        return tx
+    stages = [tx]
+    if "max_grad_norm" in ways:
+        stages.insert(0, clip_by_global_norm(ways["max_grad_norm"]))
+        _refuse_closure("max_grad_norm", tx, "Clip in the closure, as soon as there are gradients.")
+    if "ema" in ways:
+        stages.append(ema_of_params(ways["ema"]))
+        if average := _average(tx):
+            raise HyperparameterError(
+                f"`ema_of_params`: `ema` is a second average of the weights: `{average}` keeps the "
+                "one that `eval()` and `averaged()` evaluate. Leave out `ema`."
+            )
+    inner = chain(*stages) if len(stages) > 1 else tx
+    if ACCUMULATE not in ways:
+        return inner
+    checks.whole_number("accumulate", ACCUMULATE, ways[ACCUMULATE], least=1)
+    _refuse_closure(ACCUMULATE, tx, "Accumulate in the closure.")
+    return accumulate(inner, ways[ACCUMULATE])
+
+
+def _refuse_closure(way: str, tx: GradientTransformation, instead: str) -> None:
+    """Refuses a stage around a transformation that takes its gradients from the loss itself."""
+    if tx.needs_closure:
+        raise HyperparameterError(
+            f"`{type(tx).__name__}`: `{way}` has no effect on the gradients of a loss that is "
+            f"evaluated several times in a step. {instead}"
+        )
+
+
+def _average(tx: GradientTransformation) -> str | None:
+    """The name of a stage of `tx` that keeps an average of the parameters."""
+    nodes = (node for _, node in walk(tx))
+    return next((type(node).__name__ for node in nodes if getattr(node, "averages", False)), None)
