@@ -113,13 +113,13 @@ def test_cache_counts_and_clears_its_own_files(capsys, monkeypatch, tmp_path):
     assert run(capsys, "cache")[1] == f"{tmp_path / 'funcopt'}: 0 libraries, 0 B\n"
     folder = tmp_path / "funcopt"
     folder.mkdir()
-    for name, size in {"a.so": 1500, "b.so": 500, "a.lock": 0, "note.txt": 9}.items():
+    for name, size in {"a.so": 1500, "b.so": 500, "a.lock": 0, "note.md": 9}.items():
         (folder / name).write_bytes(b"x" * size)
     (tmp_path / "c.so").write_bytes(b"of torch")
     assert run(capsys, "cache")[1] == f"{folder}: 2 libraries, 2 kB\n"
     assert len(list(folder.iterdir())) == 4
     assert run(capsys, "cache", "--clear")[1] == f"removed from {folder}: 2 libraries, 2 kB\n"
-    assert [path.name for path in folder.iterdir()] == ["note.txt"]
+    assert [path.name for path in folder.iterdir()] == ["note.md"]
     assert (tmp_path / "c.so").exists()
 
 

@@ -189,10 +189,10 @@ def double(x: Any) -> Tensor:
     """`x` as a 0-d tensor in float64, where its device has that."""
     if isinstance(x, Tensor):
         return x.to(torch.float32 if x.device.type == "mps" else torch.float64)
-    return filled(x, None)
+    return full(x, None)
 
 
-def filled(x: Any, device: torch.device | None, dtype: torch.dtype | None = None) -> Tensor:
+def full(x: Any, device: torch.device | None, dtype: torch.dtype | None = None) -> Tensor:
     """A number as a 0-d tensor on a device, without a copy from the host that would be waited for.
 
     It is in a dtype, or in float64, where the device has that; an operation, where a trace is
@@ -218,7 +218,7 @@ def where(flag: Any, yes: Any, no: Any) -> Any:
 def beside(other: Tensor, x: Any) -> Tensor:
     """A number as a 0-d tensor in float64, on the device of another: that is not waited for."""
     if not isinstance(x, Tensor):
-        return filled(x, other.device)
+        return full(x, other.device)
     wide = double(x)
     return wide if wide.device == other.device else wide.to(other.device, non_blocking=True)
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .._numerics.scalars import double, filled
+from .._numerics.scalars import double, full
 from ._blocks import Block, Tasks, as_vector
 from ._calls import Call, Ref, op_name
 from ._lowering import LoweredGraph
@@ -165,7 +165,7 @@ def _beside(scalar: Tensor, device: torch.device | None) -> Tensor:
     """
     if device is None or scalar.device.type != "cpu" or device.type == "cpu":
         return scalar
-    return filled(scalar.item(), device, scalar.dtype)
+    return full(scalar.item(), device, scalar.dtype)
 
 
 def _scalar(x: Any, dtype: torch.dtype) -> Tensor:
