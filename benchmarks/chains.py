@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 
 import funcopt as fo
+from funcopt.combinators import walk
 
 LR = 1e-3
 ADADELTA_LR = 1.0  # its steps are small by themselves
@@ -30,6 +31,12 @@ class Chain(NamedTuple):
     """The chain that this one calls, in the steps in which it decides to."""
     apart: float = 1e-4
     """How far others may come from us, as a share of the way, and still compute the same."""
+
+    @property
+    def has_floor(self) -> bool:
+        """Whether every step moves the same bytes of each element."""
+        rules = (node for _, node in walk(self.tx))
+        return not self.inside and all(getattr(rule, "elementwise", True) for rule in rules)
 
     def floor(self) -> int:
         """The fewest bytes that a step moves for each element, in float32 and in place.

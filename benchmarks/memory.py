@@ -7,7 +7,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from .contenders import Contender
-from .ours import wrapped
+from .ours import pure, wrapped
 from .problems import Problem
 from .table import Wanted, opponents, places
 
@@ -31,10 +31,10 @@ class Extra(NamedTuple):
 
 
 def extras(wanted: Wanted) -> Iterator[Extra]:
-    """Of ours, and of all who race AdamW."""
+    """Of ours, and of all who race AdamW. The pure form has its results, which are new, in it."""
     for problem, chain in dict.fromkeys(place[:2] for place in places(wanted)):
         others = opponents(chain, wanted) if chain.name == "adamw" else []
-        for one in [wrapped(chain, wanted.engine), *others]:
+        for one in [wrapped(chain, wanted.engine), pure(chain), *others]:
             if not one.name.startswith("Optax"):  # torch's allocator knows nothing of it
                 yield extra(problem, chain.name, one)
 

@@ -54,7 +54,7 @@ def of_floor(results: Sequence[Result], bandwidth: float) -> str:
     """How near our steps are to reading and writing every byte once."""
     found: dict[tuple[str, str], list[float]] = {}
     for r in results:
-        if r.pairs and r.problem in LARGE and r.form == "optimizer":
+        if r.pairs and r.problem in LARGE and r.form == "optimizer" and CHAINS[r.chain].has_floor:
             found.setdefault((r.problem, r.chain), []).append(r.medians[0])
     lines = []
     for (name, chain), medians in found.items():
