@@ -38,6 +38,7 @@ from ..engine import Engine, EngineOption
 from ..typing import ParamsT
 from . import _hooks, _reshape
 from ._averages import TRAIN_MODE, Averages, in_training
+from ._capture import check_capture
 from ._checkpoint import Checkpoint, as_saved, checked
 from ._closure import call, check_closure, check_no_function, check_no_trees, evaluator
 from ._differentiable import differentiable_step
@@ -254,6 +255,8 @@ class Optimizer(ObservedOptimizer):
         if extra:
             check_no_trees(type(self).__name__, tx, extra)
         inputs = plan.inputs(self.param_groups, buckets, extra, self.measure_group)
+        if inputs.ps and inputs.ps[0].device.type != "cpu":
+            check_capture(type(self).__name__, inputs.ps[0].device, buckets)
         if self.defaults["differentiable"]:
             node, plan.slots = differentiable_step(inputs)
             return tx, node

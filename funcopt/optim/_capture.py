@@ -1,0 +1,29 @@
+"""Capture in a CUDA graph: what changes from step to step has to be on the device."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .._core.stage import Bucket
+from ..errors import ModeError
+
+
+def check_capture(who: str, device: torch.device, buckets: Sequence[Bucket]) -> None:
+    """Refuses to be captured with step counts on the host: each replay would repeat this step.
+
+    Raises:
+        ModeError: If it is.
+    """
+    on_host = any(not isinstance(bucket.step, Tensor) for bucket in buckets)
+    if on_host and is_capturing(device):
+        raise ModeError(
+            f"`{who}`: `step` is captured in a CUDA graph, but the step counts are on the host: "
+            "replays would not advance them, nor bias corrections and schedules. Create the "
+            "optimizer with `capturable=True`, and take a few steps before the capture."
+        )
+
+
+def is_capturing(device: torch.device) -> bool:
+    """Whether work for a device is captured now, and not done."""
+    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()

@@ -1,0 +1,42 @@
+"""A step that is captured in a CUDA graph has its step counts on the device."""
+
+import pytest
+import torch
+
+import funcopt as fo
+from funcopt.errors import ModeError
+from funcopt.optim import _capture
+
+
+def optimizer(tx, capturable):
+    p = torch.nn.Parameter(torch.empty(3, device="meta"))
+    opt = fo.Optimizer([p], tx, capturable=capturable)
+
+    def step():
+        p.grad = torch.empty_like(p)
+        opt.step()
+
+    step()
+    return opt, step
+
+
+@pytest.mark.parametrize("tx", [fo.adamw(), fo.sgd(fo.linear_schedule(0.1, 0.0, 10))], ids=str)
+def test_counts_on_the_host_are_refused(tx, monkeypatch):
+    opt, step = optimizer(tx, capturable=False)
+    before = opt.state_dict()["state"][0]["step"].clone()
+    monkeypatch.setattr(_capture, "is_capturing", lambda device: device.type == "meta")
+    with pytest.raises(ModeError, match=r"`Optimizer`: `step` is captured .* `capturable=True`"):
+        step()
+    assert torch.equal(opt.state_dict()["state"][0]["step"], before)
+    monkeypatch.undo()
+    step()
+
+
+def test_counts_on_the_device_may_be_captured(monkeypatch):
+    _, step = optimizer(fo.adamw(), capturable=True)
+    monkeypatch.setattr(_capture, "is_capturing", lambda device: True)
+    step()
+
+
+def test_nothing_is_captured_on_a_cpu(monkeypatch):
+    assert not _capture.is_capturing(torch.device("cpu"))
