@@ -51,7 +51,7 @@ class accumulate(Wrapper):
     In a `partition`, calls count in which a parameter of the label takes part.
 
     Args:
-        inner: What to run, a transformation that works tensor by tensor.
+        inner: The inner transformation, which works tensor by tensor.
         steps: How many gradients make an update.
         mean: Give `inner` the mean of the gradients, or else their sum.
         state_dtype: Storage dtype of the sum, such as `torch.bfloat16` to save memory, in which it

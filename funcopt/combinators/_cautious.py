@@ -64,7 +64,7 @@ class cautious(Around):
     remembers what `inner` does, and nothing else.
 
     Args:
-        inner: What to run, a transformation that works tensor by tensor.
+        inner: The inner transformation, which works tensor by tensor.
         floor: Lower bound of the mean in the denominator; positive. 1e-3 as in the authors' code.
 
     Raises:

@@ -18,14 +18,14 @@ from ._wrapper import Wrapper
 
 
 class LookaheadSlots(NamedTuple):
-    """What `lookahead` remembers of one tensor."""
+    """The slots of `lookahead`."""
 
     slow: Tensor  # like p: the parameter at the last sync
     inner: Slots
 
 
 class LookaheadMemory(NamedTuple):
-    """What `lookahead` remembers besides."""
+    """The shared scalars of `lookahead`."""
 
     inner_updates: Tensor  # (), int64: updates made, which the schedules of `inner` see
     inner: Memory
@@ -49,14 +49,14 @@ class lookahead(Wrapper):
     schedules go on. (In Optax they begin anew too.)
 
     Args:
-        inner: What to run, a transformation that works tensor by tensor.
+        inner: The inner transformation, which works tensor by tensor.
         sync_period: How many updates to go ahead.
         slow_step_size: The share of the way that is kept, in [0, 1].
         reset: Let `inner` forget at every sync.
         state_dtype: Storage dtype of the slow parameters, else that of the parameter.
 
     Raises:
-        HyperparameterError: If a number is out of range; if `inner` sees whole trees or single
+        HyperparameterError: If a hyperparameter is out of range; if `inner` sees whole trees or single
             examples, or has a stage that has to come last.
         MissingParamsError: If `update` is not given the parameters.
 

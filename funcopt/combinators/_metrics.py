@@ -47,7 +47,7 @@ def update_with_metrics(
     Numbers and keys are those of `Optimizer.metrics()`: the first stage that has a quantity owns
     the bare name, and where several labels of a `partition` have it, each has it as
     ``name/label``, such as ``lr/adamw``. What is measured of each tensor has its name behind that.
-    What has not been measured in this update is left out, such as the norm inside of an
+    What was not measured in this update is left out, such as the norm inside of an
     `accumulate` that waits. All are 0-d tensors, and no device is synchronised. As pure as
     `update`: in a compiled step, in `torch.func.vmap` and under derivatives it works as well.
 

@@ -19,13 +19,13 @@ from ._wrapper import Wrapper
 
 
 class SamSlots(NamedTuple):
-    """What `sam` remembers of one tensor."""
+    """The slots of `sam`."""
 
     inner: Slots
 
 
 class SamMemory(NamedTuple):
-    """What `sam` remembers besides."""
+    """The shared scalars of `sam`."""
 
     inner_updates: Tensor  # (), int64: updates that `inner` has made, which its schedules see
     inner: Memory
@@ -49,7 +49,7 @@ class sam(Wrapper):
     of their own, such as the running statistics of batch normalisation, see both places.
 
     Args:
-        inner: What to run, a transformation that works tensor by tensor.
+        inner: The inner transformation, which works tensor by tensor.
         rho: The distance, in units of the parameters, or relative to them with `adaptive`.
         adaptive: Whether entries are scaled; for some parameters only if it is a mask as `masked`
             takes it. The official code scales weights, not biases: ``adaptive=r"weight"``.

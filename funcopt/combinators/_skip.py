@@ -36,7 +36,7 @@ class not_finite(TensorRule):
 
 
 class NormMemory(NamedTuple):
-    """What `norm_outlier` remembers."""
+    """The shared scalars of `norm_outlier`."""
 
     norms: Tensor  # (), int64: how many were seen, without the outliers
     mean: Tensor  # (): their running mean
@@ -57,7 +57,7 @@ class norm_outlier(TensorRule):
         warmup: How many norms make an average.
 
     Raises:
-        HyperparameterError: If a number is out of range.
+        HyperparameterError: If a hyperparameter is out of range.
 
     References:
         OLMo et al., "2 OLMo 2 Furious", 2024, https://arxiv.org/abs/2501.00656, skips steps so.
@@ -103,14 +103,14 @@ class norm_outlier(TensorRule):
 
 
 class SkipSlots(NamedTuple):
-    """What `skip_if` remembers of one tensor."""
+    """The slots of `skip_if`."""
 
     when: Slots
     inner: Slots
 
 
 class SkipMemory(NamedTuple):
-    """What `skip_if` remembers besides."""
+    """The shared scalars of `skip_if`."""
 
     skipped: Tensor  # (), int64: updates that were not made
     inner_updates: Tensor  # (), int64: updates that were made, which schedules see
@@ -128,7 +128,7 @@ class skip_if(Wrapper):
     which a bad update would be made after all.
 
     Args:
-        inner: What to run, a transformation that works tensor by tensor.
+        inner: The inner transformation, which works tensor by tensor.
         when: The condition: a `TensorRule` whose `conclude` returns a scalar ``skip``, such as
             `not_finite` and `norm_outlier`.
 

@@ -35,7 +35,7 @@ class one_cycle_schedule(ScheduleRecord):
         three_phase: Go down as fast as up, and then further down.
 
     Raises:
-        HyperparameterError: If a number is out of its range, or `anneal_strategy` is another word.
+        HyperparameterError: If a hyperparameter is out of range, or `anneal_strategy` is another word.
 
     References:
         Smith and Topin, "Super-Convergence: Very Fast Training of Neural Networks Using Large
