@@ -74,8 +74,8 @@ class scale_by_dadapt_adam(TensorRule):
         state_dtype: Storage dtype of the slots.
 
     Raises:
-        HyperparameterError: If a hyperparameter is out of range; at the step, if what d depends on differs
-            between parameter groups.
+        HyperparameterError: If a hyperparameter is out of range; at the step, if what d depends on
+            differs between parameter groups.
         MissingParamsError: If `update` is not given the parameters.
 
     References:

@@ -46,7 +46,8 @@ class scale_by_nadam(TensorRule):
         state_dtype: Storage dtype of the slots.
 
     Raises:
-        HyperparameterError: If a decay rate is outside [0, 1), or another hyperparameter is negative.
+        HyperparameterError: If a decay rate is outside [0, 1), or another hyperparameter is
+            negative.
 
     References:
         Dozat, "Incorporating Nesterov Momentum into Adam", 2016.

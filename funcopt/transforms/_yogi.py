@@ -40,7 +40,8 @@ class scale_by_yogi(TensorRule):
         state_dtype: Storage dtype of the slots.
 
     Raises:
-        HyperparameterError: If a decay rate is outside [0, 1), or another hyperparameter is negative.
+        HyperparameterError: If a decay rate is outside [0, 1), or another hyperparameter is
+            negative.
 
     References:
         Zaheer et al., "Adaptive Methods for Nonconvex Optimization", NeurIPS 2018, Algorithm 2.
