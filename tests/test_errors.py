@@ -432,14 +432,14 @@ MISTAKES = {
     "an average inside that is not last": (
         lambda: fo.chain(fo.skip_if(fo.chain(fo.sgd(0.1), fo.ema_of_params(0.9))), fo.scale(0.5)),
         ValueError,
-        "`chain`: `ema_of_params` looks at the step about to be made, and has to come after every "
-        "stage that changes updates, as scale(0.5) does.",
+        "`chain`: `ema_of_params` needs the final update, and has to come after every stage that "
+        "changes updates, as scale(0.5) does.",
     ),
     "an average that is not last": (
         lambda: fo.chain(fo.ema_of_params(0.9), fo.sgd(0.1)),
         ValueError,
-        "`chain`: `ema_of_params` looks at the step about to be made, and has to come after every "
-        "stage that changes updates, as add_decayed_weights(0.0) does.",
+        "`chain`: `ema_of_params` needs the final update, and has to come after every stage that "
+        "changes updates, as add_decayed_weights(0.0) does.",
     ),
     "a schedule that was not made": (
         lambda: fo.adamw(fo.cosine_decay_schedule),

@@ -127,7 +127,7 @@ CALLS = {
     "the number of a chain": (
         lambda: fo.adamw().replace(lr=0.1),
         "`chain`: unknown argument `lr`. A chain has no fields but its `stages`: "
-        "`with_hyperparams(tx, lr=...)` sets the numbers of these.",
+        "`with_hyperparams(tx, lr=...)` sets their hyperparameters.",
     ),
     "a word for values": (
         lambda: fo.with_hyperparams(fo.adamw(), "lr"),

@@ -19,7 +19,7 @@ from ._line_search import LineSearch, Point, Search, fixed_step
 class LbfgsSlots(NamedTuple):
     """The slots of `lbfgs`, in at least float32."""
 
-    prev_grad: Tensor  # like p: the gradient where the last step began
+    prev_grad: Tensor  # like p: the gradient at the start of the last step
     prev_step: Tensor  # like p: the last step
     old_dirs: Tensor  # (history_size, *p.shape): changes of the gradient, the newest last
     old_stps: Tensor  # (history_size, *p.shape): the steps that made them
@@ -85,7 +85,7 @@ class lbfgs(VectorRule):
     Args:
         lr: The step length, or the first that a search tries; the same in all parameter groups.
         max_iter: Steps in one update. With 1 and no search, the loss is not evaluated.
-        max_eval: Evaluations in one update, after which no further step is begun; by default
+        max_eval: Evaluations in one update, after which no further step is started; by default
             ``max_iter * 5 // 4``, but with `line_search` enough for a whole search: with fewer, the
             first one may return a step of 0, in every update.
         tolerance_grad: An update ends where no entry of the gradient is larger.

@@ -80,7 +80,7 @@ class dp_aggregate(TensorRule):
             raise StructureError(
                 "`dp_aggregate` takes one gradient for each example, of shape (examples, "
                 f"{', '.join(map(str, p.shape))}), got {tuple(g.shape)}. "
-                "`vmap(grad(loss), in_dims=(None, 0))` makes such."
+                "`vmap(grad(loss), in_dims=(None, 0))` computes them."
             )
         if s.batch_size is None and not len(g):
             raise StructureError(

@@ -25,7 +25,7 @@ class SoapSlots(NamedTuple):
 
 
 class scale_by_soap(TensorRule):
-    """Adam in the eigenbases of Shampoo's preconditioner, which are refreshed now and then.
+    """Adam in the eigenbases of Shampoo's preconditioner, refreshed every few updates.
 
     For a gradient G of m rows and n columns, with GG = (L, R) and Q = (Q_L, Q_R), at the updates
     t = 0, 1, 2, ...:
