@@ -137,7 +137,7 @@ def train_pure(tx: fo.GradientTransformation, model: nn.Module, batches: Iterabl
         x, y = batch
         return cross_entropy(functional_call(model, params, (x,)), y)
 
-    # Detached, or autograd would remember the whole of the training.
+    # Detached, or autograd would keep the graph of the whole training.
     params = {name: p.detach() for name, p in model.named_parameters()}
     step, state = fo.train_step(loss_of, tx), fo.TrainState.start(tx, params)
     losses, seconds = [], []
@@ -150,7 +150,7 @@ def train_pure(tx: fo.GradientTransformation, model: nn.Module, batches: Iterabl
 
 
 def train_wrapped(wrap: Wrap, model: nn.Module, batches: Iterable[Batch]) -> Run:
-    """The form everybody knows from torch: the optimizer changes the parameters in place."""
+    """The form of `torch.optim`: the optimizer changes the parameters in place."""
     opt = wrap(model.named_parameters())
     curved = isinstance(opt.tx, fo.newton_cg)  # it asks for second derivatives
     losses, seconds = [], []
