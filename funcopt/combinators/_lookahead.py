@@ -40,10 +40,10 @@ class lookahead(Wrapper):
         slow <- slow + slow_step_size (p + u - slow),   p <- slow     at a sync
         p <- p + u                                                    at the others
 
-    The parameters that are trained are the fast ones; the slow ones are slots, and the averaged
-    weights, used for evaluation: `eval_params` and `Optimizer.eval`. Where Python can read the step
-    count, an update without a sync costs no more than that of `inner`. A parameter without a
-    gradient at a sync waits for the next one.
+    The parameters are the fast ones; the slow ones, kept in slots, are the averaged weights, used
+    for evaluation: `eval_params` and `Optimizer.eval`. Where Python can read the step count, an
+    update without a sync costs no more than that of `inner`. A parameter without a gradient at a
+    sync waits for the next one.
 
     With `reset`, slots, memory and bias corrections of `inner` are initialized again after every
     sync. Its schedules continue. (In Optax they restart too.)
