@@ -14,7 +14,7 @@ _FALLS = {"cos": half_cosine, "linear": straight}
 class one_cycle_schedule(ScheduleRecord):
     """The 1cycle policy: up to `peak_value`, then down far below the initial value.
 
-    The values between which it interpolates, and their steps:
+    It interpolates between these values, each reached at this step:
 
         peak_value / div_factor                     before step 0
         peak_value                                  pct_start total_steps - 1

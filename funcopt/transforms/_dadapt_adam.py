@@ -52,7 +52,7 @@ class scale_by_dadapt_adam(TensorRule):
 
     The product <., .> and the norm |.|_1 are over all tensors, parameter groups and ranks, and d is
     one for all. u is the whole step, decoupled decay included, in units of the parameter: it only
-    has to be negated, as in `dadapt_adamw`. While all gradients are zero, d keeps its value.
+    has to be negated, as in `dadapt_adamw`. While all gradients so far are zero, d keeps its value.
 
     `lr`, `eps`, `weight_decay` and `layer_scale` may differ between parameter groups. A group whose
     `lr` is 0 keeps its values and adds nothing to d; to slow down a group, use `layer_scale`.

@@ -57,7 +57,7 @@ class scale_by_prodigy(TensorRule):
     accumulates (d / d0) d g instead.
 
     u is the whole step, decoupled decay included, in units of the parameter: it only has to be
-    negated, as in `prodigy`. While all gradients are zero, d keeps its value.
+    negated, as in `prodigy`. While all gradients so far are zero, d keeps its value.
 
     `lr`, `eps`, `weight_decay` and, where `beta3` is given, `betas` may differ between parameter
     groups; each group is weighted by its own `lr`. A group at 0 keeps its values and adds nothing.

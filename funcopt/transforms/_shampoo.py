@@ -37,8 +37,7 @@ class scale_by_shampoo(TensorRule):
     in `torch.compile`, in each.
 
     With `graft`, U keeps its direction and gets the norm of G, tensor by tensor, so that the
-    learning rate of plain gradient descent fits. Else U is in units of the gradient to the power
-    of zero.
+    learning rate of plain gradient descent fits. Else U has no unit.
 
     On CUDA, torch synchronizes with the device to compute a root.
 
