@@ -2,7 +2,7 @@
 
 Each trains once in pure form and once as a `torch.optim.Optimizer`. Both forms start from the same
 parameters and see the same batches, so they must end at the same parameters. Prints a table, draws
-the loss curves, and fails if the two forms part, or if AdamW or the chain does not learn. With
+the loss curves, and fails if the two forms differ, or if AdamW or the chain does not learn. With
 `--all`, every optimizer of the library takes part, with a learning rate that suits it.
 """
 

@@ -142,8 +142,7 @@ MISTAKES = {
     "a step size whose least is its greatest": (
         lambda: fo.rprop(step_sizes=(1.0, 0.1)),
         ValueError,
-        "`rprop`, in `scale_by_rprop`: `step_sizes` must be a pair (min, max), got "
-        "(1.0, 0.1).",
+        "`rprop`, in `scale_by_rprop`: `step_sizes` must be a pair (min, max), got (1.0, 0.1).",
     ),
     "one dimension for a tuple": (
         lambda: fo.adaptive_grad_clip(dims=1),

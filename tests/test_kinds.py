@@ -234,7 +234,9 @@ def test_what_is_no_tensor_in_an_extra_tree_is_named(value):
 
 def test_a_context_of_averages_that_is_not_entered_says_so():
     opt = fo.Optimizer(parameters(), fo.chain(fo.sgd(0.1), fo.ema_of_params(0.9)))
-    with pytest.warns(UserWarning, match=r"`Optimizer.averaged\(\)` is a context, .* `with opt"):
+    with pytest.warns(
+        UserWarning, match=r"`Optimizer.averaged\(\)` is a context manager, .* `with"
+    ):
         opt.averaged()  # which is collected at once
 
 

@@ -9,19 +9,15 @@ import pytest
 from .words import used
 
 ROOT = pathlib.Path(__file__).parent.parent
+PACKAGES = [
+    *("optim", "training", "sweeps", "meta", "testing", "engine", "cli"),
+    *("_core", "_numerics", "_hints"),
+    *("transforms", "aliases", "schedules", "combinators"),
+]
 TEXTS = [  # a line for each place
     *sorted(ROOT.glob("*.md")),
     *sorted((ROOT / "docs").rglob("*.md")),
-    *(
-        path
-        for place in "optim training sweeps meta testing engine cli _core _numerics _hints".split()
-        for path in sorted((ROOT / "funcopt" / place).rglob("*.py"))
-    ),
-    *(
-        path
-        for place in ("transforms", "aliases", "schedules", "combinators")
-        for path in sorted((ROOT / "funcopt" / place).rglob("*.py"))
-    ),
+    *(path for place in PACKAGES for path in sorted((ROOT / "funcopt" / place).rglob("*.py"))),
     *(ROOT / "funcopt" / f"{name}.py" for name in ("__init__", "errors", "tree", "typing")),
     *sorted((ROOT / "examples").glob("*.py")),
 ]

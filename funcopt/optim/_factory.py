@@ -50,7 +50,7 @@ class GroupTransformation(NamedTuple):
 class Factory:
     """Makes the transformations of parameter groups.
 
-    What `make` returns for different values has the same structure: it differs in hyperparameters only.
+    What `make` returns for different values has one structure: it differs in hyperparameters only.
     """
 
     tx: GradientTransformation

@@ -238,7 +238,8 @@ class ParameterGroups:
                     raise HyperparameterError(
                         f"`{self.who}`: `{name}` of stage {'/'.join(path)} must be the "
                         f"same in all groups, got {value!r} in group 0 and "
-                        f"{b.__dict__.get(name)!r} in group {index}: only hyperparameters may differ."
+                        f"{b.__dict__.get(name)!r} in group {index}: only hyperparameters may "
+                        "differ."
                     )
 
     # Adding groups.

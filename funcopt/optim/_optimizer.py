@@ -76,8 +76,8 @@ class Optimizer(ObservedOptimizer):
     that needs it and updated in place.
 
     Args:
-        params: Tensors, named tensors or parameter groups, as in torch. Groups may set any
-            key. With names, checkpoints are matched by name.
+        params: Tensors, named tensors or parameter groups, as in torch. Groups may set any key.
+            With names, checkpoints are matched by name.
         tx: The transformation. It has to negate the updates, as `scale_by_learning_rate` does.
         maximize: Maximize the loss, by negating the gradients first. May differ between groups.
         differentiable: Let autograd follow the steps; parameters must not be leaves then.
@@ -90,8 +90,8 @@ class Optimizer(ObservedOptimizer):
             plus one; "compiled", the same by machine code for this chain, which takes seconds to
             compile; "torch", by a kernel of torch where that has one for the chain; "foreach",
             each operation once for all tensors; or "eager", operation by operation, exactly as
-            under `pure_engine("eager")`. On a CPU "auto" is "fused" if there is a C++
-            compiler, else "torch" or "foreach". Results are equal up to rounding. No state.
+            under `pure_engine("eager")`. On a CPU "auto" is "fused" if there is a C++ compiler,
+            else "torch" or "foreach". Results are equal up to rounding. Not in checkpoints.
 
     Raises:
         HyperparameterError: If a value is out of range, or groups differ in structure.

@@ -491,7 +491,7 @@ def test_the_checkpoint_of_another_algorithm_is_refused(saved, loaded):
         opt.load_state_dict(checkpoint)
         assert opt.param_groups[0]["momentum"] == checkpoint["param_groups"][0]["momentum"]
         return
-    refused(opt, checkpoint, "Saved by a different optimizer|Without", model)
+    refused(opt, checkpoint, "Saved by a different optimizer|Missing entries", model)
 
 
 BOTH = [
