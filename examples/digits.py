@@ -2,7 +2,7 @@
 
 Each trains once in pure form and once as a `torch.optim.Optimizer`. Both forms start from the same
 parameters and see the same batches, so they must end at the same parameters. Prints a table, draws
-the loss curves, and fails if the two forms part, or if AdamW or the chain does not learn. With
+the loss curves, and fails if the two forms differ, or if AdamW or the chain does not learn. With
 `--all`, every optimizer of the library takes part, with a learning rate that suits it.
 """
 
@@ -137,7 +137,7 @@ def train_pure(tx: fo.GradientTransformation, model: nn.Module, batches: Iterabl
         x, y = batch
         return cross_entropy(functional_call(model, params, (x,)), y)
 
-    # Detached, or autograd would remember the whole of the training.
+    # Detached, or autograd would keep the graph of the whole training.
     params = {name: p.detach() for name, p in model.named_parameters()}
     step, state = fo.train_step(loss_of, tx), fo.TrainState.start(tx, params)
     losses, seconds = [], []
@@ -150,7 +150,7 @@ def train_pure(tx: fo.GradientTransformation, model: nn.Module, batches: Iterabl
 
 
 def train_wrapped(wrap: Wrap, model: nn.Module, batches: Iterable[Batch]) -> Run:
-    """The form everybody knows from torch: the optimizer changes the parameters in place."""
+    """The form of `torch.optim`: the optimizer changes the parameters in place."""
     opt = wrap(model.named_parameters())
     curved = isinstance(opt.tx, fo.newton_cg)  # it asks for second derivatives
     losses, seconds = [], []

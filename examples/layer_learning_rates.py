@@ -84,7 +84,7 @@ def main(trainings: int = 40, steps: int = 30) -> Found:
         f"held-out loss, one learning rate of {single.settings[best]['lr']:.2g}: {best_single:.4f}"
     )
     shown = ", ".join(f"{name} {rate:.2g}" for name, rate in rates[-1].items())
-    print(f"held-out loss, learned rates ({shown}): {losses[-1]:.4f}")
+    print(f"held-out loss, one learning rate per layer ({shown}): {losses[-1]:.4f}")
     result = Found(losses, rates, best_single)
     draw(result, Path("out/layer_learning_rates.png"))
     return result

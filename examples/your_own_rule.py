@@ -1,6 +1,6 @@
 """A custom optimizer in ten lines.
 
-Write the mathematics of one tensor: what to remember, and what the update is. Trees, parameter
+Write the mathematics of one tensor: its optimizer state, and what the update is. Trees, parameter
 groups, checkpoints, `vmap`, derivatives and fused kernels follow, and `check_transformation` holds
 the rule to the laws of all transformations.
 """

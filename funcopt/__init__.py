@@ -80,7 +80,7 @@ from .combinators import with_hyperparams as with_hyperparams
 from .engine import donated as donated
 from .engine import pure_engine as pure_engine
 
-# Whole trainings
+# Meta-learning and hypergradients
 from .meta import Hypergradient as Hypergradient
 from .meta import MetaOptimizer as MetaOptimizer
 from .meta import custom_root as custom_root
@@ -95,7 +95,7 @@ from .meta import zero_order as zero_order
 from .optim import Optimizer as Optimizer
 from .optim import explain as explain
 
-# Numbers that change from step to step
+# Schedules
 from .schedules import constant_schedule as constant_schedule
 from .schedules import cosine_decay_schedule as cosine_decay_schedule
 from .schedules import cosine_restarts_schedule as cosine_restarts_schedule

@@ -17,7 +17,7 @@ __all__ = [
 
 
 class FuncoptError(Exception):
-    """What all of them are."""
+    """The base class of all exceptions of this library."""
 
     said: str | None = None
     """The message of the stage that does not fit, without what was called."""
@@ -27,10 +27,10 @@ class FuncoptError(Exception):
 
 
 class HyperparameterError(FuncoptError, ValueError):
-    """A hyperparameter is out of its range, unknown, or not what the place takes."""
+    """A hyperparameter is out of range, unknown, or of the wrong kind."""
 
     argument: str | None = None
-    """The name of the hyperparameter, as the stage has it."""
+    """The name of the hyperparameter in the stage."""
 
     value: object = None
     """What it was given."""
@@ -41,7 +41,7 @@ class ArgumentError(FuncoptError, TypeError):
 
 
 class LeafError(FuncoptError, TypeError):
-    """A leaf of the parameters or gradients cannot be optimised: its kind, dtype or layout."""
+    """A leaf of the parameters or gradients cannot be optimized: its kind, dtype or layout."""
 
 
 class TiedParametersError(FuncoptError, ValueError):
@@ -57,7 +57,7 @@ class MissingParamsError(FuncoptError, ValueError):
 
 
 class ExtraArgumentError(FuncoptError, TypeError):
-    """An extra argument of `update` is missing, or no stage knows it."""
+    """An extra argument of `update` is missing, or no stage takes it."""
 
 
 class SparseGradientError(FuncoptError, RuntimeError):
@@ -65,7 +65,7 @@ class SparseGradientError(FuncoptError, RuntimeError):
 
 
 class ModeError(FuncoptError, RuntimeError):
-    """A call makes no sense now, such as a step while averages stand in for the parameters."""
+    """A call is not allowed in this mode, such as a step while the parameters are averages."""
 
 
 class LabelError(FuncoptError, ValueError):
@@ -73,4 +73,4 @@ class LabelError(FuncoptError, ValueError):
 
 
 class DonatedError(FuncoptError, RuntimeError):
-    """A tensor that a step in place has used up is used again."""
+    """A tensor that was donated to a step is used again."""

@@ -1,6 +1,6 @@
-"""Trees of tensors: dicts, lists, tuples, named tuples, and whatever optree has been taught.
+"""Trees of tensors: dicts, lists, tuples, named tuples, and node types registered with optree.
 
-The only file that knows optree. `None` is a leaf here: it stands for a gradient that is not there.
+The only file that knows optree. `None` is a leaf here: it stands for a missing gradient.
 Dicts are walked in the order of their sorted keys, as JAX and optree do.
 """
 
@@ -88,7 +88,7 @@ def names(tree: Tree) -> list[str]:
     found = [_joined(path) for path, _ in _walk(tree, ())]
     if torch.compiler.is_compiling() or len(found) == len(flatten(tree)[0]):
         return found
-    # A kind of node that only optree has been taught.
+    # A node type that is registered with optree only.
     node: Any = tree
     paths = optree.tree_paths(node, none_is_leaf=True, namespace=NAMESPACE)
     return [_joined(path) for path in paths]

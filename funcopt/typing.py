@@ -1,4 +1,4 @@
-"""The words that signatures are made of.
+"""The types of public signatures.
 
 A type variable stands for a tree that comes back as the type that it was: parameters that are a
 ``dict[str, Tensor]`` stay one through `apply_updates`, for checkers too.
@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 Schedule = TypeAliasType("Schedule", Callable[[Any], Any])
-"""A number as a function of the updates already made: 0 at the first."""
+"""A hyperparameter as a function of the number of updates already made: 0 at the first."""
 
 Scalar = TypeAliasType("Scalar", float | Tensor | Schedule)
 """A hyperparameter: a number, a 0-d tensor, or a schedule. A field annotated with it is live."""
@@ -49,7 +49,7 @@ Updates = TypeVar("Updates")
 """A pytree like the parameters; `None` where there is no gradient."""
 
 OptState = TypeAliasType("OptState", Any)
-"""What a transformation remembers: a pytree of tensors.
+"""The optimizer state of a transformation: a pytree of tensors.
 
 Of one that works tensor by tensor it is a `State`; of one that sees whole trees, whatever its
 `init` returns.
@@ -59,12 +59,12 @@ Slots = TypeAliasType("Slots", Any)
 """The part of a state that belongs to one tensor: a named tuple of tensors, or ``()``."""
 
 Memory = TypeAliasType("Memory", Any)
-"""The scalars a rule remembers from step to step: a named tuple of 0-d tensors, or ``()``."""
+"""The shared scalars of a transformation: a named tuple of 0-d tensors, or ``()``."""
 
 ParamsT = TypeAliasType(
     "ParamsT", Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
 )
-"""What an optimizer is made for, as in torch: tensors, pairs of name and tensor, or groups."""
+"""The parameters of an optimizer, as in torch: tensors, (name, tensor) pairs, or groups."""
 
 
 def is_hyperparameter(annotation: Any) -> bool:

@@ -147,19 +147,21 @@ def groups(**second):
 CALLS = {
     "a group of a class": (
         lambda: optim.AdamW(groups(betas=(0.9, 2.0))),
-        "`AdamW`, in `scale_by_adam` of group 1: `betas[1]` must lie in [0, 1), got 2.0.",
+        "`AdamW`, in `scale_by_adam` of parameter group 1: `betas[1]` must lie in [0, 1), got 2.0.",
     ),
     "a group of a chain": (
         lambda: fo.Optimizer(groups(lr=-1.0), fo.adamw()),
-        "`Optimizer`, in `scale_by_learning_rate` of group 1: `lr` must not be negative, got -1.0.",
+        "`Optimizer`, in `scale_by_learning_rate` of parameter group 1: `lr` must not be negative, "
+        "got -1.0.",
     ),
     "a group added later": (
         lambda: optim.SGD(groups()[:1]).add_param_group({"params": parameters(), "lr": -1.0}),
-        "`SGD`, in `scale_by_learning_rate` of group 1: `lr` must not be negative, got -1.0.",
+        "`SGD`, in `scale_by_learning_rate` of parameter group 1: `lr` must not be negative, got "
+        "-1.0.",
     ),
     "a group changed in training": (
         lambda: of_one_group(optim.SGD(groups()), momentum=-1.0),
-        "`SGD`, in `trace` of group 1: `momentum` must not be negative, got -1.0.",
+        "`SGD`, in `trace` of parameter group 1: `momentum` must not be negative, got -1.0.",
     ),
     "with_hyperparams": (
         lambda: fo.with_hyperparams(fo.adamw(), {"betas": (0.9, 2.0)}),

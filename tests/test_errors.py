@@ -142,8 +142,7 @@ MISTAKES = {
     "a step size whose least is its greatest": (
         lambda: fo.rprop(step_sizes=(1.0, 0.1)),
         ValueError,
-        "`rprop`, in `scale_by_rprop`: `step_sizes` must be the least and the greatest, got "
-        "(1.0, 0.1).",
+        "`rprop`, in `scale_by_rprop`: `step_sizes` must be a pair (min, max), got (1.0, 0.1).",
     ),
     "one dimension for a tuple": (
         lambda: fo.adaptive_grad_clip(dims=1),
@@ -158,7 +157,7 @@ MISTAKES = {
     "groups that differ in what one number is made of": (
         lambda: stepped_groups(optim.Prodigy, {"betas": (0.8, 0.9)}),
         ValueError,
-        "`scale_by_prodigy` has one memory for all parameters, so `beta3` must be the same in all "
+        "`scale_by_prodigy` shares scalars over all parameters, so `beta3` must be the same in all "
         "parameter groups. It is not, as `betas` differ.",
     ),
     "a vector without a name for Muon": (
@@ -272,7 +271,7 @@ MISTAKES = {
     "an extra argument that nobody knows": (
         updating(fo.adam(), PARAMS, value=1.0),
         TypeError,
-        "`chain`: no stage knows the extra arguments ['value']; known here are [].",
+        "`chain`: no stage takes the extra arguments ['value']; those taken are [].",
     ),
     "an integer leaf": (
         lambda: fo.adam().init({"bn": {"num_batches_tracked": torch.tensor(3)}}),
@@ -322,7 +321,7 @@ MISTAKES = {
         lambda: fo.load_state_dict(fo.trace(0.9).init(B), fo.state_dict(fo.ema(0.9).init(B))),
         ValueError,
         "`load_state_dict`: this state belongs to another transformation or to other parameters. "
-        "Missing: ['slots/momentum_buffer']. Unknown: ['slots/ema']. Of another shape: [].",
+        "Missing: ['slots/momentum_buffer']. Unknown: ['slots/ema']. Shape mismatch: [].",
     ),
     "an optimizer around nothing": (
         lambda: fo.Optimizer([parameter()], torch.optim.AdamW),
@@ -341,25 +340,25 @@ MISTAKES = {
     "a negative lr in one group": (
         lambda: optim.SGD([{"params": [parameter()], "lr": -1.0}]),
         ValueError,
-        "`SGD`, in `scale_by_learning_rate` of group 0: `lr` must not be negative, got -1.0.",
+        "`SGD`, in `scale_by_learning_rate` of parameter group 0: `lr` must not be negative, got "
+        "-1.0.",
     ),
     "groups that differ in more than numbers": (
         lambda: unscheduled({"params": [parameter()], "nesterov": False}),
         ValueError,
         "`SGD`: `nesterov` of stage 1 must be the same in all groups, got True in group 0 and "
-        "False in group 1: only numbers may differ.",
+        "False in group 1: only hyperparameters may differ.",
     ),
     "a scheduler on top of a schedule": (
         stepping(lambda opt, p: opt.param_groups[0].update(lr=0.5)),
         ValueError,
-        "`AdamW`: `lr` of group 0 follows constant_schedule(0.1) and cannot be set, got 0.5. "
-        "Use the "
-        "schedule or a scheduler, not both.",
+        "`AdamW`: `lr` of parameter group 0 follows constant_schedule(0.1) and cannot be set, got "
+        "0.5. Use the schedule or a scheduler, not both.",
     ),
     "a bad number set while training": (
         stepping(lambda opt, p: opt.param_groups[0].update(betas=(0.9, 2.0))),
         ValueError,
-        "`AdamW`, in `scale_by_adam` of group 0: `betas[1]` must lie in [0, 1), got 2.0.",
+        "`AdamW`, in `scale_by_adam` of parameter group 0: `betas[1]` must lie in [0, 1), got 2.0.",
     ),
     "a sparse gradient in an optimizer": (
         stepping(lambda opt, p: setattr(p, "grad", p.grad.to_sparse())),
@@ -432,14 +431,14 @@ MISTAKES = {
     "an average inside that is not last": (
         lambda: fo.chain(fo.skip_if(fo.chain(fo.sgd(0.1), fo.ema_of_params(0.9))), fo.scale(0.5)),
         ValueError,
-        "`chain`: `ema_of_params` looks at the step about to be made, and has to come after every "
-        "stage that changes updates, as scale(0.5) does.",
+        "`chain`: `ema_of_params` needs the final update, and has to come after every stage that "
+        "changes updates, as scale(0.5) does.",
     ),
     "an average that is not last": (
         lambda: fo.chain(fo.ema_of_params(0.9), fo.sgd(0.1)),
         ValueError,
-        "`chain`: `ema_of_params` looks at the step about to be made, and has to come after every "
-        "stage that changes updates, as add_decayed_weights(0.0) does.",
+        "`chain`: `ema_of_params` needs the final update, and has to come after every stage that "
+        "changes updates, as add_decayed_weights(0.0) does.",
     ),
     "a schedule that was not made": (
         lambda: fo.adamw(fo.cosine_decay_schedule),
@@ -476,7 +475,7 @@ MISTAKES = {
     "a scheduler put on a schedule": (
         stepping(lambda opt, p: torch.optim.lr_scheduler.StepLR(opt, 30)),
         ValueError,
-        "`AdamW`: a scheduler has been put on group 0, whose `lr` follows "
+        "`AdamW`: a scheduler has been put on parameter group 0, whose `lr` follows "
         "constant_schedule(0.1). Use the "
         "schedule or a scheduler, not both.",
     ),
@@ -496,7 +495,7 @@ MISTAKES = {
         lambda: load_into_sgd(),
         ValueError,
         "`SGD`: the checkpoint does not fit, and nothing is loaded. Saved by a different "
-        "optimizer: [\"group 0: ['betas', 'eps'] instead of ['dampening', "
+        "optimizer: [\"parameter group 0: ['betas', 'eps'] instead of ['dampening', "
         "'momentum']\", "
         "\"a: ['exp_avg', 'exp_avg_sq'] instead of ['momentum_buffer']\"].",
     ),
@@ -566,7 +565,7 @@ MISTAKES = {
         ),
         ValueError,
         "`SGD`: the checkpoint does not fit, and nothing is loaded. Missing: ['a']. Unknown: "
-        "['b']. With `strict=False`, what does not fit starts afresh, and parameters in other "
+        "['b']. With `strict=False`, what does not fit is initialized, and parameters in other "
         "groups than before have the options of their groups here.",
     ),
     "a class whose function has an argument without default": (

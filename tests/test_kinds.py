@@ -127,7 +127,7 @@ CALLS = {
     "the number of a chain": (
         lambda: fo.adamw().replace(lr=0.1),
         "`chain`: unknown argument `lr`. A chain has no fields but its `stages`: "
-        "`with_hyperparams(tx, lr=...)` sets the numbers of these.",
+        "`with_hyperparams(tx, lr=...)` sets their hyperparameters.",
     ),
     "a word for values": (
         lambda: fo.with_hyperparams(fo.adamw(), "lr"),
@@ -177,14 +177,15 @@ def test_numbers_are_named_in_a_dict_or_by_keyword():
 
 
 def warned(tx):
-    with pytest.warns(UserWarning, match="ascend") as said:
+    with pytest.warns(UserWarning, match="would increase the loss") as said:
         fo.Optimizer(parameters(), tx)
     return str(said[0].message)
 
 
 def test_a_sign_that_is_never_turned():
     text = warned(fo.chain(fo.scale_by_adam(), fo.scale(0.01)))
-    assert "never turns the sign, so its steps ascend: add `scale_by_learning_rate(lr)`" in text
+    assert "does not negate the updates, so `step()` would increase the loss: add " in text
+    assert "add `scale_by_learning_rate(lr)` at the end" in text
 
 
 @pytest.mark.parametrize(
@@ -193,7 +194,8 @@ def test_a_sign_that_is_never_turned():
 def test_a_sign_that_is_turned_twice(wrap):
     text = warned(fo.chain(wrap(fo.adamw(0.01)), fo.scale_by_learning_rate(0.02)))
     by = "scale_by_learning_rate(0.01), scale_by_learning_rate(0.02)"
-    assert f"turns the sign twice, by {by}, so its steps ascend: keep one" in text
+    assert f"negates the updates twice, by {by}, so `step()` would increase the loss" in text
+    assert "the loss: keep one" in text
 
 
 def test_a_sign_that_is_turned_four_times():
@@ -232,7 +234,9 @@ def test_what_is_no_tensor_in_an_extra_tree_is_named(value):
 
 def test_a_context_of_averages_that_is_not_entered_says_so():
     opt = fo.Optimizer(parameters(), fo.chain(fo.sgd(0.1), fo.ema_of_params(0.9)))
-    with pytest.warns(UserWarning, match=r"`Optimizer.averaged\(\)` is a context, .* `with opt"):
+    with pytest.warns(
+        UserWarning, match=r"`Optimizer.averaged\(\)` is a context manager, .* `with"
+    ):
         opt.averaged()  # which is collected at once
 
 

@@ -478,7 +478,7 @@ def with_our_entries(saved):
 
 def test_a_checkpoint_of_schedulefree_is_refused_for_what_its_groups_hold(schedule_free):
     theirs, _, ours, _ = schedule_free
-    with pytest.raises(StructureError, match=r"Without: .*`last_momentum`, `lr_max`, `weight_sum`"):
+    with pytest.raises(StructureError, match=r"entries: .*`last_momentum`, `lr_max`, `weight_sum`"):
         ours.load_state_dict(theirs.state_dict())
 
 

@@ -51,11 +51,12 @@ INSTEAD = {
 PATTERN = re.compile(
     r"\b(?:" + "|".join(f"(?:{words})" for words in INSTEAD) + r")\b", re.IGNORECASE
 )
-CODE = re.compile(r"```.*?```|``.*?``|`[^`\n]*`|\]\([^)]*\)|https?://\S+", re.DOTALL)
+TITLES = "Compressed Optimisation for Non-Convex Problems"  # of papers, as their authors spell it
+CODE = re.compile(rf"```.*?```|``.*?``|`[^`\n]*`|\]\([^)]*\)|https?://\S+|{TITLES}", re.DOTALL)
 
 
 def used(text: str) -> list[str]:
-    """The words in the text that are not used, and what to say; code and addresses are left out."""
+    """The words in the text that are not used, and what to say, but for code, URLs and titles."""
     prose = CODE.sub(" ", text)
     return [f"{match[0]!r}: {_instead(match[0])}" for match in PATTERN.finditer(prose)]
 

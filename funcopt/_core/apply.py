@@ -50,7 +50,7 @@ def apply_updates_(params: Params, updates: Updates) -> None:
 
 
 def detach_state(state: Tree) -> Tree:
-    """`state` without its history: what follows is not differentiated through what came before."""
+    """`state`, detached: derivatives of what follows do not go through earlier steps."""
     check_state("detach_state", state, "load_state_dict(state_dict())")
 
     def detached(x: Tensor) -> Tensor:
@@ -112,7 +112,7 @@ def load_state_dict(state: Tree, loaded: dict[str, Tensor]) -> Tree:
     if missing or unknown or reshaped:
         raise StructureError(
             f"`load_state_dict`: this state belongs to another transformation or to other "
-            f"parameters. Missing: {missing}. Unknown: {unknown}. Of another shape: {reshaped}."
+            f"parameters. Missing: {missing}. Unknown: {unknown}. Shape mismatch: {reshaped}."
         )
     return spec.unflatten(
         [loaded[name].to(x.device, x.dtype, copy=True) for name, x in zip(names, mine, strict=True)]

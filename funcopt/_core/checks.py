@@ -1,6 +1,6 @@
 """Range checks that name the argument.
 
-They look at Python numbers only. A tensor passes: to look at its value would synchronise a device
+They check Python numbers only. A tensor passes: reading its value would synchronize a device
 and break `torch.func.vmap` and `torch.compile`. So does a schedule, whose values come later.
 """
 
@@ -134,7 +134,7 @@ def several(owner: object, name: str, value: Any, *, count: int = 2) -> None:
 def ascending(owner: object, name: str, value: Any) -> None:
     """A pair of which the first is not above the second, as far as Python can tell."""
     if all(isinstance(x, numbers.Real) for x in value) and value[0] > value[1]:
-        refuse(owner, name, value, f"must be the least and the greatest, got {value!r}.")
+        refuse(owner, name, value, f"must be a pair (min, max), got {value!r}.")
 
 
 def dimensions(owner: object, name: str, value: Any) -> None:

@@ -104,7 +104,7 @@ def html_of(x: Any) -> str:
 
 
 def in_bytes(count: float) -> str:
-    """A number of bytes as people write it."""
+    """A number of bytes in a readable unit."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000:
             return f"{count:.3g} {unit}"

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BLUE, GREY, RED = "#0072b2", "0.6", "#d55e00"
-"""The colors of figures: seen by everybody, and in print."""
+"""The colors of figures: distinct for color-blind readers, and in print."""
 
 
 def needed(who: str, package: str, extra: str) -> Any:

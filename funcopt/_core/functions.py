@@ -1,4 +1,4 @@
-"""The two plainest transformations: the one that does nothing, and the one made of functions."""
+"""The two simplest transformations: the identity, and one made of two functions."""
 
 import inspect
 from collections.abc import Callable

@@ -235,7 +235,7 @@ class Leaves:
                 raise StructureError(
                     f"`{self._who}` takes one gradient for each example: that of `{self._name(i)}` "
                     f"must have the shape (examples, {', '.join(map(str, p.shape))}), got "
-                    f"{tuple(g.shape)}. `vmap(grad(loss), in_dims=(None, 0))` makes such."
+                    f"{tuple(g.shape)}. `vmap(grad(loss), in_dims=(None, 0))` computes them."
                 )
             raise StructureError(
                 f"`{self._who}`: the gradient of `{self._name(i)}` must have the parameter's shape "

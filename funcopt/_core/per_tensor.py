@@ -214,14 +214,14 @@ class PerTensor(GradientTransformation):
         return frozenset()
 
     def check_names(self, params: Sequence[tuple[str | None, Tensor]]) -> None:
-        """Sees all parameters before the first is initialised; refuses what fits none of them."""
+        """Sees all parameters before the first is initialized; refuses what fits none of them."""
 
     @abstractmethod
     def init_slots(self, name: str | None, p: Tensor) -> Slots:
-        """What is remembered of the parameter `p`, whose name may not be known."""
+        """The slots of the parameter `p`, whose name may not be known."""
 
     def init_memory(self, like: Tensor) -> Memory:
-        """Scalars remembered from step to step, like the 0-d tensor `like`; none by default."""
+        """The shared scalars, like the 0-d tensor `like`; none by default."""
         del like
         return ()
 

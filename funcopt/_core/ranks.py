@@ -203,8 +203,8 @@ def _mean_groups(params: Iterable[tuple[Any, Any]]) -> list[tuple[Any, torch.dev
 
     Those of a mesh stand together. The largest come first; what lies within them has the mean
     already. Groups of equal size may cross, as rows and columns of a grid of ranks do. There all
-    ranks have to begin with the rows, or all with the columns: these are told apart by what torch
-    calls them, which is the same for all rows of a mesh, else by how far their ranks lie apart.
+    ranks have to begin with the rows, or all with the columns: these are distinguished by their
+    name in torch, which is the same for all rows of a mesh, else by how far their ranks lie apart.
     """
     found: dict[Any, list[tuple[Any, torch.device]]] = {}
     for x, others in params:
@@ -254,4 +254,4 @@ def _rows(table: Tensor, places: list[int]) -> Tensor:
 
 
 NOBODY = Ranks(())
-"""For a pass of which nobody has said whose ranks it meets: those of its sharded tensors."""
+"""For a pass of which it is not known whose ranks it meets: those of its sharded tensors."""

@@ -33,7 +33,7 @@ def select(flag: Any, yes: Any, no: Any, *, both: bool = False) -> Any:
     """`yes` where `flag` holds, else `no`; each is a tree, or a function of nothing that makes one.
 
     Where the flag can be looked at, only the chosen one is made, so rare work is skipped. Else both
-    are made and `torch.where` chooses, so nothing synchronises and all of it can be traced. So it
+    are made and `torch.where` chooses, so nothing synchronizes and all of it can be traced. So it
     is with `both` too: for what has to be done on all ranks, whatever each of them has found.
     """
     flag = torch.as_tensor(flag) if both else number(flag)

@@ -35,7 +35,7 @@ def stack(trees: Sequence[Tree]) -> Tree:
         metas = [_meta_of(x) for x in column]
         if other := next((meta for meta in metas if meta != _meta_of(leaf)), None):
             raise StructureError(
-                f"`stack`: the leaves at `{name}` must be alike in shape, dtype and device, got "
+                f"`stack`: the leaves at `{name}` must have one shape, dtype and device, got "
                 f"{_meta_of(leaf)} and {other}."
             )
     return spec.unflatten([None if x[0] is None else torch.stack(x) for x in columns])

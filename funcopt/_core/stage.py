@@ -152,7 +152,7 @@ class Node:
     """Set by the engine: the scalars of a row for a tensor that is traced; `None` for others."""
 
     decide_hook: "Callable[[bool], None] | None" = None
-    """Set by the engine: is told each decision of `select`."""
+    """Set by the engine: receives each decision of `select`."""
 
     whole_hook: "Callable[[Node, list[Any], list[Any], list[Any]], Any] | None" = None
     """Set by the engine: makes the updates of a rule that sees whole tensors, where these are
@@ -168,7 +168,7 @@ class Node:
         return select(flag, yes, no, both=both)
 
     def release(self) -> None:
-        """Lets go of tensors and arguments, when all is done; what was measured stays."""
+        """Drops tensors and arguments, when all is done; what was measured stays."""
         self.members = NO_MEMBERS
         for child in self.children:
             child.release()
@@ -281,7 +281,7 @@ class DifferingScalar:
     def __init__(self, owner: str, name: str, differ: Sequence[str]) -> None:
         others = "" if f"`{name}`" in differ else f" It is not, as {', '.join(differ)} differ."
         self.__dict__["_say"] = (
-            f"`{owner}` has one memory for all parameters, so `{name}` must be the same in all "
+            f"`{owner}` shares scalars over all parameters, so `{name}` must be the same in all "
             f"parameter groups.{others}"
         )
 

@@ -25,12 +25,12 @@ from .transformation import NamedParams as NamedParams
 class TensorRule(PerTensor):
     """The mathematics of one tensor, written once; this class lifts it to trees.
 
-    Most rules write `update_tensor`, and `init_tensor` if they remember something:
+    Most rules write `update_tensor`, and `init_tensor` if they have slots:
 
         >>> class Momentum(NamedTuple):
         ...     momentum_buffer: torch.Tensor
         >>> class signum(TensorRule):
-        ...     '''The sign of the mean gradient. Bernstein et al., 2018.'''
+        ...     '''The sign of the momentum. Bernstein et al., 2018.'''
         ...     momentum: Scalar = 0.9
         ...     elementwise = True
         ...     def init_tensor(self, p):
@@ -89,14 +89,14 @@ class TensorRule(PerTensor):
         cls.averages = cls.eval_tensor is not TensorRule.eval_tensor
 
     def init_tensor(self, p: Tensor) -> Slots:
-        """What is remembered of one tensor: a named tuple of tensors, ``()`` for none."""
+        """The slots of one tensor before the first step: a named tuple, or ``()`` for none."""
         del p
         return ()
 
     def unfit(self, p: Tensor) -> str | None:
         """What keeps the rule from taking `p`, such as "must be a matrix"; `None` if it can.
 
-        An error names the parameter then, before any is initialised.
+        An error names the parameter then, before any is initialized.
         """
         del p
         return None
@@ -236,7 +236,7 @@ class TensorRule(PerTensor):
     ) -> tuple[list[Tensor], list[Slots]]:
         """`update_tensor` of each tensor of a list."""
         out: list[Any] = [
-            self.update_tensor(*one)  # type: ignore[arg-type]  # `p` is `None` if nobody needs it
+            self.update_tensor(*one)  # type: ignore[arg-type]  # `p` is `None` if no stage needs it
             for one in zip(gs, slots, ps, scalars, strict=True)
         ]
         if out and not (isinstance(out[0], tuple) and len(out[0]) == 2):

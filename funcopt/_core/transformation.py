@@ -18,11 +18,11 @@ NamedParams = Sequence[tuple[str | None, Tensor]]
 
 
 class GradientTransformation(Record, ABC):
-    """Turns gradients into better updates; pure, immutable, composable.
+    """Transforms gradients into updates; pure, immutable, composable.
 
-    What is said of one tensor is better written as a `TensorRule`. Subclass this for what has to
+    What works on one tensor is better written as a `TensorRule`. Subclass this for what has to
     see a whole tree: declare the hyperparameters as fields, write `update`, and `init` if there is
-    something to remember.
+    optimizer state.
     """
 
     hyperparameters: ClassVar[tuple[str, ...]] = ()
@@ -38,9 +38,9 @@ class GradientTransformation(Record, ABC):
     """It evaluates the loss itself, so nothing may change the gradient before it."""
 
     mean_extra: ClassVar[tuple[str, ...]] = ("value",)
-    """The extra arguments of `update`, numbers, that each rank knows for its part of the data.
+    """The extra arguments of `update`, numbers, that each rank has for its part of the data.
 
-    An `Optimizer` gives their mean over ranks, so that all decide alike.
+    An `Optimizer` gives their mean over ranks, so that all decide the same.
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -57,7 +57,7 @@ class GradientTransformation(Record, ABC):
 
         Args:
             params: The parameters: a tree of floating-point or complex tensors.
-            capturable: Keep the clock on the device of the parameters, for CUDA graphs.
+            capturable: Keep the step count on the device of the parameters, for CUDA graphs.
 
         Raises:
             LeafError: If a leaf is no such tensor.
@@ -86,7 +86,7 @@ class GradientTransformation(Record, ABC):
         Raises:
             StructureError: If the trees do not match.
             MissingParamsError: If a stage needs `params`.
-            ExtraArgumentError: If no stage knows an extra argument, or one is missing.
+            ExtraArgumentError: If no stage takes an extra argument, or one is missing.
             SparseGradientError: If a gradient is sparse.
         """
 
@@ -114,7 +114,7 @@ class GradientTransformation(Record, ABC):
 
     @property
     def needs_closure(self) -> bool:
-        """Whether it evaluates the loss itself: it is told how by ``value_fn``, or a closure."""
+        """Whether it evaluates the loss itself, by ``value_fn`` or a closure."""
         return "value_fn" in (self.extra_names() or ())
 
     def check_extra(self, extra: Mapping[str, Any]) -> None:
@@ -122,8 +122,8 @@ class GradientTransformation(Record, ABC):
         known = self.extra_names() if extra else None
         if known is not None and not known.issuperset(extra):
             raise ExtraArgumentError(
-                f"`{type(self).__name__}`: no stage knows the extra arguments "
-                f"{sorted(set(extra) - known)}; known here are {sorted(known)}."
+                f"`{type(self).__name__}`: no stage takes the extra arguments "
+                f"{sorted(set(extra) - known)}; those taken are {sorted(known)}."
             )
 
     def is_per_tensor(self) -> bool:
@@ -135,7 +135,7 @@ class GradientTransformation(Record, ABC):
         return False
 
     def sign(self) -> int | None:
-        """Whether updates point uphill (1), as gradients do, or downhill (-1), if that is known."""
+        """The sign of the updates: that of the gradients (1), or negated (-1), if it is known."""
         return None
 
     def _repr_html_(self) -> str:

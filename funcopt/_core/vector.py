@@ -26,7 +26,7 @@ class Vector(NamedTuple):
         return Vector(tuple(_times(a, factor) for a in self.blocks))
 
     def plus(self, other: "Vector", factor: Any) -> "Vector":
-        """``self + factor * other``; in one pass where Python may look at the factor."""
+        """``self + factor * other``; in one pass where Python may read the factor."""
         if not is_concrete(factor):
             scaled: Vector = other * factor
             return self + scaled
@@ -41,7 +41,7 @@ class Space:
     """How the tensors of a pass become a vector and back, and what is summed over all of it.
 
     Sums span all parameter groups and all ranks. They come out in the widest dtype, on `device`:
-    where that is the CPU, Python may look at them.
+    where that is the CPU, Python may read them.
     """
 
     def __init__(self, tensors: Sequence[Tensor], members: Members, device: torch.device) -> None:
@@ -57,7 +57,7 @@ class Space:
         self._kinds = list(kinds.values())
         self._spans = [spans[at[0]] for at in self._kinds] if spans else ()
         self._here = len(kinds) == 1 and len(tensors) > 0 and tensors[0].device == device
-        if members.ranks.crossed(self._spans):  # all ranks have the same totals, to the bit
+        if members.ranks.crossed(self._spans):  # all ranks have exactly the same totals
             self._here, self.dtype = False, shards.on_the_way(torch.zeros((), device=device)).dtype
 
     def scalar(self, x: Any) -> Tensor:

@@ -26,10 +26,10 @@ class VectorRule(PerTensor):
 
     memory_per = "tree"
     comes_first = True
-    comes_last = True  # it remembers the step, so nothing may change that
+    comes_last = True  # it needs the final update: its slots hold that
 
     def init_tensor(self, p: Tensor) -> Slots:
-        """What is remembered of one tensor: a named tuple of tensors, ``()`` for none."""
+        """The slots of one tensor before the first step: a named tuple, or ``()`` for none."""
         del p
         return ()
 

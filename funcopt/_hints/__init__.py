@@ -1,1 +1,1 @@
-"""What a newcomer meant: names and keywords of other libraries, and slips of the pen."""
+"""What a newcomer meant: names and keywords of other libraries, and typos."""

@@ -1,4 +1,4 @@
-"""What to write for a number of a transformation that is no field of its own."""
+"""What to write for a hyperparameter of a transformation that is no field of its own."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ def of_chain(tx: Any, name: str) -> str:
     if not owners:
         return f"{said}."
     return (
-        f"{said}; it is a number of `{type(owners[0]).__name__}` inside: "
+        f"{said}; it is a hyperparameter of `{type(owners[0]).__name__}` inside: "
         f"`hyperparams(tx)[{name!r}]` reads it, `with_hyperparams(tx, {name}=...)` sets it."
     )
 

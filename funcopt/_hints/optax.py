@@ -18,7 +18,7 @@ NAMES = {
     # aliases
     "adamaxw": "`fo.chain(fo.scale_by_adamax(), fo.add_decayed_weights(0.01), "
     "fo.scale_by_learning_rate(lr))`",
-    "amsgrad": "`fo.adam(lr, amsgrad=True)`, with torch's numbers",
+    "amsgrad": "`fo.adam(lr, amsgrad=True)`, computed as in torch",
     "nadamw": "`fo.nadam(lr, weight_decay=0.01, decoupled_weight_decay=True)`, torch's, or "
     "`fo.scale_by_adam(nesterov=True)` in a chain, Optax's",
     "sign_sgd": "`fo.chain(fo.scale_by_sign(), fo.scale_by_learning_rate(lr))`",
@@ -35,7 +35,7 @@ NAMES = {
     "polyak_sgd": f"{_NONE}; of learning rates found on the way there is `fo.prodigy()`",
     # stages
     "scale_by_schedule": "`fo.scale(schedule)`: any hyperparameter takes a schedule",
-    "scale_by_amsgrad": "`fo.scale_by_adam(amsgrad=True)`, with torch's numbers",
+    "scale_by_amsgrad": "`fo.scale_by_adam(amsgrad=True)`, computed as in torch",
     "scale_by_rss": "`fo.scale_by_adagrad(initial_accumulator_value=0.1, eps=1e-7, "
     "eps_in_sqrt=True)`",
     "scale_by_stddev": "`fo.scale_by_rms(0.9, centered=True, eps_in_sqrt=True)`",

@@ -61,10 +61,10 @@ def _add(x: Tensor, of_x: Any, y: Tensor, z: Tensor, of_yz: Any = 1.0) -> Tensor
     return torch.baddbmm(x, y, z, beta=of_x, alpha=of_yz)
 
 
-# Factorisations. Where eigenvalues coincide, or a matrix is singular, they have no derivative, and
+# Factorizations. Where eigenvalues coincide, or a matrix is singular, they have no derivative, and
 # torch gives NaN. Here it is that of first-order perturbation theory, with 0 for directions that
 # are not determined: a correction is added whose value is 0 and whose slope is that. Derivatives of
-# second order through a factorisation are left out.
+# second order through a factorization are left out.
 
 
 def eigenvectors(a: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ def plain_name(name: Name) -> Name:
 
 
 def plain_names(names: Sequence[Name]) -> list[Name]:
-    """The same for all parameters at once, by which they are told apart.
+    """The same for all parameters at once, by which they are distinguished.
 
     Where two would have the same name, as those of a layer and of its own part `module`, both keep
     what they were given.

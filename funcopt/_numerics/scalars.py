@@ -121,7 +121,7 @@ def at(value: Any, count: Any) -> Any:
         name = getattr(value, "__qualname__", None) or repr(value)
         raise HyperparameterError(
             f"the schedule {name} fails where the number of updates is a 0-d tensor, as in a "
-            "compiled or recorded step, or in a sweep whose runs have made different numbers of "
+            "compiled or traced step, or in a sweep whose runs have made different numbers of "
             "updates. Write it in arithmetic that numbers and tensors share, or with functions of "
             "torch: `torch.cos` for `math.cos`, `torch.where` for `if`. It says: "
             f"{type(error).__name__}: {error}"
@@ -153,7 +153,7 @@ def shortening(norm: Tensor, most: Any, eps: Any = 0.0) -> Tensor:
 
 
 def unset_like(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-    """Zeros like `x` to begin a sum with, that are told from a sum of zeros by their minus sign."""
+    """Zeros like `x` to begin a sum with, that differ from a sum of zeros by their minus sign."""
     return -torch.zeros_like(x, dtype=dtype)
 
 
@@ -209,7 +209,7 @@ def exact(x: Any) -> Any:
 
 
 def where(flag: Any, yes: Any, no: Any) -> Any:
-    """``yes if flag else no``, for numbers and tensors alike."""
+    """``yes if flag else no``, for numbers and tensors."""
     if not isinstance(flag, Tensor):
         return yes if flag else no
     return torch.where(flag, beside(flag, yes), beside(flag, no))

@@ -1,4 +1,4 @@
-"""Chains with a name in the literature. They have no mathematics of their own."""
+"""Named optimizers as chains of transformations. They have no mathematics of their own."""
 
 from ._adafactor import adafactor as adafactor
 from ._adam import adabelief as adabelief

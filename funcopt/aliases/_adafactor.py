@@ -26,7 +26,7 @@ def adafactor(
     *,
     state_dtype: torch.dtype | None = None,
 ) -> GradientTransformation:
-    """Adafactor: `scale_by_factored_rms`, clipped, relative to the parameter, at a decaying rate.
+    """Adafactor: `scale_by_factored_rms`, clipped, with a relative, decaying learning rate.
 
     The defaults are those of `torch.optim.Adafactor`, and so are the steps: ``eps[0]`` bounds the
     root mean squares, ``eps[1]`` the size of a parameter, `d` the root mean square of an update.
@@ -46,7 +46,7 @@ def adafactor(
 
     Raises:
         HyperparameterError: If `beta2_decay` is positive, `d` is not, another
-            hyperparameter is negative, or `eps` is no pair.
+            hyperparameter is negative, or `eps` is not a pair.
 
     References:
         Shazeer and Stern, "Adafactor: Adaptive Learning Rates with Sublinear Memory Cost", ICML

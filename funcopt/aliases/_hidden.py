@@ -1,4 +1,4 @@
-"""Which parameters are the weights of hidden layers, by name and shape."""
+"""Labels of the weights of hidden layers, by name and shape."""
 
 import math
 import re
@@ -11,8 +11,8 @@ from .._core.record import Record
 from .._numerics.names import plain_name
 from ..errors import HyperparameterError, LabelError
 
-_PART = r"(?<![^./])(?:{})(?![^./])"  # all that stands between dots
-_WORD = r"(?<![^./_])(?:{})(?![^./_])"  # all that stands between dots and underscores
+_PART = r"(?<![^./])(?:{})(?![^./])"  # everything between dots
+_WORD = r"(?<![^./_])(?:{})(?![^./_])"  # everything between dots and underscores
 
 OTHERS = re.compile(
     "|".join(
@@ -38,18 +38,18 @@ class hidden_weights(Record):
 
     The weights of hidden layers are all parameters but those that are excluded
 
-        by shape   vectors, also those with further dimensions of size 1; without `dims`, whatever
-                   has more than two dimensions
+        by shape   vectors, also those with further dimensions of size 1; without `dims`, tensors of
+                   more than two dimensions
         by name    embeddings (`embed`, `emb`, `embedding`, `wte`, `wpe` ...), heads (`head`,
                    `lm_head`, `classifier`, `logits`, and at the top `fc`, `output`, `score`),
                    norms (`norm`, `layernorm`, `ln`, `bn`), biases and learned tokens
 
-    Words count as a whole, between dots and underscores: `normalizer_proj` is no norm. `heads` are
-    heads of the model, but not in a numbered block: in `blocks.0.attn.heads.1.key.weight` they are
-    those of attention, and hidden.
+    Words are matched whole, between dots and underscores: `normalizer_proj` is not a norm. `heads`
+    are heads of the model, but not in a numbered block: in `blocks.0.attn.heads.1.key.weight` they
+    are those of attention, and hidden.
 
     A layer with another name, such as the last one of a `torch.nn.Sequential`, is not recognized:
-    look at `optim.explain`, and put pairs of your own in front:
+    check with `optim.explain`, and put pairs of your own in front:
 
         labels = [(r"^4[.]", "adamw"), (lambda name, p: p.ndim < 2, "adamw"), (r"", "muon")]
 
@@ -60,7 +60,7 @@ class hidden_weights(Record):
         other: The label of all other parameters; by default that of `muon`.
 
     Raises:
-        HyperparameterError: If `dims` is not known, or the labels are no two strings that differ.
+        HyperparameterError: If `dims` is unknown, or the labels are not two different strings.
         LabelError: If a matrix has no name, as those of `model.parameters()`: an embedding or
             head would be taken for a hidden layer.
     """
@@ -91,8 +91,8 @@ class hidden_weights(Record):
             return False
         if name is None:
             raise LabelError(
-                "`hidden_weights`: which matrices are weights of hidden layers is told by their "
-                f"names, and one of shape {tuple(p.shape)} has none: pass "
+                "`hidden_weights`: the weights of hidden layers are recognized by their names, "
+                f"and a matrix of shape {tuple(p.shape)} has none: pass "
                 '`model.named_parameters()`, or `labels`, such as `labels="muon"` of `muon` for '
                 "matrices of hidden layers alone."
             )

@@ -28,11 +28,11 @@ def mars(
 ) -> GradientTransformation:
     """MARS-AdamW: `add_mars_correction`, then AdamW.
 
-    The defaults are those of the official `MARS`, and so are the steps, of all tensors alike, as
-    with its ``optimize_1d=True``. It gives all that is no matrix to AdamW otherwise: so does a
-    `partition` into ``mars()`` and ``adamw(3e-3, (0.9, 0.95), weight_decay=0.1)``.
+    The defaults are those of the official `MARS`, and so are the steps, for all tensors, as with
+    its ``optimize_1d=True``. Without that, it applies AdamW to all tensors that are not matrices:
+    so does a `partition` into ``mars()`` and ``adamw(3e-3, (0.9, 0.95), weight_decay=0.1)``.
 
-    ``betas[0]`` is the `momentum` of the correction too: in the finished chain these are two
+    ``betas[0]`` is also the `momentum` of the correction: in the chain these are two
     hyperparameters, to be set together. A `sweep` of the function `mars` itself does so. The
     moments and the previous gradient are stored in `state_dtype`, else in the dtype of the
     parameter.

@@ -1,4 +1,4 @@
-"""Muon, with AdamW for all parameters that are no hidden matrices."""
+"""Muon for the matrices of hidden layers, with AdamW for all other parameters."""
 
 from typing import Literal
 
@@ -37,7 +37,7 @@ def muon(
 
     A `partition` with the labels "muon", which is `scale_by_muon` with decoupled weight decay, and
     "adamw". Defaults and steps of the first are those of `torch.optim.Muon`, those of the other of
-    `torch.optim.AdamW`. In an optimizer each label is a group with a learning rate of its own:
+    `torch.optim.AdamW`. In an optimizer each label is a parameter group with its own learning rate:
 
         opt = optim.Muon(model.named_parameters(), lr=0.02, adamw_lr=3e-4)
         print(optim.explain(opt))
@@ -48,13 +48,13 @@ def muon(
         lr: The learning rate of Muon.
         weight_decay: The weight decay of Muon; not negative.
         momentum: As in `scale_by_muon`, and so are the others up to `ns_dtype`.
-        nesterov: Look ahead.
-        ns_coefficients: Those of the Newton-Schulz iteration.
+        nesterov: Use Nesterov momentum.
+        ns_coefficients: Coefficients of the Newton-Schulz iteration.
         eps: Lower bound of the norm in the denominator.
         ns_steps: The number of iterations.
         adjust_lr_fn: How the update depends on the shape.
         dims: What the matrices of a tensor of more than two dimensions are, such as "flatten" for
-            convolutions. Without it AdamW has those tensors.
+            convolutions. Without it AdamW takes those tensors.
         ns_dtype: The dtype of the iteration.
         adamw_lr: The learning rate of AdamW.
         adamw_betas: Its decay rates.
@@ -65,8 +65,8 @@ def muon(
         state_dtype: Storage dtype of the moments of both, else that of the parameter.
 
     Raises:
-        HyperparameterError: If a hyperparameter is out of range, or a name is not known.
-        LeafError: If a parameter that is labelled "muon" is not made of matrices.
+        HyperparameterError: If a hyperparameter is out of range, or a name is unknown.
+        LeafError: If a parameter that is labeled "muon" is not made of matrices.
         LabelError: If `labels` do not fit the parameters; without `labels`, if these have no names.
 
     References:

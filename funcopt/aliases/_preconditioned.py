@@ -33,11 +33,11 @@ def soap(
 ) -> GradientTransformation:
     """SOAP: `scale_by_soap`, with decoupled weight decay.
 
-    Arguments and defaults are those of the official code, where -1 stands for our `None`, and
-    without weight decay so are the steps. The decay is that of `adamw`: ``lr weight_decay p``, of p
-    before the step, in the first update too, which is otherwise zero. (The official code leaves the
-    first out, and decays what the step has made.) Both moments are stored in `state_dtype`, else
-    in the dtype of the parameter; the matrices in at least float32.
+    Arguments and defaults are those of the official code, with `None` for its -1, and without
+    weight decay so are the steps. The decay is that of `adamw`: ``lr weight_decay p``, of p before
+    the step, in the first update too, which is otherwise zero. (The official code skips it in the
+    first, and decays p after the step.) Both moments are stored in `state_dtype`, else in the
+    dtype of the parameter; the matrices in at least float32.
 
     Args:
         lr: Learning rate; not negative.

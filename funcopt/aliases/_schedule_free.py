@@ -80,13 +80,13 @@ def schedule_free_adamw(
     moves z, x and p as `primal_averaging` has it, with ``momentum = betas[0]``.
 
     Steps, defaults and slots are those of the authors' `AdamWScheduleFree`, release 1.3 and later:
-    the bias correction stands in the denominator, and averaging weights and decay use the plain
-    rate. For the other arguments, and for bfloat16, see `schedule_free`.
+    the bias correction is in the denominator, and averaging weights and decay use the plain
+    learning rate. For the other arguments, and for bfloat16, see `schedule_free`.
 
     `inner_momentum` is as in the authors' code since May 2026, which recommends 0.9 where there is
-    one. It is a number in [0, 1), a 0-d tensor, or a schedule of the updates made. With `None`,
-    where theirs has 0, m = g: there is no mean of gradients, and no slot for it. So all groups of
-    an optimizer have one, or none has; where all get one later, the mean begins at 0.
+    one. It is a number in [0, 1), a 0-d tensor, or a schedule. With `None`, where theirs has 0,
+    m = g: there is no EMA of the gradient, and no slot for it. So either all parameter groups of an
+    optimizer have one, or none; where all get one later, the EMA starts at 0.
 
     Args:
         lr: Learning rate, which the weights of the average depend on; not negative.

@@ -77,7 +77,7 @@ def noisy_sgd(
         seed: Seed of the noise: an integer, not negative.
 
     Raises:
-        HyperparameterError: If a hyperparameter is negative, or `seed` is not a whole number.
+        HyperparameterError: If a hyperparameter is negative, or `seed` is not an integer.
 
     References:
         Neelakantan et al., "Adding Gradient Noise Improves Learning for Very Deep Networks", 2015.
@@ -136,15 +136,15 @@ def asgd(
 ) -> GradientTransformation:
     """Averaged SGD: `scale_by_asgd` with L2 regularization, and `mean_of_params` since step t0.
 
-    The defaults are those of `torch.optim.ASGD`, and so are the steps. The average, torch's `ax`,
-    is what to evaluate: `eval_params`, or `Optimizer.averaged`. It is stored in `state_dtype`, else
-    in the dtype of the parameter.
+    The defaults are those of `torch.optim.ASGD`, and so are the steps. Torch's `ax` are the
+    averaged weights, used for evaluation: `eval_params`, or `Optimizer.averaged`. They are stored
+    in `state_dtype`, else in the dtype of the parameter.
 
     Args:
         lr: Initial learning rate; not negative.
         lambd: Decay of the parameters, per unit of the learning rate; not negative.
         alpha: Power with which the learning rate decays.
-        t0: The step at which averaging begins.
+        t0: The step at which averaging starts.
         weight_decay: Weight decay, added to the gradient (L2 regularization); not negative.
         state_dtype: Storage dtype of the slots; by default that of the parameter.
 

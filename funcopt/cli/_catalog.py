@@ -14,7 +14,7 @@ MORE = """fo.optim.AdamW(params, ...) is the class, fo.adamw(...) the transforma
 python -m funcopt explain adamw says more of one."""
 
 NO_OPTIMIZER = ("hidden_weights",)
-"""What `aliases` has besides."""
+"""What else `aliases` has."""
 
 
 def optimizer_list() -> str:
@@ -63,7 +63,7 @@ def _class_of(function: Callable[..., Any]) -> str:
 
 
 def _find(name: str) -> tuple[str, Any]:
-    """What is called so, and how it is written: exactly so, or else in other cases of letters."""
+    """What has this name, and how it is spelled: exactly so, or else in another case."""
     known: dict[str, Any] = dict(_aliases())
     for module in (optim, transforms, combinators):
         for key, value in vars(module).items():

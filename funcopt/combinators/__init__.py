@@ -1,4 +1,4 @@
-"""Functions of transformations."""
+"""Combinators: functions of transformations."""
 
 from ._accumulate import AccumulateSlots as AccumulateSlots
 from ._accumulate import accumulate as accumulate

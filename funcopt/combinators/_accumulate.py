@@ -21,7 +21,7 @@ from ._wrapper import Wrapper
 class AccumulateSlots(NamedTuple):
     """The slots of `accumulate`."""
 
-    grad_sum: Tensor  # like p: the sum of the gradients since the last update; -0 if there was none
+    grad_sum: Tensor  # like p: sum of the gradients since the last update; -0 if there is none
     inner: Slots
 
 
@@ -29,37 +29,37 @@ class AccumulateMemory(NamedTuple):
     """The shared scalars of `accumulate`."""
 
     micro_step: Tensor  # (), int64: gradients since the last update
-    inner_updates: Tensor  # (), int64: updates that `inner` has made, which its schedules see
+    inner_updates: Tensor  # (), int64: updates that `inner` has made, for its schedules
     inner: Memory
 
 
 class accumulate(Wrapper):
-    """Adds up the gradients of `steps` calls, and gives their mean to `inner` at the last of them.
+    """Accumulates the gradients of `steps` calls, and passes their mean to `inner` at the last.
 
         sum <- sum + g
         u = inner(sum / steps), sum <- 0     at every call whose number is divisible by steps
         u = 0                                at the others
 
-    So `inner` runs once for all of them: its clipping, its schedules, its noise and its decay see
-    real updates. The sum is stored in `state_dtype`, else in at least float32, and where Python can
-    look at the clock, the other calls cost no more than the addition. A NaN is gone with the update
-    it spoils.
+    So `inner` runs once for all of them: its clipping, its schedules, its noise and its decay apply
+    to real updates. The sum is stored in `state_dtype`, else in at least float32, and where Python
+    can read the step count, the other calls cost no more than the addition. A NaN is dropped with
+    the update that it spoils.
 
     All calls of a window together are one batch: a parameter with a gradient in any of them is
-    updated at the last, and a missing gradient counts as zero, in the stages around this one too
-    from the first gradient of the window on. A parameter without any is left alone, as everywhere.
-    In a `partition`, calls count in which a parameter of the label takes part.
+    updated at the last, and a missing gradient counts as zero, also in the stages around this one
+    from the first gradient of the window on. A parameter without any keeps its value, as
+    everywhere. In a `partition`, only calls count in which a parameter of the label takes part.
 
     Args:
-        inner: What to run, a transformation that works tensor by tensor.
-        steps: How many gradients make an update.
-        mean: Give `inner` the mean of the gradients, or else their sum.
+        inner: The inner transformation, which works tensor by tensor.
+        steps: The number of gradients per update.
+        mean: Pass the mean of the gradients to `inner`, or else their sum.
         state_dtype: Storage dtype of the sum, such as `torch.bfloat16` to save memory, in which it
             is rounded at every call.
 
     Raises:
-        HyperparameterError: If `steps` is not a positive whole number, or `inner` evaluates the
-            loss itself, or sees whole trees or single examples.
+        HyperparameterError: If `steps` is not a positive integer, or `inner` evaluates the loss
+            itself, or takes whole trees or per-example gradients.
     """
 
     inner: GradientTransformation

@@ -1,4 +1,4 @@
-"""What combinators that always run their one inner transformation share."""
+"""The base class of combinators that always run their one inner transformation."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from ..typing import Slots
 
 
 class Around(PerTensor):
-    """Asks of names, extra arguments and slots what `inner` asks; keeps no slots of its own."""
+    """Takes the names and extra arguments that `inner` takes, and has its slots and no others."""
 
     inner: GradientTransformation
 

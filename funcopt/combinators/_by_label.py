@@ -1,4 +1,4 @@
-"""What `partition` and `masked` share: every parameter goes through one of several branches."""
+"""The base of `partition` and `masked`: every parameter goes through one of several branches."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -40,7 +40,7 @@ class ByLabel(PerTensor):
 
     @abstractmethod
     def choice(self) -> Choice:
-        """What labels the parameters."""
+        """The function that labels the parameters."""
 
     @abstractmethod
     def branch(self, choice: Choice, name: str | None, p: Tensor) -> str:
@@ -64,7 +64,7 @@ class ByLabel(PerTensor):
         return any(map(changes_updates, self._each()))
 
     def check_branches(self) -> None:
-        """Refuses a branch that cannot be one."""
+        """Refuses a transformation that cannot be a branch."""
         for label, tx in self.branches().items():
             check_inner(self, tx, repr(label))
 
@@ -185,7 +185,7 @@ class ByLabel(PerTensor):
 
 
 def by_own_clock(tx: PerTensor, memory: Memory) -> PerTensor:
-    """A branch as its memory has it: one that has begun anew has a clock of its own there."""
+    """A branch as its memory has it: one that was reset has its own step count there."""
     return clocked(tx) if isinstance(memory, Clock) else tx
 
 

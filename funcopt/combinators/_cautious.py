@@ -1,4 +1,4 @@
-"""Steps only where the gradient agrees."""
+"""Cautious updates: steps only where update and gradient have the same sign."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ from ._order import refuse_last
 
 
 class Agreement(NamedTuple):
-    """What is counted of one tensor."""
+    """The counts of one tensor."""
 
     agreeing: Tensor  # ()
     entries: Tensor  # ()
@@ -50,27 +50,27 @@ class agreement(TensorRule):
 
 
 class cautious(Around):
-    """Leaves out the entries of the updates of `inner` whose sign is not that of the gradient.
+    """Masks the entries of the updates of `inner` whose sign is not that of the gradient.
 
         mask = 1 where u g > 0, else 0
         u    <- u mask / max(mean(mask), floor)        u = inner(g)
 
-    g is what comes into this stage, and the mean is over one tensor, on all of its ranks. Put the
-    decay behind it, as the paper does:
+    g is the input of this stage, and the mean is over one tensor, on all of its ranks. Put the
+    weight decay after it, as the paper does:
 
         chain(cautious(scale_by_adam()), add_decayed_weights(0.01), scale_by_learning_rate(1e-3))
 
-    Where `inner` turns the sign, by a `scale_by_learning_rate` of its own, ``u g < 0`` is asked. It
-    remembers what `inner` does, and nothing else.
+    Where `inner` negates the updates, by a `scale_by_learning_rate` of its own, the mask is 1 where
+    ``u g < 0``. The state is that of `inner`.
 
     Args:
-        inner: What to run, a transformation that works tensor by tensor.
+        inner: The inner transformation, which works tensor by tensor.
         floor: Lower bound of the mean in the denominator; positive. 1e-3 as in the authors' code.
 
     Raises:
-        HyperparameterError: If `floor` is not positive; if it is not known whether the updates of
-            `inner` point uphill or downhill; if `inner` sees whole trees or single
-            examples, or has a stage that has to come last.
+        HyperparameterError: If `floor` is not positive; if it is not known whether `inner` negates
+            the updates; if `inner` takes whole trees or per-example gradients, or has a stage that
+            has to come last.
 
     References:
         Liang et al., "Cautious Optimizers: Improving Training with One Line of Code", 2024.
@@ -86,9 +86,9 @@ class cautious(Around):
         check_inner(self, self.inner)
         if self.inner.sign() is None:
             raise HyperparameterError(
-                "`cautious`: it must be known whether updates point uphill or downhill, and of "
+                "`cautious`: it must be known whether `inner` negates the updates, and for "
                 f"{self.inner!r} it is not: multiply by a tensor or a schedule outside, or by "
-                "`scale_by_learning_rate`; put it inside of a partition that freezes."
+                "`scale_by_learning_rate`; put `cautious` inside of a partition that freezes."
             )
         checks.positive(self, "floor", self.floor)
         refuse_last(self, self.inner)
@@ -99,7 +99,7 @@ class cautious(Around):
     def sign(self) -> int | None:
         return self.inner.sign()
 
-    # As one pass: what `inner` does, and then a rule for whose `p` the gradient stands.
+    # As one pass: what `inner` does, and then a rule that is given the gradient as `p`.
 
     def init_memory(self, like: Tensor) -> Memory:
         return self._inner.init_memory(like)

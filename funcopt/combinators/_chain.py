@@ -1,4 +1,4 @@
-"""Doing one thing after another."""
+"""Chains: transformations that are applied one after another."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -24,10 +24,10 @@ class chain(PerTensor):
 
         chain(a, chain(b, c)) == chain(chain(a, b), c) == chain(a, b, c)
 
-    The state has one clock, and one entry per stage in its memory and in the slots of each tensor.
-    Gradients are widened once before the first stage and narrowed once after the last. A chain with
-    a stage that sees whole trees, such as `from_functions`, has instead the tuple of the stages'
-    states.
+    The state has one step count, and one entry per stage in its memory and in the slots of each
+    tensor. Gradients are widened once before the first stage and narrowed once after the last. A
+    chain with a stage that takes whole trees, such as `from_functions`, has instead the tuple of
+    the stages' states.
 
     Raises:
         HyperparameterError: If a stage is not a transformation.
@@ -48,14 +48,14 @@ class chain(PerTensor):
         for stage in flat:
             if last is not None and changes_updates(stage):
                 raise HyperparameterError(
-                    f"`chain`: `{last}` looks at the step about to be made, and has to come after "
-                    f"every stage that changes updates, as {stage!r} does."
+                    f"`chain`: `{last}` needs the final update, and has to come after every stage "
+                    f"that changes updates, as {stage!r} does."
                 )
             last = which_comes_last(stage) or last
         if late := [stage for stage in flat[1:] if stage.takes_examples()]:
             raise HyperparameterError(
                 f"`chain`: {late[0]!r} takes one gradient for each example, and has to come first: "
-                "what is before it would see the examples as a part of the tensors."
+                "a stage before it would take the examples for a dimension of the parameters."
             )
         refuse_before_first(flat)
         object.__setattr__(self, "stages", tuple(flat))
@@ -111,14 +111,14 @@ class chain(PerTensor):
         return spec.unflatten([self._only_average(name, p, made) for name, p, *made in rows])
 
     def _only_average(self, name: str | None, p: Any, made: Sequence[Any]) -> Any:
-        """The one value of a parameter, as each stage would evaluate it, that is another."""
+        """The averaged value of a parameter, if a stage keeps one, else `p`."""
         found = [(stage, x) for stage, x in zip(self.stages, made, strict=True) if x is not p]
         if len(found) > 1:
             raise StructureError(
                 f"`chain`: several stages keep an average of parameter `{name}`, "
                 f"{', '.join(repr(stage) for stage, _ in found)}, and it is not known which one to "
-                "evaluate with. Keep one of them in the chain; an average besides can be followed "
-                "by a second chain of its own, `ema_of_params` alone."
+                "evaluate with. Keep one of them in the chain; a second average can be kept by "
+                "another chain, `ema_of_params` alone."
             )
         return found[0][1] if found else p
 
@@ -155,14 +155,14 @@ class chain(PerTensor):
             unknown, names = "s" * (len(changes) > 1), sorted(changes)
             raise ArgumentError(
                 f"`chain`: unknown argument{unknown} {listed(names)}. A chain has no fields but "
-                f"its `stages`: `with_hyperparams(tx, {names[0]}=...)` sets the numbers of these."
+                f"its `stages`: `with_hyperparams(tx, {names[0]}=...)` sets their hyperparameters."
             )
         return chain(*stages)
 
     def __repr__(self) -> str:
         return call_repr("chain", [repr(stage) for stage in self.stages])
 
-    # As one pass: each stage does its part, on the same list of tensors.
+    # As one pass: each stage in turn, on the same list of tensors.
 
     @property
     def comes_last(self) -> bool:  # type: ignore[override]
@@ -248,7 +248,7 @@ class chain(PerTensor):
 
 
 def _hint(stage: Any) -> str:
-    """What was meant, perhaps."""
+    """What `stage` is, and what was probably meant."""
     if isinstance(stage, type) and issubclass(stage, GradientTransformation):
         return f"the class `{stage.__name__}`: call it, with its hyperparameters."
     if isinstance(stage, list):

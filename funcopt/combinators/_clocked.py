@@ -1,4 +1,4 @@
-"""A clock of one's own: for what is not run at every update."""
+"""A step count of its own, for a transformation that is not run at every update."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -15,14 +15,14 @@ from ._around import Around
 
 
 class Clock(NamedTuple):
-    """The time of `inner`: its bias corrections and its memory follow this one."""
+    """The step count of `inner`, for its bias corrections, and its memory."""
 
-    inner_step: Tensor  # (), int64: updates that `inner` has made of the tensors of this clock
+    inner_step: Tensor  # (), int64: updates that `inner` has made of the tensors of this count
     inner: Memory
 
 
 class clocked(Around):
-    """Runs `inner` by a clock of its own, so that a combinator can leave it as it was."""
+    """Runs `inner` with its own step count, so that a combinator can skip it."""
 
     replayable = True
     inner: PerTensor

@@ -1,4 +1,4 @@
-"""What a transformation is made of, as a table: formulas, hyperparameters, slots and bytes."""
+"""A table of the stages of a transformation: formulas, hyperparameters, slots and bytes."""
 
 import dataclasses
 import inspect
@@ -21,7 +21,7 @@ REFERENCE = (1024, 1024)
 """The shape of the float32 matrix whose slots are counted where no parameters are given."""
 
 FORMULA = re.compile(r"\n\n((?: {4}.*(?:\n|$))+)")
-"""The first block of a docstring that stands apart."""
+"""The first indented block of a docstring."""
 
 
 class _Stage(NamedTuple):
@@ -32,12 +32,12 @@ class _Stage(NamedTuple):
 
 
 def explain_transformation(tx: GradientTransformation, params: Any = None) -> Explanation:
-    """The table of `tx`: a row for each stage, those inside of another one set off.
+    """The table of `tx`: a row for each stage, those inside of another one indented.
 
     Args:
         tx: Any transformation.
-        params: A tree of parameters, or a module, for which to count bytes. Without, they are
-            counted of one float32 matrix, for each of its entries.
+        params: A tree of parameters, or a module, for which to count bytes. Without it, bytes are
+            those of one float32 matrix, per entry.
     """
     named = _named(params)
     reference = [("weight", torch.empty(REFERENCE, device="meta"))]
@@ -87,7 +87,7 @@ def _named(params: Any) -> NamedParams | None:
 def _stages(
     node: GradientTransformation, params: NamedParams, depth: int = 0, label: str = ""
 ) -> Iterator[_Stage]:
-    """All that `node` is made of, with the parameters of each; a chain itself is no row."""
+    """`node` and all stages in it, with the parameters of each; a chain itself is no row."""
     children = node.children()
     is_chain = type(node).__name__ == "chain"
     if not (is_chain and not label):

@@ -1,7 +1,7 @@
 """Reading and writing the hyperparameters of a whole chain by name.
 
-One naming for all: a quantity that only one stage has is called by its bare name (`eps`). Where
-several have it, each has its label in front, if it stands in a `partition` (``adamw/lr``), or its
+One naming for all: a hyperparameter that only one stage has is named by its bare name (`eps`).
+Where several have it, each has its label in front, if it is in a `partition` (``adamw/lr``), or its
 class (``scale_by_adam/eps``, the second ``scale_by_adam_2/eps``), or both. The full path
 (``1/inner/eps``) always works too. Parameter groups and checkpoints use the same keys.
 """
@@ -31,8 +31,8 @@ def hyperparams(
         {'matrix/factor': -0.1, 'rest/factor': -0.2}
 
     Values may be tensors, to differentiate through or to `torch.func.vmap` over, and schedules.
-    With parameters `of`, pairs of name and tensor, only those that have to do with at least one of
-    these: inside a `partition`, those of their own branches.
+    With parameters `of`, pairs of name and tensor, only those that apply to at least one of these:
+    inside a `partition`, those of their own branches.
     """
     expect_transformation("hyperparams", tx, "hyperparams(tx)")
     return {key: getattr(field.node, field.name) for key, field in _fields(tx, of).items()}
@@ -63,7 +63,7 @@ def with_hyperparams(
 def set_hyperparams(
     who: str, tx: Tx, values: Mapping[str, Any] | None, named: Mapping[str, Any] = {}
 ) -> Tx:
-    """`with_hyperparams`, called by another name; a name is given in `values` or by keyword."""
+    """`with_hyperparams` under the name `who`; hyperparameters are in `values` or keywords."""
     expect_transformation(who, tx, f"{who}(tx, lr=...)")
     values = _together(who, values, named)
     found: dict[FieldPath, Any] = {}
@@ -109,7 +109,7 @@ def find_field(
 def _together(
     who: str, values: Mapping[str, Any] | None, named: Mapping[str, Any]
 ) -> Mapping[str, Any]:
-    """What is given in a dict, and by keyword."""
+    """The values that are given in a dict or by keyword."""
     if values is None:
         values = {}
     if not isinstance(values, Mapping):
@@ -128,7 +128,7 @@ def unique_keys(parts: Iterable[tuple[str, str]]) -> list[str]:
     keys = []
     for label, name in parts:
         key = name if name not in taken else f"{label}/{name}"
-        while key in taken:  # a class is called as the label of another
+        while key in taken:  # a class has the name of another label
             key += "_2"
         taken.add(key)
         keys.append(key)
@@ -149,9 +149,9 @@ def labels(nodes: Iterable[GradientTransformation]) -> list[str]:
 def walk(
     tx: GradientTransformation, path: tuple[str, ...] = (), of: NamedParams | None = None
 ) -> list[tuple[tuple[str, ...], GradientTransformation]]:
-    """`tx` and all that it is made of, with their paths, in order.
+    """`tx` and all transformations in it, with their paths, in order.
 
-    With parameters `of`, pairs of name and tensor, only what has to do with one of them.
+    With parameters `of`, pairs of name and tensor, only those that apply to one of them.
     """
     found = [(path, tx)]
     mine = {} if of is None else tx.params_of_children(of)
@@ -184,7 +184,7 @@ def with_fields(tx: Tx, values: Mapping[FieldPath, Any]) -> Tx:
 
 
 class _Field(NamedTuple):
-    """A hyperparameter, and all that it may be called."""
+    """A hyperparameter, and all of its names."""
 
     path: tuple[str, ...]
     node: GradientTransformation

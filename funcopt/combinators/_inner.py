@@ -1,4 +1,4 @@
-"""What may stand inside of a combinator."""
+"""Checks of the inner transformation of a combinator."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from ._hyperparams import walk
 
 
 def check_inner(owner: GradientTransformation, inner: Any, what: str = "`inner`") -> None:
-    """Refuses what sees whole trees, and what takes gradients that `owner` does not have."""
+    """Refuses one that takes whole trees, or per-example gradients that `owner` does not have."""
     who = type(owner).__name__
     if not isinstance(inner, GradientTransformation) or not inner.is_per_tensor():
         raise HyperparameterError(
@@ -28,7 +28,7 @@ def check_inner(owner: GradientTransformation, inner: Any, what: str = "`inner`"
 
 
 def exchanges(inner: GradientTransformation) -> bool:
-    """Whether a step of it may meet other ranks: it sums, or has to see whole tensors."""
+    """Whether a step of it may communicate with other ranks: it sums, or needs whole tensors."""
     stages = [stage for _, stage in walk(inner)]
     rules = [stage for stage in stages if isinstance(stage, TensorRule)]
     sums = any(stage.measures or not stage.elementwise for stage in rules)

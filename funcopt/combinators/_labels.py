@@ -1,4 +1,4 @@
-"""Who is who: a label for every parameter, by name, by predicate, or as a tree."""
+"""Labels of parameters: by name, by predicate, or as a tree."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ from ..typing import TypeAliasType
 Labels = TypeAliasType("Labels", Any)
 """One of three:
 
-* a list of pairs ``(which, label)``, of which the first that fits a parameter counts. `which` is a
+* a list of pairs ``(which, label)``, of which the first that fits a parameter is used. `which` is a
   regular expression that is searched for in the name, or a predicate ``(name, tensor) -> bool``;
 * a function ``(name, tensor) -> label``;
 * a tree of labels like the parameters, where a label may stand for a whole subtree.
@@ -22,7 +22,7 @@ Labels = TypeAliasType("Labels", Any)
 
 
 class Choice:
-    """`labels`, ready to be asked; `owner` is who asks, for the errors."""
+    """`labels` as a function of name and tensor; `owner` is named in the errors."""
 
     def __init__(self, owner: str, labels: Labels) -> None:
         self._owner = owner
@@ -85,7 +85,7 @@ class Choice:
 
 
 def choice_of_mask(owner: str, mask: Labels) -> Choice:
-    """The choice by a mask, whose labels are bools: one pattern stands for all that it fits."""
+    """The choice by a mask, whose labels are bools: one pattern is True for all that it fits."""
     return Choice(owner, [(mask, True), (_any, False)] if isinstance(mask, str) else mask)
 
 

@@ -1,4 +1,4 @@
-"""Several steps forward, one step back."""
+"""Lookahead: k steps forward, 1 step back."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -18,21 +18,21 @@ from ._wrapper import Wrapper
 
 
 class LookaheadSlots(NamedTuple):
-    """What `lookahead` remembers of one tensor."""
+    """The slots of `lookahead`."""
 
     slow: Tensor  # like p: the parameter at the last sync
     inner: Slots
 
 
 class LookaheadMemory(NamedTuple):
-    """What `lookahead` remembers besides."""
+    """The shared scalars of `lookahead`."""
 
-    inner_updates: Tensor  # (), int64: updates made, which the schedules of `inner` see
+    inner_updates: Tensor  # (), int64: updates made, for the schedules of `inner`
     inner: Memory
 
 
 class lookahead(Wrapper):
-    """Goes ahead with `inner`, and now and then only part of the way that was made.
+    """Updates by `inner`, and interpolates with slow parameters every `sync_period` updates.
 
     With the update u that `inner` makes, a sync at every update whose number is divisible by
     `sync_period`:
@@ -40,24 +40,24 @@ class lookahead(Wrapper):
         slow <- slow + slow_step_size (p + u - slow),   p <- slow     at a sync
         p <- p + u                                                    at the others
 
-    One set of parameters is trained, the fast ones; the slow ones are remembered here, and are what
-    to evaluate: `eval_params` and `Optimizer.eval`. Where Python can look at the clock, an update
-    between costs no more than that of `inner`. A parameter without a gradient at a sync waits for
-    the next one.
+    The parameters are the fast ones; the slow ones, kept in slots, are the averaged weights, used
+    for evaluation: `eval_params` and `Optimizer.eval`. Where Python can read the step count, an
+    update without a sync costs no more than that of `inner`. A parameter without a gradient at a
+    sync waits for the next one.
 
-    With `reset`, slots, memory and bias corrections of `inner` begin anew after every sync. Its
-    schedules go on. (In Optax they begin anew too.)
+    With `reset`, slots, memory and bias corrections of `inner` are initialized again after every
+    sync. Its schedules continue. (In Optax they restart too.)
 
     Args:
-        inner: What to run, a transformation that works tensor by tensor.
-        sync_period: How many updates to go ahead.
-        slow_step_size: The share of the way that is kept, in [0, 1].
-        reset: Let `inner` forget at every sync.
+        inner: The inner transformation, which works tensor by tensor.
+        sync_period: The number of updates from one sync to the next.
+        slow_step_size: The step size of the slow parameters, in [0, 1].
+        reset: Reset the state of `inner` at every sync.
         state_dtype: Storage dtype of the slow parameters, else that of the parameter.
 
     Raises:
-        HyperparameterError: If a number is out of range; if `inner` sees whole trees or single
-            examples, or has a stage that has to come last.
+        HyperparameterError: If a hyperparameter is out of range; if `inner` takes whole trees or
+            per-example gradients, or has a stage that has to come last.
         MissingParamsError: If `update` is not given the parameters.
 
     References:
@@ -128,7 +128,7 @@ class lookahead(Wrapper):
         return us, [LookaheadSlots(*own) for own in zip(slow, inner, strict=True)]
 
     def _anew(self, ps: list[Tensor], node: Node) -> tuple[list[Slots], list[Memory]]:
-        """Slots and memory of `inner` as they begin at the parameters `ps`."""
+        """The initial slots and memory of `inner` at the parameters `ps`."""
         tx, members = self.clocked(), node.members
         given = [precision.lower(p, x) for p, x in zip(ps, members.tensors, strict=True)]
         slots = [

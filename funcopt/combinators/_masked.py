@@ -15,22 +15,22 @@ INNER, REST = "inner", "rest"
 
 
 class masked(ByLabel):
-    """Transforms the parameters of the mask by `inner`, and leaves the updates of the others alone.
+    """Applies `inner` to the parameters of the mask; the updates of the others pass unchanged.
 
         chain(scale_by_adam(), masked(add_decayed_weights(0.1), lambda name, p: p.ndim > 1))
 
-    What is left alone passes unchanged, so ``masked(sgd(0.1), mask)`` would *ascend* on the rest:
-    where the others are to stand still, use `freeze`, or `partition`.
+    The others are not negated, so ``masked(sgd(0.1), mask)`` would *ascend* on them: to keep their
+    values, use `freeze` or `partition`.
 
     Args:
         inner: A transformation that works tensor by tensor.
         mask: A regular expression that is searched for in the names; a predicate of name and
-            tensor; a list of pairs of either and a bool, the first that fits counts; or a tree of
-            bools, where one may stand for a whole subtree.
+            tensor; a list of pairs of either and a bool, of which the first that fits is used; or a
+            tree of bools, where one may be for a whole subtree.
 
     Raises:
-        LabelError: If a pattern fits no parameter, or nothing says whether one is of the mask.
-        HyperparameterError: If `inner` sees whole trees, or single examples.
+        LabelError: If a pattern fits no parameter, or the mask has no value for a parameter.
+        HyperparameterError: If `inner` takes whole trees or per-example gradients.
     """
 
     inner: GradientTransformation
@@ -57,10 +57,10 @@ class masked(ByLabel):
 
 @explained
 def freeze(mask: Labels = True) -> masked:
-    """Sets the updates of the parameters of the mask to zero, so that they stand still.
+    """Freezes the parameters of the mask: sets their updates to zero.
 
-    It remembers nothing. As a branch of `partition`, ``freeze()`` freezes all that come there; in
-    front of a chain it would not stop what comes after, such as weight decay: put it last.
+    It has no state. As a branch of `partition`, ``freeze()`` freezes all parameters of its label;
+    at the start of a chain it would not stop later stages, such as weight decay: put it last.
 
     Args:
         mask: As for `masked`; by default, all parameters.

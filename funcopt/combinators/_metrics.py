@@ -1,4 +1,4 @@
-"""What the stages of a transformation say of an update, by name."""
+"""The metrics that the stages of a transformation measure in an update, by name."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -15,19 +15,19 @@ from ._partition import partition
 
 
 class MetricKey(NamedTuple):
-    """What a number of a stage is called; it does not depend on which stages run."""
+    """The names of a metric of a stage; they do not depend on which stages run."""
 
     path: tuple[str, ...]  # of the stage
-    name: str  # that the stage has for it
+    name: str  # within the stage
     own: str  # among those of the same label of a `partition`, or of none
-    key: str  # among all: behind it the label, where several labels have it
+    key: str  # among all: followed by the label, where several labels have it
 
 
 class Measurement(NamedTuple):
-    """A number of a stage in an update, with those whose number it is."""
+    """The value of a metric in an update, and what it belongs to."""
 
     value: Any  # a number or a 0-d tensor
-    bucket: int | None  # `None` if it is one for all
+    bucket: int | None  # `None` if there is one for all
     tensor: str | None  # the name of a tensor, if each has its own
 
 
@@ -39,27 +39,27 @@ def update_with_metrics(
     params: Params | None = None,
     **extra: Any,
 ) -> tuple[Updates, OptState, dict[str, Tensor]]:
-    """`tx.update`, and what the stages say of it, such as the norm before clipping.
+    """`tx.update`, and the metrics of its stages, such as the norm before clipping.
 
-        updates, state, said = update_with_metrics(tx, grads, state, params)
-        said["grad_norm"], said["lr"]
+        updates, state, metrics = update_with_metrics(tx, grads, state, params)
+        metrics["grad_norm"], metrics["lr"]
 
-    Numbers and keys are those of `Optimizer.metrics()`: the first stage that has a quantity owns
-    the bare name, and where several labels of a `partition` have it, each has it as
-    ``name/label``, such as ``lr/adamw``. What is measured of each tensor has its name behind that.
-    What has not been measured in this update is left out, such as the norm inside of an
-    `accumulate` that waits. All are 0-d tensors, and no device is synchronised. As pure as
-    `update`: in a compiled step, in `torch.func.vmap` and under derivatives it works as well.
+    Values and keys are those of `Optimizer.metrics()`: the first stage that has a metric owns the
+    bare name, and where several labels of a `partition` have it, each has it as ``name/label``,
+    such as ``lr/adamw``. A metric of each tensor is followed by the name of the tensor. A metric
+    that was not measured in this update is left out, such as the norm inside of an `accumulate`
+    that waits. All are 0-d tensors, and there is no synchronization with a device. It is as pure as
+    `update`, and works in a compiled step, in `torch.func.vmap` and under derivatives.
 
     Args:
         tx: Any transformation.
         updates: As for `update`, and so are the others.
-        state: What `init` or the previous call returned.
+        state: The result of `init` or of the previous call.
         params: The current parameters.
-        **extra: What a stage asks for by name.
+        **extra: Extra arguments of the stages, by name.
 
     Raises:
-        HyperparameterError: If `tx` is no transformation; and all that `update` raises.
+        HyperparameterError: If `tx` is not a transformation; and all errors of `update`.
     """
     who, order = "update_with_metrics", "update_with_metrics(tx, updates, state, params)"
     expect_transformation(who, tx, order)
@@ -76,7 +76,7 @@ def update_with_metrics(
 def measurements(
     tx: GradientTransformation, ran: Mapping[tuple[str, ...], Ran]
 ) -> dict[MetricKey, list[Measurement]]:
-    """The numbers of the stages that have run, in the order of the stages."""
+    """The metrics of the stages that have run, in the order of the stages."""
     found = {}
     for at in metric_keys(tx):
         if at.path in ran and (each := _measurements(ran[at.path], at.name)):
@@ -85,7 +85,7 @@ def measurements(
 
 
 def metric_keys(tx: GradientTransformation) -> list[MetricKey]:
-    """The keys of all that the stages of `tx` may say of an update, in order."""
+    """The keys of all metrics that the stages of `tx` may measure, in order."""
     nodes = dict(walk(tx))
     by_label: dict[str, list[tuple[tuple[str, ...], Any]]] = {}
     for path, node in nodes.items():
@@ -113,7 +113,7 @@ def _metrics_of(node: GradientTransformation) -> tuple[str, ...]:
 
 
 def _label(nodes: Mapping[tuple[str, ...], GradientTransformation], path: tuple[str, ...]) -> str:
-    """The labels of the partitions that a stage stands in."""
+    """The labels of the partitions that a stage is in."""
     inside = (path[:i] for i in range(len(path)))
     return "/".join(path[len(at)] for at in inside if isinstance(nodes[at], partition))
 

@@ -12,27 +12,28 @@ from ._labels import Choice, Labels
 
 
 class partition(ByLabel):
-    """Transforms every parameter by the transformation of its label.
+    """Applies to every parameter the transformation of its label.
 
         tx = partition({"matrix": trace(0.9), "rest": scale_by_adam()},
                        [(lambda name, p: p.ndim == 2, "matrix"), (r".*", "rest")])
 
-    A measure such as the global norm spans the parameters of one label when it stands inside, and
-    all of them when it stands outside. The slots of a tensor are a tuple with one entry per label,
-    ``()`` for those that are not its own; so is the memory.
+    A global norm is that of the parameters of one label where the stage is inside, and of all of
+    them where it is outside. The slots of a tensor are a tuple with one entry per label, ``()`` for
+    those that are not its own; so is the memory.
 
     In a torch optimizer, every label becomes a parameter group of that name.
 
     Args:
         transforms: The transformations, by label.
         labels: The label of every parameter: a list of pairs of a regular expression or predicate
-            ``(name, tensor)`` and a label, the first that fits counts; a function of both; or a
-            tree of labels, where one label may stand for a whole subtree.
+            ``(name, tensor)`` and a label, of which the first that fits is used; a function of
+            both; or a tree of labels, where one label may be for a whole subtree.
 
     Raises:
         LabelError: If a parameter has no label, a label no transformation, or a pattern fits
-            nothing; if a label is no string.
-        HyperparameterError: If one of the transformations sees whole trees, or single examples.
+            nothing; if a label is not a string.
+        HyperparameterError: If one of the transformations takes whole trees or per-example
+            gradients.
     """
 
     transforms: Mapping[str, GradientTransformation]
@@ -49,7 +50,8 @@ class partition(ByLabel):
         for label in self.transforms:
             if not isinstance(label, str):
                 raise LabelError(
-                    f"`partition`: a label is a string, since it names a group; got {label!r}."
+                    "`partition`: a label is a string, since it names a parameter group; got "
+                    f"{label!r}."
                 )
 
     def children(self) -> dict[str, GradientTransformation]:

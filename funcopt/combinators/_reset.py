@@ -1,4 +1,4 @@
-"""Beginning a label of a partition anew."""
+"""Resetting one label of a partition."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,24 +21,24 @@ Path = tuple[str, ...]  # of a branch
 def reset_label(
     tx: GradientTransformation, state: OptState, params: Params, label: str
 ) -> OptState:
-    """The state in which one label of a `partition` begins anew, its clock included.
+    """The state with one label of a `partition` reset, its step count included.
 
         state = reset_label(tx, state, params, "head")
 
-    The next update of its parameters is that of a fresh optimizer, at the current rate: schedules
-    go on. All else stays as it is, and nothing is changed in place. Labels share a clock; from now
-    on this one has its own, ``inner_step`` in the memory. So a checkpoint of this state is loaded
-    into one that has been reset as well.
+    The next update of its parameters is that of a fresh optimizer, at the current learning rate:
+    schedules continue. All other entries keep their values, and nothing is changed in place. Labels
+    share a step count; from now on this one has its own, ``inner_step`` in the memory. So a
+    checkpoint of this state is loaded into one that has been reset as well.
 
     Args:
         tx: A transformation with a `partition` anywhere in it.
         state: Its state.
         params: The current parameters.
-        label: A label; one of several partitions of that label by its path, ``outer/inner``.
+        label: A label; if several partitions have it, its path, ``outer/inner``.
 
     Raises:
         LabelError: If there is no such label, or there are several.
-        HyperparameterError: If `tx` is no transformation.
+        HyperparameterError: If `tx` is not a transformation.
     """
     expect_transformation("reset_label", tx, "reset_label(tx, state, params, label)")
     chosen = _branch(tx, label)
@@ -59,7 +59,7 @@ def reset_label(
 
 
 def _branches(tx: GradientTransformation) -> dict[Path, str]:
-    """The branches of all partitions, each with its labels from the outermost on."""
+    """The branches of all partitions, each with its labels, the outermost first."""
     nodes = dict(walk(tx))
     found = {}
     for path in nodes:
@@ -82,7 +82,7 @@ def _branch(tx: GradientTransformation, label: str) -> Path:
 
 
 def _clocked(tx: GradientTransformation, paths: Sequence[Path]) -> GradientTransformation:
-    """`tx`, with a clock for each of these branches, the innermost first."""
+    """`tx`, with a step count for each of these branches, the innermost first."""
     for path in sorted(paths, key=len, reverse=True):
         tx = _changed(tx, path, clocked)
     return tx

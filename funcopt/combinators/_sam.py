@@ -1,4 +1,4 @@
-"""Sharpness-aware minimisation: the gradient of a worse place nearby."""
+"""Sharpness-aware minimization: the gradient at a perturbed point."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -19,46 +19,47 @@ from ._wrapper import Wrapper
 
 
 class SamSlots(NamedTuple):
-    """What `sam` remembers of one tensor."""
+    """The slots of `sam`."""
 
     inner: Slots
 
 
 class SamMemory(NamedTuple):
-    """What `sam` remembers besides."""
+    """The shared scalars of `sam`."""
 
-    inner_updates: Tensor  # (), int64: updates that `inner` has made, which its schedules see
+    inner_updates: Tensor  # (), int64: updates that `inner` has made, for its schedules
     inner: Memory
 
 
 class sam(Wrapper):
-    """Gives `inner` the gradient at the worst place within a distance of `rho`, to first order.
+    """Gives `inner` the gradient at the perturbed point, the worst within `rho` to first order.
 
         e = rho g / (|g| + eps)                             |g| over all parameters
         u = inner(gradient of the loss at p + e)
 
-    With `adaptive`, the distance is measured in units of each entry:
+    With `adaptive`, the perturbation is relative to each entry:
 
         T = abs(p) + eta
         e = rho T^2 g / (|T g| + eps)
 
     The loss is evaluated once more in every step, so ``update`` needs it as the extra argument
-    `value_fn`, and an `Optimizer` a closure. `inner` sees nothing of the first gradient but through
-    the place: put clipping and decay inside. Gradients are accumulated inside too,
-    ``sam(accumulate(inner, steps))``: each micro-batch has its own place. Evaluations with a state
-    of their own, such as the running statistics of batch normalisation, see both places.
+    `value_fn`, and an `Optimizer` a closure. `inner` is given only the gradient at the perturbed
+    point: put clipping and decay inside. Gradients are accumulated inside too,
+    ``sam(accumulate(inner, steps))``: each micro-batch has its own perturbed point. Modules with
+    state, such as the running statistics of batch normalization, are evaluated at both points.
 
     Args:
-        inner: What to run, a transformation that works tensor by tensor.
-        rho: The distance, in units of the parameters, or relative to them with `adaptive`.
+        inner: The inner transformation, which works tensor by tensor.
+        rho: The norm of the perturbation, in units of the parameters, or relative to them with
+            `adaptive`.
         adaptive: Whether entries are scaled; for some parameters only if it is a mask as `masked`
             takes it. The official code scales weights, not biases: ``adaptive=r"weight"``.
-        eta: What is added to the size of an entry; 0.01 as in the authors' code of ASAM.
-        eps: What is added to the norm, so that it can be divided by.
+        eta: Added to the absolute value of an entry; 0.01 as in the authors' code of ASAM.
+        eps: Added to the norm in the denominator.
 
     Raises:
-        HyperparameterError: If a number is negative; if `inner` evaluates the loss itself,
-            or sees whole trees or single examples.
+        HyperparameterError: If a hyperparameter is negative; if `inner` evaluates the loss itself,
+            or takes whole trees or per-example gradients.
         LabelError: If a pattern of `adaptive` fits no parameter.
 
     References:
@@ -80,8 +81,8 @@ class sam(Wrapper):
         check_inner(self, self.inner)
         if self.inner.needs_closure:
             raise HyperparameterError(
-                f"`sam`: `inner` must not evaluate the loss itself, for its gradients are those of "
-                f"another place, got {self.inner!r}."
+                f"`sam`: `inner` must not evaluate the loss itself, for its gradients are those at "
+                f"the perturbed point, got {self.inner!r}."
             )
         for name in ("rho", "eta", "eps"):
             checks.non_negative(self, name, getattr(self, name))
@@ -132,11 +133,11 @@ class sam(Wrapper):
         return us, [SamSlots(own) for own in new]
 
     def ascent(self) -> "ascent":
-        """What makes the first gradient a step uphill."""
+        """The rule that makes the perturbation from the first gradient."""
         return ascent(self.rho, self.eta, self.eps)
 
     def _sizes(self, ps: list[Tensor], node: Node) -> list[Any]:
-        """The unit of every entry: 1 where nothing is scaled."""
+        """The scale of every entry: 1 where nothing is scaled."""
         members, choice = node.members, self._choice()
         who = zip(members.names(), members.tensors, ps, node.children[0].scalars(ps), strict=True)
         return [p.abs() + s.eta if choice.of(name, like) else 1.0 for name, like, p, s in who]
@@ -146,7 +147,7 @@ class sam(Wrapper):
 
 
 class ascent(TensorRule):
-    """Scales all updates together to the length `rho`."""
+    """Rescales the updates to the global norm `rho`."""
 
     rho: Scalar
     eta: Scalar

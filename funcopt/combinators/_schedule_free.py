@@ -30,16 +30,16 @@ def schedule_free(
     the averaged weights, used for evaluation: `eval_params` in the pure form; in an optimizer
     ``opt.eval()``, then ``opt.train()``, or ``with opt.averaged():``.
 
-    `inner` needs no momentum and no learning rate of its own: one that changes belongs into `lr`,
-    where the weights of the average see it. Its weight decay sees the trained parameters.
+    `inner` needs no momentum and no learning rate of its own: a schedule belongs into `lr`, which
+    the weights of the average depend on. Its weight decay is that of the trained parameters.
 
     Args:
         inner: A transformation whose updates descend.
-        lr: The learning rate: a factor of the updates, which the weights of the average see; not
-            negative.
-        momentum: How near the trained parameters are to x, in (0, 1]; with `store_average` it may
+        lr: The learning rate: a factor of the updates, which the weights of the average depend on;
+            not negative.
+        momentum: The weight of x in the trained parameters, in (0, 1]; with `store_average` it may
             be 0.
-        warmup_steps: Updates of linear warmup, until the learning rate is `lr`; 0 for none.
+        warmup_steps: Updates of linear warm-up, until the learning rate is `lr`; 0 for none.
         r: Power of the step in the weights: with r > 0, later steps count more; not negative.
         weight_lr_power: Power of the learning rate in the weights; 0 for equal weights. Not
             negative.
@@ -48,7 +48,8 @@ def schedule_free(
             take `torch.float32` and `store_average`.
 
     Raises:
-        HyperparameterError: If a hyperparameter is out of range, or `inner` is no transformation.
+        HyperparameterError: If a hyperparameter is out of range, or `inner` is not a
+            transformation.
 
     References:
         Defazio et al., "The Road Less Scheduled", NeurIPS 2024. https://arxiv.org/abs/2405.15682

@@ -1,4 +1,4 @@
-"""Steps that are not taken."""
+"""Skipping updates on a condition, such as a gradient that is not finite."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -36,28 +36,28 @@ class not_finite(TensorRule):
 
 
 class NormMemory(NamedTuple):
-    """What `norm_outlier` remembers."""
+    """The shared scalars of `norm_outlier`."""
 
-    norms: Tensor  # (), int64: how many were seen, without the outliers
-    mean: Tensor  # (): their running mean
-    variance: Tensor  # (): their running variance
+    norms: Tensor  # (), int64: the number of norms so far, without the outliers
+    mean: Tensor  # (): their EMA
+    variance: Tensor  # (): the EMA of their squared deviation
 
 
 class norm_outlier(TensorRule):
-    """A condition for `skip_if`: the global norm of the gradients is far above those before.
+    """A condition for `skip_if`: the z-score of the global norm is above a threshold.
 
         norm > mean + zscore sqrt(variance),   or norm is not finite
 
-    Mean and variance are exponential averages over the norms that were no outliers; during the
-    first `warmup` of them only norms that are not finite are outliers.
+    Mean and variance are exponential moving averages over the norms that were not outliers; during
+    the first `warmup` of them only norms that are not finite are outliers.
 
     Args:
-        zscore: How many standard deviations are far; positive.
+        zscore: The z-score threshold; positive.
         decay: Decay rate of the averages, in [0, 1).
-        warmup: How many norms make an average.
+        warmup: The number of norms before the threshold applies.
 
     Raises:
-        HyperparameterError: If a number is out of range.
+        HyperparameterError: If a hyperparameter is out of range.
 
     References:
         OLMo et al., "2 OLMo 2 Furious", 2024, https://arxiv.org/abs/2501.00656, skips steps so.
@@ -103,38 +103,38 @@ class norm_outlier(TensorRule):
 
 
 class SkipSlots(NamedTuple):
-    """What `skip_if` remembers of one tensor."""
+    """The slots of `skip_if`."""
 
     when: Slots
     inner: Slots
 
 
 class SkipMemory(NamedTuple):
-    """What `skip_if` remembers besides."""
+    """The shared scalars of `skip_if`."""
 
     skipped: Tensor  # (), int64: updates that were not made
-    inner_updates: Tensor  # (), int64: updates that were made, which schedules see
+    inner_updates: Tensor  # (), int64: updates that were made, for schedules
     when: Memory
     inner: Memory
 
 
 class skip_if(Wrapper):
-    """Leaves out the updates on which a condition holds: bad steps never happen.
+    """Skips the updates on which a condition holds.
 
         tx = skip_if(adamw(1e-3), not_finite())
 
-    On a skipped step parameters, slots, clocks and schedules of `inner` stay as they are, bit by
-    bit; `skipped` in the memory counts them. Nothing synchronises a device. There is no limit after
-    which a bad update would be made after all.
+    On a skipped step, the parameters and the slots, step counts and schedules of `inner` keep their
+    values exactly; `skipped` in the memory counts such steps. There is no synchronization with a
+    device, and no limit after which a bad update would be made after all.
 
     Args:
-        inner: What to run, a transformation that works tensor by tensor.
+        inner: The inner transformation, which works tensor by tensor.
         when: The condition: a `TensorRule` whose `conclude` returns a scalar ``skip``, such as
             `not_finite` and `norm_outlier`.
 
     Raises:
-        HyperparameterError: If `inner` sees whole trees or single examples, or `when` is no such
-            rule; from `update`, if it returns no ``skip``.
+        HyperparameterError: If `inner` takes whole trees or per-example gradients, or `when` is not
+            such a rule; from `update`, if it returns no ``skip``.
     """
 
     inner: GradientTransformation
@@ -183,7 +183,7 @@ class skip_if(Wrapper):
         if node.members.nobody_waits:
             return gs, slots
         old, (when, child) = node.memory, node.children
-        # What crosses ranks is done on all of them, whatever each of them finds here.
+        # Communication between ranks happens on all of them, whatever each of them finds here.
         both = node.members.ranks.crossed(node.members.spans) and exchanges(self.inner)
         skipped, made = old[0].skipped, old[0].inner_updates
         seen = self._looked_at(gs, slots, ps, when, reduce)

@@ -1,4 +1,4 @@
-"""Stages that see whole trees, as part of a pass over a list of tensors."""
+"""Stages that take whole trees, as part of a pass over a list of tensors."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -27,11 +27,11 @@ class WholeMemory(NamedTuple):
 
 
 class whole(PerTensor):
-    """Lets a stage that sees whole trees take part in a pass, as an optimizer needs it.
+    """Adapts a stage that takes whole trees to a pass over tensors, as an optimizer needs it.
 
-    The stage is handed `ParamTree` nodes. What of its state is such a node belongs to the tensors,
+    The stage is given `ParamTree` nodes. Such nodes in its state become the slots of the tensors,
     one by one; its other leaves are a memory that all of them share. So `init` has to treat the
-    parameters one by one. On shards, it sees the parts of this rank.
+    parameters one by one. On shards, it is given the parts of this rank.
     """
 
     inner: GradientTransformation

@@ -1,4 +1,4 @@
-"""What combinators with one inner transformation, run by a clock of its own, share."""
+"""The base class of combinators whose inner transformation has its own step count."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
@@ -13,11 +13,11 @@ from ._order import comes_last
 
 
 class Wrapper(PerTensor):
-    """Runs `inner` not always, or not only.
+    """Runs `inner` not in every update, or not alone.
 
     Slots and memory are named tuples whose field `inner` is that of the inner transformation. The
-    memory has besides `inner_updates`, how often that has run: its schedules see this, and so does
-    a parameter that joins late, whose clock starts anew.
+    memory also has `inner_updates`, the number of times that it has run: its schedules are given
+    this, also for a parameter that joins late, whose own step count starts at 0.
     """
 
     inner: GradientTransformation
@@ -27,7 +27,7 @@ class Wrapper(PerTensor):
         return comes_last(self.inner)
 
     def clocked(self) -> PerTensor:
-        """The inner transformation, by its own clock."""
+        """The inner transformation, with its own step count."""
         return clocked(self.inner)  # type: ignore[arg-type]  # as checked when made
 
     def open_inner(self, buckets: Sequence[Bucket], members: Members) -> Node:

@@ -61,7 +61,7 @@ class BlockLayout:
                 self.reasons[str(reason)] = None
         self.blocks: list[Block] = []
         self.cells: list[Cell] = []
-        self._staged: list[tuple[int, int]] = []  # block and leaf: by way of contiguous copies
+        self._staged: list[tuple[int, int]] = []  # block and leaf: through contiguous copies
         for indices in groups.values():
             self._staged += [
                 (len(self.blocks), leaf)
@@ -121,7 +121,7 @@ class BlockLayout:
     def release(self) -> None:
         """Drops the references to the gradients, until the next ones are loaded.
 
-        Out of place, to all tensors: nobody else says when they are gone.
+        Out of place, to all tensors: nothing else says when they are gone.
         """
         self.drop_scratch()
         for block in self.blocks:

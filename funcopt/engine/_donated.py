@@ -32,7 +32,7 @@ class Donated(Tensor):
 
 
 class donated:
-    """One step of `tx` in place: ``params, state = step(params, grads, state)``.
+    """A step of `tx` in place, without copies: ``params, state = step(params, grads, state)``.
 
         step = donated(adamw(1e-3))
         state = step.init(params)

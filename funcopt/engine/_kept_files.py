@@ -47,7 +47,7 @@ def is_kept(key: str) -> bool:
 
 
 def find(key: str, suffix: str = ".so") -> pathlib.Path | None:
-    """The file of `key`, if it is whole, is of that key, and nobody else could have written it."""
+    """The file of `key`, if it is whole, is of that key, and no other user could write to it."""
     path = folder() / f"{key}{suffix}"
     try:
         if not (_is_mine(path.parent) and _is_mine(path)):
@@ -90,7 +90,7 @@ def one_process(key: str) -> Iterator[None]:
 
 
 def _written(path: pathlib.Path, content: bytes) -> pathlib.Path:
-    number, name = tempfile.mkstemp(dir=path.parent)  # which nobody else may read or write
+    number, name = tempfile.mkstemp(dir=path.parent)  # which no other user may read or write
     try:
         with os.fdopen(number, "wb") as file:
             file.write(content)

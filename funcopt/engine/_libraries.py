@@ -18,7 +18,7 @@ def load_library(parts: Sequence[object], source: Callable[[], str]) -> ctypes.C
     """The library for these `parts`, from the cache on disk if it is there.
 
     Args:
-        parts: What its code depends on, besides torch and the machine.
+        parts: What its code depends on, other than torch and the machine.
         source: Writes its code, to which that of `_identity` is added.
     """
     key = key_of(parts)
@@ -39,7 +39,7 @@ def is_compiled(parts: Sequence[object]) -> bool:
 def _machine_code(source: str) -> bytes:
     from torch._inductor.codecache import CppCodeCache
 
-    # Made anew: what lies in the cache of Inductor may be damaged too, or be of others.
+    # Made again: what lies in the cache of Inductor may be damaged too, or be of others.
     library = CppCodeCache.load(f"{source}\n// {secrets.token_hex(16)}\n")
     path = pathlib.Path(library._name)
     code = path.read_bytes()

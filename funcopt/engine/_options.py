@@ -42,16 +42,16 @@ def chosen_for_updates() -> EngineOption:
 
 @contextlib.contextmanager
 def pure_engine(engine: EngineOption) -> Iterator[None]:
-    """How `update` is made within the context, in this thread or task only.
+    """Chooses the engine of `update` within the context, in this thread or task only.
 
         with pure_engine("eager"):
             updates, state = tx.update(grads, state, params)
 
-    By default, "auto", updates on a CPU are made by kernels, in as few passes over memory as the
-    chain has reductions, plus one; the results lie in fresh memory. The numbers are the same up to
-    rounding. Operation by operation are made
+    By default, "auto", updates on a CPU are computed by kernels, in as few passes over memory as
+    the chain has reductions, plus one; the results are in fresh memory, and the same up to
+    rounding. Operation by operation run
 
-    * all others, and with "eager" each of them, to the bit;
+    * updates on other devices, and with "eager" all updates, exactly as torch computes them;
     * those without `params`, or with extra arguments such as ``value=loss``;
     * those that `torch.func`, autograd, a compiler, a trace or a mode follows;
     * those of chains that kernels cannot replay, such as one with `add_noise`.

@@ -34,7 +34,7 @@ from ._trees import CheckedTrees
 log = logging.getLogger("funcopt")
 
 MAX_KEPT = 4
-"""How much is remembered, the latest first, for what comes in turns: trees of a transformation, and
+"""How much is kept, the latest first, for what comes in turns: trees of a transformation, and
 transformations that are gone."""
 
 
@@ -68,7 +68,7 @@ class _Cache(threading.local):
         return found[1:]
 
     def _cached_for(self, tx: PerTensor) -> "_CachedUpdate":
-        """A new one; or that of the latest like it, if it is made anew for every update."""
+        """A new one; or that of the latest like it, if it is made again for every update."""
         if not _is_plain_value(tx):
             return _CachedUpdate(tx)
         like = (x for x in self._latest if same_structure(x.tx, tx))

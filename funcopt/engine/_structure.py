@@ -52,7 +52,7 @@ def is_replayable(tx: Any) -> bool:
 
 
 def makes_decisions(tx: Any) -> bool:
-    """Whether a trace of `run` holds where it decides alike, as declared by that class."""
+    """Whether a trace of `run` holds where it decides the same, as declared by that class."""
     return _declares(tx, "decides")
 
 

@@ -42,7 +42,7 @@ def _serial_entries(threads: int, work: Callable[[], Pass]) -> int:
     """Up to how many entries one thread is as fast as so many."""
     if threads not in _found:
         key = _libraries.key_of(["entries for one thread", threads, os.cpu_count()])
-        with _kept_files.one_process(key):  # nobody else measures meanwhile
+        with _kept_files.one_process(key):  # no other process measures meanwhile
             found = _kept(key)
             if found is None:
                 found = measured(threads, functools.partial(seconds, work()))

@@ -110,7 +110,7 @@ def _begins(batch: Batch) -> bool:
     if not batch.slots or batch.scalar(1, "dampening") == 0:
         return batch.is_first()
     if any(x.device.type != "cpu" for x in batch.slots[0]):
-        raise Unsupported("dampening, of momentum that nobody has looked at")
+        raise Unsupported("dampening, of momentum that has not been read")
     begins = {bool(is_unset(x.reshape(-1)[0])) for x in batch.slots[0] if x.numel()}
     if len(begins) > 1:
         raise Unsupported("momentum that begins for some tensors only")

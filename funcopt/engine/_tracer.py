@@ -276,7 +276,7 @@ class Tracer:
         graph, roles = self._graphs[i], self._layout.blocks[self._cell_of[i].block].roles
         entries = precision.entries(new)
         if len(entries) != len(old):
-            raise Unsupported("slots that come and go")
+            raise Unsupported("slots that appear or disappear")
         for x in (u, *(x for x in entries if not isinstance(x, Opaque))):
             if not isinstance(x, Symbol) or x.graph is not graph or not x.meta.is_vector:
                 raise Unsupported("an update or a slot that is not computed from the given tensors")

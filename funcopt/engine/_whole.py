@@ -63,7 +63,7 @@ class WholeCell(NamedTuple):
 
     def _keep(self, leaf: int, u: Tensor, old: Sequence[Tensor], new: Sequence[Tensor]) -> None:
         if len(new) != len(old):
-            raise Unsupported("slots that come and go")
+            raise Unsupported("slots that appear or disappear")
         block = self.block
         given = [column[leaf] for column in block.columns[: block.given]]
         changed = [y for x, y in zip(old, new, strict=True) if x is not y]

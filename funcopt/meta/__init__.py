@@ -1,4 +1,4 @@
-"""Derivatives through training: unrolled, implicit, and without any."""
+"""Meta-learning and hypergradients: unrolled, implicit, and zeroth-order derivatives."""
 
 from ._hypergrad import Hypergradient as Hypergradient
 from ._hypergrad import hypergrad as hypergrad

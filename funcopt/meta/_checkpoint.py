@@ -1,7 +1,7 @@
-"""Forgetting what can be computed again.
+"""Checkpointing: what can be computed again is not kept.
 
 `torch.utils.checkpoint` saves by hooks, which `torch.func` refuses; this one works under `grad`,
-`vmap` and autograd alike, and with functions that call `torch.func.grad` themselves.
+`vmap` and autograd, and with functions that call `torch.func.grad` themselves.
 """
 
 from collections.abc import Callable, Sequence

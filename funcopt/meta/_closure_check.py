@@ -17,7 +17,7 @@ def refuse_traced(who: str, fn: Any) -> None:
     """Refuses a function that closes over a tensor which `torch.func` is differentiating by.
 
     Raises:
-        StructureError: If there is one: its derivative would be lost without a word.
+        StructureError: If there is one: its derivative would be lost silently.
     """
     if any(is_wrapped(x) for x in held(fn, Tensor)):
         raise captured(who)
@@ -67,7 +67,7 @@ def _held(value: Any, kinds: Any, seen: set[int]) -> Iterator[Any]:
 
 
 def _globals(function: types.FunctionType) -> list[Any]:
-    """What the names in the code of somebody's own function stand for."""
+    """What the names in the code of a user's function stand for."""
     if function.__module__.partition(".")[0] in ("torch", "funcopt"):
         return []
     names = function.__globals__

@@ -1,4 +1,4 @@
-"""How the result of a training depends on the numbers it was done with."""
+"""Hypergradients: derivatives of the result of a training by its hyperparameters."""
 
 import numbers
 from collections.abc import Callable, Iterable, Mapping
@@ -18,11 +18,11 @@ from ._unroll import unroll
 
 
 class Hypergradient(NamedTuple, Generic[Params]):
-    """A training, and the derivatives of what came of it."""
+    """A training, and the derivatives of its result."""
 
     value: Tensor  # (): what `outer` returned
-    values: dict[str, Any]  # its derivative by every number, by name
-    params: Params | None  # its derivative by the first parameters; `None` if truncated
+    values: dict[str, Any]  # its gradient for every hyperparameter, by name
+    params: Params | None  # its gradient for the initial parameters; `None` if truncated
     state: TrainState[Params]  # after the last step
     losses: Tensor  # (steps,): the loss before each
 
@@ -42,13 +42,13 @@ def hypergrad(
     truncate: int | None = None,
     checkpoint: int | None = None,
 ) -> Hypergradient[Params]:
-    """Trains, and differentiates ``outer(params)`` of the result by `values` and first `params`.
+    """Hypergradients: trains, then differentiates ``outer(params)`` by `values` and `params`.
 
         found = hypergrad(loss, adam(), {"lr": 1e-3}, params, batches, validation_loss)
         found.values["lr"]
 
-    The words are those of `sweep`, with one setting instead of many: where `sweep` tries, this goes
-    downhill. All derivatives come from one backward pass through the training.
+    The arguments are those of `sweep`, with one setting instead of many: `sweep` tries values, this
+    differentiates by them. All derivatives come from one backward pass through the training.
 
     Args:
         loss: ``loss(params, batch)``, or with `buffers` ``loss(params, buffers, batch)``.
@@ -57,11 +57,11 @@ def hypergrad(
             as in `hyperparams`, arguments of the function that makes it, e.g. a tree of learning
             rates like the parameters, or keyword-only arguments of `loss`, e.g. weights of the
             examples. Numbers become float64.
-        params: Where training starts.
+        params: The initial parameters.
         batches: One for each step.
         outer: ``outer(params)``, or with buffers ``outer(params, buffers)``: a 0-d tensor. Averaged
             parameters are used where `tx` keeps an average, as in `sweep`.
-        buffers: What the loss changes besides the parameters.
+        buffers: What the loss changes other than the parameters.
         truncate: Differentiate through so many of the last steps only; those before are made
             without history.
         checkpoint: As in `unroll`: less memory, more time.

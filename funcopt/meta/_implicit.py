@@ -1,4 +1,4 @@
-"""Derivatives of a solution, from the equation that it solves."""
+"""Implicit differentiation: derivatives of a solution, from the equation that it solves."""
 
 from collections.abc import Callable
 from typing import Any, ParamSpec
@@ -26,7 +26,7 @@ def custom_root(
     solve: Solve | None = None,
     has_aux: bool = False,
 ) -> Callable[[Callable[Arguments, Tree]], Callable[Arguments, Tree]]:
-    """Gives a solver the derivative of the root it finds, however it finds it.
+    """Differentiates a solver by the implicit function theorem, however it finds the root.
 
         @custom_root(torch.func.grad(inner_loss))
         def solver(start, theta):  # the minimum of inner_loss(params, theta) in params
@@ -37,8 +37,8 @@ def custom_root(
 
     Where ``optimality(x, *args) = F(x, *args)`` is zero, the implicit function theorem gives
     ``dx/dargs = -(dF/dx)^-1 dF/dargs``: one linear system for each backward pass, whatever the
-    number of steps of the solver, whose history is not kept. It holds at a root; as far as the
-    solver stops from it, so far the derivative is off.
+    number of steps of the solver, whose history is not kept. It holds at a root: the
+    error of the derivative grows with the distance from it at which the solver stops.
 
     The result is ``solver(start, *args)``, with derivatives of every order by `args`, backwards and
     once forwards (`torch.func.grad`, `jvp`, `hessian`); by `start`, where the search begins, the
@@ -51,8 +51,8 @@ def custom_root(
         solve: How to solve the linear system: `solve_normal_cg()`, the default; where `optimality`
             is the gradient of a loss at its minimum, `solve_cg()`; `solve_neumann()`; or any
             ``solve(matvec, b)``.
-        has_aux: Whether the solver returns ``(x, aux)``: what it found, and a tree of something
-            besides, such as the number of its steps, of which no derivative is taken.
+        has_aux: Whether the solver returns ``(x, aux)``: what it found, and a tree of auxiliary
+            outputs, such as the number of its steps, of which no derivative is taken.
 
     References:
         Blondel et al., "Efficient and Modular Implicit Differentiation", NeurIPS 2022.
@@ -86,7 +86,7 @@ def custom_root(
                 if not all(isinstance(y, Tensor) for y in found):
                     raise StructureError(
                         "`custom_root`: the solver must return a tree of tensors, got "
-                        f"{type(x).__name__} with others in it. What it returns besides needs "
+                        f"{type(x).__name__} with others in it. Auxiliary outputs need "
                         "`has_aux=True`, and `(x, aux)`."
                     )
                 besides, rest = tree.flatten(aux)
@@ -102,8 +102,8 @@ def custom_root(
                 except StructureError as error:
                     raise StructureError(
                         "`custom_root`: what `optimality` returns must have the structure of what "
-                        f"the solver does, its first argument. {error} A solver that returns "
-                        "something besides needs `has_aux=True`."
+                        f"the solver does, its first argument. {error} A solver with "
+                        "auxiliary outputs needs `has_aux=True`."
                     ) from None
 
             flat = [leaves[i] for i in places]

@@ -1,4 +1,4 @@
-"""Differentiable steps on a module as it stands."""
+"""Differentiable steps on a module in place."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -52,7 +52,7 @@ class MetaOptimizer:
 
     @property
     def state(self) -> TrainState[dict[str, Tensor]]:
-        """Parameters, state and buffers, to look at or to come back to: nothing changes it."""
+        """Parameters, optimizer state and buffers, to read or to restore: nothing changes it."""
         return self._state._replace(buffers=[own for _, own in copied(buffers_of(self._parts()))])
 
     @state.setter
@@ -73,10 +73,10 @@ class MetaOptimizer:
         return list(self.module.modules())
 
     def step(self, loss: Tensor) -> None:
-        """One update, along the derivative of `loss` by the parameters as they are now.
+        """One update, by the gradient of `loss` for the current parameters.
 
-        A parameter that the loss does not depend on has no gradient: it stands still. Stages that
-        ask for the value of the loss get it.
+        A parameter that the loss does not depend on has no gradient: it keeps its value. Stages
+        that ask for the value of the loss get it.
         """
         params = self._state.params
         found = torch.autograd.grad(
@@ -89,14 +89,14 @@ class MetaOptimizer:
         self._put(self._state.params)
 
     def detach(self) -> None:
-        """Forgets the history: later derivatives stop here."""
+        """Detaches parameters and optimizer state: later derivatives stop here."""
         params = {name: p.detach().requires_grad_() for name, p in self._state.params.items()}
         self._state = TrainState(params, detach_state(self._state.opt_state))
         self._put(params)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Within it, the module has the averages that `tx` keeps, to be evaluated with."""
+        """Within the context, the module has the averaged weights of `tx`, used for evaluation."""
         self._put(self.tx.averaged(self._state.opt_state, self._state.params))
         try:
             yield
@@ -105,7 +105,7 @@ class MetaOptimizer:
 
     @contextmanager
     def adapting(self) -> Iterator["MetaOptimizer"]:
-        """Puts the module and the state back at the end, whatever happens.
+        """Restores the module and the optimizer state at the end, whatever happens.
 
         That is parameters, buffers such as the running statistics of a batch norm, and modes.
         """

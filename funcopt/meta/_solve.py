@@ -21,8 +21,8 @@ class solve_cg(Record):
     """Conjugate gradients, for a symmetric positive definite A: ``x = solve_cg()(matvec, b)``.
 
     Of ``(A + ridge I) x = b``, until ``|b - A x| <= tol |b|``, or for `maxiter` iterations.
-    It stops early only where Python may look; under `torch.func.vmap` and compilation, those that
-    have arrived wait for the others.
+    It stops early only where Python may read the residual; under `torch.func.vmap` and compilation,
+    runs that have converged wait for the others.
 
     Args:
         maxiter: At most so many products with A; n of them are enough for n unknowns.
@@ -30,7 +30,7 @@ class solve_cg(Record):
         ridge: Added to the diagonal of A; not negative.
 
     Raises:
-        HyperparameterError: If a number is out of range.
+        HyperparameterError: If a value is out of range.
 
     References:
         Hestenes and Stiefel, "Methods of Conjugate Gradients for Solving Linear Systems", 1952.
@@ -75,7 +75,7 @@ class solve_normal_cg(Record):
         ridge: Added to the diagonal of ``A^T A``; not negative.
 
     Raises:
-        HyperparameterError: If a number is out of range.
+        HyperparameterError: If a value is out of range.
     """
 
     maxiter: int = 100
@@ -100,16 +100,16 @@ class solve_neumann(Record):
 
         x = lr (b + M b + M^2 b + ... + M^(maxiter - 1) b),    M = I - lr A
 
-    It converges where all eigenvalues of `M` are below 1 in size, slowly where they are near; with
-    few steps it is a cheap, biased answer, that of differentiating through so many steps of
-    gradient descent from the solution.
+    It converges where all eigenvalues of `M` are below 1 in absolute value, slowly where they are
+    near; with few steps it is a cheap, biased answer, that of differentiating through so many steps
+    of gradient descent from the solution.
 
     Args:
         maxiter: How many terms.
         lr: The step size; positive, and below 2 over the largest eigenvalue of A.
 
     Raises:
-        HyperparameterError: If a number is out of range.
+        HyperparameterError: If a value is out of range.
 
     References:
         Lorraine, Vicol and Duvenaud, "Optimizing Millions of Hyperparameters by Implicit

@@ -1,4 +1,4 @@
-"""What a function meets besides its arguments, kept for when it is computed again.
+"""What a function meets other than its arguments, kept for when it is computed again.
 
 Random generators, autocast, and the modes of the modules that it calls. (Buffers of modules can
 only be arguments: `torch.func` refuses what writes into a module.)

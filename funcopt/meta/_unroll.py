@@ -24,7 +24,7 @@ def unroll(
     truncate: int | None = None,
     checkpoint: int | None = None,
 ) -> tuple[Tree, Out]:
-    """One step for each batch: ``state, out = step(state, batch, *args)``.
+    """Runs a step for each batch, differentiably: ``state, out = step(state, batch, *args)``.
 
         def after(lr, params):
             step = train_step(loss, adam(lr))
@@ -40,12 +40,12 @@ def unroll(
         state: What a step changes, a tree of tensors such as a `TrainState`.
         batches: What the steps get, one by one; ``range(k)`` for k steps that need nothing.
         args: Further arguments of `step`.
-        truncate: Derivatives go back through so many steps at most: before every group of so many,
-            `state` is detached.
-        checkpoint: Keep of every so many steps only where they start, and compute them again for
-            the derivative: memory for ``k / checkpoint + checkpoint`` steps instead of k, at the
-            cost of one more forward pass. What is differentiated by has to come in through `state`,
-            `batches` or `args`, not by a closure.
+        truncate: Truncated backpropagation: `state` is detached before every so many steps, so
+            derivatives go back through no more.
+        checkpoint: Gradient checkpointing: of every so many steps, only the start is kept, and they
+            are computed again for the derivative: memory for ``k / checkpoint + checkpoint`` steps
+            instead of k, at the cost of one more forward pass. What is differentiated by has to
+            come in through `state`, `batches` or `args`, not by a closure.
 
     Returns:
         `state` after the last step, and the outputs, stacked along a new first dimension.

@@ -1,4 +1,4 @@
-"""Derivatives of functions that have none, from their values nearby."""
+"""Zeroth-order gradients, estimated from values of a function alone."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, ParamSpec, cast
@@ -20,7 +20,7 @@ def zero_order(
     method: Literal["antithetic", "forward", "naive"] = "antithetic",
     generator: torch.Generator | None = None,
 ) -> Callable[Arguments, Tensor]:
-    """`fn`, with the derivative by its first argument estimated from its values alone.
+    """`fn`, with the gradient for its first argument estimated from values of `fn` alone.
 
     With z standard normal, mean over `num_samples` of them:
 
@@ -28,23 +28,23 @@ def zero_order(
         forward       (f(x + sigma z) - f(x)) z / sigma
         naive          f(x + sigma z) z / sigma
 
-    Each is without bias for the slope of f smoothed by a Gaussian of width sigma, and of a linear
-    function for its slope; from above to below, the variance grows. `fn` may do anything: it is
-    called without autograd, once for the value and again for the derivative, where one is asked
-    for. The result is differentiable once, by autograd, `torch.func.grad` and `jvp`; under
+    Each is an unbiased estimate of the gradient of f smoothed by a Gaussian of width sigma, which
+    is that of f where f is linear; from above to below, the variance grows. `fn` may do anything:
+    it is called without autograd, once for the value and again for the derivative, where one is
+    asked for. The result is differentiable once, by autograd, `torch.func.grad` and `jvp`; under
     `torch.func.vmap`, and so in a sweep, `fn` is called for one run after the other.
 
         slope = torch.func.grad(zero_order(simulate, sigma=0.1, num_samples=64))(params)
 
     Args:
         fn: ``fn(x, *args)`` returns a 0-d tensor; x is a tree of tensors.
-        sigma: How far away to look, in units of x; positive.
-        num_samples: How many directions; the error shrinks with its root.
+        sigma: The standard deviation of the perturbations, in units of x; positive.
+        num_samples: How many directions; the error falls as ``1 / sqrt(num_samples)``.
         method: One of the three formulas.
         generator: Where z comes from; by default, torch's own generator.
 
     Raises:
-        HyperparameterError: If a number is out of range, or there is no such method.
+        HyperparameterError: If a value is out of range, or there is no such method.
 
     References:
         Nesterov and Spokoiny, "Random Gradient-Free Minimization of Convex Functions", 2017.

@@ -37,7 +37,7 @@ EXECUTION: Options = {
     "differentiable": False,
     "fused": None,
 }
-"""What torch's classes take besides. `foreach` and `fused` say how, so they change nothing."""
+"""What torch's classes take as well. `foreach` and `fused` say how, so they change nothing."""
 
 ENGINE = "engine"
 """How an optimizer makes its steps, which is no matter of a group."""
@@ -46,7 +46,7 @@ P = ParamSpec("P")
 
 
 class AliasOptimizer(Optimizer):
-    """An optimizer whose groups hold the arguments of a function.
+    """An optimizer whose parameter groups hold the arguments of a function.
 
     A subclass names the function, which makes its transformation. Its arguments are the arguments
     of the class, its defaults, and the keys of its `param_groups`:
@@ -56,20 +56,20 @@ class AliasOptimizer(Optimizer):
 
     The `__init__` beside `make` is a declaration, for readers and type checkers: the class has its
     names, order and defaults, and the body is never run. Without one, the signature is that of
-    `like`, or else of `make`. Every class takes by keyword too what torch's classes take besides
-    (`maximize`, `foreach`, `capturable`, `differentiable`, `fused`), and `engine`; and short ways
-    to the stages around it: ``max_grad_norm=1.0`` is `clip_by_global_norm`, ``ema=0.999`` is
+    `like`, or else of `make`. By keyword, every class also takes what torch's classes take
+    (`maximize`, `foreach`, `capturable`, `differentiable`, `fused`), `engine`, and shorthands for
+    the stages around it: ``max_grad_norm=1.0`` is `clip_by_global_norm`, ``ema=0.999`` is
     `ema_of_params`, ``accumulate=4`` is `accumulate`, in this chain:
 
         accumulate(chain(clip_by_global_norm(max_grad_norm), make(...), ema_of_params(ema)), 4)
 
     The first two are keys of `param_groups`, read at every step, where they are given.
 
-    Classes derived from such a class are made as ever; they inherit its function.
+    Subclasses of such a class inherit its function.
 
     Args:
         make: Makes the transformation of hyperparameters. A keyword of the class statement.
-        like: A class of torch of the same arguments, whose signature and defaults to take. Another.
+        like: A class of torch with the same arguments, for its signature and defaults. Another.
         defaults: Defaults that differ from those of `make`, where it has the signature. Another.
 
     Raises:
@@ -141,7 +141,7 @@ class FunctionOptimizer(AliasOptimizer, Generic[P]):
     @overload
     def __init__(self, params: ParamsT, *args: P.args, **kwargs: P.kwargs) -> None: ...
 
-    # No type says that it takes these too: where one is given, the others are not looked at.
+    # No type says that it takes these too: where one is given, the others are not read.
     @overload
     def __init__(self, params: ParamsT, *args: Any, maximize: bool, **kwargs: Any) -> None: ...
 
@@ -217,15 +217,15 @@ def optimizer_class(
         ...     ema(beta, debias=False), scale_by_sign(), scale_by_learning_rate(lr)), lr=1e-3)
 
     The arguments of `make` are the arguments of the class, its defaults, and the keys of its
-    `param_groups`: they are read at every step. What torch's classes take besides, `engine`, and
-    the short ways `max_grad_norm`, `ema` and `accumulate`, it takes by keyword. Type checkers know
-    the parameters, and the arguments as `make` has them.
+    `param_groups`: they are read at every step. What else torch's classes take, `engine`, and the
+    shorthands `max_grad_norm`, `ema` and `accumulate`, it takes by keyword. Type checkers know the
+    parameters, and the arguments as `make` has them.
 
-    Where `make` returns a `partition`, arguments are only the beginning of numbers: every label is
-    a group, whose keys are the hyperparameters of its own transformation, as in `Optimizer`. So
-    each has an `lr` for schedulers. Arguments annotated as switches (`bool`, `int`, `str`, a
-    `Literal`) stay keys of all groups. A dtype, such as `state_dtype`, is that of the whole
-    optimizer: it is in `defaults`, and no key of a group or of a checkpoint.
+    Where `make` returns a `partition`, arguments are initial values only: every label is a
+    parameter group, whose keys are the hyperparameters of its own transformation, as in
+    `Optimizer`. So each has an `lr` for schedulers. Arguments annotated as switches (`bool`, `int`,
+    `str`, a `Literal`) stay keys of all groups. A dtype, such as `state_dtype`, is that of the
+    whole optimizer: it is in `defaults`, and no key of a group or of a checkpoint.
 
     Args:
         name: The name of the class; it pickles if it is bound to that name in the calling module.

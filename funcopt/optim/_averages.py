@@ -1,4 +1,4 @@
-"""Averaged weights, to evaluate with, in the place of those that are trained; and back."""
+"""Exchanges the parameters for averaged weights, used for evaluation, and back."""
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -83,7 +83,7 @@ class Averages:
                 "`ema_of_params()` at the end."
             )
 
-    # The two modes.
+    # Train and eval mode.
 
     @torch.no_grad()
     def to_averages(self, param_groups: list[Options], state: State, find: FindAverage) -> None:
@@ -140,8 +140,8 @@ class Averages:
         """A context in which averages stand in for parameters; it warns if it is not entered."""
         return Awaited(
             self._within(param_groups, state, find),
-            f"`{self._who}.averaged()` is a context, and does nothing by itself: write `with "
-            "opt.averaged():`, or call `opt.eval()` and `opt.train()`.",
+            f"`{self._who}.averaged()` is a context manager, and does nothing by itself: write "
+            "`with opt.averaged():`, or call `opt.eval()` and `opt.train()`.",
         )
 
     @contextmanager

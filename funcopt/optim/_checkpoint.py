@@ -1,4 +1,4 @@
-"""Checkpoints that cannot lie: checked as a whole before any of it is put in place.
+"""Loading of checkpoints: checked as a whole before any of it is put in place.
 
 Parameters are matched by name where both sides have names (`_pairing`), and entries are checked
 against what the state of a parameter holds when it is created (`_entries`).
@@ -33,7 +33,7 @@ class Checkpoint(NamedTuple):
 
 
 def as_saved(saved: Options, entries: Iterable[str]) -> Options:
-    """What torch saves, with the format and the keys of entries; its dicts are nobody else's."""
+    """What torch saves, with the format and the keys of entries; its dicts are not shared."""
     for key, stored in saved["state"].items():
         if isinstance(stored, dict):
             saved["state"][key] = dict(stored)
@@ -71,7 +71,7 @@ def checked(
         said = " ".join(f"{title}: {found}." for title, found in problems.items() if found)
         raise StructureError(
             f"`{who}`: the checkpoint does not fit, and nothing is loaded. {said} With "
-            "`strict=False`, what does not fit starts afresh, and parameters in other groups than "
+            "`strict=False`, what does not fit is initialized, and parameters in other groups than "
             "before have the options of their groups here."
         )
     pack_numbers(({}, new) for new in state.values())
@@ -97,8 +97,8 @@ def _check_form(who: str, saved: Mapping[str, Any]) -> None:
         names = group.get("param_names")
         if names is not None and len(names) != len(group["params"]):
             raise StructureError(
-                f"`{who}`: group {index} of the checkpoint has {len(group['params'])} parameters "
-                f"and {len(names)} names."
+                f"`{who}`: parameter group {index} of the checkpoint has {len(group['params'])} "
+                f"parameters and {len(names)} names."
             )
     keys = [key for group in groups or () for key in group["params"]]
     if len(set(keys)) != len(keys):
@@ -126,7 +126,8 @@ def _different_options(
         numbers = [key for key, value in own.items() if is_numeric(value)]
         known = {"params", *defaults, *own}
         if saved is not None and (what := foreign_options(saved, numbers, known)):
-            found.append(Misfit("Saved by a different optimizer", f"group {index}: {what}"))
+            what = f"parameter group {index}: {what}"
+            found.append(Misfit("Saved by a different optimizer", what))
     return found
 
 
@@ -163,7 +164,7 @@ def _fitted(
             wrong = misfit(entries, expected, clocks[key], p, own)
             beside = sorted(key for key in expected if key in entries)
             if wrong is None and beside and STEP not in entries and reads_clock(tx, name, p):
-                wrong = Misfit("Without", f"`{STEP}` beside {beside}")
+                wrong = Misfit("Missing entries", f"`{STEP}` beside {beside}")
             if wrong is not None:
                 misfits.append(wrong._replace(what=f"{label}: {wrong.what}"))
             elif entries:
@@ -171,8 +172,8 @@ def _fitted(
                 state[p] = as_created(entries, expected, clocks[key], p, own, capturable)
     begun = max((found.get(STEP) or 0 for found in clocks.values()), default=0)
     if any(groups.schedules) and begun > 0 and all(UPDATES not in x for x in state.values()):
-        what = f"`{UPDATES}`, the count that schedules see, beside step {begun:g}"
-        misfits.append(Misfit("Without", what))
+        what = f"`{UPDATES}`, the count that schedules see, at step {begun:g}"
+        misfits.append(Misfit("Missing entries", what))
     return state, misfits
 
 

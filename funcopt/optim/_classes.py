@@ -165,7 +165,7 @@ class RAdam(AliasOptimizer, make=radam, like=torch.optim.RAdam):
 
 
 class Adafactor(AliasOptimizer, make=adafactor, like=torch.optim.Adafactor):
-    """Adafactor: `scale_by_factored_rms`, clipped, relative to the parameter, at a decaying rate.
+    """Adafactor: `scale_by_factored_rms`, clipped, with a relative, decaying learning rate.
 
     See `adafactor`.
     """

@@ -83,7 +83,7 @@ class StateColumn:
 
 
 def counting(clock: Tensor) -> Tensor:
-    """A clock that counts on: the same, or one in float64 where float32 would stand still."""
+    """A clock that counts on: the same, or one in float64 where float32 would stop counting."""
     return clock.double() if clock.dtype == torch.float32 and _room(clock) <= 0 else clock
 
 

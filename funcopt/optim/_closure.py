@@ -42,7 +42,7 @@ class ClosureLoss(Loss):
 
     @contextmanager
     def restoring(self) -> Iterator[Loss]:
-        """Within the context, parameters and gradients come and go."""
+        """Within the context, parameters and gradients may be exchanged."""
         kept: list[Any] = [None if g is None else g.detach().clone() for g in self._grads]
         try:
             yield self

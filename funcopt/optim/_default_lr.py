@@ -37,7 +37,7 @@ def _has_lr(tx: GradientTransformation) -> bool:
 
 
 def _rules(tx: GradientTransformation) -> list[GradientTransformation]:
-    """The rules of `tx`, and what besides has to come last."""
+    """The rules of `tx`, and what else has to come last."""
     return [
         node
         for _, node in walk(tx)

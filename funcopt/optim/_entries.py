@@ -22,7 +22,7 @@ TORCHS = frozenset(
     | {"eta", "mu", "ax", "prev", "step_size", "func_evals", "n_iter", "d", "t", "old_dirs"}
     | {"old_stps", "ro", "H_diag", "prev_flat_grad", "prev_loss", "al"}
 )
-"""What torch's optimizers keep of a parameter, besides the step."""
+"""What torch's optimizers keep of a parameter, other than the step."""
 
 Numbers = Mapping[str, float | None]
 """The clocks of one parameter, by key; `None` for one that cannot be read, on the meta device."""
@@ -83,12 +83,12 @@ def misfit(
             return Misfit("Invalid", f"`{key}` must be a count, got {stored[key]!r}")
     step = clocks.get(STEP)
     if unknown:
-        besides = f"instead of {missing}" if missing else f"besides {sorted(expected)}"
+        besides = f"instead of {missing}" if missing else f"in addition to {sorted(expected)}"
         return Misfit("Saved by a different optimizer", f"{unknown} {besides}")
     own = STEP in stored or len(missing) < len(expected)
     if missing and own and step != 0:
-        clock = "" if step is None else f" beside step {step:g}"
-        return Misfit("Without", f"{', '.join(f'`{key}`' for key in missing)}{clock}")
+        clock = "" if step is None else f" at step {step:g}"
+        return Misfit("Missing entries", f"{', '.join(f'`{key}`' for key in missing)}{clock}")
     shapes = {**expected, **({TRAIN_PARAMS: p} if TRAIN_PARAMS in stored else {})}
     for key, like in shapes.items():
         if key in stored and (wrong := _wrong_value(key, stored[key], like)):
@@ -103,11 +103,11 @@ def _wrong_value(key: str, value: Any, like: Tensor) -> Misfit | None:
         return Misfit("Invalid", f"`{key}` must be a tensor, got {value!r}")
     if not shards.can_be_cut_as(value, like):
         mesh = value.device_mesh  # type: ignore[attr-defined]
-        whole = "load whole tensors, as `full_tensor()` of each is: they are cut here"
-        return Misfit("In other parts", f"`{key}`, whose parts lie on {mesh}: {whole}")
+        whole = "load full tensors, as `full_tensor()` returns them: they are sharded here"
+        return Misfit("Sharded differently", f"`{key}`, whose shards lie on {mesh}: {whole}")
     if value.shape != like.shape:
         shapes = f"{tuple(value.shape)} instead of {tuple(like.shape)}"
-        return Misfit("Of another shape", f"{key} of {shapes}")
+        return Misfit("Shape mismatch", f"{key} of {shapes}")
     if value.layout is not like.layout or not torch.can_cast(value.dtype, like.dtype):
         return Misfit("Invalid", f"`{key}` must be {like.dtype}, got {value.dtype}, {value.layout}")
     return None

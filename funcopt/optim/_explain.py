@@ -1,4 +1,4 @@
-"""What an optimizer does, with which parameters: a block for each group."""
+"""What an optimizer does, with which parameters: a block for each parameter group."""
 
 import re
 from collections.abc import Mapping, Sequence

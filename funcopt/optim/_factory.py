@@ -50,7 +50,7 @@ class GroupTransformation(NamedTuple):
 class Factory:
     """Makes the transformations of parameter groups.
 
-    What `make` returns for different values has the same structure: it differs in numbers only.
+    What `make` returns for different values has one structure: it differs in hyperparameters only.
     """
 
     tx: GradientTransformation
@@ -124,7 +124,7 @@ class ChainFactory(Factory):
 
 
 def chain_factory(tx: GradientTransformation) -> ChainFactory:
-    """The factory of a chain that somebody has given to a constructor, where it is checked.
+    """The factory of a chain that was passed to a constructor, where it is checked.
 
     Raises:
         HyperparameterError: If `tx` is no transformation.
@@ -135,14 +135,14 @@ def chain_factory(tx: GradientTransformation) -> ChainFactory:
         )
     if tx.sign() == 1:
         turning = [node for node in _innermost(tx) if node.sign() == -1]
-        turned = "never turns the sign"
+        turned = "does not negate the updates"
         remedy = "add `scale_by_learning_rate(lr)` at the end (aliases such as `adamw` have one)"
         if turning:
             often = "twice" if len(turning) == 2 else f"{len(turning)} times"
-            turned = f"turns the sign {often}, by {', '.join(map(repr, turning))}"
+            turned = f"negates the updates {often}, by {', '.join(map(repr, turning))}"
             remedy = "keep one of these (aliases such as `adamw` have one already)"
         warnings.warn(
-            f"`Optimizer`: {tx!r} {turned}, so its steps ascend: {remedy}.",
+            f"`Optimizer`: {tx!r} {turned}, so `step()` would increase the loss: {remedy}.",
             stacklevel=4,  # past the wrapper of `explained`
         )
     return ChainFactory(per_tensor(with_lr(tx)))
@@ -173,10 +173,10 @@ class Maker(NamedTuple):
 class FunctionFactory(Factory):
     """Calls the function of a class with values as arguments.
 
-    Where that makes a `partition`, its arguments are only the beginning of numbers: those of a
-    group have the names that they have in the transformation of its label. Switches stay.
+    Where that makes a `partition`, its arguments are initial values only: those of a group have
+    the names that they have in the transformation of its label. Switches stay.
 
-    Short ways that are used, such as `max_grad_norm`, are arguments like those of the function.
+    Shorthands that are used, such as `max_grad_norm`, are arguments like those of the function.
     """
 
     owner: Any
@@ -232,9 +232,9 @@ class FunctionFactory(Factory):
             unused = key not in self._arguments and key not in self.defaults
             if unused and group.get(key) is not None:
                 raise HyperparameterError(
-                    f"`{self.owner.__name__}`: `{key}` of a group is {group[key]!r}, and the class "
-                    f"was made without: give it to the class too, `{self.owner.__name__}(params, "
-                    f"{key}=...)`."
+                    f"`{self.owner.__name__}`: `{key}` of a parameter group is {group[key]!r}, and "
+                    "the class was made without: give it to the class too, "
+                    f"`{self.owner.__name__}(params, {key}=...)`."
                 )
         for key in self.common:
             mine = self.defaults[key]

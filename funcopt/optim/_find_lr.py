@@ -1,4 +1,4 @@
-"""A range test: which learning rate to take, found by raising it until the loss diverges."""
+"""The learning rate range test: the learning rate is raised until the loss diverges."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Batch = Any
 WINDOW = 0.1
-"""Over which share of the range, in the logarithm of the rate, losses are averaged."""
+"""Over which share of the range, in the logarithm of the learning rate, losses are averaged."""
 
 
 class _RunningMean:
@@ -55,7 +55,7 @@ class LRRangeTest(NamedTuple):
         """The learning rate at which the loss falls fastest; `None` if it never falls.
 
         That is the steepest descent of `smooth_losses` over the logarithm of the learning rate,
-        before their minimum: the largest rate that is safe is a few times that.
+        before their minimum: the largest safe learning rate is a few times that.
         """
         losses = self.smooth_losses
         lowest = losses.index(min(losses))
@@ -112,7 +112,7 @@ def find_lr(
     stop_at: float = 4.0,
     progress: bool = True,
 ) -> LRRangeTest:
-    """Raises the learning rate from step to step, and says at which the loss fell fastest.
+    """Runs a learning rate range test: finds the learning rate at which the loss falls fastest.
 
         found = find_lr(opt, model, lambda model, batch: model(batch).square().mean(), loader)
         found.plot("lr.png")
@@ -136,7 +136,7 @@ def find_lr(
         start: The first learning rate.
         end: The last one.
         steps: How many steps there are.
-        stop_at: How many times the lowest loss is divergence; for losses that are positive.
+        stop_at: The multiple of the lowest loss that counts as divergence; for positive losses.
         progress: Show a bar, if tqdm is installed, on interactive terminals and in notebooks.
 
     Returns:
@@ -188,12 +188,12 @@ def _ratios(optimizer: torch.optim.Optimizer) -> list[float]:
     schedules: list[Any] = getattr(getattr(optimizer, "_groups", None), "schedules", [])
     for i, group in enumerate(optimizer.param_groups):
         if "lr" not in group:
-            raise HyperparameterError(f"`find_lr`: group {i} has no `lr`.")
+            raise HyperparameterError(f"`find_lr`: parameter group {i} has no `lr`.")
         if i < len(schedules) and "lr" in schedules[i]:
             raise HyperparameterError(
-                f"`find_lr`: the `lr` of group {i} follows {schedules[i]['lr']!r}, and cannot be "
-                "set: make the optimizer with a number, and use the one that is found in the "
-                "schedule."
+                f"`find_lr`: the `lr` of parameter group {i} follows {schedules[i]['lr']!r}, and "
+                "cannot be set: make the optimizer with a number, and use the one that is found in "
+                "the schedule."
             )
     each = [float(group["lr"]) for group in optimizer.param_groups]
     return [lr / max(each) if max(each) else 1.0 for lr in each]

@@ -1,4 +1,4 @@
-"""What the gradient of a parameter is, and what gradients may mean besides."""
+"""What the gradient of a parameter is, and what else gradients may mean."""
 
 import torch
 from torch import Tensor
@@ -24,7 +24,7 @@ def gradient(who: str, tx: GradientTransformation, p: Tensor) -> Tensor | None:
         f"`{who}`: {tx!r} takes one gradient for each example, in "
         "`p.grad_sample`, a tensor of shape (examples, *p.shape); there is "
         f"{'only `p.grad`' if examples is None else type(examples).__name__}. "
-        "`torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))` makes such."
+        "`torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))` computes them."
     )
 
 

@@ -54,7 +54,7 @@ def foreign_options(
 
     That is where hyperparameters that are `numbers` are missing, and there are others instead. Keys
     alone that are not `known` may be notes, and where some are missing, the version may be older,
-    or the chain has other stages besides.
+    or the chain has further stages.
     """
     missing = sorted(key for key in numbers if key not in saved)
     others = sorted(

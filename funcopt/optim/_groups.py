@@ -1,4 +1,4 @@
-"""Parameter groups: the only truth for the hyperparameters of an optimizer."""
+"""Parameter groups: the only source of the hyperparameters of an optimizer."""
 
 import copy
 import warnings
@@ -42,7 +42,7 @@ class ParameterGroups:
     """Knows which transformation the values of each parameter group make.
 
     The groups themselves are the optimizer's, and are handed in: they may be exchanged for a step.
-    Nothing is kept here but the schedules behind their values, and what can be made anew.
+    Nothing is kept here but the schedules behind their values, and what can be made again.
     """
 
     def __init__(self, factory: Factory, who: str) -> None:
@@ -50,7 +50,7 @@ class ParameterGroups:
         self.schedules: list[Options] = []  # by group
         self.who = who  # in messages
         self._transformations: dict[int, GroupTransformation] = {}  # by group
-        self._seen: dict[int, Seen] = {}  # by group: its parameters, when they were looked at last
+        self._seen: dict[int, Seen] = {}  # by group: its parameters, when they were last checked
         self._warned: frozenset[str] = frozenset()  # keys that were warned of
         self._warns = True
 
@@ -58,7 +58,7 @@ class ParameterGroups:
         return {**self.__dict__, "_transformations": {}, "_seen": {}}
 
     def forget(self) -> None:
-        """Drops what can be made anew."""
+        """Drops what can be made again."""
         self._transformations, self._seen = {}, {}
 
     def check_state(self, param_groups: list[Options], state: Mapping[Any, Any]) -> None:
@@ -80,7 +80,7 @@ class ParameterGroups:
     def refresh(self, param_groups: list[Options], first: int = 0) -> None:
         """Sees to it that names and keys are those of the parameters that are in the groups now.
 
-        Groups before the `first` are not looked at.
+        Groups before the `first` are not checked.
 
         Whoever edits the list of parameters may leave that of the names alone: names go with the
         parameters that they belong to.
@@ -97,9 +97,9 @@ class ParameterGroups:
                 names = group["param_names"] = _names_of(params, seen)
             if names is not None and len(names) != len(params):
                 raise StructureError(
-                    f"`{self.who}`: group {index} has {len(params)} parameters and {len(names)} "
-                    f"names: a parameter that is added to `params` needs a name in `param_names`. "
-                    "`add_param_group` and `drop` do both."
+                    f"`{self.who}`: parameter group {index} has {len(params)} parameters and "
+                    f"{len(names)} names: a parameter that is added to `params` needs a name in "
+                    "`param_names`. `add_param_group` and `drop` do both."
                 )
             if seen is not None:
                 self._rekey(index, group, seen)
@@ -150,14 +150,14 @@ class ParameterGroups:
         return other
 
     def transformation(self, param_groups: list[Options], index: int) -> GroupTransformation:
-        """The transformation of a group, made anew where a value has changed."""
+        """The transformation of a group, made again where a value has changed."""
         group, old = param_groups[index], self._transformations.get(index)
         if old is not None and old.is_of(group):
             return old
         try:
             return self._made(param_groups, index)
         except FuncoptError as error:
-            name_caller(error, self.who, group, f"of group {index}")
+            name_caller(error, self.who, group, f"of parameter group {index}")
             raise
 
     def _made(self, param_groups: list[Options], index: int) -> GroupTransformation:
@@ -206,16 +206,16 @@ class ParameterGroups:
         for key in sorted(group.keys() & set(CYCLED) - own.keys()):
             if "max_momentum" in group and own.keys() & set(CYCLED):  # which schedulers put there
                 raise HyperparameterError(
-                    f"`{self.who}`: `{key}` was set in the group {group.get('name')!r}, which has "
-                    f"{sorted(own.keys() & set(CYCLED))} and does not read it. A scheduler cycles "
-                    "one of the two in all groups: give it `cycle_momentum=False`."
+                    f"`{self.who}`: `{key}` was set in the parameter group {group.get('name')!r}, "
+                    f"which has {sorted(own.keys() & set(CYCLED))} and does not read it. A "
+                    "scheduler cycles one of the two in all groups: give it `cycle_momentum=False`."
                 )
         for key in sorted(group.keys() - self.factory.hyperparameters().keys() - own.keys()):
             called = self.factory.key_of(f"{self.who}: group {index}", key, of)
             if called is not None:
                 raise HyperparameterError(
-                    f"`{self.who}`: group {index} has the key `{key}`, which no step reads: the "
-                    f"hyperparameter is called `{called}` there."
+                    f"`{self.who}`: parameter group {index} has the key `{key}`, which no step "
+                    f"reads: the hyperparameter is called `{called}` there."
                 )
 
     def warn_of_keys(self, group: Options) -> None:
@@ -228,17 +228,18 @@ class ParameterGroups:
             self._warned |= warn_of_suspicious(self.who, new, own)
 
     def _check_structure(self, index: int, tx: GradientTransformation, first: PerTensor) -> None:
-        """Refuses a group whose transformation differs from the first in more than numbers."""
+        """Refuses a group whose transformation differs from the first in structure."""
         for (path, a), (_, b) in zip(walk(first), walk(tx), strict=False):
             numbers = {*a.hyperparameters, *_fields_of_parts(a)}
             for name, value in a.__dict__.items():
-                if callable(value):  # a function made anew is another, and may do the same
+                if callable(value):  # a function made again is another, and may do the same
                     continue
                 if name not in numbers and value != b.__dict__.get(name):
                     raise HyperparameterError(
                         f"`{self.who}`: `{name}` of stage {'/'.join(path)} must be the "
                         f"same in all groups, got {value!r} in group 0 and "
-                        f"{b.__dict__.get(name)!r} in group {index}: only numbers may differ."
+                        f"{b.__dict__.get(name)!r} in group {index}: only hyperparameters may "
+                        "differ."
                     )
 
     # Adding groups.
@@ -264,7 +265,7 @@ class ParameterGroups:
         """Fills in the hyperparameters of a group about to be added.
 
         Returns:
-            The keys that the base class will fill in besides, which are those of other groups.
+            The keys that the base class will also fill in, which are those of other groups.
         """
         of = [(name, p) for name, p in map(named, group["params"]) if isinstance(p, Tensor)]
         own, all_keys = self.factory.hyperparameters(of or None), self.factory.hyperparameters()
@@ -272,7 +273,7 @@ class ParameterGroups:
             called = self.factory.key_of(self.who, key, of)
             if called in group:
                 raise HyperparameterError(
-                    f"`{self.who}`: `{key}` and `{called}` of a group name the same "
+                    f"`{self.who}`: `{key}` and `{called}` of a parameter group name the same "
                     "hyperparameter: give it one value."
                 )
             if called is not None:
@@ -285,7 +286,7 @@ class ParameterGroups:
         if len(rates) > 1:
             warnings.warn(
                 f"`{self.who}`: several stages have an `lr` for the same parameters, {rates}, so a "
-                "group has no `lr` that a scheduler could set. Leave one rate (a fixed factor is "
+                "group has no `lr` that a scheduler could set. Leave one (a fixed factor is "
                 "`scale`), use schedules, or, if the stages are for different parameters, labels "
                 "of a `partition`, each of which becomes a group.",
                 stacklevel=4,

@@ -45,7 +45,7 @@ class IdlePlan:
         self.slots: Sequence[Any] = []
 
     def release(self) -> None:
-        """There is no gradient to let go of."""
+        """There is no gradient to drop."""
 
     def buckets(self, updates: Tensor | None) -> list[Bucket]:
         """A bucket that no tensor belongs to."""

@@ -63,7 +63,7 @@ def param_groups_layer_decay(
         layer_of: The number of the layer that a parameter, by name, belongs to.
 
     Raises:
-        HyperparameterError: If a number is out of range; if `lr` is a schedule, which has no
+        HyperparameterError: If a value is out of range; if `lr` is a schedule, which has no
             learning rate to be multiplied: a scheduler of torch, on the optimizer, follows the
             groups; if `layer_of` returns no whole number.
         LabelError: If there are no numbered blocks, and no `layer_of`; if an entry of the list

@@ -17,7 +17,7 @@ def of_torch(
 ) -> lbfgs:
     """L-BFGS, as `lbfgs` has it, under the names of `torch.optim.LBFGS`.
 
-    Several groups may be given, if their numbers are the same. `step` needs a closure.
+    Several parameter groups may be given, if they are equal. `step` needs a closure.
 
     Args:
         lr: The step length, or the first that a search tries.
@@ -25,11 +25,11 @@ def of_torch(
         max_eval: Evaluations in one update; by default ``max_iter * 5 // 4``.
         tolerance_grad: It ends where no entry of the gradient is greater.
         tolerance_change: It ends where no entry of a step is greater, or the loss changes by less.
-        history_size: How many steps are remembered.
+        history_size: How many steps are kept to approximate the Hessian.
         line_search_fn: ``"strong_wolfe"``, a search such as `backtracking()`, or None.
 
     Raises:
-        HyperparameterError: If a number is out of range, or the search is none.
+        HyperparameterError: If a value is out of range, or there is no such search.
     """
     checks.whole_number("LBFGS", "max_iter", max_iter, least=1)
     most = max_iter * 5 // 4 if max_eval is None else max_eval  # torch's, whatever the search

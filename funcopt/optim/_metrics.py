@@ -1,4 +1,4 @@
-"""What the stages of a chain say of a step: by group, by parameter, or one number for each name."""
+"""The metrics of a step: by parameter group, by parameter, or one number for each name."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
@@ -15,7 +15,7 @@ from ._options import named_parameters, same_value
 Groups = Sequence[Mapping[str, Any]]
 
 Per = Literal["step", "group", "layer"]
-"""What there is a number of, besides the usual ones."""
+"""What metrics are given for."""
 
 PER: tuple[Any, ...] = (None, "step", "group", "layer")
 

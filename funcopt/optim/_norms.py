@@ -43,7 +43,7 @@ def before_step(param_groups: Sequence[Mapping[str, Any]]) -> Copies:
 def norms_of_step(
     who: str, before: Copies, param_groups: list[Options], measure_group: Any
 ) -> Norms | None:
-    """The norms of the step that was made since; no device is synchronised.
+    """The norms of the step that was made since; no device is synchronized.
 
     `None` if there is no parameter, or the parameters are others now.
     """

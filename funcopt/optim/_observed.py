@@ -1,4 +1,4 @@
-"""What an optimizer says of itself and of its steps."""
+"""Printing, metrics and logging of an optimizer."""
 
 from typing import Any
 
@@ -33,24 +33,24 @@ class ObservedOptimizer(torch.optim.Optimizer):
 
     @property
     def engine(self) -> str:
-        """What has made the last step: "fused", "compiled", "foreach", "torch" or "eager"."""
+        """The engine of the last step: "fused", "compiled", "foreach", "torch" or "eager"."""
         return self._engine.name
 
     def metrics(self, per: Per | None = None) -> dict[str, Tensor]:
-        """What the stages say of the last step, such as the norm before clipping, as 0-d tensors.
+        """The metrics of the last step, such as the norm before clipping, as 0-d tensors.
 
             {"grad_norm": ..., "clip_factor": ..., "lr/decay": ..., "lr/no_decay": ...}
 
-        A flat dict, whose keys depend on stages and groups, never on values. A hyperparameter, such
-        as the learning rate, has the name of its group behind it, or its number, where there are
-        several; what several labels of a `partition` have, that of the label; all else is one
-        number. The first stage that has a quantity owns the bare name, a further one is called
-        ``clip_by_global_norm_2/grad_norm``. What has not been measured in this step is left out.
-        No device is synchronised.
+        A flat dict, whose keys depend on stages and groups, never on values. Where there are
+        several parameter groups, the key of a hyperparameter, such as the learning rate, ends in
+        the name of its group, or its index; of what several labels of a `partition` have, in the
+        label; all else is one number. The first stage that has a quantity owns the bare name, a
+        further one is called ``clip_by_global_norm_2/grad_norm``. What has not been measured in
+        this step is left out. No device is synchronized.
 
         Args:
             per: "step" for one number of each name: norms of parts are added up to that of the
-                whole, other numbers are averaged. "group" for what differs between groups besides,
+                whole, other numbers are averaged. "group" also for what differs between groups,
                 such as ``clip_factor/decay``. "layer" for a number of each parameter, where there
                 is one, such as ``grad_norm/fc.weight`` after `record_norms`.
 
@@ -64,7 +64,7 @@ class ObservedOptimizer(torch.optim.Optimizer):
         return {**as_metrics(norms, self.param_groups, per), **said}
 
     def record_norms(self, every: int = 1) -> Recorder:
-        """Adds the norms of gradients, updates and parameters to the metrics of every such step.
+        """Adds the norms of gradients, updates and parameters to the metrics of every n-th step.
 
             opt.record_norms()
             opt.step()
@@ -73,7 +73,7 @@ class ObservedOptimizer(torch.optim.Optimizer):
         ``grad_norm``, ``update_norm`` and ``param_norm`` are over all entries, in at least float32;
         the gradient is that in `p.grad` after the step, the update what the step has changed. With
         ``per="group"`` and ``per="layer"``, they are those of groups and of parameters too; sharded
-        parameters count whole. No device is synchronised. While such a step runs, there is a copy
+        parameters count whole. No device is synchronized. While such a step runs, there is a copy
         of the parameters.
 
         Args:
@@ -96,7 +96,7 @@ class ObservedOptimizer(torch.optim.Optimizer):
         norms: bool = True,
         prefix: str = "",
     ) -> Log:
-        """Writes the metrics of every such step, from now on.
+        """Writes the metrics of every n-th step, from now on.
 
             opt.log_to("log.csv", every=10)
             opt.log_to(SummaryWriter("runs/1"), every=100, per="layer")

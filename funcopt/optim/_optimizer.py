@@ -16,7 +16,7 @@ knows the optimizer.
 7. The plan writes clocks and shared scalars, those of all parameters at once (`_clocks`); what has
    begun is put into `state`. `_scheduled` writes into groups what schedules say of the next step.
 
-Besides steps: `_observed` measures and logs them, `_averages` exchanges parameters for averages,
+Around steps: `_observed` measures and logs them, `_averages` exchanges parameters for averages,
 `_checkpoint` matches what is loaded with what is here, `_reshape` takes the state along when
 parameters change.
 """
@@ -57,16 +57,16 @@ Loss = TypeVar("Loss")
 
 
 class Optimizer(ObservedOptimizer):
-    """Steps the parameters by a transformation: any chain, as a torch optimizer.
+    """A `torch.optim.Optimizer` around any transformation, such as a chain.
 
         opt = Optimizer(model.parameters(), chain(clip_by_global_norm(1.0), adamw(1e-3)))
         loss.backward()
         opt.step()
 
-    The numbers are those of the pure form: `update`, then `apply_updates_`. What differs is torch's
+    The results are those of the pure form: `update`, then `apply_updates_`. What differs is torch's
     own convention: a parameter without a gradient is skipped, and its step does not advance.
 
-    Every hyperparameter of the chain, at any depth, stands in `param_groups` under its key in
+    Every hyperparameter of the chain, at any depth, is in `param_groups` under its key in
     `hyperparams`, is read at every step, and may differ between groups: so torch's schedulers work.
     A chain without an `lr` gets ``lr = 1.0`` as a last factor, which schedulers then see as
     relative. A hyperparameter that holds a schedule cannot be set from outside; the group shows the
@@ -77,12 +77,12 @@ class Optimizer(ObservedOptimizer):
     that needs it and updated in place.
 
     Args:
-        params: Tensors, named tensors or groups, as for any torch optimizer. Groups may set any
-            key. With names, checkpoints are matched by name.
-        tx: The transformation; its signs must make it descend.
-        maximize: Ascend instead, by negating the gradients first. May differ between groups.
+        params: Tensors, named tensors or parameter groups, as in torch. Groups may set any key.
+            With names, checkpoints are matched by name.
+        tx: The transformation. It has to negate the updates, as `scale_by_learning_rate` does.
+        maximize: Maximize the loss, by negating the gradients first. May differ between groups.
         differentiable: Let autograd follow the steps; parameters must not be leaves then.
-        capturable: Keep clocks on the devices of the parameters, for CUDA graphs.
+        capturable: Keep step counts on the devices of the parameters, for CUDA graphs.
         measure_group: A process group whose ranks hold other parameters of the same model, such as
             stages of a pipeline; sums over tensors then span its ranks, also those that have no
             gradient. Or a function of name and parameter that returns one, or None: for experts
@@ -90,12 +90,12 @@ class Optimizer(ObservedOptimizer):
         engine: How steps are made: "fused", in one pass over memory for each sum over tensors,
             plus one; "compiled", the same by machine code for this chain, which takes seconds to
             compile; "torch", by a kernel of torch where that has one for the chain; "foreach",
-            each operation once for all tensors; or "eager", operation by operation, to the bit as
-            under `pure_engine("eager")`. On a CPU "auto" is "fused" if there is a C++
-            compiler, else "torch" or "foreach". Numbers are the same up to rounding. No state.
+            each operation once for all tensors; or "eager", operation by operation, exactly as
+            under `pure_engine("eager")`. On a CPU "auto" is "fused" if there is a C++ compiler,
+            else "torch" or "foreach". Results are equal up to rounding. Not in checkpoints.
 
     Raises:
-        HyperparameterError: If a value is out of range, or groups differ in more than numbers.
+        HyperparameterError: If a value is out of range, or groups differ in structure.
         LabelError: If a parameter has no label, or a pattern fits no parameter.
     """
 
@@ -141,7 +141,7 @@ class Optimizer(ObservedOptimizer):
         self._constructed = True
 
     def _forget(self) -> None:
-        """Drops what can be made anew."""
+        """Drops what can be made again."""
         self._groups.forget()
         self._store.forget()
         self._plan: StepPlan | None = None
@@ -162,7 +162,7 @@ class Optimizer(ObservedOptimizer):
         """Takes one step.
 
         Args:
-            closure: Computes the loss and its gradients anew, with gradients enabled; the value of
+            closure: Computes the loss and its gradients again, with gradients enabled; the value of
                 its first call is returned. A stage that asks for ``value`` gets that. It is called
                 once, except by transformations that evaluate the loss themselves
                 (`needs_closure`): these move the parameters, and call it again.
@@ -172,9 +172,9 @@ class Optimizer(ObservedOptimizer):
             SparseGradientError: If a gradient is sparse. Nothing is changed.
             HyperparameterError: If a value in `param_groups` is out of range, or was set although
                 it follows a schedule. Nothing is changed.
-            ExtraArgumentError: If no stage knows an extra argument, or one is missing, or the
+            ExtraArgumentError: If no stage takes an extra argument, or one is missing, or the
                 closure. Nothing is changed.
-            ModeError: In eval mode: averages stand in for the parameters.
+            ModeError: In eval mode, in which the parameters are averages.
         """
         self._averages.check_training(self.param_groups, "step")
         loss = None if closure is None else call(closure)
@@ -271,10 +271,10 @@ class Optimizer(ObservedOptimizer):
         if self.tx.takes_examples():
             drop_examples(self.param_groups)
 
-    # Groups, and parameters that come and go.
+    # Adding, removing and resizing parameters.
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Adds a group; with a `partition`, one for every label that occurs in it."""
+        """Adds a parameter group; with a `partition`, one for every label that occurs in it."""
         count = len(self.param_groups)
         if isinstance(param_group, dict):
             self._groups.factory.check_group(param_group)
@@ -299,7 +299,7 @@ class Optimizer(ObservedOptimizer):
             raise
 
     def drop(self, which: str | Tensor) -> None:
-        """Forgets a parameter, by name or by itself: it is not stepped, and its state is gone.
+        """Removes a parameter, given by name or as a tensor, and its optimizer state.
 
         Raises:
             StructureError: If there is no such parameter.
@@ -309,16 +309,16 @@ class Optimizer(ObservedOptimizer):
         self._forget()
 
     def resize(self, which: str | Tensor, new: Tensor, index_map: Tensor, *, dim: int = 0) -> None:
-        """Puts `new` in the place of a parameter, and takes its state along.
+        """Replaces a parameter by `new`, and its optimizer state with it.
 
             opt.resize("fc.weight", new_weight, index_map=torch.tensor([0, 2, -1]))
 
-        Row i of every slot becomes row ``index_map[i]`` of the old one, exactly, or begins afresh
+        Row i of every slot becomes row ``index_map[i]`` of the old one, exactly, or is initialized
         where that is negative. Slots without that dimension stay, if they have the shape that they
-        should, and else begin afresh; clocks go on.
+        should, and else are initialized; step counts go on.
 
         Args:
-            which: The old parameter, by name or by itself.
+            which: The old parameter, by name or as a tensor.
             new: The new parameter.
             index_map: For every row of `new`, the row of the old parameter that it was, or -1.
             dim: The dimension that the rows are counted along.
@@ -333,7 +333,7 @@ class Optimizer(ObservedOptimizer):
     # Train and eval mode.
 
     def eval(self) -> None:
-        """Puts the averages in the place of the parameters, until `train()`.
+        """Exchanges the parameters for the averaged weights, until `train()`.
 
             opt.eval()
             validate(model)
@@ -353,7 +353,7 @@ class Optimizer(ObservedOptimizer):
             self._averages.to_averages(self.param_groups, self.state, self._average)
 
     def train(self) -> None:
-        """Puts the parameters back, to the bit, for the next step.
+        """Restores the parameters exactly, for the next step.
 
         Raises:
             ModeError: If `averaged()` is open, or parameters were evaluated, saved and loaded
@@ -363,13 +363,13 @@ class Optimizer(ObservedOptimizer):
         self._averages.to_training(self.param_groups, self.state, self._average)
 
     def averaged(self) -> AbstractContextManager[None]:
-        """Within the context, the parameters are those to evaluate with; after it, they are back.
+        """Within the context, the parameters are the averaged weights, used for evaluation.
 
             with opt.averaged():
                 validate(model)
 
-        The same as `eval()` and `train()`, but that they are back whatever happens, and that there
-        has to be an average. Inside of `eval()` there is nothing to do, and that mode stays.
+        The same as `eval()` and `train()`, but they are restored whatever happens, and there has to
+        be an average. Inside of `eval()` there is nothing to do, and that mode stays.
 
         Raises:
             StructureError: If no stage keeps an average.
@@ -383,7 +383,7 @@ class Optimizer(ObservedOptimizer):
     # State, saving and loading.
 
     def init_state(self) -> None:
-        """Creates what is missing of the state before the first step, for complete checkpoints."""
+        """Initializes missing state before the first step, so that checkpoints are complete."""
         replace = self.defaults["differentiable"]
         self._store.initialize(self.param_groups, self.state, replace)
 
@@ -401,7 +401,7 @@ class Optimizer(ObservedOptimizer):
         Args:
             state_dict: The state to load; it is copied.
             strict: Whether a parameter that is missing, unknown or of another shape is an error.
-                Else it starts afresh, or is left out.
+                Else it is initialized, or left out.
 
         Raises:
             StructureError: Listing all that does not fit. Nothing is changed.

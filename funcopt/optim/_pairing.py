@@ -36,8 +36,8 @@ def paired(who: str, mine: list[Options], saved: Saved) -> Pairing | None:
             )
         if not by_position and (repeated := _repeated(there)):
             raise StructureError(
-                f"`{who}`: parameters of the checkpoint share the names {repeated}, so there is "
-                "no telling which is which."
+                f"`{who}`: parameters of the checkpoint share the names {repeated}, so they "
+                "cannot be matched."
             )
     if not by_position:
         return _by_name(_plainly_named(mine), _plainly_named(saved))

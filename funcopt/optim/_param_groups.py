@@ -78,8 +78,8 @@ def param_groups_weight_decay(
 
     Without weight decay are all parameters of less than two dimensions, those whose name ends in
     ``.bias``, and those in the list; as in timm and optimi. The groups are named "no_decay" and
-    "decay", and hold the names of their parameters, so that checkpoints are matched by name. With
-    a learning rate for each layer besides: `param_groups_layer_decay`.
+    "decay", and hold the names of their parameters, so that checkpoints are matched by name. For
+    a learning rate for each layer as well: `param_groups_layer_decay`.
 
     Args:
         model: The model. Parameters that do not require gradients are left out, and tied ones are

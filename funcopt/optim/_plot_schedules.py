@@ -1,4 +1,4 @@
-"""What the schedules of an optimizer say, as a figure."""
+"""The schedules of an optimizer, as a figure."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,8 +60,8 @@ def plot_schedules(
                 lines[group or repr(value)] = value
     if not panels:
         raise HyperparameterError(
-            "`plot_schedules`: no hyperparameter follows a schedule. A scheduler of torch is no "
-            "part of the optimizer, and known to itself only."
+            "`plot_schedules`: no hyperparameter follows a schedule. A scheduler of torch is not "
+            "part of the optimizer, so its values cannot be drawn."
         )
     return draw_schedules("plot_schedules", panels, steps, path)
 

@@ -1,4 +1,4 @@
-"""Parameters that go, and parameters that change their shape, when a model is pruned or grown."""
+"""Removing and resizing parameters, when a model is pruned or grown."""
 
 from torch import Tensor
 

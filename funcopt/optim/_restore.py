@@ -1,4 +1,4 @@
-"""Trying something with a model and an optimizer, and having both back to the bit."""
+"""Trying something with a model and an optimizer, both of which are restored exactly."""
 
 import copy
 from collections.abc import Iterator

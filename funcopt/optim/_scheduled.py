@@ -1,4 +1,4 @@
-"""Hyperparameters that follow schedules: groups show their values, which nobody else may set."""
+"""Hyperparameters that follow schedules: groups show their values, and they cannot be set."""
 
 from typing import Any
 
@@ -47,7 +47,7 @@ class ScheduledValues:
             group = param_groups[index]
             if "lr" in schedules and "initial_lr" in group:
                 raise HyperparameterError(
-                    f"`{self._who}`: a scheduler has been put on group {index}, whose "
+                    f"`{self._who}`: a scheduler has been put on parameter group {index}, whose "
                     f"`lr` follows {schedules['lr']!r}. Use the schedule or a scheduler, not both."
                 )
             other = [k for k in schedules if k in shown and not same_value(group[k], shown[k])]
@@ -57,7 +57,7 @@ class ScheduledValues:
             for key in other:
                 if not same_value(group[key], now[key]):
                     raise HyperparameterError(
-                        f"`{self._who}`: `{key}` of group {index} follows "
+                        f"`{self._who}`: `{key}` of parameter group {index} follows "
                         f"{schedules[key]!r} and cannot be set, got {group[key]!r}. Use the "
                         "schedule or a scheduler, not both."
                     )

@@ -1,4 +1,4 @@
-"""What every class takes besides the arguments of its function: the chain that is mostly made."""
+"""What every class takes in addition to the arguments of its function: the most common stages."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,27 +11,27 @@ from ..transforms import clip_by_global_norm, ema_of_params
 from ._options import Options
 
 ACCUMULATE = "accumulate"
-"""The short way that is structure: an argument of the class, no key of a group."""
+"""The shorthand that is structure: an argument of the class, no key of a group."""
 
 SHORT_WAYS: Options = {"max_grad_norm": None, "ema": None, ACCUMULATE: None}
 """The arguments of all classes that stand for stages, each left out where it is `None`."""
 
 
 def short_ways_of(given: Mapping[str, Any], arguments: tuple[str, ...]) -> Options:
-    """The short ways that are used; what a function has as an argument of its own is none."""
+    """The shorthands that are used; what a function has as an argument of its own is none."""
     return {
         key: given[key] for key in SHORT_WAYS if key not in arguments and given.get(key) is not None
     }
 
 
 def with_short_ways(tx: GradientTransformation, ways: Mapping[str, Any]) -> GradientTransformation:
-    """`tx` between the stages that the short ways stand for.
+    """`tx` between the stages that the shorthands stand for.
 
         accumulate(chain(clip_by_global_norm(max_grad_norm), tx, ema_of_params(ema)), accumulate)
 
     Args:
         tx: The transformation of a class.
-        ways: The short ways that are used, some of `SHORT_WAYS`.
+        ways: The shorthands that are used, some of `SHORT_WAYS`.
 
     Raises:
         HyperparameterError: If a value is out of range, or `tx` keeps an average itself.

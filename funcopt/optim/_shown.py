@@ -5,7 +5,7 @@ from ..combinators import partition
 
 
 def with_stages(groups: str, tx: GradientTransformation) -> str:
-    """What torch prints of the groups, and the stages; numbers stand in the groups only."""
+    """What torch prints of the groups, and the stages; hyperparameters are in the groups only."""
     return f"{groups.removesuffix(')')}Transformation: {stages_in_short(tx)}\n)"
 
 

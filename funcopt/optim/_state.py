@@ -39,7 +39,7 @@ class StateStore:
         self.forget()
 
     def forget(self) -> None:
-        """Drops what can be made anew."""
+        """Drops what can be made again."""
         self._layouts: dict[Tensor, tuple[Any, StateLayout]] = {}  # by parameter
         self._idle: Memory | None = None  # after steps without a gradient on this rank
 
@@ -131,7 +131,7 @@ class StateStore:
     def _layout(
         self, name: str | None, p: Tensor, transformation: GroupTransformation
     ) -> tuple[StateLayout, dict[str, Tensor] | None]:
-        """The layout of a parameter's state; where it is made anew, the initial state too."""
+        """The layout of a parameter's state; where it is new, the initial state too."""
         key = (name, transformation.slots_key, p.shape, p.dtype, p.device)
         known = self._layouts.get(p)
         if known is not None and known[0] == key:
@@ -156,7 +156,7 @@ class StateStore:
         """Creates entries that are missing beside others, as after a momentum was switched on.
 
         Returns:
-            The keys of all entries that are there; others are notes of somebody else.
+            The keys of all entries that are there; others are notes of users.
         """
         self._groups.check_state(param_groups, state)
         new: dict[Tensor, dict[str, Tensor]] = {}

@@ -62,7 +62,7 @@ class StepPlan:
                 self.firsts.append(one)
             self.bucket_of.append(found[key])
         self.group_of = [one.group for one in self.firsts]
-        self.has_memory = True  # something besides the slots
+        self.has_memory = True  # something other than the slots
         self.stored = all(one.stored for one in active)
         self.lasting = self.stored and not any(one.due for one in active)
         self._groups = groups
@@ -134,7 +134,7 @@ class StepPlan:
         return self._guard.holds(self._compared())
 
     def release(self) -> None:
-        """Lets go of the gradients: whoever sets them to `None` wants the memory."""
+        """Drops the gradients: whoever sets them to `None` wants the memory."""
         self.gs = []
 
     # What there is to be done.

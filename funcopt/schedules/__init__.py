@@ -1,10 +1,9 @@
-"""Numbers as functions of the step: of the updates already made, 0 at the first.
+"""Schedules: hyperparameters as functions of the number of updates already made, 0 at the first.
 
-A schedule is a record. It takes a number and gives a Python float, or a 0-d tensor and gives one in
-float64, without looking at its value: so it works under `torch.func` and in `torch.compile`. Its
-values may be tensors too, to be swept over or learned, or themselves schedules; its lengths whole
-numbers or tensors. It does not know what it is used for: any hyperparameter takes one, and takes
-any other function of the step as well.
+A schedule is a record. It maps a Python number to a Python float, or a 0-d tensor to one in
+float64, without reading its value: so it works under `torch.func` and in `torch.compile`. Its
+values may be tensors too, to be swept over or learned, or themselves schedules; its lengths
+integers or tensors. Any hyperparameter takes a schedule, or any other function of the step.
 """
 
 from .._hints.names import explain_missing as _explain_missing

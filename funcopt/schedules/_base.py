@@ -1,4 +1,4 @@
-"""What all shapes are: records that can be drawn."""
+"""The base class of schedules: records that can be plotted."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -14,16 +14,16 @@ class ScheduleRecord(Record):
     """A schedule that is a record of its values and lengths."""
 
     drawn_lengths: ClassVar[int] = 1
-    """How often its length is drawn: several times where it goes on for ever."""
+    """The plotted range, in units of its length: several where it has no end."""
 
     def plot(self, steps: int | None = None, path: str | Path | None = None) -> "Figure":
-        """Draws the value over the number of updates made.
+        """Plots the value over the number of updates made.
 
             warmup_cosine_decay_schedule(0.0, 1e-3, 100, 1000).plot()
 
         Args:
-            steps: How many steps to draw; by default, somewhat more than the schedule is long.
-            path: Where to save the figure, if at all.
+            steps: The number of steps to plot; by default, somewhat more than the schedule is long.
+            path: The file to save the figure in, if any.
 
         Returns:
             The figure, which notebooks show.

@@ -1,4 +1,4 @@
-"""The same value at every step."""
+"""A constant schedule."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from ._shape import evaluated
 
 
 class constant_schedule(ScheduleRecord):
-    """The same value at every step: a part for `join_schedules`, or a place for a schedule to come.
+    """The same value at every step: a part for `join_schedules`, or a placeholder.
 
         value
 
@@ -17,7 +17,7 @@ class constant_schedule(ScheduleRecord):
         value: The value.
 
     Raises:
-        HyperparameterError: If `value` is no number.
+        HyperparameterError: If `value` is not a number.
     """
 
     value: Scalar

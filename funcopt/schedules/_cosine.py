@@ -1,4 +1,4 @@
-"""Half a cosine from one value down to another, once or again and again."""
+"""Cosine decay, once or with restarts."""
 
 import math
 from typing import Any
@@ -11,18 +11,18 @@ from ._shape import between, evaluated, half_cosine, progress
 
 
 class cosine_decay_schedule(ScheduleRecord):
-    """Goes from `init_value` to `end_value` along half a cosine, then stays there.
+    """Cosine decay from `init_value` to `end_value`, then constant.
 
     With x = step / decay_steps, not above 1:
 
         end_value + (init_value - end_value) (1 + cos(pi x)) / 2
 
-    The same as `torch.optim.lr_scheduler.CosineAnnealingLR` up to its `T_max`, where that turns
-    round; and as Optax's `cosine_decay_schedule` with ``end_value = alpha init_value``.
+    The same as `torch.optim.lr_scheduler.CosineAnnealingLR` up to its `T_max`, after which that
+    rises again; and as Optax's `cosine_decay_schedule` with ``end_value = alpha init_value``.
 
     Args:
         init_value: The value at step 0.
-        decay_steps: How many steps the way takes; positive.
+        decay_steps: Steps of the decay; positive.
         end_value: The value from then on.
 
     Raises:
@@ -48,24 +48,24 @@ class cosine_decay_schedule(ScheduleRecord):
 
 
 class cosine_restarts_schedule(ScheduleRecord):
-    """Goes from `init_value` to `end_value` along half a cosine, and starts again, without end.
+    """Cosine decay from `init_value` to `end_value`, restarted after each cycle.
 
     The first cycle has `first_decay_steps` steps, every further one `t_mult` times as many. With x
-    the share of its cycle that has passed at a step:
+    the fraction of its cycle that has passed at a step:
 
         end_value + (init_value - end_value) (1 + cos(pi x)) / 2
 
     The same as `torch.optim.lr_scheduler.CosineAnnealingWarmRestarts`. `end_value` itself is never
-    reached: where it would be, the next cycle begins.
+    reached: where it would be, the next cycle starts.
 
     Args:
-        init_value: The value at the beginning of every cycle.
-        first_decay_steps: The length of the first cycle; positive.
-        t_mult: By how much cycles grow: a whole number, at least 1.
+        init_value: The value at the start of every cycle.
+        first_decay_steps: Steps of the first cycle; positive.
+        t_mult: The factor by which cycles grow: an integer, at least 1.
         end_value: The value towards the end of every cycle.
 
     Raises:
-        HyperparameterError: If `first_decay_steps` or `t_mult` is no positive whole number.
+        HyperparameterError: If `first_decay_steps` or `t_mult` is not a positive integer.
 
     References:
         Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", ICLR 2017,
@@ -91,7 +91,7 @@ class cosine_restarts_schedule(ScheduleRecord):
         return between(start, end, half_cosine((step - begin) / length))
 
     def _cycle(self, step: Any) -> tuple[Any, Any]:
-        """The step at which the current cycle began, and its length; exact below 2^50 steps."""
+        """The first step of the current cycle, and its length; exact below 2^50 steps."""
         first, growth = exact(self.first_decay_steps), self.t_mult
         if growth == 1:
             return floor(step / first) * first, first

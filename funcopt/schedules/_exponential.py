@@ -1,4 +1,4 @@
-"""The same factor over and over: a little at every step, or all at once now and then."""
+"""Exponential decay: smooth, in equal intervals, or at milestones."""
 
 import math
 from typing import Any
@@ -11,7 +11,7 @@ from ._shape import evaluated
 
 
 class exponential_decay(ScheduleRecord):
-    """Multiplies by `decay_rate` in every `transition_steps` steps.
+    """Exponential decay: multiplies by `decay_rate` over every `transition_steps` steps.
 
     With x = (step - transition_begin) / transition_steps, not below 0, and rounded down with
     `staircase`:
@@ -24,14 +24,14 @@ class exponential_decay(ScheduleRecord):
 
     Args:
         init_value: The value up to step `transition_begin`.
-        transition_steps: In how many steps the factor is reached; positive.
+        transition_steps: Steps over which the factor is reached; positive.
         decay_rate: The factor; positive. Above 1 the values grow.
-        transition_begin: How many steps it is put off; not negative.
-        staircase: Multiply at once every `transition_steps` steps, and not in between.
+        transition_begin: Steps before the decay starts; not negative.
+        staircase: Multiply once every `transition_steps` steps, and not in between.
         end_value: The value to stop at, if any.
 
     Raises:
-        HyperparameterError: If `decay_rate` or a length is out of its range.
+        HyperparameterError: If `decay_rate` or a length is out of range.
     """
 
     init_value: Scalar
@@ -60,7 +60,7 @@ class exponential_decay(ScheduleRecord):
             return value
         _, end = evaluated(step, self.end_value)
         beyond = where(rate < 1, -1.0, 1.0) * (value - end) > 0
-        # Once more, for the derivative: far beyond the end the power is infinite, or its slope is.
+        # Again, for the derivative: far beyond the end the power is infinite, or its derivative is.
         return where(beyond, end, start * power(rate, where(beyond, 0.0, x)))
 
 
@@ -73,7 +73,7 @@ class step_decay_schedule(ScheduleRecord):
 
     Args:
         init_value: The value at step 0.
-        step_size: How many steps a value is kept; positive.
+        step_size: Steps from one multiplication to the next; positive.
         gamma: The factor; positive.
 
     Raises:
@@ -103,13 +103,12 @@ class multi_step_decay_schedule(ScheduleRecord):
 
     Args:
         init_value: The value before the first milestone.
-        milestones: The steps with a new value, in ascending order; twice the same one multiplies
-            twice.
+        milestones: The steps with a new value, in ascending order; a repeated one multiplies twice.
         gamma: The factor; positive.
 
     Raises:
-        HyperparameterError: If the milestones are not whole numbers in ascending order, or `gamma`
-            is not positive.
+        HyperparameterError: If the milestones are not integers in ascending order, or `gamma` is
+            not positive.
     """
 
     init_value: Scalar

@@ -12,21 +12,21 @@ from ._shape import evaluated, like
 
 
 class join_schedules(ScheduleRecord):
-    """One schedule after another, each of which begins to count at its boundary.
+    """One schedule after another, each of which counts the steps from its boundary.
 
         schedules[0](step)                   while step < boundaries[0]
         schedules[1](step - boundaries[0])   while step < boundaries[1]
         ...
 
     The same as Optax's `join_schedules`, and as `torch.optim.lr_scheduler.SequentialLR`. No
-    part is ever evaluated outside of its own stretch, its end included.
+    part is ever evaluated outside of its own interval, its end included.
 
     Args:
-        schedules: The parts: any functions of a step. A number is a part that is constant.
+        schedules: The parts: any functions of a step. A number is a constant part.
         boundaries: The first steps of all parts but the first, in ascending order.
 
     Raises:
-        HyperparameterError: If the boundaries are not whole numbers in ascending order, or not one
+        HyperparameterError: If the boundaries are not integers in ascending order, or not one
             fewer than the schedules.
     """
 

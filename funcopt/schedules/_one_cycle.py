@@ -1,4 +1,4 @@
-"""Up to a peak and down to almost nothing, in a given number of steps."""
+"""The 1cycle policy."""
 
 from typing import Any, Literal
 
@@ -12,9 +12,9 @@ _FALLS = {"cos": half_cosine, "linear": straight}
 
 
 class one_cycle_schedule(ScheduleRecord):
-    """The 1cycle policy: up to `peak_value`, and down far below the beginning.
+    """The 1cycle policy: up to `peak_value`, then down far below the initial value.
 
-    The way leads through these values, and reaches each at this step:
+    It interpolates between these values, each reached at this step:
 
         peak_value / div_factor                     before step 0
         peak_value                                  pct_start total_steps - 1
@@ -22,20 +22,20 @@ class one_cycle_schedule(ScheduleRecord):
         peak_value / div_factor / final_div_factor  total_steps - 1, and from then on
 
     along half cosines or lines. The same as `torch.optim.lr_scheduler.OneCycleLR`; to cycle the
-    momentum too, give it a schedule of its own. Optax's `cosine_onecycle_schedule` reaches the peak
+    momentum too, give it its own schedule. Optax's `cosine_onecycle_schedule` reaches the peak
     and the end one step later.
 
     Args:
-        peak_value: The greatest value.
-        total_steps: The number of steps, of which the last has the least value; positive.
-        pct_start: The share of steps on the way up, in [0, 1].
-        div_factor: By how much the first value is below the peak; positive.
-        final_div_factor: By how much the last value is below the first; positive.
+        peak_value: The largest value.
+        total_steps: The number of steps, of which the last has the smallest value; positive.
+        pct_start: The fraction of steps of the increase, in [0, 1].
+        div_factor: The ratio of the peak to the initial value; positive.
+        final_div_factor: The ratio of the initial to the final value; positive.
         anneal_strategy: ``"cos"`` or ``"linear"``.
-        three_phase: Go down as fast as up, and then further down.
+        three_phase: Decrease as fast as the increase, then further down.
 
     Raises:
-        HyperparameterError: If a number is out of its range, or `anneal_strategy` is another word.
+        HyperparameterError: If an argument is out of range, or `anneal_strategy` is unknown.
 
     References:
         Smith and Topin, "Super-Convergence: Very Fast Training of Neural Networks Using Large
@@ -76,6 +76,6 @@ class one_cycle_schedule(ScheduleRecord):
 
     def _phase(self, step: Any, begin: Any, end: Any, start: Any, stop: Any) -> Any:
         """From `start` to `stop` while the step goes from `begin` to `end`."""
-        empty = end <= begin  # a phase of no length is over as it begins
+        empty = end <= begin  # a phase of no length is over as it starts
         x = clamp((step - begin) / where(empty, 1.0, end - begin), 0.0, 1.0)
         return between(start, stop, _FALLS[self.anneal_strategy](where(empty, 1.0, x)))

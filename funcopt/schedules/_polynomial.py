@@ -1,4 +1,4 @@
-"""From one value to another along a line or a power of it."""
+"""Linear and polynomial schedules."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from ._shape import between, evaluated, progress, straight
 
 
 class linear_schedule(ScheduleRecord):
-    """Goes from `init_value` to `end_value` along a line, then stays there.
+    """Linear from `init_value` to `end_value`, then constant.
 
     With x = (step - transition_begin) / transition_steps, not below 0 nor above 1:
 
@@ -21,11 +21,11 @@ class linear_schedule(ScheduleRecord):
     Args:
         init_value: The value up to step `transition_begin`.
         end_value: The value from step ``transition_begin + transition_steps`` on.
-        transition_steps: How many steps the way takes; positive.
-        transition_begin: How many steps it is put off; not negative.
+        transition_steps: Steps of the transition; positive.
+        transition_begin: Steps before the transition starts; not negative.
 
     Raises:
-        HyperparameterError: If a length is out of its range.
+        HyperparameterError: If a length is out of range.
     """
 
     init_value: Scalar
@@ -46,7 +46,7 @@ class linear_schedule(ScheduleRecord):
 
 
 class polynomial_schedule(ScheduleRecord):
-    """Goes from `init_value` to `end_value` along a power, then stays there.
+    """Polynomial from `init_value` to `end_value`, then constant.
 
     With x = (step - transition_begin) / transition_steps, not below 0 nor above 1:
 
@@ -58,12 +58,12 @@ class polynomial_schedule(ScheduleRecord):
     Args:
         init_value: The value up to step `transition_begin`.
         end_value: The value from step ``transition_begin + transition_steps`` on.
-        power: Above 1 the way begins steep and ends flat, below 1 the reverse; positive.
-        transition_steps: How many steps the way takes; positive.
-        transition_begin: How many steps it is put off; not negative.
+        power: Above 1 the transition starts steep and ends flat, below 1 the reverse; positive.
+        transition_steps: Steps of the transition; positive.
+        transition_begin: Steps before the transition starts; not negative.
 
     Raises:
-        HyperparameterError: If `power` or a length is out of its range.
+        HyperparameterError: If `power` or a length is out of range.
     """
 
     init_value: Scalar

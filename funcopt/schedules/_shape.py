@@ -1,4 +1,4 @@
-"""What the shapes share: values at a step, how far along it is, and the way between two values."""
+"""Functions for schedules: values at a step, progress, and interpolation between two values."""
 
 import math
 from typing import Any
@@ -11,7 +11,7 @@ from ..typing import Length
 
 
 def evaluated(step: Any, *values: Any) -> tuple[Any, ...]:
-    """The step, and the values that hold there: a value may be a schedule itself.
+    """The step, and the values at it: a value may be a schedule itself.
 
     All in float64: numbers as Python numbers, tensors as tensors.
     """
@@ -21,7 +21,7 @@ def evaluated(step: Any, *values: Any) -> tuple[Any, ...]:
 
 
 def like(step: Any, values: list[Any]) -> Any:
-    """The step, as a tensor if a value is one: then the result is one, whatever it is made of."""
+    """The step, as a tensor if a value is one: then the result is one in all cases."""
     if isinstance(step, Tensor):
         return step
     tensor = next((value for value in values if isinstance(value, Tensor)), None)
@@ -33,7 +33,7 @@ def _real(value: Any) -> Any:
 
 
 def progress(step: Any, begin: Length, steps: Length) -> Any:
-    """How much of `steps` has been made since `begin`: 0 before, 1 afterwards."""
+    """The fraction of `steps` made since `begin`: 0 before, 1 afterwards."""
     return clamp((step - exact(begin)) / exact(steps), 0.0, 1.0)
 
 
@@ -54,5 +54,5 @@ def half_cosine(x: Any) -> Any:
 
 
 def one_minus_root(x: Any) -> Any:
-    """From 1 to 0, steep at the beginning."""
+    """From 1 to 0, steep at the start."""
     return 1 - x**0.5

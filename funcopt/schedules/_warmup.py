@@ -1,4 +1,4 @@
-"""Schedules that begin with a warm-up along a line."""
+"""Schedules with a linear warm-up."""
 
 from typing import Any, Literal
 
@@ -17,24 +17,24 @@ _FALLS = {"linear": straight, "cosine": half_cosine, "1-sqrt": one_minus_root}
 
 
 class warmup_cosine_decay_schedule(ScheduleRecord):
-    """Goes up to `peak_value` along a line, and down to `end_value` along half a cosine.
+    """Linear warm-up to `peak_value`, then cosine decay to `end_value`.
 
         linear_schedule(init_value, peak_value, warmup_steps)(step)   while step < warmup_steps
         cosine_decay_schedule(peak_value, decay_steps - warmup_steps, end_value)(
             step - warmup_steps)                                      from then on
 
-    The same as Optax's `warmup_cosine_decay_schedule`. An `init_value` of 0 makes a first step that
-    moves nothing.
+    The same as Optax's `warmup_cosine_decay_schedule`. With an `init_value` of 0, the first step
+    changes nothing.
 
     Args:
         init_value: The value at step 0.
         peak_value: The value at step `warmup_steps`.
-        warmup_steps: How many steps the way up takes; 0 for none.
-        decay_steps: How many steps both ways take together; more than `warmup_steps`.
+        warmup_steps: Steps of the warm-up; 0 for none.
+        decay_steps: Steps of warm-up and decay together; more than `warmup_steps`.
         end_value: The value from then on.
 
     Raises:
-        HyperparameterError: If a length is out of its range.
+        HyperparameterError: If a length is out of range.
 
     References:
         Goyal et al., "Accurate, Large Minibatch SGD: Training ImageNet in 1 Hour", 2017, for the
@@ -69,7 +69,7 @@ class warmup_cosine_decay_schedule(ScheduleRecord):
 
 
 class warmup_stable_decay_schedule(ScheduleRecord):
-    """Goes up to `peak_value` along a line, stays there, and goes down to `end_value` (WSD).
+    """Warmup-stable-decay (WSD): linear warm-up to `peak_value`, constant, then to `end_value`.
 
         linear_schedule(init_value, peak_value, warmup_steps)(step)   while step < warmup_steps
         end_value + (peak_value - end_value) f(x)            from then on
@@ -80,21 +80,21 @@ class warmup_stable_decay_schedule(ScheduleRecord):
         (1 + cos(pi x)) / 2 for decay_type "cosine"
         1 - sqrt(x)         for decay_type "1-sqrt"
 
-    Unlike a cosine it need not know how long training will be: the decay can begin whenever, from
-    any checkpoint of the stable stretch. Hägele et al. find "1-sqrt" better than "linear". MiniCPM
-    decays exponentially: for that, `join_schedules` with `exponential_decay`.
+    Unlike a cosine, it does not depend on the length of the training: the decay can start from any
+    checkpoint of the stable phase. Hägele et al. find "1-sqrt" better than "linear". MiniCPM decays
+    exponentially: for that, `join_schedules` with `exponential_decay`.
 
     Args:
-        peak_value: The value of the stable stretch.
-        warmup_steps: How many steps the way up takes; 0 for none.
-        stable_steps: How many steps the value stays; not negative.
-        decay_steps: How many steps the way down takes; positive.
-        init_value: The value at step 0. At 0 the first step moves nothing.
+        peak_value: The value of the stable phase.
+        warmup_steps: Steps of the warm-up; 0 for none.
+        stable_steps: Steps of the stable phase; not negative.
+        decay_steps: Steps of the decay; positive.
+        init_value: The value at step 0. At 0 the first step changes nothing.
         end_value: The value at the end, and from then on.
         decay_type: ``"linear"``, ``"cosine"`` or ``"1-sqrt"``.
 
     Raises:
-        HyperparameterError: If a length is out of its range, or `decay_type` is another word.
+        HyperparameterError: If a length is out of range, or `decay_type` is unknown.
 
     References:
         Hu et al., "MiniCPM: Unveiling the Potential of Small Language Models with Scalable Training
@@ -128,8 +128,8 @@ class warmup_stable_decay_schedule(ScheduleRecord):
 
 
 def _warmed_up(step: Any, start: Any, peak: Any, steps: Length, later: Any) -> Any:
-    """`later`, but on the way up from `start` to `peak` in the first `steps` steps."""
+    """`later`, after a linear warm-up from `start` to `peak` in the first `steps` steps."""
     if not isinstance(steps, torch.Tensor) and steps == 0:
         return later
-    way = linear_schedule(start, peak, where(steps == 0, 1, steps))  # not of none, if it may be so
+    way = linear_schedule(start, peak, where(steps == 0, 1, steps))  # a tensor may be 0
     return where(steps == 0, later, where(step < steps, way(step), later))

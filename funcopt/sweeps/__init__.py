@@ -1,4 +1,4 @@
-"""Many trainings at once: every model with its own hyperparameters, data and seed."""
+"""Vectorized sweeps and ensembles: every model with its own hyperparameters, data and seed."""
 
 from .._hints.names import explain_missing as _explain_missing
 from ._settings import grid as grid

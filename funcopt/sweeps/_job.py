@@ -18,7 +18,7 @@ from ._memory import peak_bytes
 from ._settings import Setting, columns_of
 
 Chunk = tuple[dict[str, Any], TrainState[Any], Iterator[Any], int | None]
-"""Numbers and start of every run, the batches, and their dimension to map over, if there is one."""
+"""Hyperparameters and start of every run, the batches, and the dimension that is mapped over."""
 
 
 class Job:

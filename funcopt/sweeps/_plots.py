@@ -29,7 +29,7 @@ def draw_sweep(settings: Sequence[Setting], losses: Tensor, score: Tensor, of: s
 
 
 def _curves(losses: Any) -> Figure:
-    """All runs are alike but for their seeds: their losses from step to step."""
+    """The runs differ only in their seeds: their losses from step to step."""
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     ax = figure.subplots()
     ax.plot(losses.T, color=GREY, linewidth=0.7)

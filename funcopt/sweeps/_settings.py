@@ -1,4 +1,4 @@
-"""Which numbers to try: settings, each a dict of hyperparameters by name."""
+"""Which hyperparameters to try: settings, each a dict of values by name."""
 
 import itertools
 import math
@@ -32,7 +32,7 @@ def grid(values: Mapping[str, Iterable[Any]]) -> list[Setting]:
 def sample(
     values: Mapping[str, Distribution | Iterable[Any]], runs: int, *, seed: int = 0
 ) -> list[Setting]:
-    """So many settings, drawn at random: the same for the same seed.
+    """Random search: settings drawn at random, the same for the same seed.
 
         sample({"lr": loguniform(1e-4, 1.0), "betas": [(0.9, 0.999), (0.9, 0.99)]}, 64)
 
@@ -55,7 +55,7 @@ def sample(
 
 
 def loguniform(low: float, high: float) -> Distribution:
-    """Numbers between `low` and `high` whose logarithm is uniform, for `sample`.
+    """The log-uniform distribution between `low` and `high`, for `sample`.
 
     Raises:
         HyperparameterError: If not ``0 < low < high``.
@@ -117,7 +117,7 @@ def _stacked(name: str, values: list[Any], device: torch.device) -> Tensor:
         raise HyperparameterError(
             f"`sweep`: the values of `{name}` must be numbers, tensors of one shape, or trees of "
             f"them, got {values[0]!r}. Schedules, flags and other structure: pass for `tx` a "
-            "function of numbers that makes the transformation."
+            "function of hyperparameters that makes the transformation."
         ) from None
     return torch.tensor(numbers, dtype=torch.float64, device=device)
 

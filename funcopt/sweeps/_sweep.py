@@ -1,4 +1,4 @@
-"""Many trainings at once, each with numbers of its own."""
+"""A vectorized sweep: many models trained at once, each with its own hyperparameters."""
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
@@ -94,10 +94,10 @@ def sweep(
         values: Lists of values by name, of which every combination is tried (`grid`), or a list of
             settings, such as `sample` returns. A name is that of a hyperparameter of `tx`, as in
             `hyperparams`, or of a keyword-only argument of `loss`.
-        params: Where all runs start; or a function of the seed.
-        batches: What all runs see, in the same order; or a function of the seed that returns an
+        params: The initial parameters of all runs; or a function of the seed.
+        batches: Those of all runs, in the same order; or a function of the seed that returns an
             iterable of batches, as long for each.
-        buffers: As `params`, for what the loss changes besides.
+        buffers: As `params`, for what else the loss changes.
         seeds: Every setting is run once for each seed. In the function of `params`, torch's
             generator is seeded with it.
         evaluate: ``evaluate(params)``, or with buffers ``evaluate(params, buffers)``, of each

@@ -1,4 +1,4 @@
-"""What a sweep has found."""
+"""The result of a sweep."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple
@@ -24,7 +24,7 @@ SHOWN = 20
 
 
 class Sweep(NamedTuple, Generic[Params]):
-    """The runs of a sweep: `settings`, and in the same order, stacked, what came of them."""
+    """The runs of a sweep: `settings`, and in the same order, stacked, their results."""
 
     settings: tuple[Setting, ...]
     losses: Tensor  # (runs, steps): the loss before each step
@@ -69,7 +69,7 @@ class Sweep(NamedTuple, Generic[Params]):
         return torch.where(mean.isfinite(), mean, torch.inf)
 
     def best(self, of: str = "loss", *, largest: bool = False) -> int:
-        """The run with the least score, or the largest; those that are NaN come last."""
+        """The index of the run with the lowest score, or the highest; NaN comes last."""
         score = self.score(of)
         worst = -torch.inf if largest else torch.inf
         score = torch.where(score.isnan(), worst, score)

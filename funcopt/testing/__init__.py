@@ -1,4 +1,4 @@
-"""The laws of a gradient transformation, as a check for yours.
+"""Checks that a transformation obeys the laws of gradient transformations.
 
     check_transformation(signum(), {"w": torch.randn(3, 2), "b": torch.randn(())})
 

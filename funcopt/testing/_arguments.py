@@ -40,7 +40,7 @@ def asks_for_params(tx: GradientTransformation, params: Params, **extra: Any) ->
 
 @by_operations
 def asks_for_the_loss(tx: GradientTransformation, params: Params, **extra: Any) -> None:
-    """If it evaluates the loss itself, it says so where it is not told how."""
+    """If it evaluates the loss itself, it says so where `value_fn` is missing."""
     if not tx.needs_closure or chooses(tx):
         return
     try:
@@ -52,7 +52,7 @@ def asks_for_the_loss(tx: GradientTransformation, params: Params, **extra: Any) 
 
 @by_operations
 def refuses_unknown_extra(tx: GradientTransformation, params: Params, **extra: Any) -> None:
-    """An extra argument that no stage knows is an error."""
+    """An extra argument that no stage takes is an error."""
     if tx.extra_names() is None:
         return
     try:
@@ -65,4 +65,4 @@ def refuses_unknown_extra(tx: GradientTransformation, params: Params, **extra: A
         )
     except ExtraArgumentError:
         return
-    raise AssertionError(f"{tx!r} takes an extra argument that nobody knows.")
+    raise AssertionError(f"{tx!r} takes an extra argument that is unknown.")

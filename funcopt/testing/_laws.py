@@ -55,7 +55,7 @@ def check_transformation(
     compiled: bool = True,
     **extra: Any,
 ) -> None:
-    """Asserts what every transformation promises, on `params` of your choice.
+    """Checks a transformation against the laws that all transformations obey, on `params`.
 
     Args:
         tx: The transformation to check.

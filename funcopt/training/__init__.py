@@ -1,4 +1,4 @@
-"""A step of training as a pure function: mapped, differentiated, compiled, exported."""
+"""A training step as a pure function: mapped, differentiated, compiled, exported."""
 
 from ._export import export_step as export_step
 from ._grad import live_slopes as live_slopes

@@ -1,4 +1,4 @@
-"""A step of training as a program that runs without this library."""
+"""A training step as a program that runs without this library."""
 
 from collections.abc import Callable
 from typing import Any
@@ -30,7 +30,7 @@ def export_step(
 
     Args:
         step: A pure function such as `train_step`, or ``vmap`` of one.
-        state: A training of the same shapes and dtypes as those to come.
+        state: A training state of the same shapes and dtypes as those to come.
         batch: A batch, likewise.
     """
     check_function("export_step", "step", step, "step(state, batch)")

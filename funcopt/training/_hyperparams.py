@@ -42,7 +42,7 @@ def _made(make: Callable[..., GradientTransformation], values: Mapping[str, Any]
     """The transformation made of `values`, which are tensors.
 
     Raises:
-        HyperparameterError: If they decide on more than numbers.
+        HyperparameterError: If a value decides what is computed.
     """
     try:
         tx = make(**values)

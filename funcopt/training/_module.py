@@ -98,8 +98,8 @@ def write_back(module: nn.Module, state: ModuleState) -> None:
     ]
     if unknown or reshaped:
         raise StructureError(
-            f"`write_back`: the tensors belong to another module. Unknown: {unknown}. Of another "
-            f"shape: {reshaped}. Of many models, take one: `unstack(state)[i]`."
+            f"`write_back`: the tensors belong to another module. Unknown: {unknown}. Shape "
+            f"mismatch: {reshaped}. Of many models, take one: `unstack(state)[i]`."
         )
     for name, x in new.items():
         mine[name].copy_(x)

@@ -1,4 +1,4 @@
-"""One step of training, as a pure function of what it changes."""
+"""One training step, as a pure function of what it changes."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar, overload
@@ -19,15 +19,15 @@ from ..typing import OptState, Params, Tree
 from ._grad import live_slopes
 
 Result = TypeVar("Result")
-"""The loss, or with `has_aux` the loss and what it returns besides."""
+"""The loss, or with `has_aux` the loss and its auxiliary outputs."""
 
 
 class TrainState(NamedTuple, Generic[Params]):
-    """What a step of training changes."""
+    """What a training step changes: parameters, optimizer state and buffers."""
 
     params: Params
     opt_state: OptState
-    buffers: Any = ()  # what the loss changes besides, such as the statistics of a batch norm
+    buffers: Any = ()  # what else the loss changes, such as the statistics of a batch norm
 
     def __repr__(self) -> str:
         return compact(self)
@@ -36,7 +36,7 @@ class TrainState(NamedTuple, Generic[Params]):
     def start(
         cls, tx: GradientTransformation, params: Tree, buffers: Any = ()
     ) -> "TrainState[Tree]":
-        """Training with `tx` before its first step."""
+        """The state of training with `tx` before the first step."""
         return TrainState(params, tx.init(params), buffers)
 
     def evaluated(self, tx: GradientTransformation) -> tuple[Any, ...]:
@@ -49,7 +49,7 @@ class TrainState(NamedTuple, Generic[Params]):
 
 
 class train_step(Record, Generic[Result]):
-    """A step of gradient descent: ``state, value = step(state, batch)``.
+    """A training step: ``state, value = step(state, batch)``.
 
         step = train_step(loss, adamw(1e-3))
         state = TrainState.start(step.tx, params)
@@ -60,7 +60,7 @@ class train_step(Record, Generic[Result]):
     (`unroll`), compiled (``torch.compile(fullgraph=True)``) and exported. Training of `N` models is
     ``vmap(step, in_dims=(0, None))``; `sweep` does that, with hyperparameters and chunks.
 
-    Where nothing requires grad, no history is kept. Outside of learning to learn, pass parameters
+    Where nothing requires grad, no history is kept. Outside of meta-learning, pass parameters
     that do not: ``{k: p.detach() for k, p in model.named_parameters()}``, or `split_module`.
 
     Args:
@@ -70,7 +70,7 @@ class train_step(Record, Generic[Result]):
             function of the parameters, are passed to those that take them. To one that takes a
             gradient for each example, such as `dpsgd`, those are given: the loss is called with
             batches of one, along the first dimension of `batch`.
-        has_aux: Whether the loss returns something besides, such as metrics: ``(value, aux)``, or
+        has_aux: Whether the loss has auxiliary outputs, such as metrics: ``(value, aux)``, or
             with buffers ``(value, buffers, aux)``. A step then returns ``state, (value, aux)``.
     """
 
@@ -126,7 +126,7 @@ class train_step(Record, Generic[Result]):
         return new, result
 
     def _parts(self, found: Any, has_buffers: bool) -> tuple[Tensor, tuple[Any, Any]]:
-        """The value of the loss; the buffers, and what it returns besides.
+        """The value of the loss; the buffers, and its auxiliary outputs.
 
         Raises:
             StructureError: If the loss has returned something else.
@@ -141,12 +141,12 @@ class train_step(Record, Generic[Result]):
         raise StructureError(
             f"`train_step`: `loss` must return {_said(wanted)}, where the value is a 0-d "
             f"floating-point tensor, got {got}. "
-            "Metrics and other results besides need `train_step(loss, tx, has_aux=True)`, and "
+            "Metrics and other auxiliary outputs need `train_step(loss, tx, has_aux=True)`, and "
             "buffers that change `TrainState.start(tx, params, buffers)`."
         )
 
     def _of_examples(self, state: TrainState[Any], batch: Any) -> tuple[Any, Tensor, Any]:
-        """The gradient of each example, the mean loss, and what it returns besides of each."""
+        """The gradient of each example, the mean loss, and the auxiliary outputs of each."""
         if state.buffers != ():
             raise StructureError(
                 f"`train_step`: `{type(self.tx).__name__}` takes a gradient for each example, and "

@@ -1,4 +1,4 @@
-"""Stages that do arithmetic on updates; one idea per file."""
+"""The stages of chains: rules that transform updates, one idea per file."""
 
 from ._adadelta import AdadeltaSlots as AdadeltaSlots
 from ._adadelta import scale_by_adadelta as scale_by_adadelta

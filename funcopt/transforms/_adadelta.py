@@ -1,4 +1,4 @@
-"""Adadelta: steps whose size is learned from the steps before."""
+"""Adadelta: gradients scaled by the root mean squares of past updates and gradients."""
 
 from typing import Any, NamedTuple
 
@@ -13,10 +13,10 @@ from ..typing import Memory, Scalar, Slots
 
 
 class AdadeltaSlots(NamedTuple):
-    """What Adadelta remembers of one tensor."""
+    """The slots of Adadelta."""
 
-    square_avg: Tensor  # like p: running mean of the squared gradients
-    acc_delta: Tensor  # like p: running mean of the squared updates
+    square_avg: Tensor  # like p: EMA of the squared gradient
+    acc_delta: Tensor  # like p: EMA of the squared update
 
 
 class scale_by_adadelta(TensorRule):
@@ -32,9 +32,9 @@ class scale_by_adadelta(TensorRule):
     any. Dtypes: slots in `state_dtype`, else in that of the parameter.
 
     Args:
-        rho: Decay rate of both means, in [0, 1).
-        eps: Added inside both roots; positive, or nothing ever moves, since `acc_delta` begins
-            at 0.
+        rho: Decay rate of both EMAs, in [0, 1).
+        eps: Added inside both roots; positive, since with 0 all updates are 0: `acc_delta`
+            starts at 0.
         state_dtype: Storage dtype of the slots.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Adagrad: dividing by the root of the sum of all squared gradients."""
+"""Adagrad: gradients divided by the root of the sum of their squares."""
 
 from typing import Any, NamedTuple
 
@@ -13,13 +13,13 @@ from ..typing import Memory, Scalar, Slots
 
 
 class AdagradSlots(NamedTuple):
-    """What Adagrad remembers of one tensor."""
+    """The slots of Adagrad."""
 
-    sum: Tensor  # like p: the sum of the squared gradients, begun at initial_accumulator_value
+    sum: Tensor  # like p: sum of the squared gradients, from initial_accumulator_value on
 
 
 class scale_by_adagrad(TensorRule):
-    """Divides the gradient by the root of the sum of all its squares.
+    """Divides the gradient by the root of the sum of all squared gradients.
 
     Entry by entry, at step t = 1, 2, ...:
 
@@ -32,15 +32,15 @@ class scale_by_adagrad(TensorRule):
     in `state_dtype`, else in that of the parameter.
 
     Args:
-        lr_decay: How fast the steps shrink besides, per step; not negative.
-        initial_accumulator_value: Where `sum` begins, in units of the gradient squared; not
+        lr_decay: Decay of the learning rate per step; not negative.
+        initial_accumulator_value: Initial value of `sum`, in units of the gradient squared; not
             negative.
         eps: In units of the gradient (with `eps_in_sqrt`: squared); not negative.
         eps_in_sqrt: Add `eps` inside the root.
         state_dtype: Storage dtype of the sum.
 
     Raises:
-        HyperparameterError: If one of the numbers is negative.
+        HyperparameterError: If a hyperparameter is negative.
 
     References:
         Duchi et al., "Adaptive Subgradient Methods for Online Learning and Stochastic

@@ -13,15 +13,15 @@ from ..typing import Memory, Scalar, Slots
 
 
 class AdamSlots(NamedTuple):
-    """What Adam remembers of one tensor."""
+    """The slots of Adam."""
 
-    exp_avg: Any  # like p: running mean of the gradients; () without first_moment
-    exp_avg_sq: Tensor  # like p: running mean of their squares
-    max_exp_avg_sq: Any  # like p: the greatest exp_avg_sq so far; () without amsgrad
+    exp_avg: Any  # like p: EMA of the gradient; () without first_moment
+    exp_avg_sq: Tensor  # like p: EMA of its square
+    max_exp_avg_sq: Any  # like p: maximum of exp_avg_sq so far; () without amsgrad
 
 
 class scale_by_adam(TensorRule):
-    """Divides the mean gradient by the root of the mean squared gradient.
+    """Divides the EMA of the gradient by the root of the EMA of its square, both bias-corrected.
 
     Entry by entry, at step t = 1, 2, ..., for a gradient g and betas (b1, b2):
 
@@ -29,25 +29,26 @@ class scale_by_adam(TensorRule):
         exp_avg_sq <- b2 exp_avg_sq + (1 - b2) g^2       v = exp_avg_sq / (1 - b2^t)
         u = m / (sqrt(v + eps_root) + eps)
 
-    With `amsgrad`, v is made of the greatest `exp_avg_sq` so far, as in torch. With `nesterov`,
+    With `amsgrad`, v is that of the maximum of `exp_avg_sq` so far, as in torch. With `nesterov`,
     ``m = b1 exp_avg / (1 - b1^(t+1)) + (1 - b1) g / (1 - b1^t)``, as in Optax. Without
     `first_moment`, m = g, as for b1 = 0, and no `exp_avg` is kept.
 
     u has no unit and stays near sign(g) while gradients are steady, so the learning rate alone sets
-    the length of a step.
+    the size of a step.
 
-    Shapes: any. Dtypes: slots in `state_dtype`, else in that of the parameter. In bfloat16 the mean
-    square stands still at ``b2 = 0.999``: store it in `torch.float32`.
+    Shapes: any. Dtypes: slots in `state_dtype`, else in that of the parameter. In bfloat16,
+    `exp_avg_sq` keeps its value at ``b2 = 0.999``: store it in `torch.float32`.
 
     Args:
-        betas: Decay rates of the two means, in [0, 1); they span about 1 / (1 - b) steps.
+        betas: Decay rates of the EMAs of the gradient and of its square, in [0, 1); they average
+            over about 1 / (1 - b) steps.
         eps: Added outside the root, in units of the gradient; not negative. It bounds the step
             where gradients vanish.
         eps_root: Added inside the root, in units of the gradient squared; not negative.
-        amsgrad: Never let the denominator shrink.
-        nesterov: Look ahead by one step in the mean gradient.
-        first_moment: Keep a mean of the gradients. Without it, ``betas[0]`` has to be 0; a
-            tensor or a schedule there, which nobody looks at, does nothing.
+        amsgrad: Divide by the maximum of the second moments so far.
+        nesterov: Use Nesterov momentum.
+        first_moment: Keep an EMA of the gradient. Without it, ``betas[0]`` has to be 0; a tensor
+            or a schedule there is not checked, and has no effect.
         state_dtype: Storage dtype of the slots.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Adamax: Adam in the maximum norm."""
+"""Adamax: Adam with the infinity norm."""
 
 from typing import Any, NamedTuple
 
@@ -13,14 +13,14 @@ from ..typing import Memory, Scalar, Slots
 
 
 class AdamaxSlots(NamedTuple):
-    """What Adamax remembers of one tensor."""
+    """The slots of Adamax."""
 
-    exp_avg: Tensor  # like p: running mean of the gradients
-    exp_inf: Tensor  # like p: their decayed maximum
+    exp_avg: Tensor  # like p: EMA of the gradient
+    exp_inf: Tensor  # like p: decayed maximum of its absolute value
 
 
 class scale_by_adamax(TensorRule):
-    """Divides the mean gradient by the decayed maximum of the gradients.
+    """Divides the EMA of the gradient by the decayed maximum of its absolute value.
 
     Entry by entry, at step t = 1, 2, ..., for a gradient g and betas (b1, b2):
 
@@ -32,8 +32,9 @@ class scale_by_adamax(TensorRule):
     of the parameter.
 
     Args:
-        betas: Decay rates of the mean and of the maximum, in [0, 1).
-        eps: Added to the length of the gradient, in its units; positive where a gradient may be 0.
+        betas: Decay rates of the EMA of the gradient and of the maximum, in [0, 1).
+        eps: Added to the absolute value of the gradient, in its units; positive where a gradient
+            may be 0.
         state_dtype: Storage dtype of the slots.
 
     Raises:

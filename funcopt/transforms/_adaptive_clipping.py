@@ -1,4 +1,4 @@
-"""Clipping that knows how large the weights are."""
+"""Adaptive gradient clipping: relative to the norm of the weights."""
 
 from torch import Tensor
 
@@ -10,7 +10,7 @@ from ..typing import Scalar, Slots
 
 
 class adaptive_grad_clip(TensorRule):
-    """Shortens the gradient of each unit to a share of the length of the unit's weights.
+    """Clips the norm of each unit's gradient to at most `clipping` times that of its weights.
 
     For every unit, such as a row of the weight of `torch.nn.Linear`:
 
@@ -18,21 +18,23 @@ class adaptive_grad_clip(TensorRule):
         u = g if norm(g) < most else g most / max(norm(g), 1e-6)
 
     with ``norm(x) = sqrt(sum of the squares)`` over the entries of the unit. Of a tensor in torch's
-    layout, ``(out, in)`` or ``(out, in, height, width)``, a unit is what belongs to one of the
-    first dimension; a tensor with at most one dimension that is longer than 1, a bias or a gain, is
-    one unit. The layer of the classifier is better left out, with `masked`.
+    layout, ``(out, in)`` or ``(out, in, height, width)``, a unit is one index of the first
+    dimension; a tensor with at most one dimension that is longer than 1, a bias or a gain, is one
+    unit. The classifier layer is better excluded, with `masked`.
 
     Shapes: any. On shards the tensors are gathered.
 
     Args:
-        clipping: The greatest share, in units of the gradient per unit of the parameter; positive.
-        eps: The least length of weights to count with, in their units; not negative.
-        dims: The dimensions over which the lengths are taken; for the transposed layouts
+        clipping: Upper bound of the ratio of the norms, in units of the gradient per unit of the
+            parameter; positive.
+        eps: Lower bound of the norm of the weights, in their units; not negative.
+        dims: The dimensions over which the norms are taken; for the transposed layouts
             ``(in, out, ...)`` of `torch.nn.ConvTranspose2d`, ``(0, 2, 3)``.
 
     Raises:
-        HyperparameterError: If `clipping` is not positive, `eps` negative, or `dims` no tuple.
-        LeafError: If a parameter is complex, or has not the dimensions in `dims`.
+        HyperparameterError: If `clipping` is not positive, `eps` is negative, or `dims` is not a
+            tuple.
+        LeafError: If a parameter is complex, or does not have the dimensions in `dims`.
         MissingParamsError: If `update` is not given the parameters.
 
     References:

@@ -1,4 +1,4 @@
-"""ASGD: a learning rate that falls as fast as averaging needs it."""
+"""ASGD: a learning rate that decays, for averaging."""
 
 from typing import Any, NamedTuple
 
@@ -12,27 +12,28 @@ from ..typing import Memory, Scalar, Slots
 
 
 class AsgdMemory(NamedTuple):
-    """What ASGD remembers from step to step."""
+    """The shared scalars of ASGD."""
 
-    eta: Tensor  # (): the rate of the next step
+    eta: Tensor  # (): the learning rate of the next step
 
 
 class scale_by_asgd(TensorRule):
-    """Multiplies the gradient, and a small decay, by a learning rate that falls, as in torch.
+    """Multiplies the gradient, plus a weight decay, by a decaying learning rate, as in torch.
 
     Entry by entry, at step t = 1, 2, ..., for a gradient g and a parameter p:
 
         u = eta (g + lambd p),   where eta = lr at t = 1, else what the last step has left
         eta <- lr / (1 + lambd lr t)^alpha
 
-    So a learning rate that is changed counts from the next step but one on, as in torch. u is a
-    step, in units of the parameter; `scale(-1.0)` turns it downhill. The average that belongs to it
-    is `mean_of_params`. Shapes: any. Dtypes: `eta` is kept in float64.
+    So a change of `lr` takes effect one step later, as in torch. u is a step, in units of the
+    parameter; `scale(-1.0)` negates it. The average of the method is `mean_of_params`. Shapes: any.
+    Dtypes: `eta` is kept in float64.
 
     Args:
-        lr: The first rate, in units of the parameter per unit of the gradient; not negative.
-        lambd: The decay, in units of the gradient per unit of the parameter; not negative.
-        alpha: The power with which the rate falls.
+        lr: The initial learning rate, in units of the parameter per unit of the gradient; not
+            negative.
+        lambd: The weight decay, in units of the gradient per unit of the parameter; not negative.
+        alpha: The power with which the learning rate decays.
 
     Raises:
         HyperparameterError: If `lr` or `lambd` is negative, or `alpha` is not a number.
@@ -40,7 +41,8 @@ class scale_by_asgd(TensorRule):
 
     References:
         Polyak and Juditsky, "Acceleration of Stochastic Approximation by Averaging", 1992. Bottou,
-        "Large-Scale Machine Learning with Stochastic Gradient Descent", 2010, for the rate.
+        "Large-Scale Machine Learning with Stochastic Gradient Descent", 2010, for the learning
+        rate.
     """
 
     lr: Scalar = 1e-2

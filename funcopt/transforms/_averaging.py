@@ -1,4 +1,4 @@
-"""Averages of the parameters along the way."""
+"""An exponential moving average of the parameters."""
 
 from typing import Any, NamedTuple
 
@@ -13,25 +13,25 @@ from ..typing import Memory, Scalar, Slots
 
 
 class EmaOfParamsSlots(NamedTuple):
-    """What `ema_of_params` remembers of one tensor."""
+    """The slots of `ema_of_params`."""
 
-    ema_params: Tensor  # like p: the running mean of the parameters after each update
+    ema_params: Tensor  # like p: EMA of the parameters after each update
 
 
 class ema_of_params(TensorRule):
-    """Follows the parameters with an exponential moving average; the updates pass unchanged.
+    """Keeps an exponential moving average of the parameters; the updates pass unchanged.
 
     After the update u of step t = 1, 2, ...:
 
         average <- decay average + (1 - decay) (p + u),   but average <- p + u at t = 1
 
     The same as `torch.optim.swa_utils.AveragedModel` with `get_ema_avg_fn(decay)`. It has to be the
-    last stage, since it looks at the step about to be made. `eval_params` reads the average.
+    last stage, since it needs the final update. `eval_params` returns the average.
 
     Shapes: any. Dtypes: in `state_dtype`, else in that of the parameter.
 
     Args:
-        decay: The share of the average that is kept, in [0, 1).
+        decay: Decay rate of the average, in [0, 1).
         state_dtype: Storage dtype of the average; for bfloat16 parameters take `torch.float32`.
 
     Raises:

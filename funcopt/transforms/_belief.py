@@ -1,4 +1,4 @@
-"""AdaBelief: dividing by how far gradients are from what was expected."""
+"""AdaBelief: Adam with the squared deviation of the gradient from its EMA."""
 
 from typing import Any, NamedTuple
 
@@ -13,14 +13,14 @@ from ..typing import Memory, Scalar, Slots
 
 
 class BeliefSlots(NamedTuple):
-    """What AdaBelief remembers of one tensor."""
+    """The slots of AdaBelief."""
 
-    exp_avg: Tensor  # like p: running mean of the gradients
-    exp_avg_var: Tensor  # like p: running mean of their squared distances to that mean
+    exp_avg: Tensor  # like p: EMA of the gradient
+    exp_avg_var: Tensor  # like p: EMA of its squared deviation from exp_avg
 
 
 class scale_by_belief(TensorRule):
-    """Divides the mean gradient by the root of its mean squared distance to the gradients.
+    """Divides the EMA of the gradient by the root of the EMA of its squared deviation.
 
     Entry by entry, at step t = 1, 2, ..., for a gradient g and betas (b1, b2):
 
@@ -28,15 +28,15 @@ class scale_by_belief(TensorRule):
         exp_avg_var <- b2 exp_avg_var + (1 - b2) (g - exp_avg)^2 + eps_root
         u = exp_avg / (1 - b1^t) / (sqrt(exp_avg_var / (1 - b2^t)) + eps)
 
-    as in the paper and in Optax: `eps_root` adds up in the state, to eps_root / (1 - b2). u has no
-    unit; it is large where gradients come out as expected. Shapes: any. Dtypes: slots in
+    as in the paper and in Optax: `eps_root` accumulates in the state, to eps_root / (1 - b2). u has
+    no unit; it is large where gradients are close to their EMA. Shapes: any. Dtypes: slots in
     `state_dtype`, else in that of the parameter.
 
     Args:
-        betas: Decay rates of the two means, in [0, 1).
+        betas: Decay rates of the EMAs of the gradient and of its squared deviation, in [0, 1).
         eps: Added outside the root, in units of the gradient; not negative.
-        eps_root: Added to the mean squared distance in each step, in units of the gradient squared;
-            not negative.
+        eps_root: Added to `exp_avg_var` in each step, in units of the gradient squared; not
+            negative.
         state_dtype: Storage dtype of the slots.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Updates measured against the size of their tensor: a block, such as a weight or a bias."""
+"""Clipping and scaling by blocks: each tensor, such as a weight or a bias, is one."""
 
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ from ..typing import Memory, Scalar, Slots
 
 
 class Squares(NamedTuple):
-    """What is measured of a tensor."""
+    """The measurement of one tensor."""
 
     squares: Tensor  # (): the sum of the squares of its entries
     number: Tensor  # (): how many there are
@@ -23,12 +23,12 @@ class Squares(NamedTuple):
         return cls(x.square().sum(), count(x))
 
     def rms(self) -> Tensor:
-        """The root mean square; 0 of nothing."""
+        """The root mean square; 0 for an empty tensor."""
         return sqrt(self.squares / self.number.clamp(min=1.0))
 
 
 class clip_by_block_rms(TensorRule):
-    """Shortens the update of each tensor, so that its root mean square is at most `threshold`.
+    """Rescales the update of each tensor so that its root mean square is at most `threshold`.
 
         u = g / max(1, rms(g) / threshold),   rms(g) = sqrt(mean of the squares of its entries)
 
@@ -36,7 +36,7 @@ class clip_by_block_rms(TensorRule):
     all of the tensor.
 
     Args:
-        threshold: The greatest root mean square, in units of the update; positive.
+        threshold: Upper bound of the root mean square, in units of the update; positive.
 
     Raises:
         HyperparameterError: If `threshold` is not positive.
@@ -89,15 +89,15 @@ class _scale_by_param_block(TensorRule):
 
 
 class scale_by_param_block_norm(_scale_by_param_block):
-    """Multiplies the update of each tensor by the length of its parameter.
+    """Multiplies the update of each tensor by the norm of its parameter.
 
         u = g max(norm(p), min_scale),   norm(p) = sqrt(sum of the squares of its entries)
 
     The same as in Optax. Shapes: any; on shards the sum is over all of the tensor.
 
     Args:
-        min_scale: The least factor, in units of the parameter; not negative. It lets parameters
-            that are zero get away from there.
+        min_scale: Lower bound of the factor, in units of the parameter; not negative. It lets
+            parameters that are zero move.
 
     Raises:
         HyperparameterError: If `min_scale` is negative.
@@ -117,8 +117,8 @@ class scale_by_param_block_rms(_scale_by_param_block):
     of the tensor.
 
     Args:
-        min_scale: The least factor, in units of the parameter; not negative. It lets parameters
-            that are zero get away from there.
+        min_scale: Lower bound of the factor, in units of the parameter; not negative. It lets
+            parameters that are zero move.
 
     Raises:
         HyperparameterError: If `min_scale` is negative.

@@ -1,4 +1,4 @@
-"""Gradients without their mean."""
+"""Gradient centralization."""
 
 from torch import Tensor
 
@@ -8,13 +8,13 @@ from ..typing import Slots
 
 
 class centralize(TensorRule):
-    """Takes from the gradient of each unit its mean.
+    """Subtracts from the gradient of each unit its mean.
 
         u = g - mean(g),   over all dimensions but the first
 
-    Of a tensor in torch's layout, ``(out, in)`` or ``(out, in, height, width)``, a unit is what
-    belongs to one of the first dimension, as in the paper; tensors with fewer than two dimensions
-    pass unchanged. The same as in Optax. Shapes: any. On shards the gradients are gathered.
+    Of a tensor in torch's layout, ``(out, in)`` or ``(out, in, height, width)``, a unit is one
+    index of the first dimension, as in the paper; tensors with fewer than two dimensions pass
+    unchanged. The same as in Optax. Shapes: any. On shards the gradients are gathered.
 
     Raises:
         LeafError: If a parameter is complex.

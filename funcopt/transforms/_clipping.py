@@ -1,4 +1,4 @@
-"""Keeping updates from being too long."""
+"""Gradient clipping, by value and by global norm."""
 
 from typing import Any
 
@@ -20,7 +20,8 @@ class clip(TensorRule):
     part are clipped.
 
     Args:
-        clip_value: The largest entry, in units of the gradient; positive.
+        clip_value: Upper bound of the absolute value of an entry, in units of the gradient;
+            positive.
 
     Raises:
         HyperparameterError: If `clip_value` is not positive.
@@ -37,20 +38,21 @@ class clip(TensorRule):
 
 
 class clip_by_global_norm(TensorRule):
-    """Shortens all updates by one factor, so that together they are not longer than `max_norm`.
+    """Rescales the updates so that their global norm is at most `max_norm`.
 
         norm = sqrt(sum of squares over all entries of all tensors)
         u    = g min(1, max_norm / (norm + eps))
 
-    The same as `torch.nn.utils.clip_grad_norm_`, over all tensors that the stage sees: parameters
-    without a gradient count nothing, parameter groups are not clipped apart. The norm is computed
-    in at least float32. A gradient with NaN or infinite entries stays useless, as in torch.
+    The same as `torch.nn.utils.clip_grad_norm_`, over all tensors of the stage: parameters without
+    a gradient are left out, and parameter groups are clipped together. The norm is computed in at
+    least float32. A gradient with NaN or infinite entries is not repaired, as in torch.
     `Optimizer.metrics()` shows the norm before clipping as ``grad_norm``, and ``clip_factor``.
 
     Args:
-        max_norm: The greatest length, in units of the gradient; positive.
-        eps: Keeps the division finite, in units of the gradient; not negative. At 0 the length is
-            exactly `max_norm`, as in Optax. It is no hyperparameter: `eps` of a chain is Adam's.
+        max_norm: Upper bound of the global norm, in units of the gradient; positive.
+        eps: Added to the norm in the denominator, in units of the gradient; not negative. At 0 a
+            clipped norm is exactly `max_norm`, as in Optax. It is not a hyperparameter: `eps` of a
+            chain is Adam's.
 
     Raises:
         HyperparameterError: If `max_norm` is not positive, or `eps` is negative.

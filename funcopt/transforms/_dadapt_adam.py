@@ -1,4 +1,4 @@
-"""D-Adaptation: Adam that finds its own learning rate."""
+"""D-Adaptation: Adam with an estimated learning rate."""
 
 import math
 from typing import Any, NamedTuple
@@ -15,22 +15,22 @@ from ._distance import at_most, begun, corrected, quotient
 
 
 class DAdaptAdamSlots(NamedTuple):
-    """What `scale_by_dadapt_adam` remembers of one tensor."""
+    """The slots of `scale_by_dadapt_adam`."""
 
-    exp_avg: Tensor  # like p: running mean of the steps along the gradients
-    exp_avg_sq: Tensor  # like p: running mean of the squared gradients
+    exp_avg: Tensor  # like p: EMA of the gradient, each times r layer_scale
+    exp_avg_sq: Tensor  # like p: EMA of the squared gradient
     s: Tensor  # like p: weighted sum of the gradients
 
 
 class DAdaptAdamMemory(NamedTuple):
-    """What it remembers besides, of all tensors together."""
+    """The shared scalars of `scale_by_dadapt_adam`, of all tensors together."""
 
     d: Tensor  # (): the estimated distance to the solution
     numerator_weighted: Tensor  # ()
 
 
 class DAdaptAdamTotals(NamedTuple):
-    """What it adds up over tensors."""
+    """The sums over all tensors."""
 
     numerator: Tensor  # ()
     denominator: Tensor  # ()
@@ -51,29 +51,31 @@ class scale_by_dadapt_adam(TensorRule):
         u = exp_avg / (sqrt(exp_avg_sq) + eps) + weight_decay r p
 
     The product <., .> and the norm |.|_1 are over all tensors, parameter groups and ranks, and d is
-    one for all. u is the whole step, decoupled decay included, in units of the parameter: only its
-    sign has to turn, as in `dadapt_adamw`. While all gradients have been zero, d stays what it is.
+    one for all. u is the whole step, decoupled decay included, in units of the parameter: it only
+    has to be negated, as in `dadapt_adamw`. While all gradients so far are zero, d keeps its value.
 
     `lr`, `eps`, `weight_decay` and `layer_scale` may differ between parameter groups. A group whose
-    `lr` is 0 stands still and adds nothing; to slow one down, take `layer_scale`.
+    `lr` is 0 keeps its values and adds nothing to d; to slow down a group, use `layer_scale`.
 
     Shapes: any. Dtypes: slots in `state_dtype`, else in that of the parameter.
     `Optimizer.metrics()` shows ``d``.
 
     Args:
         lr: Multiplies d; leave it at 1, or let a schedule go from 1 to 0. Not negative.
-        betas: Decay rates of the two means, in [0, 1); the second must be greater than 0.
+        betas: Decay rates of the EMAs of the gradient and of its square, in [0, 1); the second is
+            positive.
         eps: Added outside the root, in units of the gradient; positive.
         weight_decay: Decoupled from the moments; not negative.
-        d0: The first d, in units of the parameter; positive, and rather too small. Used by `init`.
-        growth_rate: The factor by which d grows in a step at most; at least 1.
-        layer_scale: Multiplies the steps of a group; not negative.
-        use_bias_correction: Correct the bias of the means, as Adam does, and Optax.
+        d0: The initial d, in units of the parameter; positive, and rather too small. Read by
+            `init`.
+        growth_rate: The largest factor by which d grows in a step; at least 1.
+        layer_scale: Multiplies the steps of a parameter group; not negative.
+        use_bias_correction: Correct the bias of the moments, as in Adam and in Optax.
         state_dtype: Storage dtype of the slots.
 
     Raises:
-        HyperparameterError: If a number is out of range; at the step, if what d depends on differs
-            between groups.
+        HyperparameterError: If a hyperparameter is out of range; at the step, if what d depends on
+            differs between parameter groups.
         MissingParamsError: If `update` is not given the parameters.
 
     References:

@@ -1,4 +1,4 @@
-"""Pulling parameters towards zero."""
+"""Weight decay."""
 
 from torch import Tensor
 
@@ -10,16 +10,17 @@ from ..typing import Scalar, Slots
 
 
 class add_decayed_weights(TensorRule):
-    """Adds a share of the parameters to the updates.
+    """Adds weight decay to the updates.
 
         u = g + weight_decay p
 
-    Before a stage that scales gradients this is L2 regularisation, as in `torch.optim.SGD` and
+    Before a stage that scales gradients this is L2 regularization, as in `torch.optim.SGD` and
     `Adam`. After it, the decay is decoupled, as in `AdamW`: the parameters shrink by ``lr
-    weight_decay`` in every step. At the number 0 the parameters are not needed.
+    weight_decay`` in every step. At a Python number 0 the parameters are not needed.
 
     Args:
-        weight_decay: The share, in units of the update per unit of the parameter; not negative.
+        weight_decay: The weight decay, in units of the update per unit of the parameter; not
+            negative.
 
     Raises:
         HyperparameterError: If `weight_decay` is negative.

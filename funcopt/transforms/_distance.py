@@ -1,4 +1,4 @@
-"""What the methods that estimate a distance to the solution share: numbers of one step."""
+"""Scalars of the methods that estimate the distance to the solution."""
 
 from typing import Any
 
@@ -17,19 +17,19 @@ def begun(like: Tensor, value: Any) -> Tensor:
 
 
 def corrected(betas: tuple[Any, Any], step: Any) -> Any:
-    """The factor by which Adam corrects the bias of both of its means."""
+    """Adam's bias correction of both moments, as one factor."""
     b1, b2 = betas
     return bias_correction(b2, step) ** 0.5 / bias_correction(b1, step)
 
 
 def quotient(numerator: Tensor, denominator: Tensor, otherwise: Tensor) -> Tensor:
-    """``numerator / denominator``; `otherwise`, and no slope, where the denominator is zero."""
+    """``numerator / denominator``; `otherwise`, with derivative 0, where the denominator is 0."""
     nothing = denominator == 0
     return torch.where(nothing, otherwise, numerator / torch.where(nothing, 1.0, denominator))
 
 
 def at_most(x: Tensor, d: Tensor, rate: Any) -> Tensor:
-    """``min(x, d rate)``, where an infinite rate means no limit; all slopes are finite."""
+    """``min(x, d rate)``, where an infinite `rate` means no limit; all derivatives are finite."""
     rate = beside(d, rate)
     free = rate.isinf()
     limited = torch.minimum(x, (d * torch.where(free, 1.0, rate)).to(x.dtype))

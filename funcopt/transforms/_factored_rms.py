@@ -22,7 +22,7 @@ class FactoredRmsSlots(NamedTuple):
 
 
 class scale_by_factored_rms(TensorRule):
-    """Divides the gradient by its root mean square, of which rows and columns are stored.
+    """Divides the gradient by its root mean square, factored into rows and columns.
 
     A tensor with at least two dimensions is a batch of matrices in its last two, (n, m). At step
     t = 1, 2, ..., for a gradient g and w = t^beta2_decay, with means over dimensions that stay:
@@ -32,20 +32,20 @@ class scale_by_factored_rms(TensorRule):
         v = row_var col_var / max(mean(row_var, over rows), eps)               (..., n, m)
         u = g / sqrt(max(v, eps^2))
 
-    A tensor of fewer dimensions has v = variance, the same moving average of its g^2. These are the
-    numbers of torch. With `add_eps`, as in the paper and in Optax, g^2 + eps is averaged instead,
-    and nothing is bounded.
+    A tensor of fewer dimensions has v = variance, the same EMA of its g^2. The results are those of
+    torch. With `add_eps`, as in the paper and in Optax, g^2 + eps is averaged instead, and nothing
+    is bounded.
 
-    u has no unit, and a root mean square near 1. Memory: n + m numbers instead of n m. Dtypes:
+    u has no unit, and a root mean square near 1. Memory: n + m entries instead of n m. Dtypes:
     slots in `state_dtype`, else in that of the parameter; for bfloat16 parameters take
-    `torch.float32`, as Hugging Face does: once w is small, a bfloat16 mean no longer moves. On
+    `torch.float32`, as Hugging Face does: once w is small, a bfloat16 EMA no longer changes. On
     shards the gradient is gathered, and the slots of matrices are whole on every rank.
 
     Args:
-        beta2_decay: The power with which the weight of the newest gradient falls; not positive.
-        eps: The least root mean square, in units of the gradient (with `add_eps`: squared); not
-            negative. `None` is the machine epsilon of the dtype that is computed in; torch takes
-            that of the first parameter, which in bfloat16 is 8e-3.
+        beta2_decay: The power with which the weight of the newest gradient decays; not positive.
+        eps: Lower bound of the root mean square, in units of the gradient (with `add_eps`:
+            squared); not negative. `None` is the machine epsilon of the dtype of the computation;
+            torch takes that of the first parameter, which in bfloat16 is 8e-3.
         add_eps: Add `eps` to the squares, instead of bounding their means.
         min_dim_size_to_factor: Factor the two longest dimensions, as Optax does, and only where
             both are at least so long. `None` is torch's way: the last two, always.
@@ -102,7 +102,7 @@ class scale_by_factored_rms(TensorRule):
             new = FactoredRmsSlots(row_var, col_var, ())
             mean = _mean(row_var, rows)
             parts = [row_var / (mean if self.add_eps else mean.clamp(min=eps)), col_var]
-        if self.add_eps:  # one root after another: the product may be too small to be written
+        if self.add_eps:  # one root after another: the product may underflow
             for part in parts:
                 g = g * part.rsqrt()
             return g, new

@@ -1,4 +1,4 @@
-"""What preconditioners share that have a matrix for every dimension of a tensor."""
+"""Functions for preconditioners with a matrix for every dimension of a tensor."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +15,8 @@ Factors = tuple[Any, ...]
 def viewed(shape: Sequence[int], merge: bool, most: int) -> tuple[int, ...]:
     """The shape that is preconditioned.
 
-    It is `shape`; to `merge`, with neighbours merged while their product is not above `most`.
+    It is `shape`; with `merge`, neighboring dimensions are merged while their product is at most
+    `most`.
     """
     if not merge or len(shape) < 2:
         return tuple(shape)
@@ -63,4 +64,4 @@ def along(x: Tensor, factors: Factors, *, back: bool = False) -> Tensor:
             x = torch.tensordot(x, factor, dims=([0], [1 if back else 0]))  # pyright: ignore[reportArgumentType]
         else:
             x = x.movedim(0, -1)
-    return x.contiguous()  # so that the state keeps its strides, by which compiled code is known
+    return x.contiguous()  # so that the state keeps its strides, which are guarded

@@ -1,4 +1,4 @@
-"""L-BFGS: Newton's method with a Hessian guessed from the last steps."""
+"""L-BFGS: a quasi-Newton method, with a Hessian estimated from the last steps."""
 
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ from ._line_search import LineSearch, Point, Search, fixed_step
 class LbfgsSlots(NamedTuple):
     """The slots of `lbfgs`, in at least float32."""
 
-    prev_grad: Tensor  # like p: the gradient where the last step began
+    prev_grad: Tensor  # like p: the gradient at the start of the last step
     prev_step: Tensor  # like p: the last step
     old_dirs: Tensor  # (history_size, *p.shape): changes of the gradient, the newest last
     old_stps: Tensor  # (history_size, *p.shape): the steps that made them
@@ -31,7 +31,7 @@ class LbfgsMemory(NamedTuple):
     n_iter: Tensor  # (), int64: iterations so far, several in an update
     func_evals: Tensor  # (), int64: evaluations of the loss and its gradient so far
     pairs: Tensor  # (), int64: steps in the history
-    H_diag: Tensor  # (): the first guess of the inverse Hessian, times the identity
+    H_diag: Tensor  # (): the initial inverse Hessian, times the identity
 
 
 class History(NamedTuple):
@@ -45,7 +45,7 @@ class History(NamedTuple):
 
 
 class Run(NamedTuple):
-    """Where an update stands."""
+    """The state of the iterations inside an update."""
 
     alive: Tensor  # (), bool
     x: Vector
@@ -53,7 +53,7 @@ class Run(NamedTuple):
     g: Vector
     d: Vector  # the direction of the search
     search: Search
-    prev_grad: Vector  # where that began
+    prev_grad: Vector  # the gradient at its start
     step: Vector  # the last one
     history: History
     n_iter: Tensor
@@ -62,39 +62,41 @@ class Run(NamedTuple):
 
 
 class lbfgs(VectorRule):
-    """Steps along ``-H g``, where `H` is the inverse Hessian as the last steps show it.
+    """Steps along ``-H g``, where `H` is the inverse Hessian, estimated from the last steps.
 
         s = x - x_before,  y = g - g_before        kept if y . s > 1e-10, the last `history_size`
         H_0 = (y . s) / (y . y) of the newest, 1 at first
         H <- (I - s y' / (y . s)) H (I - y s' / (y . s)) + s s' / (y . s)      from the oldest on
         x <- x - t H g
 
-    One update makes up to `max_iter` such steps, as `torch.optim.LBFGS` does, with its numbers and
+    One update makes up to `max_iter` such steps, as `torch.optim.LBFGS` does, with its results and
     defaults. The step length `t` is `lr` (at the very first step ``lr min(1, 1 / sum |g|)``), or
-    found by `line_search`, which begins there. The loss is evaluated for each of them, so
+    found by `line_search`, which starts there. The loss is evaluated for each of them, so
     ``update`` needs it as the extra argument `value_fn`, and an `Optimizer` a closure. It must be
     the same function in all evaluations: no dropout. `value`, the loss at the parameters, saves
-    one more.
+    one evaluation.
 
     The history is stored in at least float32: it consists of differences, which in fewer bits are
-    mostly rounding. Inner products are over all parameters, groups and ranks. The loop is bounded
-    by `max_eval`, and ends early only where Python can look at numbers: not under
-    `torch.func.vmap` or `torch.compile`, nor for parameters that require derivatives, or with
-    clocks on a device.
+    mostly rounding errors. Inner products are over all parameters, parameter groups and ranks. The
+    loop is bounded by `max_eval`, and ends early only where Python can read values: not under
+    `torch.func.vmap` or `torch.compile`, for parameters that require derivatives, or with step
+    counts on a device.
 
     Args:
-        lr: The step length, or the first that a search tries; the same in all groups.
+        lr: The step length, or the first that a search tries; the same in all parameter groups.
         max_iter: Steps in one update. With 1 and no search, the loss is not evaluated.
-        max_eval: Evaluations in one update, after which no further step is begun; by default
+        max_eval: Evaluations in one update, after which no further step is started; by default
             ``max_iter * 5 // 4``, but with `line_search` enough for a whole search: with fewer, the
-            first one may end where it began, in every update.
-        tolerance_grad: It ends where no entry of the gradient is greater.
-        tolerance_change: It ends where no entry of a step is greater, or the loss changes by less.
-        history_size: How many steps are remembered: as many times two tensors for each parameter.
+            first one may return a step of 0, in every update.
+        tolerance_grad: An update ends where no entry of the gradient is larger.
+        tolerance_change: An update ends where no entry of a step is larger, or the loss changes by
+            less.
+        history_size: The number of steps in the history: two tensors per parameter for each.
         line_search: `strong_wolfe` or `backtracking`; without one, each step is taken as it is.
 
     Raises:
-        HyperparameterError: If a hyperparameter is out of range, or `line_search` is none.
+        HyperparameterError: If a hyperparameter is out of range, or `line_search` is not a line
+            search.
 
     References:
         Liu & Nocedal, "On the limited memory BFGS method for large scale optimization", 1989;
@@ -193,7 +195,7 @@ class lbfgs(VectorRule):
         )
 
     def _aim(self, run: Run, s: Scalars, space: Space) -> Run:
-        """A new direction, and the beginning of a search along it."""
+        """A new direction, and the start of a search along it."""
         history = self._remembered(run, space)
         d = -_times_inverse_hessian(run.g, history, space)
         first = run.n_iter == 0
@@ -214,13 +216,13 @@ class lbfgs(VectorRule):
         )
         if self.line_search is not None:
             return run
-        last = run.iters == self.max_iter  # nobody asks what the loss is at its end
+        last = run.iters == self.max_iter  # the loss after it is not needed
         ended = run._replace(x=run.x.plus(d, t), alive=torch.zeros_like(run.alive))
         after: Run = select(run.alive & last, ended, run)
         return after
 
     def _try(self, run: Run, s: Scalars, space: Space, loss: Any) -> Run:
-        """One evaluation of the loss; a step, if the search is content."""
+        """One evaluation of the loss; a step, if it ends the search."""
         t = run.search.t
         f, gs = loss.value_and_grad(space.tensors(run.x.plus(run.d, t)))
         g = space.vector(gs)
@@ -232,7 +234,7 @@ class lbfgs(VectorRule):
         return after
 
     def _step(self, run: Run, s: Scalars, space: Space) -> Run:
-        """Goes where the search has ended, and on from there, unless it is time to stop."""
+        """Takes the step that the search has found, and starts the next one unless it stops."""
         best = run.search.best
         step = run.d * best.t
         stop = (
@@ -247,7 +249,7 @@ class lbfgs(VectorRule):
         return after
 
     def _remembered(self, run: Run, space: Space) -> History:
-        """The history with the last step, if the loss curved upwards along it."""
+        """The history with the last step, if the curvature along it is positive."""
         old, y = run.history, run.g - run.prev_grad
         ys, yy = space.dot(y, run.step), space.dot(y, y)
         kept = ys > 1e-10
@@ -293,6 +295,6 @@ def _times_inverse_hessian(q: Vector, history: History, space: Space) -> Vector:
 
 
 def _used(ys: tuple[Vector, ...], pairs: Tensor) -> range:
-    """The places of a history in which there is a step, or may be one."""
+    """The indices of a history at which there is a step, or may be one."""
     every, known = range(len(ys)), number(pairs)
     return every if isinstance(known, Tensor) else every[len(ys) - known :]

@@ -1,4 +1,4 @@
-"""How far to go along a direction: line searches, one evaluation of the loss at a time."""
+"""Line searches: step lengths along a direction, one evaluation of the loss at a time."""
 
 from abc import abstractmethod
 from functools import partial
@@ -16,27 +16,27 @@ from .._numerics.scalars import number, sqrt
 
 
 class Point(NamedTuple):
-    """A place along the direction, and what the loss is there."""
+    """A point along the direction, and the loss there."""
 
-    t: Tensor  # (): how far
+    t: Tensor  # (): the step length
     f: Tensor  # (): the loss
     slope: Tensor  # (): its derivative by t
     g: Vector  # its gradient
 
 
 class Search(NamedTuple):
-    """A line search under way."""
+    """The state of a line search."""
 
     start: Point
-    t: Tensor  # (): how far to go for the next evaluation
+    t: Tensor  # (): the step length of the next evaluation
     done: Tensor  # (), bool
-    best: Point  # where it ends, once it is done
+    best: Point  # the result, once it is done
     tries: Tensor  # (), int64: evaluations so far
-    own: Any  # what the kind of search remembers besides
+    own: Any  # the state of the kind of search
 
 
 class LineSearch(Record):
-    """Finds a step length: told the loss at one length, it names the next, or is done.
+    """Finds a step length: given the loss at one length, it returns the next, or is done.
 
     A search has no loop and no evaluations of its own, so any number of them can be in different
     phases under `torch.func.vmap`.
@@ -44,7 +44,7 @@ class LineSearch(Record):
 
     @property
     def most(self) -> int:
-        """How many tries there are after the first at most."""
+        """The largest number of evaluations after the first."""
         return 0
 
     @abstractmethod
@@ -57,16 +57,16 @@ class LineSearch(Record):
 
         Args:
             search: The search before.
-            new: What was found at ``search.t``.
-            limit: With so many tries before this one, it has to end.
-            size: The greatest entry of the direction.
+            new: The point at ``search.t``.
+            limit: The search has to end if there were so many evaluations before this one.
+            size: The largest absolute value of an entry of the direction.
         """
 
 
 def search_along(
     line_search: LineSearch, start: Point, t: Tensor, x: Vector, d: Vector, space: Space, loss: Loss
 ) -> Search:
-    """A whole search from `x` along `d`, first by `t`; none where that does not go downhill."""
+    """A whole search from `x` along `d`, first by `t`; none where `d` is no descent direction."""
     size = space.max_abs(d)
 
     def attempt(old: Search) -> Search:
@@ -101,12 +101,12 @@ class backtracking(LineSearch):
     A loss that is not finite does not decrease. If no try is good enough, the step is 0.
 
     Args:
-        c1: The share of the decrease that the slope at the start promises; in (0, 1).
-        decay: What a step is multiplied by; in (0, 1).
-        max_steps: How often it is shortened at most.
+        c1: The required fraction of the decrease that the slope at the start predicts; in (0, 1).
+        decay: The factor by which a step is shortened; in (0, 1).
+        max_steps: The largest number of times that a step is shortened.
 
     Raises:
-        HyperparameterError: If a number is out of range.
+        HyperparameterError: If an argument is out of range.
 
     References:
         Nocedal & Wright, "Numerical Optimization", 2006, algorithm 3.1
@@ -141,31 +141,31 @@ class backtracking(LineSearch):
 
 
 class Bracket(NamedTuple):
-    """What `strong_wolfe` remembers: two points between which there is a good one."""
+    """The state of `strong_wolfe`: two points between which there is an acceptable one."""
 
-    a: Point  # while none is known, the point before
+    a: Point  # while no bracket is known, the previous point
     b: Point
-    zooming: Tensor  # (), bool: whether it is known
-    close: Tensor  # (), bool: the last try was close to an end, so little was learnt
+    zooming: Tensor  # (), bool: whether a bracket is known
+    close: Tensor  # (), bool: the last try was close to an end of it
 
 
 class strong_wolfe(LineSearch):
-    """Finds a step that decreases the loss enough, and its slope (strong Wolfe conditions).
+    """Finds a step that meets the strong Wolfe conditions: sufficient decrease, and curvature.
 
         f(t) <= f(0) + c1 t f'(0)   and   abs(f'(t)) <= c2 abs(f'(0))
 
     First steps grow until such a point must lie between two of them, then the bracket shrinks, each
     time to the minimum of the cubic through its ends. That is the search of
-    `torch.optim.LBFGS`, with its numbers; only a loss that is not finite is treated as a high one.
+    `torch.optim.LBFGS`, with its results, but a loss that is not finite is treated as a high one.
 
     Args:
-        c1: The share of the decrease that the slope at the start promises; in (0, 1).
-        c2: The share of the slope that may be left; in (0, 1), above `c1`.
+        c1: The required fraction of the decrease that the slope at the start predicts; in (0, 1).
+        c2: The fraction of the slope that may remain; in (0, 1), above `c1`.
         tolerance_change: A bracket in which no parameter changes by more is not searched further.
-        max_steps: How many tries there are after the first at most; then the best is taken.
+        max_steps: The largest number of evaluations after the first; then the best is taken.
 
     Raises:
-        HyperparameterError: If a number is out of range.
+        HyperparameterError: If an argument is out of range.
 
     References:
         Nocedal & Wright, "Numerical Optimization", 2006, algorithms 3.5 and 3.6; Schmidt, minFunc,
@@ -212,7 +212,7 @@ class strong_wolfe(LineSearch):
         return aimed
 
     def _grow(self, search: Search, new: Point, low: Tensor, flat: Tensor, full: Tensor) -> Search:
-        """While no bracket is known: it is between the last two points, or further out."""
+        """While no bracket is known: it is between the last two points, or beyond them."""
         before = search.own.a
         high = ~low | ((search.tries > 1) & (new.f >= before.f))
         flat = flat & ~high & ~full
@@ -224,7 +224,7 @@ class strong_wolfe(LineSearch):
         return search._replace(t=further, done=flat | full, best=end, own=own)
 
     def _shrink(self, search: Search, new: Point, low_enough: Tensor, flat: Tensor) -> Search:
-        """A bracket is known: the new point takes the place of one of its ends."""
+        """A bracket is known: the new point replaces one of its ends."""
         a, b = search.own.a, search.own.b
         b_is_low = b.f < a.f
         low, high = select(b_is_low, b, a), select(b_is_low, a, b)
@@ -256,7 +256,7 @@ def _begin(start: Point, t: Tensor, own: Any) -> Search:
 
 
 def _nothing_but_high(new: Point) -> tuple[Tensor, Tensor, Vector]:
-    """What a loss that is not finite counts as: high, and flat, without a derivative."""
+    """What a loss that is not finite is replaced by: infinity, with slope and gradient 0."""
     none = Vector(tuple(map(torch.zeros_like, new.g.blocks)))
     return torch.full_like(new.f, torch.inf), torch.zeros_like(new.slope), none
 
@@ -264,8 +264,8 @@ def _nothing_but_high(new: Point) -> tuple[Tensor, Tensor, Vector]:
 def _cubic(p: Point, q: Point, least: Tensor, most: Tensor) -> Tensor:
     """The minimum, within bounds, of the cubic with these values and slopes; else their middle.
 
-    Where there is no such minimum, all of it is computed of other numbers: a derivative must not
-    meet what is infinite, not even times zero.
+    Where there is no such minimum, all of it is computed from other values: a derivative must not
+    meet infinity, not even times zero.
     """
     known = (p.t != q.t) & torch.stack([p.f, q.f, p.slope, q.slope]).isfinite().all()
     ordered = p.t <= q.t

@@ -1,4 +1,4 @@
-"""Lion: the sign of a mean that looks ahead."""
+"""Lion: the sign of an interpolation between momentum and gradient."""
 
 from typing import Any, NamedTuple
 
@@ -13,13 +13,13 @@ from ..typing import Memory, Scalar, Slots
 
 
 class LionSlots(NamedTuple):
-    """What Lion remembers of one tensor."""
+    """The slots of Lion."""
 
-    exp_avg: Tensor  # like p: running mean of the gradients
+    exp_avg: Tensor  # like p: EMA of the gradient
 
 
 class scale_by_lion(TensorRule):
-    """The sign of the mean gradient, in which the newest gradient counts more than it will later.
+    """Replaces the gradient by the sign of an interpolation between its EMA and itself.
 
     Entry by entry, for a gradient g and betas (b1, b2):
 
@@ -31,8 +31,8 @@ class scale_by_lion(TensorRule):
     of the parameter.
 
     Args:
-        betas: The share of the mean in the update, and its decay rate; in [0, 1).
-        state_dtype: Storage dtype of the mean.
+        betas: Decay rates of the interpolation and of the EMA of the gradient, in [0, 1).
+        state_dtype: Storage dtype of the EMA.
 
     Raises:
         HyperparameterError: If one of them is outside [0, 1).

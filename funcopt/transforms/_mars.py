@@ -1,4 +1,4 @@
-"""MARS: the change of the gradient, to reduce its variance."""
+"""MARS: variance reduction by the change of the gradient."""
 
 from typing import Any, NamedTuple
 
@@ -13,33 +13,33 @@ from ..typing import Memory, Scalar, Slots
 
 
 class MarsSlots(NamedTuple):
-    """What `add_mars_correction` remembers of one tensor."""
+    """The slots of `add_mars_correction`."""
 
-    last_grad: Tensor  # like p: the gradient before
+    last_grad: Tensor  # like p: the previous gradient
 
 
 class add_mars_correction(TensorRule):
-    """Adds to the gradient a share of its change, and shortens what is too long.
+    """Adds to the gradient a multiple of its change, and clips the norm of the result.
 
         c = g + gamma momentum / (1 - momentum) (g - last_grad),   last_grad <- g
         u = c min(1, max_norm / |c|)
 
     The norm is that of one tensor, on all of its ranks. At the first update `last_grad` is zero, as
     in the official code. In front of `scale_by_adam` it makes MARS-AdamW, which is `mars`, in front
-    of `scale_by_lion` MARS-Lion. This is the approximation that takes the gradients as they come;
-    the exact method evaluates each batch twice, and so does its author's code only on demand.
+    of `scale_by_lion` MARS-Lion. This is the approximation with one gradient per batch, the default
+    of the authors' code; the exact method evaluates each batch twice.
 
     u is in units of the gradient. Shapes: any. Dtypes: last_grad in `state_dtype`, else in that of
     the parameter.
 
     Args:
-        momentum: The decay rate of the mean that follows, its first beta, in [0, 1).
-        gamma: How much of the change is added; not negative.
-        max_norm: The greatest length of one tensor's update; positive.
-        state_dtype: Storage dtype of the gradient before.
+        momentum: The decay rate of the EMA that follows, its first beta, in [0, 1).
+        gamma: Weight of the variance reduction; not negative.
+        max_norm: Upper bound of the norm of one tensor's update; positive.
+        state_dtype: Storage dtype of the previous gradient.
 
     Raises:
-        HyperparameterError: If a number is out of range.
+        HyperparameterError: If a hyperparameter is out of range.
 
     References:
         Yuan et al., "MARS: Unleashing the Power of Variance Reduction for Training Large Models",

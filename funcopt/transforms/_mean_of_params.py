@@ -13,13 +13,13 @@ from ..typing import Memory, Scalar, Slots
 
 
 class MeanOfParamsSlots(NamedTuple):
-    """What `mean_of_params` remembers of one tensor."""
+    """The slots of `mean_of_params`."""
 
     ax: Tensor  # like p: the mean of the parameters after each update
 
 
 class MeanOfParamsMemory(NamedTuple):
-    """What `mean_of_params` remembers besides."""
+    """The shared scalars of `mean_of_params`."""
 
     mu: Tensor  # (): the weight of the next parameters in the mean
 
@@ -32,14 +32,14 @@ class mean_of_params(TensorRule):
         ax <- ax + mu (p + u - ax)
         mu <- 1 / max(1, t - t0)
 
-    Until step t0 + 2, ax is the parameters themselves; then all that follow count alike. This is
-    the average of `torch.optim.ASGD`. It has to be the last stage, since it looks at the step about
-    to be made. `eval_params` reads the mean, and so does `Optimizer.averaged`.
+    Until step t0 + 2, ax is the parameters themselves; then all that follow have equal weights.
+    This is the average of `torch.optim.ASGD`. It has to be the last stage, since it needs the final
+    update. `eval_params` returns the mean, and `Optimizer.averaged` evaluates with it.
 
     Shapes: any. Dtypes: `ax` in `state_dtype`, else in that of the parameter; `mu` in float64.
 
     Args:
-        t0: The step at which averaging begins, a number of updates; not negative.
+        t0: The step at which averaging starts, a number of updates; not negative.
         state_dtype: Storage dtype of the mean; for bfloat16 parameters take `torch.float32`.
 
     Raises:

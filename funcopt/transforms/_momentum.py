@@ -1,4 +1,4 @@
-"""Sums and means of past updates."""
+"""Momentum: decayed sums and averages of past updates."""
 
 from typing import Any, NamedTuple
 
@@ -14,9 +14,9 @@ from ..typing import Memory, Scalar, Slots
 
 
 class TraceSlots(NamedTuple):
-    """What `trace` remembers of one tensor."""
+    """The slots of `trace`."""
 
-    momentum_buffer: Any  # like p: the decayed sum of past updates; () where momentum is 0
+    momentum_buffer: Any  # like p: decayed sum of past updates; () where momentum is 0
 
 
 class trace(TensorRule):
@@ -27,15 +27,15 @@ class trace(TensorRule):
         b <- momentum b + (1 - dampening) g,   but b <- g where nothing was added to b before
         u  = b,   or with nesterov   u = g + momentum b
 
-    The rule of `torch.optim.SGD`, its first step included. At a momentum of the number 0 there is
-    nothing to remember: no memory is taken, and u = g.
+    The rule of `torch.optim.SGD`, its first step included. With a Python number 0 for `momentum`
+    there is no buffer, and u = g.
 
     Shapes: any. Dtypes: `momentum_buffer` in `state_dtype`, else in that of the parameter.
 
     Args:
-        momentum: The share of the sum that is kept; not negative, and below 1 in practice.
-        dampening: The share of a new update that is left out, from the second step on.
-        nesterov: Look ahead, by adding the momentum of the next step.
+        momentum: Decay rate of the sum; not negative, and below 1 in practice.
+        dampening: The fraction of a new update that is left out, from the second step on.
+        nesterov: Use Nesterov momentum: add the momentum of the next step.
         state_dtype: Storage dtype of the buffer, e.g. `torch.bfloat16` to save memory.
 
     Raises:
@@ -82,9 +82,9 @@ class trace(TensorRule):
 
 
 class EmaSlots(NamedTuple):
-    """What `ema` remembers of one tensor."""
+    """The slots of `ema`."""
 
-    ema: Tensor  # like p: the running mean of the updates, begun at zero
+    ema: Tensor  # like p: EMA of the updates, from zero on
 
 
 class ema(TensorRule):
@@ -93,12 +93,13 @@ class ema(TensorRule):
         m <- decay m + (1 - decay) g
         u  = m / (1 - decay^t),   or without debias   u = m
 
-    The state is never debiased. Shapes: any. Dtypes: `ema` in `state_dtype`, else as the parameter.
+    The state has no bias correction. Shapes: any. Dtypes: `ema` in `state_dtype`, else as the
+    parameter.
 
     Args:
-        decay: The share of the mean that is kept, in [0, 1): it spans about 1 / (1 - decay) steps.
-        debias: Divide by the total weight, so that the first updates are not too small.
-        state_dtype: Storage dtype of the mean.
+        decay: Decay rate of the EMA, in [0, 1): it averages over about 1 / (1 - decay) steps.
+        debias: Apply the bias correction, without which the first updates are too small.
+        state_dtype: Storage dtype of the EMA.
 
     Raises:
         HyperparameterError: If `decay` is outside [0, 1).

@@ -1,4 +1,4 @@
-"""Looking at updates without changing them."""
+"""Metrics of updates that pass unchanged."""
 
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ from ..typing import Memory, Slots
 
 
 class WatchTotals(NamedTuple):
-    """What `monitor` adds up over tensors."""
+    """The sums over all tensors."""
 
     update_squares: Tensor  # ()
     param_squares: Tensor  # ()
@@ -19,14 +19,14 @@ class WatchTotals(NamedTuple):
 
 
 class monitor(TensorRule):
-    """Leaves the updates as they are, and shows how long they are at this place in the chain.
+    """Measures the norms of updates and parameters at its place in a chain; changes nothing.
 
         update_norm = sqrt(sum of u^2)
         update_rms  = sqrt(mean of u^2)
         param_norm  = sqrt(sum of p^2)
 
     Over all entries of all tensors. `Optimizer.metrics()` shows the three; at the end of a chain,
-    ``update_norm / param_norm`` is the relative length of a step.
+    ``update_norm / param_norm`` is the relative size of a step.
 
     Raises:
         MissingParamsError: If `update` is not given the parameters.

@@ -1,4 +1,4 @@
-"""Muon: momentum whose singular values are made equal."""
+"""Muon: momentum, orthogonalized by Newton-Schulz iterations."""
 
 import math
 from collections.abc import Sequence
@@ -16,13 +16,13 @@ from ..typing import Memory, Scalar, Slots
 
 
 class MuonSlots(NamedTuple):
-    """What Muon remembers of one tensor."""
+    """The slots of Muon."""
 
-    momentum_buffer: Tensor  # like p: running mean of the gradients
+    momentum_buffer: Tensor  # like p: EMA of the gradient
 
 
 class scale_by_muon(TensorRule):
-    """Orthogonalises the mean gradient of a matrix, roughly: its singular values come near 1.
+    """Orthogonalizes the momentum of each matrix by Newton-Schulz iterations.
 
     For a gradient G of m rows and n columns:
 
@@ -30,7 +30,7 @@ class scale_by_muon(TensorRule):
         X = (1 - momentum) G + momentum momentum_buffer,   or without nesterov   momentum_buffer
         U = ratio NS(X)
 
-    NS divides by ``max(norm(X), eps)`` and makes `ns_steps` steps of the Newton-Schulz iteration
+    NS divides by ``max(norm(X), eps)`` and makes `ns_steps` Newton-Schulz iterations
     ``X <- a X + (b A + c A A) X``, with ``A = X X^T`` and `ns_coefficients` (a, b, c). With the
     default coefficients the singular values end between about 0.7 and 1.2. The ratio is
 
@@ -52,21 +52,21 @@ class scale_by_muon(TensorRule):
     On shards the whole matrix is gathered, on every rank.
 
     Args:
-        momentum: The share of the mean that is kept, in [0, 1).
-        nesterov: Look ahead, by mixing in the gradient once more.
-        ns_coefficients: Those of the iteration.
-        eps: The least norm that is divided by, in units of the gradient; not negative.
+        momentum: Decay rate of the EMA of the gradient, in [0, 1).
+        nesterov: Use Nesterov momentum.
+        ns_coefficients: Coefficients of the iteration.
+        eps: Lower bound of the norm in the denominator, in units of the gradient; not negative.
         ns_steps: The number of iterations, below 100.
         adjust_lr_fn: The name of the ratio.
         dims: What the matrices of a tensor of more than two dimensions are.
-        ns_dtype: The dtype of the iteration. Products of bfloat16 are added up in float32, by
-            another kernel on x86 processors without AMX, where that is faster: the bits differ
-            from torch's there by the order of these additions.
-        state_dtype: Storage dtype of the mean.
+        ns_dtype: The dtype of the iteration. Products of bfloat16 are accumulated in float32, by
+            another kernel on x86 processors without AMX, where that is faster: there the rounding
+            differs from torch's, by the order of these additions.
+        state_dtype: Storage dtype of the EMA.
 
     Raises:
         HyperparameterError: If `momentum` is outside [0, 1), `eps` is negative, `ns_steps` is not
-            in 0 ... 99, or a name is not known.
+            in 0 ... 99, or a name is unknown.
         LeafError: If a parameter is a vector, or has more than two dimensions without `dims`.
 
     References:
@@ -98,8 +98,8 @@ class scale_by_muon(TensorRule):
     def unfit(self, p: Tensor) -> str | None:
         if p.dim() < 2:
             return (
-                "must be a matrix. `muon` gives vectors to AdamW; `partition` and `masked` choose "
-                "who goes where."
+                "must be a matrix. `muon` gives vectors to AdamW; `partition` and `masked` route "
+                "parameters by name and shape."
             )
         if p.dim() > 2 and self.dims is None:
             return (

@@ -1,4 +1,4 @@
-"""NAdam: Adam that looks ahead, with a momentum that warms up."""
+"""NAdam: Adam with Nesterov momentum, which warms up."""
 
 from typing import Any, NamedTuple
 
@@ -13,14 +13,14 @@ from ..typing import Memory, Scalar, Slots
 
 
 class NadamSlots(NamedTuple):
-    """What NAdam remembers of one tensor."""
+    """The slots of NAdam."""
 
-    exp_avg: Tensor  # like p: running mean of the gradients
-    exp_avg_sq: Tensor  # like p: running mean of their squares
+    exp_avg: Tensor  # like p: EMA of the gradient
+    exp_avg_sq: Tensor  # like p: EMA of its square
 
 
 class NadamMemory(NamedTuple):
-    """What NAdam remembers besides."""
+    """The shared scalars of NAdam."""
 
     mu_product: Tensor  # (): the product of all momenta so far
 
@@ -36,17 +36,18 @@ class scale_by_nadam(TensorRule):
         u = ((1 - mu_t) g / (1 - P_t) + mu_(t+1) exp_avg / (1 - P_(t+1)))
             / (sqrt(exp_avg_sq / (1 - b2^t)) + eps)
 
-    u has no unit. `scale_by_adam(nesterov=True)` is Optax's variant, the limit of a great
+    u has no unit. `scale_by_adam(nesterov=True)` is Optax's variant, the limit of a large
     `momentum_decay`. Shapes: any. Dtypes: slots in `state_dtype`, else in that of the parameter.
 
     Args:
-        betas: Decay rates of the two means, in [0, 1).
+        betas: Decay rates of the EMAs of the gradient and of its square, in [0, 1).
         eps: Added outside the root, in units of the gradient; not negative.
         momentum_decay: How fast the momentum warms up to b1; not negative.
         state_dtype: Storage dtype of the slots.
 
     Raises:
-        HyperparameterError: If a decay rate is outside [0, 1), or another number is negative.
+        HyperparameterError: If a decay rate is outside [0, 1), or another hyperparameter is
+            negative.
 
     References:
         Dozat, "Incorporating Nesterov Momentum into Adam", 2016.

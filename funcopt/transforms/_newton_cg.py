@@ -1,4 +1,4 @@
-"""Newton's method without a matrix: the direction by conjugate gradients."""
+"""Newton-CG: Newton's method, with the direction from conjugate gradients."""
 
 from functools import partial
 from typing import Any, NamedTuple
@@ -19,14 +19,14 @@ from ._line_search import LineSearch, Point, backtracking, search_along
 
 
 class NewtonMemory(NamedTuple):
-    """What `newton_cg` remembers."""
+    """The shared scalars of `newton_cg`."""
 
     func_evals: Tensor  # (), int64: evaluations of the loss and its gradient so far
     products: Tensor  # (), int64: products of the Hessian with a vector so far
 
 
 class Solve(NamedTuple):
-    """Where the conjugate gradients stand."""
+    """The state of the conjugate gradients."""
 
     alive: Tensor  # (), bool
     z: Vector  # the solution so far
@@ -44,23 +44,24 @@ class newton_cg(VectorRule):
 
         |H z + g| <= min(tolerance, sqrt(|g|)) |g|,   after `max_cg_iter` products,
 
-    or at a direction of negative curvature: then with what has been found before, at the very
-    first with ``-g``. So `z` always points downhill. On a quadratic loss, one update with
-    ``tolerance=0.0`` and as many products as there are parameters arrives. For problems small
-    enough to want it.
+    or at a direction of negative curvature: then with the solution so far, at the very first with
+    ``-g``. So `z` is always a descent direction. On a quadratic loss, one update with
+    ``tolerance=0.0`` and as many products as there are parameters reaches the minimum. Meant for
+    small problems.
 
     ``update`` needs the loss as the extra argument `value_fn`, and an `Optimizer` a closure that
     keeps the graph of the gradients, ``loss.backward(create_graph=True)``. It must be the same
     function in all evaluations. `value`, the loss at the parameters, saves one of them.
 
     Args:
-        lr: The step length, or the first that a search tries; the same in all groups.
-        tolerance: How exactly the equation is solved, relative to the gradient.
-        max_cg_iter: Products in one update at most.
+        lr: The step length, or the first that a search tries; the same in all parameter groups.
+        tolerance: Tolerance of the solution, relative to the norm of the gradient.
+        max_cg_iter: The largest number of products in one update.
         line_search: `backtracking` or `strong_wolfe`; without one, ``lr z`` is taken as it is.
 
     Raises:
-        HyperparameterError: If a number is out of range, or `line_search` is none.
+        HyperparameterError: If a hyperparameter is out of range, or `line_search` is not a line
+            search.
 
     References:
         Nocedal & Wright, "Numerical Optimization", 2006, algorithm 7.1
@@ -105,7 +106,7 @@ class newton_cg(VectorRule):
         return d * t, slots, NewtonMemory(evals, memory.products + products)
 
     def _direction(self, g: Vector, s: Scalars, space: Space, loss: Loss) -> tuple[Vector, Tensor]:
-        """The solution of ``H z = -g``, as far as it is worth it, and how many products it took."""
+        """The solution of ``H z = -g``, to the tolerance, and the number of products for it."""
         rr = space.dot(g, g)
         norm = sqrt(rr)
         enough = torch.minimum(space.scalar(s.tolerance), sqrt(norm)) * norm

@@ -1,4 +1,4 @@
-"""Noise on gradients."""
+"""Gradient noise."""
 
 from typing import Any
 
@@ -12,23 +12,24 @@ from ..typing import Memory, Scalar, Slots
 
 
 class add_noise(TensorRule):
-    """Adds Gaussian noise whose variance falls from step to step.
+    """Adds Gaussian noise whose variance decays over the steps.
 
         u = g + sqrt(eta / t^gamma) n,   n ~ N(0, 1), independent, at every step t = 1, 2, ...
 
-    n is a function of `seed`, the step, the name of the parameter and the place of the entry alone:
-    a run that is resumed goes on to the bit, parameters that are cut over ranks get the noise of
-    whole ones, and `torch.func.vmap` over `seed` gives every model its own. The name is the path in
-    the tree, or what `named_parameters()` says; an optimizer that was given no names counts its
-    parameters. Two stages with the same seed add the same noise: give each its own.
+    n depends only on `seed`, the step, the name of the parameter and the index of the entry: a
+    resumed run continues exactly, parameters that are sharded over ranks get the noise of whole
+    ones, and `torch.func.vmap` over `seed` gives every model its own. The name is the path in the
+    tree, or that of `named_parameters()`; an optimizer without names numbers its parameters. Two
+    stages with the same seed add the same noise: give each its own.
 
     Args:
         eta: The variance at the first step, in units of the gradient squared; not negative.
-        gamma: How fast the variance falls; not negative.
-        seed: A whole number, not negative. It stands in `param_groups` as any other.
+        gamma: Power with which the variance decays; not negative.
+        seed: Seed of the noise: an integer, not negative. It is in `param_groups`, as any other
+            hyperparameter.
 
     Raises:
-        HyperparameterError: If `eta` or `gamma` is negative, or `seed` is not a whole number.
+        HyperparameterError: If `eta` or `gamma` is negative, or `seed` is not an integer.
 
     References:
         Neelakantan et al., "Adding Gradient Noise Improves Learning for Very Deep Networks", 2015.

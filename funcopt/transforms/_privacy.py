@@ -1,4 +1,4 @@
-"""Differential privacy: no example changes the update by more than the noise hides."""
+"""Differential privacy: per-example clipping, and noise."""
 
 from typing import Any
 
@@ -13,39 +13,39 @@ from ..typing import Memory, Scalar, Slots
 
 
 class dp_aggregate(TensorRule):
-    """Clips the gradient of each example, adds them up, adds noise, and takes the mean.
+    """Clips per-example gradients, sums them, adds noise, and divides by the batch size.
 
         u = (sum over i of g_i min(1, max_norm / |g_i|) + noise_multiplier max_norm n) / B
 
     with n ~ N(0, 1), independent for every entry and step. |g_i| is the norm of example i over all
     tensors together, parameter groups and ranks included, and B the number of examples, or
-    `batch_size`. n depends on `seed`, the step, the name of the parameter and the place of the
-    entry alone, as in `add_noise`.
+    `batch_size`. n depends only on `seed`, the step, the name of the parameter and the index of the
+    entry, as in `add_noise`.
 
-    It takes one gradient for each example: tensors with one more axis, in front. So it has to be
-    the first stage of a chain. `torch.func` makes such gradients:
+    It takes per-example gradients: tensors with one more dimension, in front. So it has to be the
+    first stage of a chain. `torch.func` computes such gradients:
 
         vmap(grad(loss), in_dims=(None, 0, 0))(params, inputs, targets)
 
-    An optimizer reads them from ``p.grad_sample`` instead of `p.grad`, as Opacus does. Ranks that
-    see other examples of the same parameters are not added up: gather the examples first.
+    An optimizer reads them from ``p.grad_sample`` instead of `p.grad`, as Opacus does. Gradients
+    of data-parallel ranks are not summed: gather the examples first.
 
-    What privacy that buys depends on how examples are drawn and on the number of steps: reckon it
-    elsewhere. The noise is that of a generator for simulations, rounded to floating-point numbers,
-    and no defence against someone who can guess the seed.
+    The privacy budget depends on how examples are sampled and on the number of steps: compute it
+    with an accountant. The noise is that of a generator for simulations, rounded to floating-point
+    numbers, and no protection against someone who can guess the seed.
 
     Args:
-        max_norm: The greatest length of one example's gradient, in units of it; positive.
-        noise_multiplier: The deviation of the noise in units of `max_norm`; not negative.
-        seed: A whole number, not negative. Keep it secret.
-        batch_size: What to divide by, such as the expected number of examples where each is drawn
-            by a chance of its own; positive. A batch may be empty then.
+        max_norm: Upper bound of the norm of each per-example gradient, in its units; positive.
+        noise_multiplier: Standard deviation of the noise, in units of `max_norm`; not negative.
+        seed: Seed of the noise: an integer, not negative. Keep it secret.
+        batch_size: The divisor of the sum, such as the expected batch size if each example is
+            sampled independently; positive. A batch may be empty then.
 
     Raises:
-        HyperparameterError: If a number is out of range.
+        HyperparameterError: If a hyperparameter is out of range.
         MissingParamsError: If `update` is not given the parameters.
-        StructureError: If a gradient has no axis of examples, tensors differ in their number, or
-            there is none, without `batch_size`.
+        StructureError: If a gradient has no dimension of examples, tensors differ in the number of
+            examples, or there is no example and no `batch_size`.
 
     References:
         Abadi et al., "Deep Learning with Differential Privacy", CCS 2016.
@@ -80,7 +80,7 @@ class dp_aggregate(TensorRule):
             raise StructureError(
                 "`dp_aggregate` takes one gradient for each example, of shape (examples, "
                 f"{', '.join(map(str, p.shape))}), got {tuple(g.shape)}. "
-                "`vmap(grad(loss), in_dims=(None, 0))` makes such."
+                "`vmap(grad(loss), in_dims=(None, 0))` computes them."
             )
         if s.batch_size is None and not len(g):
             raise StructureError(

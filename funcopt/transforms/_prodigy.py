@@ -17,22 +17,22 @@ from ._distance import at_most, begun, corrected, quotient
 class ProdigySlots(NamedTuple):
     """The slots of Prodigy."""
 
-    exp_avg: Tensor  # like p: EMA of the gradient, each times d
+    exp_avg: Tensor  # like p: EMA of the gradient, times d
     exp_avg_sq: Tensor  # like p: EMA of its square
     s: Tensor  # like p: weighted sum of the gradients
-    p0: Tensor  # like p: the first parameters
+    p0: Tensor  # like p: the initial parameters
 
 
 class ProdigyMemory(NamedTuple):
     """The shared scalars of Prodigy, of all tensors together."""
 
     d: Tensor  # (): the estimated distance to the solution
-    d_max: Tensor  # (): the greatest estimate so far
+    d_max: Tensor  # (): the largest estimate so far
     d_numerator: Tensor  # ()
 
 
 class ProdigyTotals(NamedTuple):
-    """What Prodigy adds up over tensors."""
+    """The sums over all tensors."""
 
     numerator: Tensor  # ()
     denominator: Tensor  # ()
@@ -53,35 +53,36 @@ class scale_by_prodigy(TensorRule):
         u = r (exp_avg / (sqrt(exp_avg_sq) + d eps) + weight_decay p)
 
     The product <., .> and the norm |.|_1 are over all tensors, parameter groups and ranks, and d is
-    one for all. The first estimate is not held back by `growth_rate`. With `safeguard_warmup`, s
-    adds up (d / d0) d g instead.
+    one for all. The first estimate is not limited by `growth_rate`. With `safeguard_warmup`, s
+    accumulates (d / d0) d g instead.
 
-    u is the whole step, decoupled decay included, in units of the parameter: only its sign has to
-    turn, as in `prodigy`. While all gradients have been zero, d stays what it is.
+    u is the whole step, decoupled decay included, in units of the parameter: it only has to be
+    negated, as in `prodigy`. While all gradients so far are zero, d keeps its value.
 
     `lr`, `eps`, `weight_decay` and, where `beta3` is given, `betas` may differ between parameter
-    groups; each group weighs by its own `lr`. A group at 0 stands still and adds nothing.
+    groups; each group is weighted by its own `lr`. A group at 0 keeps its values and adds nothing.
 
     Shapes: any. Dtypes: slots in `state_dtype`, else in that of the parameter, which p0 always has,
-    a copy of the first parameters: rounded otherwise than p, it would differ from it at the start.
+    a copy of the initial parameters: in another dtype, it would differ from p at the start.
     `Optimizer.metrics()` shows ``d``.
 
     Args:
         lr: Multiplies d; leave it at 1, or let a schedule go from 1 to 0. Not negative.
         betas: Decay rates of the first and second moment, in [0, 1).
-        beta3: Decay rate of the sums that d is made of, in [0, 1).
+        beta3: Decay rate of the sums of the estimate, in [0, 1).
         eps: Added outside the root, in units of the gradient; positive.
         weight_decay: Decoupled from the moments; not negative.
-        d0: The first d, in units of the parameter; positive, and rather too small. Used by `init`.
-        d_coef: Multiplies the estimate; positive. The way to tune the method.
-        growth_rate: The factor by which d grows in a step at most; at least 1.
-        use_bias_correction: Correct the bias of the moments, as Adam does, and Optax.
-        safeguard_warmup: Keep lr out of the denominator, where it warms up from 0.
+        d0: The initial d, in units of the parameter; positive, and rather too small. Read by
+            `init`.
+        d_coef: Multiplies the estimate; positive. Tune this one.
+        growth_rate: The largest factor by which d grows in a step; at least 1.
+        use_bias_correction: Correct the bias of the moments, as in Adam and in Optax.
+        safeguard_warmup: Leave `lr` out of the denominator, for a warm-up from 0.
         state_dtype: Storage dtype of the slots but p0.
 
     Raises:
         HyperparameterError: If a hyperparameter is out of range; at the step, if what d depends on
-            differs between groups.
+            differs between parameter groups.
         MissingParamsError: If `update` is not given the parameters.
 
     References:

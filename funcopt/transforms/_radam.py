@@ -1,4 +1,4 @@
-"""RAdam: Adam that waits until its second moment can be trusted."""
+"""RAdam: Adam, rectified by the variance of its adaptive learning rate."""
 
 from typing import Any, NamedTuple
 
@@ -13,14 +13,14 @@ from ..typing import Memory, Scalar, Slots
 
 
 class RadamSlots(NamedTuple):
-    """What RAdam remembers of one tensor."""
+    """The slots of RAdam."""
 
-    exp_avg: Tensor  # like p: running mean of the gradients
-    exp_avg_sq: Tensor  # like p: running mean of their squares
+    exp_avg: Tensor  # like p: EMA of the gradient
+    exp_avg_sq: Tensor  # like p: EMA of its square
 
 
 class scale_by_radam(TensorRule):
-    """Adam, with a step that is rectified by the variance of its denominator, as in torch.
+    """Adam, rectified by the variance of its adaptive learning rate, as in torch.
 
     Entry by entry, at step t = 1, 2, ..., for a gradient g and betas (b1, b2):
 
@@ -31,12 +31,12 @@ class scale_by_radam(TensorRule):
         u = r m sqrt(1 - b2^t) / (sqrt(exp_avg_sq) + eps)   if rho > 5,   else   u = m
 
     While rho is at most 5, in the first steps, u has the unit of the gradient; then it has none.
-    rho is computed in float64: in float32 it cancels, and rectification begins too early.
+    rho is computed in float64: in float32 it cancels, and rectification starts too early.
 
     Shapes: any. Dtypes: slots in `state_dtype`, else in that of the parameter.
 
     Args:
-        betas: Decay rates of the two means, in [0, 1).
+        betas: Decay rates of the EMAs of the gradient and of its square, in [0, 1).
         eps: Added outside the root, before the bias correction, in units of the gradient; not
             negative.
         state_dtype: Storage dtype of the slots.
@@ -68,7 +68,7 @@ class scale_by_radam(TensorRule):
         longest = 2 / (1 - b2) - 1
         rho = longest - 2 * step * (1 - weight) / weight
         rectified = rho > 5
-        # Where they are not used, the root must have a slope, and nothing be divided by 0.
+        # Where they are not used, the root must have a derivative, and nothing be divided by 0.
         rho, longest = where(rectified, rho, 6.0), where(longest > 5, longest, 6.0)
         ratio = (rho - 4) * (rho - 2) * longest / ((longest - 4) * (longest - 2) * rho)
         scale = (ratio * weight) ** 0.5 / bias_correction(b1, step)

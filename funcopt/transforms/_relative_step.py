@@ -12,22 +12,23 @@ from ..typing import Memory, Scalar, Slots
 
 
 class scale_by_relative_step(TensorRule):
-    """Multiplies the updates by a rate that falls with the root of the steps, once that is less.
+    """Multiplies the updates by `lr`, or by one over the root of the step, once that is less.
 
     At step t = 1, 2, ..., for an update g and a parameter p:
 
         rho = min(lr, 1 / sqrt(t))
         u = rho g + lr weight_decay p
 
-    As in torch's Adafactor, `lr` is the greatest rate, and it alone is the rate of the decay.
-    `scale(-1.0)` turns u downhill. Shapes: any.
+    As in torch's Adafactor, `lr` is the largest learning rate, and weight decay always uses it.
+    `scale(-1.0)` negates u. Shapes: any.
 
     Args:
-        lr: The greatest rate, in units of the parameter per unit of the update; not negative.
-        weight_decay: How much of the parameters is taken away, as a share of `lr`; not negative.
+        lr: The largest learning rate, in units of the parameter per unit of the update; not
+            negative.
+        weight_decay: Decoupled weight decay, times `lr`; not negative.
 
     Raises:
-        HyperparameterError: If one of the numbers is negative.
+        HyperparameterError: If a hyperparameter is negative.
         MissingParamsError: If `update` is not given the parameters, and `weight_decay` is not 0.
 
     References:

@@ -1,4 +1,4 @@
-"""RMSprop: dividing by the root of the mean squared gradient."""
+"""RMSprop: gradients divided by their root mean square."""
 
 from typing import Any, NamedTuple
 
@@ -13,27 +13,27 @@ from ..typing import Memory, Scalar, Slots
 
 
 class RmsSlots(NamedTuple):
-    """What RMSprop remembers of one tensor."""
+    """The slots of RMSprop."""
 
-    square_avg: Tensor  # like p: running mean of the squared gradients
-    grad_avg: Any  # like p: running mean of the gradients; () if not centered
+    square_avg: Tensor  # like p: EMA of the squared gradient
+    grad_avg: Any  # like p: EMA of the gradient; () if not centered
 
 
 class scale_by_rms(TensorRule):
-    """Divides the gradient by the root of its mean square, or of its variance.
+    """Divides the gradient by the root of the EMA of its square, or of its variance.
 
     Entry by entry:
 
         square_avg <- alpha square_avg + (1 - alpha) g^2
         u = g / (sqrt(square_avg) + eps)
 
-    With `centered`, the square of the mean gradient is subtracted under the root. With
+    With `centered`, the square of the EMA of the gradient is subtracted under the root. With
     `eps_in_sqrt`, as in Optax, the denominator is ``sqrt(square_avg + eps)``.
 
     u has no unit. Shapes: any. Dtypes: slots in `state_dtype`, else in that of the parameter.
 
     Args:
-        alpha: Decay rate of the means, in [0, 1).
+        alpha: Decay rate of the EMAs, in [0, 1).
         eps: In units of the gradient (with `eps_in_sqrt`: squared); not negative.
         centered: Divide by the standard deviation.
         eps_in_sqrt: Add `eps` inside the root.

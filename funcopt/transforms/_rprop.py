@@ -1,4 +1,4 @@
-"""Rprop: a step size for every entry, that grows until the gradient changes its sign."""
+"""Rprop: a step size for every entry, which grows while the gradient keeps its sign."""
 
 from typing import Any, NamedTuple
 
@@ -13,14 +13,14 @@ from ..typing import Memory, Scalar, Slots
 
 
 class RpropSlots(NamedTuple):
-    """What Rprop remembers of one tensor."""
+    """The slots of Rprop."""
 
-    prev: Tensor  # like p: the gradient before, zero where it had changed its sign
-    step_size: Tensor  # like p: the length of the step
+    prev: Tensor  # like p: the previous gradient, zero where it had changed its sign
+    step_size: Tensor  # like p: the step size
 
 
 class scale_by_rprop(TensorRule):
-    """Steps by the sign of the gradient, as far as its history has shown to be good, as in torch.
+    """The sign of the gradient, times an adaptive step size for every entry, as in torch.
 
     Entry by entry, for a gradient g, ``etas = (shrink, grow)`` and ``step_sizes = (low, high)``,
     with step_size = lr and prev = 0 before the first step:
@@ -30,19 +30,19 @@ class scale_by_rprop(TensorRule):
         prev <- g,   but 0 where g prev < 0
         u = sign(prev) step_size
 
-    Only signs of gradients count, so they must not be noisy: it is for full batches. u is a step,
-    in units of the parameter; `scale(-1.0)` turns it downhill. Shapes: any. Dtypes: slots in
+    Only the signs of gradients are used, so they must not be noisy: it is for full batches. u is a
+    step, in units of the parameter; `scale(-1.0)` negates it. Shapes: any. Dtypes: slots in
     `state_dtype`, else in that of the parameter.
 
     Args:
-        lr: The first step size, in units of the parameter; not negative. It is read at the first
+        lr: The initial step size, in units of the parameter; not negative. It is read at the first
             step of a parameter, and later values are not, as in torch.
-        etas: The factors by which step sizes shrink, in (0, 1), and grow, above 1.
-        step_sizes: The least and the greatest step size, in units of the parameter.
+        etas: Factors by which step sizes shrink, in (0, 1), and grow, above 1.
+        step_sizes: Lower and upper bound of the step sizes, in units of the parameter.
         state_dtype: Storage dtype of the slots.
 
     Raises:
-        HyperparameterError: If a number is out of its range.
+        HyperparameterError: If a hyperparameter is out of range.
 
     References:
         Riedmiller and Braun, "A Direct Adaptive Method for Faster Backpropagation Learning: The
@@ -70,7 +70,7 @@ class scale_by_rprop(TensorRule):
         return RpropSlots(zeros, zeros + at(self.lr, 0))
 
     def prepare(self, step: Any, memory: Memory) -> dict[str, Any]:
-        # A state may have been made before the rate was known, as checkpoints do it.
+        # A state may be made before the learning rate is known, as when loading a checkpoint.
         return {
             "kept": where(step == 1, 0.0, 1.0),
             "begun": where(step == 1, self.lr, 0.0),

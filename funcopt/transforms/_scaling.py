@@ -1,4 +1,4 @@
-"""Multiplying updates by a number, and taking their sign."""
+"""Scaling updates: by a factor, by the learning rate, to their sign, and to zero."""
 
 from typing import Any
 
@@ -12,12 +12,12 @@ from ..typing import Scalar, Slots
 
 
 class scale(TensorRule):
-    """Multiplies the updates by a number.
+    """Multiplies the updates by a factor.
 
         u = factor g
 
     Args:
-        factor: The number; negative to turn uphill into downhill.
+        factor: The factor; a negative one negates the updates.
 
     Raises:
         HyperparameterError: If `factor` is not a number.
@@ -39,14 +39,14 @@ class scale(TensorRule):
 
 
 class scale_by_learning_rate(TensorRule):
-    """Multiplies the updates by minus the learning rate, so that they point downhill.
+    """Multiplies the updates by minus the learning rate, so that they descend.
 
         u = -lr g
 
-    Besides `scale` with a negative factor, only stages that find whole steps with the loss turn the
-    sign themselves: `lbfgs` and `newton_cg` want none after them.
+    Updates keep the sign of the gradient until this stage negates them, or `scale` with a negative
+    factor. `lbfgs` and `newton_cg`, which compute whole steps from the loss, need neither.
 
-    A schedule sees the number of updates already made: 0 at the first.
+    A schedule is given the number of updates already made: 0 at the first.
 
     Args:
         lr: The learning rate, in units of the parameter per unit of the update; not negative.
@@ -75,7 +75,7 @@ class scale_by_learning_rate(TensorRule):
 
 
 class scale_by_sign(TensorRule):
-    """Keeps only the sign of every entry: the steepest descent in the maximum norm.
+    """Replaces every entry by its sign: steepest descent in the infinity norm.
 
         u = sign(g)
 
@@ -93,11 +93,11 @@ class scale_by_sign(TensorRule):
 
 
 class set_to_zero(TensorRule):
-    """Replaces the updates by zero, so that the parameters stand still, bit by bit.
+    """Replaces the updates by zero, so that the parameters keep their values exactly.
 
         u = -0.0
 
-    The zero is the negative one: to add it changes nothing, while ``-0.0 + 0.0`` is ``+0.0``.
+    The zero is the negative one: adding it changes nothing, while ``-0.0 + 0.0`` is ``+0.0``.
     """
 
     elementwise = True

@@ -1,4 +1,4 @@
-"""The three sequences of Schedule-Free learning: where to step, to evaluate, to take gradients."""
+"""The three sequences of Schedule-Free learning: the steps, their average, and the parameters."""
 
 from typing import Any, NamedTuple
 
@@ -24,12 +24,12 @@ class ScheduleFreeMemory(NamedTuple):
     """Its shared scalars."""
 
     weight_sum: Tensor  # (), float64: of all weights in the average so far
-    lr_max: Tensor  # (), float64: the greatest learning rate so far
+    lr_max: Tensor  # (), float64: the largest learning rate so far
     last_momentum: Tensor  # (), float64: of the last step, by which p lies between z and x
 
 
 class primal_averaging(TensorRule):
-    """Lets the updates move a sequence z, and keeps the parameters near the average of z.
+    """Applies the updates to a sequence z, and keeps the parameters between z and its average.
 
     For an update u, at step t = 1, 2, ..., with z = x = p in the beginning:
 
@@ -52,10 +52,10 @@ class primal_averaging(TensorRule):
     Shapes: any. Dtypes: slots in `state_dtype`, else in that of the parameter.
 
     Args:
-        lr: The learning rate: a factor of the updates, which the weights of the average see; not
-            negative.
-        momentum: How near p is to x, in (0, 1]; at 1, gradients are taken at the average.
-        warmup_steps: Updates of linear warmup, until the learning rate is `lr`; 0 for none.
+        lr: The learning rate: a factor of the updates, which the weights of the average depend on;
+            not negative.
+        momentum: The weight of x in p, in (0, 1]; at 1, gradients are taken at the average.
+        warmup_steps: Updates of linear warm-up, until the learning rate is `lr`; 0 for none.
         r: Power of t in the weights: with r > 0, later steps count more; not negative.
         weight_lr_power: Power of the learning rate in the weights; 0 for equal weights. Not
             negative.
@@ -109,7 +109,7 @@ class primal_averaging(TensorRule):
         lr_max = torch.maximum(memory.lr_max, rate)
         weight = power(t, self.r) * power(lr_max, self.weight_lr_power)
         weight_sum = memory.weight_sum + weight
-        nothing = weight_sum == 0  # yet: all rates were 0
+        nothing = weight_sum == 0  # yet: all learning rates were 0
         share = where(nothing, 0.0, weight / where(nothing, 1.0, weight_sum))
         out = 1 - 1 / memory.last_momentum
         sums = {"lr_max": lr_max, "weight_sum": weight_sum}

@@ -23,7 +23,7 @@ class ShampooSlots(NamedTuple):
 
 
 class scale_by_shampoo(TensorRule):
-    """Divides a gradient by roots of the sums of its outer products, one for every dimension.
+    """Preconditions the gradient by inverse roots of its summed outer products, per dimension.
 
     For a gradient G of m rows and n columns, with GG = (L, R):
 
@@ -37,10 +37,9 @@ class scale_by_shampoo(TensorRule):
     in `torch.compile`, in each.
 
     With `graft`, U keeps its direction and gets the norm of G, tensor by tensor, so that the
-    learning rate of plain gradient descent fits. Else U is in units of the gradient to the power
-    of zero.
+    learning rate of plain gradient descent fits. Else U has no unit.
 
-    On CUDA, torch waits for the device where it makes a root.
+    On CUDA, torch synchronizes with the device to compute a root.
 
     Shapes: any; vectors pass unchanged without `precondition_1d`. Dtypes: GG and roots in at least
     float32, in which they are factorized. On shards the whole tensor is gathered; GG and roots are
@@ -49,13 +48,13 @@ class scale_by_shampoo(TensorRule):
     Args:
         beta2: Decay rate of the averages, in [0, 1); `None` for sums.
         eps: Added to the eigenvalues, in units of the gradient squared; positive. Where a root is
-            kept for several steps, it bounds what has not been seen before.
-        precondition_frequency: Updates from one root to the next.
+            kept for several steps, it bounds new directions of the gradient.
+        precondition_frequency: Updates from one computation of the roots to the next.
         max_precond_dim: The largest dimension that has a matrix.
-        merge_dims: Merge neighboring dimensions, while their product is not above
+        merge_dims: Merge neighboring dimensions, while their product is at most
             `max_precond_dim`.
-        precondition_1d: Give vectors a matrix too.
-        graft: Give the update the norm of the gradient.
+        precondition_1d: Precondition vectors by a matrix too.
+        graft: Give each update the norm of the gradient.
 
     Raises:
         HyperparameterError: If `beta2` is outside [0, 1), or another hyperparameter is not

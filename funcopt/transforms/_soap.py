@@ -25,7 +25,7 @@ class SoapSlots(NamedTuple):
 
 
 class scale_by_soap(TensorRule):
-    """Adam, in a basis that turns slowly: that of the eigenvectors of Shampoo's preconditioner.
+    """Adam in the eigenbases of Shampoo's preconditioner, refreshed every few updates.
 
     For a gradient G of m rows and n columns, with GG = (L, R) and Q = (Q_L, Q_R), at the updates
     t = 0, 1, 2, ...:
@@ -38,10 +38,10 @@ class scale_by_soap(TensorRule):
 
     The first update, t = 0, is zero: it only makes L and R, and the bases, of all their
     eigenvectors. Where t is a multiple of `precondition_frequency`, the bases are refreshed by one
-    step of the power method: with its columns sorted by falling eigenvalue, and exp_avg_sq with
-    them, ``Q <- qr(L Q)``, and exp_avg is turned into the new basis. In between that costs nothing;
-    where a step cannot be looked at, as in `torch.compile`, both factorizations are made in every
-    step.
+    step of the power method: with its columns sorted by descending eigenvalue, and exp_avg_sq with
+    them, ``Q <- qr(L Q)``, and exp_avg is rotated into the new basis. In between that costs
+    nothing; where Python cannot read the step, as in `torch.compile`, both factorizations are made
+    in every step.
 
     A tensor of more dimensions has a matrix for each. Where there is none, the dimension keeps its
     own basis; a tensor without any has Adam.
@@ -50,7 +50,7 @@ class scale_by_soap(TensorRule):
     first gradient leaves directions undetermined, as one of m > n + 1 rows does, rounding chooses
     among them, and runs that differ in rounding alone differ visibly, as in the official code.
 
-    On CUDA, torch waits for the device where it computes eigenvectors: in the first update.
+    On CUDA, torch synchronizes with the device to compute eigenvectors: in the first update.
 
     Shapes: any. Dtypes: moments in `state_dtype`, else in that of the parameter; GG and Q in at
     least float32, in which they are factorized. On shards the whole tensor is gathered; GG and Q
@@ -60,13 +60,14 @@ class scale_by_soap(TensorRule):
         betas: Decay rates of the first and second moment, in [0, 1).
         shampoo_beta: Decay rate of GG, in [0, 1); `None` is the second of `betas`.
         eps: Added to the root, in units of the gradient; not negative.
-        precondition_frequency: Updates between two refreshments of the bases.
+        precondition_frequency: Updates from one refresh of the bases to the next.
         max_precond_dim: The largest dimension that has a matrix.
-        merge_dims: Merge neighboring dimensions, while their product is not above
+        merge_dims: Merge neighboring dimensions, while their product is at most
             `max_precond_dim`: those of a kernel then share one matrix.
-        precondition_1d: Give vectors a matrix too.
-        normalize_grads: Scale the update, before its bias correction, to a mean square of 1.
-        correct_bias: Whether there is the factor in front of Q_L.
+        precondition_1d: Precondition vectors by a matrix too.
+        normalize_grads: Rescale each update, before its bias correction, to a root mean square of
+            1.
+        correct_bias: Apply Adam's bias correction, the factor in front of Q_L.
         state_dtype: Storage dtype of the two moments.
 
     Raises:
@@ -75,7 +76,7 @@ class scale_by_soap(TensorRule):
 
     References:
         Vyas et al., "SOAP: Improving and Stabilizing Shampoo using Adam", 2024.
-        https://arxiv.org/abs/2409.11321. The numbers are those of its official code.
+        https://arxiv.org/abs/2409.11321. The results are those of its official code.
     """
 
     betas: tuple[Scalar, Scalar] = (0.95, 0.95)
@@ -148,7 +149,7 @@ class scale_by_soap(TensorRule):
 def _refreshed(
     GG: Factors, exp_avg: Tensor, exp_avg_sq: Tensor, Q: Factors
 ) -> tuple[Tensor, Tensor, Factors]:
-    """The means in the new bases, and these: one step of the power method from the old ones."""
+    """The moments in the new bases, and these: one step of the power method from the old ones."""
     exp_avg, new = along(exp_avg, Q, back=True), []
     for i, (gram, basis) in enumerate(zip(GG, Q, strict=True)):
         if isinstance(gram, Tensor):

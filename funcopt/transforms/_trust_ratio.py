@@ -1,4 +1,4 @@
-"""LAMB's and LARS's scaling: steps as long as their parameters are."""
+"""The trust ratio of LAMB and LARS."""
 
 from typing import Any, NamedTuple
 
@@ -13,30 +13,30 @@ from ..typing import Memory, Scalar, Slots
 
 
 class Lengths(NamedTuple):
-    """What is measured of one tensor."""
+    """The measurement of one tensor."""
 
     of_p: Tensor  # (): the sum of the squares of its parameter
     of_g: Tensor  # (): the sum of the squares of its update
 
 
 class scale_by_trust_ratio(TensorRule):
-    """Gives the update of each tensor a length in proportion to that of the parameter.
+    """Scales the update of each tensor by a trust ratio: to a norm proportional to its parameter's.
 
         ratio = trust_coefficient max(norm(p), min_norm) / (max(norm(g), min_norm) + eps)
         u = g ratio,   but u = g if one of the lengths is zero
 
     with ``norm(x) = sqrt(sum of the squares)`` over all entries of the tensor, as in Optax. u has
-    the unit of the parameter. Biases and norms are usually kept out of it:
+    the unit of the parameter. Biases and norms are usually excluded:
     ``masked(scale_by_trust_ratio(), lambda name, p: p.ndim > 1)``. Shapes: any; on shards the sums
     are over all of the tensor.
 
     Args:
-        min_norm: The least length to count with, of both; not negative.
-        trust_coefficient: The ratio of the lengths of update and parameter; not negative.
-        eps: Added to the length of the update, in its units; not negative. By default nothing is.
+        min_norm: Lower bound of both norms; not negative.
+        trust_coefficient: Ratio of the norms of update and parameter; not negative.
+        eps: Added to the norm of the update, in its units; not negative. By default nothing is.
 
     Raises:
-        HyperparameterError: If one of the numbers is negative.
+        HyperparameterError: If a hyperparameter is negative.
         MissingParamsError: If `update` is not given the parameters.
 
     References:
@@ -66,7 +66,7 @@ class scale_by_trust_ratio(TensorRule):
         of_p, of_g = (torch.where(x > s.min_norm, x, s.min_norm) for x in (of_p, of_g))
         zero = (of_p == 0) | (of_g == 0)
         length = of_g if self.eps is None else of_g + s.eps
-        # Where it is not used, nothing must be divided by 0: its slope would be NaN.
+        # Where it is not used, nothing must be divided by 0: its derivative would be NaN.
         ratio = s.trust_coefficient * of_p / torch.where(zero, 1.0, length)
         return {"ratio": torch.where(zero, 1.0, ratio)}, memory
 

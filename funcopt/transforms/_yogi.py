@@ -1,4 +1,4 @@
-"""Yogi: a second moment that changes slowly, up and down."""
+"""Yogi: Adam with a bounded change of the second moment."""
 
 from typing import Any, NamedTuple
 
@@ -13,17 +13,17 @@ from ..typing import Memory, Scalar, Slots
 
 
 class YogiSlots(NamedTuple):
-    """What Yogi remembers of one tensor."""
+    """The slots of Yogi."""
 
-    exp_avg: Tensor  # like p: running mean of the gradients
-    exp_avg_sq: Tensor  # like p: what follows their squares, by steps no longer than these
+    exp_avg: Tensor  # like p: EMA of the gradient
+    exp_avg_sq: Tensor  # like p: follows its square, by changes that are no larger than it
 
 
 class scale_by_yogi(TensorRule):
-    """Adam, with a second moment that grows and shrinks no faster than gradients allow.
+    """Adam, with a second moment whose change is bounded by the squared gradient.
 
     Entry by entry, at step t = 1, 2, ..., for a gradient g and betas (b1, b2), with both slots
-    begun at `initial_accumulator_value`:
+    initialized to `initial_accumulator_value`:
 
         exp_avg    <- b1 exp_avg + (1 - b1) g
         exp_avg_sq <- exp_avg_sq - (1 - b2) sign(exp_avg_sq - g^2) g^2
@@ -33,14 +33,15 @@ class scale_by_yogi(TensorRule):
     Dtypes: slots in `state_dtype`, else in that of the parameter.
 
     Args:
-        betas: Decay rates of the two means, in [0, 1).
+        betas: Decay rates of the first and second moment, in [0, 1).
         eps: Added outside the root, in units of the gradient; not negative.
         eps_root: Added inside the root, in units of the gradient squared; not negative.
-        initial_accumulator_value: Where both slots begin; not negative.
+        initial_accumulator_value: Initial value of both slots; not negative.
         state_dtype: Storage dtype of the slots.
 
     Raises:
-        HyperparameterError: If a decay rate is outside [0, 1), or another number is negative.
+        HyperparameterError: If a decay rate is outside [0, 1), or another hyperparameter is
+            negative.
 
     References:
         Zaheer et al., "Adaptive Methods for Nonconvex Optimization", NeurIPS 2018, Algorithm 2.

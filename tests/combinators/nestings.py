@@ -55,7 +55,7 @@ MORE = {
 }
 """The others, in one combinator each time. What needs a closure is nested in its own tests."""
 
-LAST = {"ema", "lookahead", "schedule_free", "asgd"}  # they look at the step about to be made,
+LAST = {"ema", "lookahead", "schedule_free", "asgd"}  # they need the final update,
 CHANGE = {"cautious", "lookahead", "schedule_free"}  # so what changes it is not put around them
 EITHER_SIGN = {"masked", "freeze"}  # not all of their updates are a step down
 
@@ -86,9 +86,9 @@ class Nesting(NamedTuple):
     def refused(self):
         """What is said of it, if it makes no sense."""
         if self.outer == "cautious" and self.inner in EITHER_SIGN:
-            return "must be known whether updates point uphill or downhill"
+            return "must be known whether `inner` negates the updates"
         if self.outer in CHANGE and LAST.intersection(self[1:]):
-            return "looks at the step about to be made"
+            return "needs the final update"
         return None
 
 

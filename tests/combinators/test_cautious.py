@@ -170,7 +170,7 @@ def test_combinators_inside_of_it(tx):
         (lambda: fo.cautious(0.9), "`inner` must be a transformation that works tensor by tensor"),
         (
             lambda: fo.cautious(fo.scale(torch.tensor(2.0))),
-            "it must be known whether updates point uphill or downhill",
+            "it must be known whether `inner` negates the updates",
         ),
     ],
 )

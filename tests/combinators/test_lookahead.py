@@ -265,8 +265,8 @@ def test_what_changes_the_step_comes_before():
     with pytest.raises(HyperparameterError) as error:
         fo.chain(fo.lookahead(fo.sgd(0.1)), fo.scale(0.5))
     assert str(error.value) == (
-        "`chain`: `lookahead` looks at the step about to be made, and has to come after every "
-        "stage that changes updates, as scale(0.5) does."
+        "`chain`: `lookahead` needs the final update, and has to come after every stage that "
+        "changes updates, as scale(0.5) does."
     )
 
 
@@ -276,8 +276,8 @@ def test_what_comes_last_comes_after_it(last):
     with pytest.raises(HyperparameterError) as error:
         fo.lookahead(fo.chain(fo.sgd(0.1), last))
     assert str(error.value) == (
-        f"`lookahead`: `{name}` looks at the step about to be made, and `lookahead` changes it: "
-        f"put `{name}` behind, `chain(lookahead(...), {name}(...))`."
+        f"`lookahead`: `{name}` needs the final update, and `lookahead` changes it: put "
+        f"`{name}` after it, `chain(lookahead(...), {name}(...))`."
     )
 
 

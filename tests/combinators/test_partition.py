@@ -179,7 +179,9 @@ def test_patterns_need_names_and_predicates_do_not():
 def test_a_label_is_a_string():
     with pytest.raises(LabelError) as error:
         fo.partition({0: fo.sgd(0.1)}, 0)
-    assert str(error.value) == ("`partition`: a label is a string, since it names a group; got 0.")
+    assert str(error.value) == (
+        "`partition`: a label is a string, since it names a parameter group; got 0."
+    )
 
 
 def test_a_branch_that_sees_whole_trees_is_refused():

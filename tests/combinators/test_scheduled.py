@@ -116,9 +116,8 @@ def test_what_follows_a_schedule_cannot_be_set():
     with pytest.raises(HyperparameterError) as error:
         drive(opt, params, 1, first=1)
     assert str(error.value) == (
-        "`Optimizer`: `lr` of group 0 follows constant_schedule(0.1) and cannot be set, got "
-        "0.5. Use the "
-        "schedule or a scheduler, not both."
+        "`Optimizer`: `lr` of parameter group 0 follows constant_schedule(0.1) and cannot be set, "
+        "got 0.5. Use the schedule or a scheduler, not both."
     )
     assert same_bits(values(params), kept)
 

@@ -329,7 +329,7 @@ def test_groups_that_judge_differently_are_an_error():
     with pytest.raises(HyperparameterError) as error:
         drive(opt, {n: params[n] for n in ("b", "w")}, 1)
     assert str(error.value) == (
-        "`norm_outlier` has one memory for all parameters, so `zscore` must be the same in all "
+        "`norm_outlier` shares scalars over all parameters, so `zscore` must be the same in all "
         "parameter groups."
     )
     assert same_bits(values(params), START)

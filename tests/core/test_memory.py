@@ -113,7 +113,7 @@ def test_groups_that_differ_in_what_it_reads_are_an_error_that_names_it():
     with pytest.raises(HyperparameterError) as error:
         drive(opt, params, 1)
     assert str(error.value) == (
-        "`travel` has one memory for all parameters, so `pace` must be the same in all parameter "
+        "`travel` shares scalars over all parameters, so `pace` must be the same in all parameter "
         "groups."
     )
     assert same_bits(values(params), START)

@@ -44,7 +44,7 @@ def test_what_cannot_be_stacked():
     with pytest.raises(fo.errors.StructureError) as error:
         fo.stack([a, {"w": [torch.zeros(3)]}])
     assert str(error.value) == (
-        "`stack`: the leaves at `w/0` must be alike in shape, dtype and device, got ((2,), "
+        "`stack`: the leaves at `w/0` must have one shape, dtype and device, got ((2,), "
         "torch.float32, 'cpu') and ((3,), torch.float32, 'cpu')."
     )
     with pytest.raises(fo.errors.StructureError, match=r"got .*float32.* and .*float64"):

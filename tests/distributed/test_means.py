@@ -123,7 +123,7 @@ def in_parts(how):
     return p.detach().to_local()[0] - 1.0
 
 
-@pytest.mark.filterwarnings("ignore:.*steps ascend")
+@pytest.mark.filterwarnings("ignore:.*would increase the loss")
 @pytest.mark.parametrize("what", ["sum", "copies"])
 @pytest.mark.parametrize("how", ["given", "evaluated"])
 def test_a_loss_in_parts_is_put_together(two, what, how):

@@ -66,7 +66,7 @@ def test_on_a_device_nothing_is_waited_for(case):
     assert not mode.waits
 
 
-@pytest.mark.filterwarnings("ignore:(?s).*never turns the sign")
+@pytest.mark.filterwarnings("ignore:(?s).*does not negate the updates")
 @on_a_device
 def test_with_clocks_on_the_device_neither(case):
     params = [torch.nn.Parameter(p.to("meta")) for p in parameters().values()]

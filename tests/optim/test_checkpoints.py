@@ -410,11 +410,11 @@ SPOILED = {
     "an endless step": (set_entry("step", float("inf")), "`step` must be a count"),
     "a word for a step": (set_entry("step", "x"), "0.weight: `step` must be a count"),
     "two steps": (set_entry("step", torch.ones(2)), "0.weight: `step` must be a count"),
-    "no first moment": (without("exp_avg"), "Without: .'0.weight: `exp_avg` beside step 3'"),
-    "no second moment": (without("exp_avg_sq"), "0.weight: `exp_avg_sq` beside step 3"),
+    "no first moment": (without("exp_avg"), "Missing entries: .'0.weight: `exp_avg` at step 3'"),
+    "no second moment": (without("exp_avg_sq"), "0.weight: `exp_avg_sq` at step 3"),
     "no step": (without("step"), r"0.weight: `step` beside \['exp_avg', 'exp_avg_sq'\]"),
-    "a step alone": (without("exp_avg", "exp_avg_sq"), "`exp_avg`, `exp_avg_sq` beside step 3"),
-    "a moment of None": (set_entry("exp_avg", None), "0.weight: `exp_avg` beside step 3"),
+    "a step alone": (without("exp_avg", "exp_avg_sq"), "`exp_avg`, `exp_avg_sq` at step 3"),
+    "a moment of None": (set_entry("exp_avg", None), "0.weight: `exp_avg` at step 3"),
 }
 
 
@@ -452,7 +452,7 @@ def test_a_count_for_schedules_that_is_missing_beside_a_step_is_refused():
     model = net()
     tx = fo.adamw(fo.linear_schedule(0.1, 0.0, 20))
     opt = fo.Optimizer(model.named_parameters(), tx)
-    refused(opt, saved, "`updates`, the count that schedules see, beside step 3", model)
+    refused(opt, saved, "`updates`, the count that schedules see, at step 3", model)
     opt.load_state_dict(saved, strict=False)
     assert opt.param_groups[0]["lr"] is not None
 
@@ -491,7 +491,7 @@ def test_the_checkpoint_of_another_algorithm_is_refused(saved, loaded):
         opt.load_state_dict(checkpoint)
         assert opt.param_groups[0]["momentum"] == checkpoint["param_groups"][0]["momentum"]
         return
-    refused(opt, checkpoint, "Saved by a different optimizer|Without", model)
+    refused(opt, checkpoint, "Saved by a different optimizer|Missing entries", model)
 
 
 BOTH = [

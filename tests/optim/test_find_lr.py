@@ -222,7 +222,7 @@ def test_what_does_not_fit_is_said(wrong, said):
 def test_a_rate_that_follows_a_schedule_cannot_be_tested():
     model = Noisy()
     opt = optim.AdamW(model.parameters(), lr=fo.linear_schedule(0.1, 0.0, 9))
-    with pytest.raises(HyperparameterError, match=r"`lr` of group 0 follows linear_schedule"):
+    with pytest.raises(HyperparameterError, match=r"`lr` of parameter group 0 follows linear"):
         optim.find_lr(opt, model, noisy_loss, BATCHES)
 
 

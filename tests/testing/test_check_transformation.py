@@ -215,7 +215,7 @@ BROKEN = [
     (reading_self(), testing.reads_hyperparams_from_s, "use `s`"),
     (using_p_unasked(), testing.asks_for_params, "needs_params = True"),
     (asking_for_what_it_does_not_need(), testing.asks_for_the_loss, "works without it"),
-    (taking_anything(), testing.refuses_unknown_extra, "extra argument that nobody knows"),
+    (taking_anything(), testing.refuses_unknown_extra, "extra argument that is unknown"),
     (taking_complex(), testing.takes_complex_as_two_reals, "is not elementwise"),
     (falsely_elementwise(), testing.is_elementwise_if_it_says_so, "the halves of a tensor"),
     (measuring_a_root(), testing.works_in_place, "stepped in place"),

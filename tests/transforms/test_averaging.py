@@ -197,7 +197,7 @@ def test_after_loading_the_state_of_torch_the_average_begins_at_the_parameters()
     adamw = torch.optim.AdamW(theirs.values(), 0.1)
     drive(adamw, theirs, 2)
     opt = fo.Optimizer(mine.values(), AVERAGED)
-    with pytest.raises(StructureError, match=r"Without.*`ema_params`"):
+    with pytest.raises(StructureError, match=r"Missing entries: .*`ema_params`"):
         opt.load_state_dict(adamw.state_dict())
     opt.load_state_dict(adamw.state_dict(), strict=False)
     with opt.averaged():

@@ -206,7 +206,7 @@ def test_what_is_no_matrix_is_refused_by_name():
         fo.scale_by_muon().init({"w": torch.zeros(2, 2), "b": torch.zeros(3)})
     assert str(error.value) == (
         "`scale_by_muon`: parameter `b` of shape (3,) must be a matrix. `muon` gives vectors to "
-        "AdamW; `partition` and `masked` choose who goes where."
+        "AdamW; `partition` and `masked` route parameters by name and shape."
     )
     conv = torch.nn.Conv2d(2, 3, 5)
     with pytest.raises(LeafError) as error:

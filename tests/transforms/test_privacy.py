@@ -280,7 +280,7 @@ MISTAKES = {
         stepping_with_examples_of_another,
         fo.errors.StructureError,
         r"^`dp_aggregate` takes one gradient for each example, of shape \(examples, 2\), got "
-        r"\(4, 3\). `vmap\(grad\(loss\), in_dims=\(None, 0\)\)` makes such.$",
+        r"\(4, 3\). `vmap\(grad\(loss\), in_dims=\(None, 0\)\)` computes them.$",
     ),
     "no grad_sample": (
         stepping_with_the_sum,

@@ -255,7 +255,7 @@ def test_what_d_depends_on_has_to_be_one_for_all_groups(name):
         p.grad = torch.ones(2)
     with pytest.raises(
         fo.errors.HyperparameterError,
-        match="has one memory for all parameters, so `growth_rate` must be the same in all",
+        match="shares scalars over all parameters, so `growth_rate` must be the same in all",
     ):
         opt.step()
     assert all(torch.equal(p, torch.ones(2)) for p in ps)

@@ -295,8 +295,8 @@ def test_it_comes_last():
     with pytest.raises(HyperparameterError) as error:
         fo.chain(fo.schedule_free_sgd(), fo.clip_by_global_norm(1.0))
     assert str(error.value) == (
-        "`chain`: `primal_averaging` looks at the step about to be made, and has to come "
-        "after every stage that changes updates, as clip_by_global_norm(1.0) does."
+        "`chain`: `primal_averaging` needs the final update, and has to come after every stage "
+        "that changes updates, as clip_by_global_norm(1.0) does."
     )
 
 
