@@ -120,7 +120,7 @@ def test_a_norm_spans_groups_and_groups_may_differ():
 def test_a_group_cannot_bring_one_that_the_class_has_not():
     net = model()
     wrong = {"params": list(net.parameters()), "max_grad_norm": 1.0}
-    with pytest.raises(HyperparameterError, match=r"`max_grad_norm` of a group is 1\.0"):
+    with pytest.raises(HyperparameterError, match=r"`max_grad_norm` of a parameter group is 1\.0"):
         optim.AdamW([wrong])
     opt = optim.AdamW(net.parameters())
     added = {"params": [torch.nn.Parameter(torch.ones(2))], "ema": 0.5}
