@@ -637,3 +637,19 @@ def test_an_extra_argument_may_be_a_tree_in_the_pure_form():
     assert all(torch.equal(u, -torch.ones_like(u)) for u in updates.values())
     with pytest.raises(TypeError, match="needs the extra argument `hessian`"):
         tx.update(PARAMS, tx.init(PARAMS), PARAMS)
+
+
+SWAPPED = {
+    "Optimizer": lambda ps: fo.Optimizer(fo.adamw(1e-3), ps),
+    "AdamW": lambda ps: fo.optim.AdamW(1e-3, ps),
+    "chain": lambda ps: fo.chain(fo.clip(1.0), fo.optim.AdamW(ps)),
+}
+
+
+@pytest.mark.parametrize("name", SWAPPED)
+def test_no_message_has_the_entries_of_tensors(name):
+    parameters = [torch.nn.Parameter(torch.full((40, 30), 0.625)) for _ in range(9)]
+    with pytest.raises(fo.errors.FuncoptError) as caught:
+        SWAPPED[name](parameters)
+    assert "0.625" not in str(caught.value)
+    assert len(str(caught.value)) < 500

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..errors import HyperparameterError
+from .compact import in_message as shown
 
 PARAMETERS = (
     "A transformation is made without parameters; they are given to `init`, or to an optimizer."
@@ -50,9 +51,14 @@ def _check(
     if callable(value):
         return
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        refuse(owner, name, value, f"must be a number, a 0-d tensor or a schedule, got {value!r}.")
+        refuse(
+            owner,
+            name,
+            value,
+            f"must be a number, a 0-d tensor or a schedule, got {shown(value)}.",
+        )
     if not holds(value):
-        refuse(owner, name, value, f"must {expected}, got {value!r}.")
+        refuse(owner, name, value, f"must {expected}, got {shown(value)}.")
 
 
 def _who(owner: object) -> str:
@@ -68,7 +74,12 @@ def number(owner: object, name: str, value: Any) -> None:
 def fixed(owner: object, name: str, value: Any) -> None:
     """What `init` uses once cannot follow a schedule."""
     if callable(value):
-        refuse(owner, name, value, f"is used once, by `init`: it must be a number, got {value!r}.")
+        refuse(
+            owner,
+            name,
+            value,
+            f"is used once, by `init`: it must be a number, got {shown(value)}.",
+        )
     non_negative(owner, name, value)
 
 
@@ -128,13 +139,13 @@ def open_interval(owner: object, name: str, value: Any, low: float, high: float 
 def several(owner: object, name: str, value: Any, *, count: int = 2) -> None:
     """So many of something, to be looked at one by one."""
     if not isinstance(value, (tuple, list)) or len(value) != count:
-        refuse(owner, name, value, f"must be a tuple of {count} numbers, got {value!r}.")
+        refuse(owner, name, value, f"must be a tuple of {count} numbers, got {shown(value)}.")
 
 
 def ascending(owner: object, name: str, value: Any) -> None:
     """A pair of which the first is not above the second, as far as Python can tell."""
     if all(isinstance(x, numbers.Real) for x in value) and value[0] > value[1]:
-        refuse(owner, name, value, f"must be a pair (min, max), got {value!r}.")
+        refuse(owner, name, value, f"must be a pair (min, max), got {shown(value)}.")
 
 
 def dimensions(owner: object, name: str, value: Any) -> None:
@@ -142,7 +153,12 @@ def dimensions(owner: object, name: str, value: Any) -> None:
     structure(owner, name, value)
     if value is None or (isinstance(value, (tuple, list)) and all(type(x) is int for x in value)):
         return
-    refuse(owner, name, value, f"must be a tuple of whole numbers such as (0, 1), got {value!r}.")
+    refuse(
+        owner,
+        name,
+        value,
+        f"must be a tuple of whole numbers such as (0, 1), got {shown(value)}.",
+    )
 
 
 def betas(owner: object, name: str, value: Any, *, count: int = 2) -> None:
@@ -156,7 +172,7 @@ def takes(owner: object, name: str, value: Any, arguments: Sequence[str]) -> Non
     """A function that can be called with these arguments, by position."""
     call = f"{name}({', '.join(arguments)})"
     if not callable(value):
-        refuse(owner, name, value, f"must be a function, `{call}`, got {value!r}.")
+        refuse(owner, name, value, f"must be a function, `{call}`, got {shown(value)}.")
     try:
         signature = inspect.signature(value)
     except ValueError:  # some that are built in have none
@@ -229,7 +245,7 @@ def whole_number(
     structure(owner, name, value)
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         limit = f", at least {least}" if math.isinf(most) else f" from {least} to {most}"
-        refuse(owner, name, value, f"must be a whole number{limit}, got {value!r}.")
+        refuse(owner, name, value, f"must be a whole number{limit}, got {shown(value)}.")
 
 
 def boundaries(owner: object, name: str, value: Any) -> None:
@@ -246,7 +262,7 @@ def boundaries(owner: object, name: str, value: Any) -> None:
             owner,
             name,
             value,
-            f"must be a tuple of whole numbers of updates in ascending order, got {value!r}.",
+            f"must be a tuple of whole numbers of updates in ascending order, got {shown(value)}.",
         )
 
 
@@ -254,7 +270,7 @@ def switch(owner: object, name: str, value: Any) -> None:
     """One of two ways."""
     structure(owner, name, value)
     if type(value).__name__ not in ("bool", "bool_"):  # Python's, NumPy's
-        refuse(owner, name, value, f"must be True or False, got {value!r}.")
+        refuse(owner, name, value, f"must be True or False, got {shown(value)}.")
 
 
 def dtype(owner: object, name: str, value: Any) -> None:
@@ -263,7 +279,7 @@ def dtype(owner: object, name: str, value: Any) -> None:
         return
     known = isinstance(getattr(torch, str(value), None), torch.dtype)
     meant = str(value) if known else "float32"
-    refuse(owner, name, value, f"must be a dtype such as torch.{meant}, got {value!r}.")
+    refuse(owner, name, value, f"must be a dtype such as torch.{meant}, got {shown(value)}.")
 
 
 def choice(owner: object, name: str, value: Any, choices: Iterable[Any]) -> None:
@@ -271,7 +287,10 @@ def choice(owner: object, name: str, value: Any, choices: Iterable[Any]) -> None
     structure(owner, name, value)
     if value not in tuple(choices):
         refuse(
-            owner, name, value, f"must be one of {', '.join(map(repr, choices))}, got {value!r}."
+            owner,
+            name,
+            value,
+            f"must be one of {', '.join(map(repr, choices))}, got {shown(value)}.",
         )
 
 

@@ -39,6 +39,18 @@ def compact(x: Any) -> str:
     return repr(x)
 
 
+def in_message(x: Any) -> str:
+    """`x` in an error message: its `repr`, unless that has the entries of tensors."""
+    return compact(x) if _has_entries(x) else repr(x)
+
+
+def _has_entries(x: Any) -> bool:
+    if isinstance(x, Tensor):
+        return x.dim() > 0
+    parts = x.values() if isinstance(x, dict) else x
+    return isinstance(x, (dict, list, tuple)) and any(map(_has_entries, parts))
+
+
 def tensor_in_short(x: Tensor) -> str:
     """Dtype, shape and device; the value where that can be read at once."""
     plain = type(x) is Tensor and x.device.type == "cpu" and not torch.compiler.is_compiling()

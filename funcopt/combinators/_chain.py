@@ -3,9 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .. import tree
+from .._core.compact import in_message
 from .._core.names import names_of
 from .._core.record import call_repr
 from .._core.reduction import Reduce
@@ -255,4 +257,11 @@ def _hint(stage: Any) -> str:
         return "a list: write `chain(*stages)`."
     if callable(stage) and hasattr(stage, "__name__"):
         return f"the function `{stage.__name__}`: call it, if it makes one, as in `adamw(1e-3)`."
-    return f"{stage!r}. A pair of functions becomes one with `from_functions(init, update)`."
+    if isinstance(stage, torch.optim.Optimizer):
+        return (
+            f"the optimizer `{type(stage).__name__}`: a chain takes transformations, such as "
+            "`adamw(1e-3)`."
+        )
+    return (
+        f"{in_message(stage)}. A pair of functions becomes one with `from_functions(init, update)`."
+    )

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple
 
+from .._core.compact import in_message
 from .._core.tensor_rule import GradientTransformation, NamedParams, PerTensor
 from ..combinators import (
     FieldPath,
@@ -131,7 +132,8 @@ def chain_factory(tx: GradientTransformation) -> ChainFactory:
     """
     if not isinstance(tx, GradientTransformation):
         raise HyperparameterError(
-            f"`Optimizer`: `tx` must be a transformation such as `adamw(1e-3)`, got {tx!r}."
+            "`Optimizer`: `tx` must be a transformation such as `adamw(1e-3)`, got "
+            f"{in_message(tx)}. The order is `Optimizer(params, tx)`."
         )
     if tx.sign() == 1:
         turning = [node for node in _innermost(tx) if node.sign() == -1]
