@@ -70,7 +70,7 @@ def main(iterations: int = 40) -> dict[str, list[float]]:
         loss.backward()
         opt.step()
         found["length"].append(ran.sum(0).mean().item())
-        found["norm"].append(opt.metrics()["norm"].item())
+        found["norm"].append(opt.metrics()["grad_norm"].item())
     clipped = sum(norm > 1 for norm in found["norm"])
     print(f"mean length of an episode: {found['length'][0]:.0f} at first, ", end="")
     print(f"{found['length'][-1]:.0f} of {LONGEST} in the end; ", end="")

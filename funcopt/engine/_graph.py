@@ -198,8 +198,6 @@ def _attribute(func: Any, args: Sequence[Any]) -> Any:
     name = func.__self__.__name__
     if name not in ATTRIBUTES:
         raise Unsupported(f"`{name}` of a tensor")
-    if name == "device":  # that of the tensor, and not that of what stands for it
-        return args[0].graph.device
     with torch._C.DisableTorchFunctionSubclass():
         return func(*args)
 
