@@ -188,8 +188,6 @@ class Graph:
             near = x.device.type == "cpu" or x.device == self.device
             if not x.dim() and near and as_inputs and x.is_floating_point():
                 return self.scalar(constant_source(x))
-            if not x.dim() and near and as_inputs and x.dtype is torch.bool:
-                return self.flag(constant_source(x))
             raise Unsupported(f"`{name}` of a tensor that was not passed to the rule")
         return x
 

@@ -62,8 +62,34 @@ def test_on_a_device_nothing_is_waited_for(case):
     with AsOnCuda() as mode:
         for _ in range(3):
             run.step({k: torch.empty_like(p) for k, p in params.items()})
-    assert run.engine.name == "foreach" or has_to_run_as_it_is(case.tx)
+    assert (run.engine.name == "foreach") is not on_a_flag_of_the_device(case.tx) or (
+        has_to_run_as_it_is(case.tx)
+    )
     assert not mode.waits
+
+
+def on_a_flag_of_the_device(tx):
+    """It chooses by a flag that the host cannot read, which is another tensor in every step."""
+    return any(isinstance(node, fo.skip_if) for _, node in walk(tx))
+
+
+def test_a_flag_is_no_constant_of_a_trace():
+    """What is made of it in one step does not hold in the next."""
+    held = {}
+
+    class closes(fo.TensorRule):
+        elementwise = True
+
+        def update_tensor(self, g, slots, p, s):
+            return torch.where(held["flag"], g, -2.0 * g), slots
+
+    runs = [Run(chain(closes(), fo.sgd(0.1)), how, parameters()) for how in ("eager", "fused")]
+    for t in range(4):
+        held["flag"] = torch.tensor(t % 2 == 0)
+        for run in runs:
+            run.step()
+    assert gap(*(run.tensors() for run in runs)) == 0
+    assert runs[1].engine.name == "eager"
 
 
 @pytest.mark.filterwarnings("ignore:(?s).*does not negate the updates")
