@@ -182,7 +182,8 @@ class PerTensor(GradientTransformation):
     """It measures each tensor by itself, although what it is made of may be elementwise."""
 
     replayable: ClassVar[bool] = False
-    """`run` has no side effects and no control flow that depends on values.
+    """`run` has no side effects and no control flow that depends on values, and computes with no
+    tensor that it makes of memory: scalars come from `node.scalars`.
 
     A trace of one step can then be replayed in the next, with other scalars.
     """
