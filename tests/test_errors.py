@@ -643,6 +643,11 @@ SWAPPED = {
     "Optimizer": lambda ps: fo.Optimizer(fo.adamw(1e-3), ps),
     "AdamW": lambda ps: fo.optim.AdamW(1e-3, ps),
     "chain": lambda ps: fo.chain(fo.clip(1.0), fo.optim.AdamW(ps)),
+    "masked": lambda ps: fo.masked(ps, True),
+    "accumulate": lambda ps: fo.accumulate(fo.optim.AdamW(ps), 2),
+    "donated": lambda ps: fo.donated(ps),
+    "with_hyperparams": lambda ps: fo.with_hyperparams(fo.adamw(), ps),
+    "clip": lambda ps: fo.clip({"max_value": ps}),
 }
 
 
@@ -653,3 +658,33 @@ def test_no_message_has_the_entries_of_tensors(name):
         SWAPPED[name](parameters)
     assert "0.625" not in str(caught.value)
     assert len(str(caught.value)) < 500
+
+
+STATES = {
+    "fewer stages": (fo.adam(), fo.chain(fo.clip(1.0), fo.adam(), fo.scale(2.0))),
+    "same slots": (
+        fo.chain(fo.clip(1.0), fo.scale_by_adam(), fo.scale(0.5), fo.scale(-0.1)),
+        fo.chain(fo.clip(1.0), fo.scale_by_adam(), fo.scale(-0.1)),
+    ),
+    "a mask": (
+        fo.chain(fo.masked(fo.adam(), True), fo.scale(1.0)),
+        fo.chain(fo.adam(), fo.scale(1.0)),
+    ),
+    "labels": tuple(
+        fo.partition(dict.fromkeys(labels, fo.adam()), lambda name, p: "a")
+        for labels in ("ab", "abc")
+    ),
+    "accumulate": (fo.accumulate(fo.adam(), 2), fo.adam()),
+    "skip_if": (fo.adam(), fo.skip_if(fo.adam())),
+}
+
+
+@pytest.mark.parametrize("engine", ["auto", "eager"])
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("name", STATES)
+def test_the_state_of_another_transformation_is_refused(name, turned, engine):
+    tx, other = STATES[name][::-1] if turned else STATES[name]
+    params = {"a": torch.ones(3), "w": torch.ones(2, 2)}
+    state = other.init(params)
+    with fo.pure_engine(engine), pytest.raises(fo.errors.StructureError, match="made by another"):
+        tx.update(params, state, params)

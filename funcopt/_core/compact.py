@@ -40,7 +40,10 @@ def compact(x: Any) -> str:
 
 
 def in_message(x: Any) -> str:
-    """`x` in an error message: its `repr`, unless that has the entries of tensors."""
+    """`x` in an error message: its `repr`, unless that is long or has the entries of tensors."""
+    if isinstance(x, (torch.optim.Optimizer, torch.nn.Module)):
+        kind = "module" if isinstance(x, torch.nn.Module) else "optimizer"
+        return f"the {kind} `{type(x).__name__}`"
     return compact(x) if _has_entries(x) else repr(x)
 
 

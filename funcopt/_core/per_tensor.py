@@ -121,12 +121,9 @@ class PerTensor(GradientTransformation):
         )
 
     def _is_state_for(self, state: State, params: Params) -> bool:
-        """Whether `state` has the paths and shapes of one that was made for `params`."""
-        given, expected = (
-            list(zip(tree.names(x), (y.shape for y in tree.leaves(x)), strict=False))
-            for x in (state, self.init(params))
-        )
-        return given == expected
+        """Whether `state` has the structure and shapes of one that was made for `params`."""
+        (given, spec), (expected, like) = map(tree.flatten, (state, self.init(params)))
+        return spec == like and [x.shape for x in given] == [x.shape for x in expected]
 
     def _members(self, leaves: Leaves, extra: Mapping[str, Any]) -> Members:
         self.check_extra(extra)

@@ -19,7 +19,7 @@ from .._core.tensor_rule import (
 )
 from ..typing import Memory, Slots
 from ._clocked import Clock, clocked
-from ._inner import check_inner
+from ._inner import check_inner, check_parts
 from ._labels import Choice
 from ._order import changes_updates, comes_last
 
@@ -100,6 +100,8 @@ class ByLabel(PerTensor):
         return tuple(tx.init_memory(like) for tx in self._each())
 
     def open(self, buckets: Sequence[Bucket], members: Members) -> Node:
+        for b in buckets:
+            check_parts(self, "part", len(self.branches()), b.memory)
         choice, names = self.choice(), members.names()
         labels = [self.branch(choice, n, p) for n, p in zip(names, members.tensors, strict=True)]
         node = _Split([], [], [b.memory for b in buckets], members)

@@ -16,6 +16,7 @@ from .._core.tensor_rule import GradientTransformation, Part, PerTensor, Ran, be
 from .._hints.calls import listed
 from ..errors import ArgumentError, HyperparameterError, StructureError
 from ..typing import Memory, OptState, Params, Slots, Updates
+from ._inner import check_parts
 from ._order import changes_updates, comes_last, refuse_before_first, which_comes_last
 
 
@@ -196,6 +197,8 @@ class chain(PerTensor):
 
     def open(self, buckets: Sequence[Bucket], members: Members) -> Node:
         children = []
+        for b in buckets:
+            check_parts(self, "stage", len(self.stages), b.memory)
         for i, stage in enumerate(self._rules):
             mine = [Bucket(b.tx.stages[i], b.step, b.count, b.memory[i]) for b in buckets]
             children.append(stage.open(mine, members))

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
+from .._core.compact import in_message
 from .._core.kinds import expect_transformation
 from .._core.tensor_rule import GradientTransformation, NamedParams
 from .._hints.calls import explained, suggestions
@@ -114,8 +115,8 @@ def _together(
         values = {}
     if not isinstance(values, Mapping):
         raise HyperparameterError(
-            f"`{who}`: expected a dict of values by name, or keywords, got {values!r}: write "
-            f"`{who}(tx, {{'lr': ...}})` or `{who}(tx, lr=...)`."
+            f"`{who}`: expected a dict of values by name, or keywords, got "
+            f"{in_message(values)}: write `{who}(tx, {{'lr': ...}})` or `{who}(tx, lr=...)`."
         )
     if twice := sorted(values.keys() & named.keys()):
         raise HyperparameterError(f"`{who}`: {twice} is given in the dict and by keyword.")

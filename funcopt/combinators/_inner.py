@@ -2,9 +2,10 @@
 
 from typing import Any
 
+from .._core.compact import in_message
 from .._core.tensor_rule import GradientTransformation, TensorRule
 from .._core.vector_rule import VectorRule
-from ..errors import HyperparameterError
+from ..errors import HyperparameterError, StructureError
 from ._hyperparams import walk
 
 
@@ -13,7 +14,8 @@ def check_inner(owner: GradientTransformation, inner: Any, what: str = "`inner`"
     who = type(owner).__name__
     if not isinstance(inner, GradientTransformation) or not inner.is_per_tensor():
         raise HyperparameterError(
-            f"`{who}`: {what} must be a transformation that works tensor by tensor, got {inner!r}."
+            f"`{who}`: {what} must be a transformation that works tensor by tensor, got "
+            f"{in_message(inner)}."
         )
     if not inner.takes_examples():
         return
@@ -25,6 +27,20 @@ def check_inner(owner: GradientTransformation, inner: Any, what: str = "`inner`"
         f"`{who}`: `{taking}` takes one gradient for each example, and inside of `{who}` there is "
         f"one for all of them. {way_out}"
     )
+
+
+def check_parts(owner: GradientTransformation, part: str, count: int, memory: Any) -> None:
+    """Refuses the state of another transformation: one whose memory has other parts.
+
+    Raises:
+        StructureError: If there are not so many parts.
+    """
+    if len(memory) != count:
+        raise StructureError(
+            f"`{type(owner).__name__}`: the state was made by another transformation: it is for "
+            f"{len(memory)} {part}{'' if len(memory) == 1 else 's'}, and this one has {count}. "
+            "Call `init(params)` on this one. The order is `update(updates, state, params)`."
+        )
 
 
 def exchanges(inner: GradientTransformation) -> bool:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from .. import tree
 from .._core.apply import apply_updates, apply_updates_
+from .._core.compact import in_message
 from .._core.due import filled
 from .._core.leaves import Leaves, checked_params
 from .._core.stage import State
@@ -59,7 +60,9 @@ class donated:
 
     def __init__(self, tx: GradientTransformation, *, engine: EngineOption = "auto") -> None:
         if not isinstance(tx, GradientTransformation):
-            raise HyperparameterError(f"`donated`: expected a transformation, got {tx!r}.")
+            raise HyperparameterError(
+                f"`donated`: expected a transformation, got {in_message(tx)}."
+            )
         self.tx = tx
         self._engine = Engine(engine, "donated")
         self._checked: CheckedTrees | None = None

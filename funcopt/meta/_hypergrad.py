@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .. import tree
 from .._core import checks
-from .._core.compact import compact
+from .._core.compact import compact, in_message
 from .._core.kinds import check_function, check_iterable, check_tree, check_values
 from ..errors import HyperparameterError
 from ..training import MakesTx, TrainState, route_hyperparams, slopes
@@ -117,7 +117,7 @@ def _tensors(name: str, value: Any, device: Any) -> Any:
         if isinstance(x, bool) or not isinstance(x, numbers.Real):
             raise HyperparameterError(
                 f"`hypergrad`: the value of `{name}` must be a number, a tensor, or a tree of "
-                f"them, got {x!r}."
+                f"them, got {in_message(x)}."
             )
         return torch.tensor(float(x), dtype=torch.float64, device=device)
 
