@@ -25,7 +25,7 @@ class Kept(NamedTuple):
 
 def kept() -> Kept:
     """The files that are there now."""
-    folder = engine.folder()
+    folder = engine.cache_folder()
     files = sorted({path for kind in KINDS for path in folder.glob(kind) if path.is_file()})
     return Kept(folder, files, sum(path.stat().st_size for path in files))
 

@@ -46,7 +46,7 @@ from ._engine import Engine as Engine
 from ._identity import addresses as addresses
 from ._identity import dicts_hold as dicts_hold
 from ._identity import identical as identical
-from ._kept_files import folder as folder
+from ._kept_files import cache_folder as cache_folder
 from ._kernels import interpret_in_chunks as interpret_in_chunks
 from ._options import EngineOption as EngineOption
 from ._options import pure_engine as pure_engine

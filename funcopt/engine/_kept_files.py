@@ -27,7 +27,7 @@ PATIENCE = 120.0
 MARK = b"funcopt kernel 1\n"
 
 
-def folder() -> pathlib.Path:
+def cache_folder() -> pathlib.Path:
     """The folder of the cache, in that of Inductor, whether this has been imported or not."""
     default = pathlib.Path(tempfile.gettempdir()) / f"torchinductor_{_user()}"
     return pathlib.Path(os.environ.get("TORCHINDUCTOR_CACHE_DIR", default)).absolute() / "funcopt"
@@ -48,7 +48,7 @@ def is_kept(key: str) -> bool:
 
 def find(key: str, suffix: str = ".so") -> pathlib.Path | None:
     """The file of `key`, if it is whole, is of that key, and no other user could write to it."""
-    path = folder() / f"{key}{suffix}"
+    path = cache_folder() / f"{key}{suffix}"
     try:
         if not (_is_mine(path.parent) and _is_mine(path)):
             return None
@@ -66,12 +66,12 @@ def keep(key: str, code: bytes, suffix: str = ".so") -> pathlib.Path:
     """
     content = code + _trailer(code, key)
     try:
-        folder().mkdir(mode=0o700, parents=True, exist_ok=True)
-        if _is_mine(folder()):
-            return _written(folder() / f"{key}{suffix}", content)
-        _say(f"{folder()} belongs to others, or others may write there")
+        cache_folder().mkdir(mode=0o700, parents=True, exist_ok=True)
+        if _is_mine(cache_folder()):
+            return _written(cache_folder() / f"{key}{suffix}", content)
+        _say(f"{cache_folder()} belongs to others, or others may write there")
     except OSError as error:
-        _say(f"{folder()} cannot be written ({error})")
+        _say(f"{cache_folder()} cannot be written ({error})")
     return _written(_own_folder() / f"{key}{suffix}", content)
 
 
@@ -82,9 +82,9 @@ def one_process(key: str) -> Iterator[None]:
         with contextlib.suppress(Exception):  # it is not needed for anything to be right
             from torch.utils._filelock import FileLock
 
-            folder().mkdir(mode=0o700, parents=True, exist_ok=True)
-            if _is_mine(folder()):
-                lock = FileLock(folder() / f"{key}.lock", timeout=PATIENCE)
+            cache_folder().mkdir(mode=0o700, parents=True, exist_ok=True)
+            if _is_mine(cache_folder()):
+                lock = FileLock(cache_folder() / f"{key}.lock", timeout=PATIENCE)
                 stack.enter_context(lock)
         yield
 

@@ -25,6 +25,7 @@ class IdlePlan:
     lasting = False
     has_memory = True
     counts = False
+    device = None
 
     def __init__(
         self,

@@ -108,9 +108,10 @@ def _over_buckets(name: str, of_all: bool) -> Callable[[list[Measurement]], Tens
 
 def _tensor(value: Any) -> Tensor:
     """A number as a 0-d tensor; Python numbers as they are, in float64."""
-    if isinstance(value, float):
-        return torch.tensor(value, dtype=torch.float64)
-    return torch.as_tensor(value)
+    if isinstance(value, Tensor):
+        return value
+    dtype = torch.float64 if isinstance(value, float) else None
+    return torch.tensor(value, dtype=dtype, device="cpu")  # whatever the default device is
 
 
 def _over_stages(values: list[tuple[str, Tensor]]) -> Tensor:

@@ -255,8 +255,8 @@ class Optimizer(ObservedOptimizer):
         if extra:
             check_no_trees(type(self).__name__, tx, extra)
         inputs = plan.inputs(self.param_groups, buckets, extra, self.measure_group)
-        if inputs.ps and inputs.ps[0].device.type != "cpu":
-            check_capture(type(self).__name__, inputs.ps[0].device, buckets)
+        if plan.device is not None:
+            check_capture(type(self).__name__, plan.device, buckets)
         if self.defaults["differentiable"]:
             node, plan.slots = differentiable_step(inputs)
             return tx, node

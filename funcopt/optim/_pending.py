@@ -59,7 +59,7 @@ def _sent(vector: Tensor, arrived: list[Any]) -> Tensor:
     """A vector of a device as it will be on the CPU; on CUDA, this does not wait."""
     if vector.device.type != "cuda":
         return vector.cpu()
-    there = torch.empty(vector.shape, dtype=vector.dtype, pin_memory=True)
+    there = torch.empty(vector.shape, dtype=vector.dtype, device="cpu", pin_memory=True)
     there.copy_(vector, non_blocking=True)
     event = torch.cuda.Event()  # type: ignore[no-untyped-call]
     event.record(torch.cuda.current_stream(vector.device))

@@ -51,6 +51,7 @@ class StepPlan:
         self._sharded = any(map(shards.is_sharded, self.ps))
         self.negate = [bool(param_groups[one.group]["maximize"]) for one in active]
         self.metadata_key = object()  # of all tensors
+        self.device = next((p.device for p in self.ps if p.device.type != "cpu"), None)
         self.firsts: list[ActiveParameter] = []  # of each bucket, one of its parameters
         self.bucket_of: list[int] = []  # the bucket of each parameter
         found: dict[Any, int] = {}

@@ -2,8 +2,23 @@
 
 import pytest
 
+from funcopt.engine import _tracer
+
 
 @pytest.fixture(autouse=True)
 def interpreted(monkeypatch):
     monkeypatch.setenv("FUNCOPT_KERNELS", "interpreted")
     monkeypatch.delenv("FUNCOPT_ENGINE", raising=False)
+
+
+@pytest.fixture
+def traces(monkeypatch):
+    """The tracers that are made."""
+    found, known = [], _tracer.Tracer.__init__
+
+    def made(self, *given):
+        found.append(self)
+        known(self, *given)
+
+    monkeypatch.setattr(_tracer.Tracer, "__init__", made)
+    return found

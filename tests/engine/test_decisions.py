@@ -7,7 +7,6 @@ import torch
 
 import funcopt as fo
 from funcopt.combinators._accumulate import accumulate
-from funcopt.engine import _tracer
 
 from .common import Run, gap, gradients, parameters
 
@@ -27,18 +26,6 @@ CHAINS = {
 """Each with the ways that there are through it."""
 
 SPOILED = (7, 8, 15)
-
-
-@pytest.fixture
-def traces(monkeypatch):
-    found, known = [], _tracer.Tracer.__init__
-
-    def made(self, *given):
-        found.append(self)
-        known(self, *given)
-
-    monkeypatch.setattr(_tracer.Tracer, "__init__", made)
-    return found
 
 
 def both(tx, steps=26):

@@ -236,6 +236,6 @@ def test_the_folder_is_that_of_inductor(monkeypatch, tmp_path, named):
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
     if named:
         monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
-    before = _kept_files.folder()
+    before = _kept_files.cache_folder()
     assert before.parent == pathlib.Path(cache_dir())
-    assert _kept_files.folder() == before
+    assert _kept_files.cache_folder() == before

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 import funcopt as fo
-from funcopt.engine import _tracer
 
 from .common import Run, gap, gradients, parameters
 
@@ -110,18 +109,6 @@ CHAINS = {
     "exchanged": (fo.chain(exchanged(), fo.sgd(0.1)), ALL),
     "an average behind": (fo.chain(kept(), fo.sgd(0.1), fo.ema_of_params(0.9)), ALL),
 }
-
-
-@pytest.fixture
-def traces(monkeypatch):
-    found, known = [], _tracer.Tracer.__init__
-
-    def made(self, *given):
-        found.append(self)
-        known(self, *given)
-
-    monkeypatch.setattr(_tracer.Tracer, "__init__", made)
-    return found
 
 
 @pytest.mark.parametrize("how", ["fused", "foreach"])

@@ -8,12 +8,13 @@ from funcopt.errors import ModeError
 from funcopt.optim import _capture
 
 
-def optimizer(tx, capturable):
-    p = torch.nn.Parameter(torch.empty(3, device="meta"))
-    opt = fo.Optimizer([p], tx, capturable=capturable)
+def optimizer(tx, capturable, devices=("meta",)):
+    params = [torch.nn.Parameter(torch.zeros(3, device=device)) for device in devices]
+    opt = fo.Optimizer(params, tx, capturable=capturable)
 
     def step():
-        p.grad = torch.empty_like(p)
+        for p in params:
+            p.grad = torch.empty_like(p)
         opt.step()
 
     step()
@@ -36,6 +37,13 @@ def test_counts_on_the_device_may_be_captured(monkeypatch):
     _, step = optimizer(fo.adamw(), capturable=True)
     monkeypatch.setattr(_capture, "is_capturing", lambda device: True)
     step()
+
+
+def test_a_parameter_on_the_cpu_beside_hides_nothing(monkeypatch):
+    _, step = optimizer(fo.sgd(0.1, momentum=0.9), False, devices=("cpu", "meta"))
+    monkeypatch.setattr(_capture, "is_capturing", lambda device: device.type == "meta")
+    with pytest.raises(ModeError, match="is captured"):
+        step()
 
 
 def test_nothing_is_captured_on_a_cpu(monkeypatch):
