@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from .._hints.calls import explained
+from ..errors import ArgumentError
 from . import checks
 
 Check = Callable[[object, str, Any], None]
@@ -48,6 +49,7 @@ class Record:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        _refuse_bare_defaults(cls)
         dataclasses.dataclass(frozen=True, repr=False, eq=False)(cls)
         cls._plain = _plain_fields(cls)
         if "__init__" in cls.__dict__:
@@ -192,3 +194,19 @@ def _hashable(value: Any) -> Any:
     if isinstance(value, dict):
         return tuple((k, _hashable(v)) for k, v in sorted(value.items(), key=repr))
     return value
+
+
+def _refuse_bare_defaults(cls: type) -> None:
+    """Refuses a class that assigns to a field of its base: without annotation, that is no default.
+
+    Raises:
+        ArgumentError: If there is one.
+    """
+    bases, own = filter(dataclasses.is_dataclass, cls.__mro__[1:]), vars(cls)
+    fields = {field.name for base in bases for field in dataclasses.fields(base)}
+    for name in fields.intersection(own) - own.get("__annotations__", {}).keys():
+        if not isinstance(own[name], (property, functools.cached_property)):
+            raise ArgumentError(
+                f"`{cls.__name__}`: `{name}` is a field, and an assignment does not change its "
+                f"default. Declare it again: `{name}: Scalar = {own[name]!r}`, with its annotation."
+            )

@@ -193,3 +193,17 @@ def test_every_subclass_is_a_record_of_its_own_fields():
 def test_a_missing_argument_is_named():
     with pytest.raises(TypeError, match="'x'"):
         point()
+
+
+def test_a_default_is_changed_by_declaring_the_field_again():
+    class base(fo.Record):
+        momentum: fo.Scalar = 0.9
+
+    class declared(base):
+        momentum: fo.Scalar = 0.95
+
+    assert declared().momentum == 0.95
+    with pytest.raises(fo.errors.ArgumentError, match="`assigned`: `momentum` is a field"):
+
+        class assigned(base):
+            momentum = 0.95
