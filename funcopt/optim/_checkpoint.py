@@ -4,14 +4,15 @@ Parameters are matched by name where both sides have names (`_pairing`), and ent
 against what the state of a parameter holds when it is created (`_entries`).
 """
 
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from ..errors import StructureError
-from ._entries import CLOCKS, TORCHS, Misfit, as_created, clocks_of, misfit
-from ._group_keys import foreign_options, is_numeric
+from ._entries import CLOCKS, TORCHS, Misfit, as_created, clocks_of, misfit, what_fits
+from ._group_keys import foreign_options, is_numeric, outside
 from ._groups import ParameterGroups
 from ._options import Options, named_parameters
 from ._pairing import Pairing, paired
@@ -48,36 +49,48 @@ def checked(
     """A checkpoint as it is put into the groups `mine`, which stay as they are.
 
     Raises:
-        StructureError: If `strict`, listing all that does not fit; if it is none, or of two
-            parameters with one name, in any case.
+        StructureError: If `strict`, listing all that does not fit; if it is none, of two
+            parameters with one name, or of other groups without names, in any case.
         HyperparameterError: If a value of a group is out of range.
     """
     who = groups.who
     _check_form(who, saved)
     pairing = paired(who, mine, saved["param_groups"])
-    if pairing is None:
-        return Checkpoint(saved, {})  # which the base class refuses
     problems = {title: list(names) for title, names in pairing.problems.items()}
     trial = groups.trial()
     merged = [_merged(trial, *pair, defaults) for pair in zip(mine, pairing.options, strict=True)]
     for index in range(len(merged)):
         trial.transformation(merged, index)  # its values are checked
     different = _different_options(trial, merged, pairing, defaults)
-    state, misfits = _fitted(trial, merged, pairing, saved)
+    state, misfits, initialized = _fitted(trial, merged, pairing, saved)
     for title, what in (*different, *misfits):
         problems.setdefault(title, []).append(what)
     rest = _of_no_parameter(saved, problems)
     if strict and any(problems.values()):
-        said = " ".join(f"{title}: {found}." for title, found in problems.items() if found)
         raise StructureError(
-            f"`{who}`: the checkpoint does not fit, and nothing is loaded. {said} With "
+            f"`{who}`: the checkpoint does not fit, and nothing is loaded. {_said(problems)} With "
             "`strict=False`, what does not fit is initialized, and parameters in other groups than "
             "before have the options of their groups here."
+        )
+    if any(problems.values()):
+        left_out = _said({**problems, "Initialized": initialized}, most=20)
+        warnings.warn(
+            f"`{who}`: `strict=False` has loaded what fits of the checkpoint. {left_out}",
+            UserWarning,
+            stacklevel=outside(),
         )
     pack_numbers(({}, new) for new in state.values())
     for group in merged:
         groups.warn_of_keys(group)
     return Checkpoint({**saved, "state": rest, "param_groups": _numbered(merged)}, state)
+
+
+def _said(problems: Mapping[str, list[str]], most: int | None = None) -> str:
+    sentences = []
+    for title, found in problems.items():
+        more = "" if most is None or len(found) <= most else f" and {len(found) - most} more"
+        sentences += [f"{title}: {found[:most]}{more}."] if found else []
+    return " ".join(sentences)
 
 
 def _check_form(who: str, saved: Mapping[str, Any]) -> None:
@@ -143,9 +156,13 @@ def _numbered(groups: list[Options]) -> list[Options]:
 
 def _fitted(
     groups: ParameterGroups, merged: list[Options], pairing: Pairing, saved: Mapping[str, Any]
-) -> tuple[dict[Tensor, Options], list[Misfit]]:
-    """The state of the parameters that have some, as it is created; and what does not fit."""
+) -> tuple[dict[Tensor, Options], list[Misfit], list[str]]:
+    """The state of the parameters that have some, as it is created, with the entries that fit.
+
+    Then what does not fit, and the entries that are initialized for it, by parameter.
+    """
     store, state, misfits = StateStore(groups), {}, []
+    initialized: list[str] = []
     state_of, own = saved["state"], {*TORCHS, *saved.get(ENTRIES, ())}
     stored = {key: state_of.get(key) for keys in pairing.keys for key in keys if key is not None}
     clocks = clocks_of(stored)
@@ -160,21 +177,27 @@ def _fitted(
                 misfits.append(Misfit("Invalid", f"{label}: {type(entries).__name__}, no dict"))
                 continue
             entries = {k: v for k, v in entries.items() if v is not None}
-            expected = store.templates(merged, index, name, p)
+            layout = store.layout(merged, index, name, p)
+            expected = layout.templates()
             wrong = misfit(entries, expected, clocks[key], p, own)
             beside = sorted(key for key in expected if key in entries)
             if wrong is None and beside and STEP not in entries and reads_clock(tx, name, p):
                 wrong = Misfit("Missing entries", f"`{STEP}` beside {beside}")
             if wrong is not None:
                 misfits.append(wrong._replace(what=f"{label}: {wrong.what}"))
-            elif entries:
+                late = reads_clock(tx, name, p)
+                entries = what_fits(entries, layout, clocks[key], p, own, late)
+                new = [f"`{k}`" for k in expected if k not in entries] if entries else ["all"]
+                if new:
+                    initialized.append(f"{label}: {', '.join(new)}")
+            if entries:
                 capturable = bool(group.get("capturable"))
                 state[p] = as_created(entries, expected, clocks[key], p, own, capturable)
     begun = max((found.get(STEP) or 0 for found in clocks.values()), default=0)
     if any(groups.schedules) and begun > 0 and all(UPDATES not in x for x in state.values()):
         what = f"`{UPDATES}`, the count that schedules see, at step {begun:g}"
         misfits.append(Misfit("Missing entries", what))
-    return state, misfits
+    return state, misfits, initialized
 
 
 def _of_no_parameter(saved: Options, problems: dict[str, list[str]]) -> Options:

@@ -12,7 +12,7 @@ from .._numerics import shards
 from ._averages import TRAIN_PARAMS
 from ._clocks import EXACT
 from ._options import Options
-from ._state_layout import STEP, UPDATES, clock_dtype
+from ._state_layout import STEP, UPDATES, StateLayout, clock_dtype
 
 CLOCKS = (STEP, UPDATES)
 
@@ -23,6 +23,9 @@ TORCHS = frozenset(
     | {"old_stps", "ro", "H_diag", "prev_flat_grad", "prev_loss", "al"}
 )
 """What torch's optimizers keep of a parameter, other than the step."""
+
+DIVISORS = frozenset({"exp_avg_sq", "exp_avg_var", "row_var", "col_var", "variance"})
+"""Slots that updates are divided by, corrected by the step: zeros at a late step enlarge them."""
 
 Numbers = Mapping[str, float | None]
 """The clocks of one parameter, by key; `None` for one that cannot be read, on the meta device."""
@@ -79,7 +82,7 @@ def misfit(
     unknown = sorted(key for key in stored if key in entries and key not in expected)
     missing = sorted(key for key in expected if key not in stored)
     for key, value in clocks.items():
-        if value is not None and not (0 <= value < math.inf and value % 1 == 0):
+        if not _is_count(value):
             return Misfit("Invalid", f"`{key}` must be a count, got {stored[key]!r}")
     step = clocks.get(STEP)
     if unknown:
@@ -94,6 +97,53 @@ def misfit(
         if key in stored and (wrong := _wrong_value(key, stored[key], like)):
             return wrong
     return None
+
+
+def what_fits(
+    stored: Mapping[str, Any],
+    layout: StateLayout,
+    clocks: Numbers,
+    p: Tensor,
+    entries: Collection[str],
+    reads_clock: bool,
+) -> Options:
+    """The entries that a parameter can go on with, where others do not fit, and are initialized.
+
+    There are none where no slot fits; where the step count does not, or would be wrong of what is
+    initialized: shared scalars that belong to it, and the `DIVISORS`.
+
+    Args:
+        stored: The entries.
+        layout: That of its state when it is created.
+        clocks: The numbers of its clocks.
+        p: The parameter.
+        entries: As in `misfit`.
+        reads_clock: Whether its updates depend on the step count.
+    """
+    expected = {**layout.templates(), TRAIN_PARAMS: p}
+    wrong = {k for k in stored if k in expected and _wrong_value(k, stored[k], expected[k])}
+    if TRAIN_PARAMS in wrong or not all(map(_is_count, clocks.values())):
+        return {}
+    fits = {
+        k: x
+        for k, x in stored.items()
+        if k not in wrong and (k in expected or _is_note(k, entries))
+    }
+    initialized = [key for key in layout.keys if key not in fits]
+    own = [key for key in initialized if key in layout.memory_at and key not in layout.shared]
+    corrected = [key for key in initialized if key.rpartition("/")[2] in DIVISORS]
+    late = reads_clock and clocks.get(STEP) != 0
+    if not any(key in layout.slot_at for key in fits):
+        return {}
+    return {} if late and (STEP not in fits or own or corrected) else fits
+
+
+def _is_note(key: str, entries: Collection[str]) -> bool:
+    return key in CLOCKS or key not in entries
+
+
+def _is_count(value: float | None) -> bool:
+    return value is None or (0 <= value < math.inf and value % 1 == 0)
 
 
 def _wrong_value(key: str, value: Any, like: Tensor) -> Misfit | None:

@@ -77,12 +77,12 @@ def warn_of_suspicious(who: str, keys: Iterable[str], live: Collection[str]) -> 
         warnings.warn(
             f"`{who}`: no step reads `{key}` of a parameter group: did you mean `{meant}`?",
             UserWarning,
-            stacklevel=_outside(),
+            stacklevel=outside(),
         )
     return {key for key, _ in found}
 
 
-def _outside() -> int:
+def outside() -> int:
     """How many calls up the first one is that this library and torch have not made themselves."""
     level, frame = 1, sys._getframe(1)
     while frame.f_back is not None:

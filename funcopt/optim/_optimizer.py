@@ -400,8 +400,8 @@ class Optimizer(ObservedOptimizer):
 
         Args:
             state_dict: The state to load; it is copied.
-            strict: Whether a parameter that is missing, unknown or of another shape is an error.
-                Else it is initialized, or left out.
+            strict: Whether an entry that is missing, unknown or of another shape is an error. Else
+                slots that fit are loaded, others initialized or left out, with a warning.
 
         Raises:
             StructureError: Listing all that does not fit. Nothing is changed.

@@ -19,11 +19,12 @@ class Pairing(NamedTuple):
     problems: dict[str, list[str]]
 
 
-def paired(who: str, mine: list[Options], saved: Saved) -> Pairing | None:
-    """By name, where both sides have names, else by position; `None` if there are others.
+def paired(who: str, mine: list[Options], saved: Saved) -> Pairing:
+    """By name, where both sides have names, else by position.
 
     Raises:
-        StructureError: If parameters share a name on one side only.
+        StructureError: If parameters share a name on one side only; without names, if there are
+            other groups, or these have other numbers of parameters.
     """
     here, there = _names(mine), _names(saved)
     by_position = here is None or there is None or len(set(here)) != len(here)
@@ -42,8 +43,30 @@ def paired(who: str, mine: list[Options], saved: Saved) -> Pairing | None:
     if not by_position:
         return _by_name(_plainly_named(mine), _plainly_named(saved))
     if [len(g["params"]) for g in mine] != [len(g["params"]) for g in saved]:
-        return None
+        raise StructureError(_other_groups(who, mine, saved, here, there))
     return Pairing(list(saved), [list(g["params"]) for g in saved], {})
+
+
+def _other_groups(
+    who: str, mine: Saved, saved: Saved, here: list[str] | None, there: list[str] | None
+) -> str:
+    """The message where parameters are matched by position, and there are others."""
+    without = "here" if here is None else "in the checkpoint"
+    if here is None and there is None:
+        without = "on both sides"
+    why = "share names" if here is not None and there is not None else f"have no names {without}"
+    return (
+        f"`{who}`: the checkpoint has {_counted(saved)}, and here {_counted(mine)}. "
+        f"Parameters {why}, so they are matched by position: make the same groups as where it was "
+        "saved. To match by name, pass `model.named_parameters()`, in groups as lists of pairs "
+        "(name, parameter), where it is saved and where it is loaded. Nothing is loaded."
+    )
+
+
+def _counted(groups: Saved) -> str:
+    sizes = [len(group["params"]) for group in groups]
+    each = f"{', '.join(map(str, sizes[:20]))}{', ...' * (len(sizes) > 20)}"
+    return f"{len(sizes)} parameter group{'s' * (len(sizes) != 1)} (parameters: {each})"
 
 
 def _names(groups: Saved) -> list[str] | None:

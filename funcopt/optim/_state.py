@@ -62,12 +62,11 @@ class StateStore:
         value = transformation.tx.eval_param(name, p, *layout.unpack(stored))
         return None if value is p else value
 
-    def templates(
+    def layout(
         self, param_groups: list[Options], index: int, name: str | None, p: Tensor
-    ) -> dict[str, Tensor]:
-        """What the state of a parameter holds when it is created, on the meta device."""
-        layout, _ = self._layout(name, p, self._groups.transformation(param_groups, index))
-        return layout.templates()
+    ) -> StateLayout:
+        """The layout of what the state of a parameter holds when it is created."""
+        return self._layout(name, p, self._groups.transformation(param_groups, index))[0]
 
     def shared(self, param_groups: list[Options], state: State) -> dict[int, list[Tensor]]:
         """All copies of the memory that parameters have in common, by its place in the memory."""

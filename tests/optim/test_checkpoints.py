@@ -102,7 +102,8 @@ def test_not_strict_what_does_not_fit_starts_afresh():
     _, opt = trained()
     grown = [(n, torch.nn.Parameter(torch.zeros(6 if n == "b" else 4))) for n in ("b", "c", "d")]
     other = optim.AdamW(grown, lr=0.5)
-    other.load_state_dict(copy.deepcopy(opt.state_dict()), strict=False)
+    with pytest.warns(UserWarning, match=r"Missing: \['d'\]. .*Initialized: \['b: all'\]"):
+        other.load_state_dict(copy.deepcopy(opt.state_dict()), strict=False)
     assert list(other.state) == [grown[1][1]]
     assert other.param_groups[0]["lr"] == 0.1
     for _, p in grown:
@@ -453,7 +454,7 @@ def test_a_count_for_schedules_that_is_missing_beside_a_step_is_refused():
     tx = fo.adamw(fo.linear_schedule(0.1, 0.0, 20))
     opt = fo.Optimizer(model.named_parameters(), tx)
     refused(opt, saved, "`updates`, the count that schedules see, at step 3", model)
-    opt.load_state_dict(saved, strict=False)
+    loaded(opt, saved, "`updates`, the count that schedules see")
     assert opt.param_groups[0]["lr"] is not None
 
 
@@ -538,13 +539,94 @@ def test_the_options_alone_tell_of_another_algorithm_where_nothing_was_kept():
     refused(opt, theirs.state_dict(), match, model)
 
 
-@pytest.mark.parametrize("key", ["exp_avg", "exp_avg_sq", "step"])
-def test_not_strict_a_parameter_whose_entries_do_not_fit_starts_afresh_as_a_whole(key):
+def loaded(opt, saved, warned):
+    """The state by name, of what `strict=False` loads, and warns of."""
+    with pytest.warns(UserWarning, match=warned) as caught:
+        opt.load_state_dict(saved, strict=False)
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    groups = opt.param_groups
+    named = [x for g in groups for x in zip(g["param_names"], g["params"], strict=True)]
+    return {name: opt.state[p] for name, p in named if p in opt.state}
+
+
+WITHOUT = {
+    "the maximum of AMSGrad": (fo.adamw, "max_exp_avg_sq", fo.adamw(0.01, amsgrad=True)),
+    "the EMA of the weights": (
+        fo.adamw,
+        "ema_params",
+        fo.chain(fo.adamw(0.01), fo.ema_of_params(0.9)),
+    ),
+    "the first moment": (
+        lambda lr: fo.chain(
+            fo.scale_by_adam((0.0, 0.999), first_moment=False), fo.scale_by_learning_rate(lr)
+        ),
+        "exp_avg",
+        fo.chain(fo.scale_by_adam(), fo.scale_by_learning_rate(0.01)),
+    ),
+}
+
+
+@pytest.mark.parametrize(("before", "key", "tx"), WITHOUT.values(), ids=WITHOUT)
+def test_not_strict_a_slot_that_is_missing_is_initialized_and_the_others_are_kept(before, key, tx):
+    saved = trained_checkpoint(lambda m: fo.Optimizer(m.named_parameters(), before(0.01)))
+    model = net()
+    opt = fo.Optimizer(model.named_parameters(), tx)
+    there = loaded(opt, saved, rf"Initialized: \['0.weight: `{key}`', '0.bias: `{key}`'")
+    for i, own in enumerate(there.values()):
+        assert own["step"] == 3
+        for slot in saved["state"][i].keys() - {"step"}:
+            assert torch.equal(own[slot], saved["state"][i][slot])
+    train(model, opt, 1)
+    assert all({"step", key} <= own.keys() and own["step"] == 4 for own in opt.state.values())
+
+
+def test_not_strict_a_slot_of_another_shape_is_initialized_and_the_others_are_kept():
+    saved = trained_checkpoint(adamw)
+    saved["state"][1]["exp_avg"] = torch.ones(7)
+    model = net()
+    opt = adamw(model)
+    there = loaded(opt, saved, r"Shape mismatch: .*Initialized: \['0.bias: `exp_avg`'\]")
+    assert set(there["0.bias"]) == {"exp_avg_sq", "step"}
+    assert torch.equal(there["0.bias"]["exp_avg_sq"], saved["state"][1]["exp_avg_sq"])
+    train(model, opt, 1)
+    assert there["0.bias"]["step"] == 4
+
+
+def test_not_strict_slots_of_no_use_are_left_out_and_the_others_are_kept():
+    saved = trained_checkpoint(lambda m: optim.AdamW(m.named_parameters(), amsgrad=True))
+    saved["param_groups"][0]["amsgrad"] = False
+    there = loaded(adamw(net()), saved, "Saved by a different optimizer")
+    assert all(set(own) == {"exp_avg", "exp_avg_sq", "step"} for own in there.values())
+    assert all(own["step"] == 3 for own in there.values())
+
+
+LATE = {
+    "Lion, which has no second moment": (fo.lion, fo.adamw),
+    "RMSprop, which has nothing that fits": (fo.rmsprop, fo.adamw),
+    "NAdam, whose product of momenta AdamW lacks": (fo.adamw, fo.nadam),
+}
+
+
+@pytest.mark.parametrize(("before", "after"), LATE.values(), ids=LATE)
+def test_not_strict_no_bias_correction_is_that_of_a_late_step_on_slots_that_begin(before, after):
+    saved = trained_checkpoint(lambda m: fo.Optimizer(m.named_parameters(), before(0.01)), 50)
+    model = net()
+    opt = fo.Optimizer(model.named_parameters(), after(0.01))
+    assert not loaded(opt, saved, r"Initialized: \['0.weight: all'")
+    before = [p.detach().clone() for p in model.parameters()]
+    train(model, opt, 1)
+    moved = [(p - q).abs().max() for p, q in zip(before, model.parameters(), strict=True)]
+    assert max(moved) < 0.02
+
+
+@pytest.mark.parametrize("key", ["exp_avg_sq", "step"])
+def test_not_strict_a_parameter_without_its_divisor_or_step_starts_afresh_as_a_whole(key):
     saved = trained_checkpoint(adamw)
     del saved["state"][0][key]
     model = net()
     opt = adamw(model)
-    opt.load_state_dict(saved, strict=False)
+    loaded(opt, saved, r"Initialized: \['0.weight: all'\]")
     first, *others = model.parameters()
     assert first not in opt.state
     assert all(opt.state[p]["step"] == 3 for p in others)
@@ -593,7 +675,7 @@ def test_parameters_in_other_groups_than_before_are_refused_by_name(before, afte
     saved, model = trained_checkpoint(before), net()
     opt = after(model)
     refused(opt, saved, r"In other groups: .*0\.bias", model)
-    opt.load_state_dict(saved, strict=False)
+    loaded(opt, saved, r"In other groups: .*0\.bias")
     assert [g["lr"] for g in opt.param_groups] == [g["lr"] for g in after(net()).param_groups]
     assert of_each(opt, "weight_decay") == of_each(after(net()), "weight_decay")
     assert all(own["step"] == 3 for own in opt.state.values())
@@ -614,6 +696,22 @@ def test_the_same_groups_in_another_order_keep_their_options_and_state():
     other.load_state_dict(copy.deepcopy(opt.state_dict()))
     assert of_each(other, "lr") == of_each(opt, "lr")
     assert of_each(other, "weight_decay") == of_each(opt, "weight_decay")
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_other_groups_without_names_are_refused_with_the_way_to_match_by_name(strict):
+    saved, model = trained_checkpoint(lambda m: optim.AdamW(m.parameters())), net()
+    layers = [{"params": list(model[i].parameters())} for i in (0, 2)]
+    opt = optim.AdamW(layers, lr=0.5)
+    match = (
+        r"`AdamW`: the checkpoint has 1 parameter group \(parameters: 4\), and here 2 parameter "
+        r"groups \(parameters: 2, 2\). Parameters have no names on both sides"
+    )
+    with pytest.raises(fo.errors.StructureError, match=match) as caught:
+        opt.load_state_dict(saved, strict=strict)
+    assert "`model.named_parameters()`" in str(caught.value)
+    assert not opt.state
+    assert [g["lr"] for g in opt.param_groups] == [0.5, 0.5]
 
 
 def test_groups_without_parameters_keep_their_options():

@@ -199,7 +199,8 @@ def test_after_loading_the_state_of_torch_the_average_begins_at_the_parameters()
     opt = fo.Optimizer(mine.values(), AVERAGED)
     with pytest.raises(StructureError, match=r"Missing entries: .*`ema_params`"):
         opt.load_state_dict(adamw.state_dict())
-    opt.load_state_dict(adamw.state_dict(), strict=False)
+    with pytest.warns(UserWarning, match="Initialized: .*`ema_params`"):
+        opt.load_state_dict(adamw.state_dict(), strict=False)
     with opt.averaged():
         assert same_bits(values(mine), START)
 
