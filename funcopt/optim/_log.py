@@ -7,20 +7,22 @@ from .._core import checks
 from ._metrics import PER, Per
 from ._norms import Copies, before_step
 from ._pending import Pending
-from ._state_layout import STEP
+from ._window import Progress, advanced, expected, progress, window_of
 from ._writers import writer_of
 
 
 class Recorder:
-    """Records the norms of every step whose number is divisible by `every`, until `remove`.
+    """Records the norms of every update whose number is divisible by `every`, until `remove`.
 
-    What steps have been made goes on with the state: also after a checkpoint was loaded.
+    How many have been made goes on with the state: also after a checkpoint was loaded. The calls of
+    `step` that only accumulate gradients are none.
     """
 
     def __init__(self, opt: Any, who: str, every: int, norms: bool = True) -> None:
         checks.whole_number(f"{type(opt).__name__}.{who}", "every", every, least=1)
         self._every, self._norms = every, norms
-        self._made: int | None = None  # found when it is needed: a state may be loaded until then
+        self._window = window_of(opt.tx)
+        self._progress: Progress | None = None  # found when it is needed: a state may be loaded
         self._copies: Copies | None = None
         self._handles = [
             opt.register_step_pre_hook(self._before),
@@ -36,25 +38,30 @@ class Recorder:
     def _before(self, opt: Any, args: Any, kwargs: Any) -> None:
         if not opt._watched:
             return
-        if self._made is None:
-            self._made = steps_made(opt)
-        due = (self._made + 1) % self._every == 0
-        self._copies = before_step(opt.param_groups) if due and self._norms else None
+        if self._progress is None:
+            self._progress = progress(opt.state, self._window)
+        due = expected(self._progress, self._window).is_due(self._every)
+        of = (opt.param_groups, opt.state, self._window)
+        self._copies = before_step(*of) if due and self._norms else None
 
     def _after(self, opt: Any, args: Any, kwargs: Any) -> None:
         if not opt._watched:
             return
-        self._made = steps_made(opt) if self._made is None else self._made + 1
-        if self._copies is not None:
-            opt._record_norms_since(self._copies)
-            self._copies = None
-        if self._made % self._every == 0:
-            self._due(opt, self._made)
+        before = self._progress
+        if before is None:  # a hook has loaded another state since
+            self._progress = progress(opt.state, self._window)
+        else:
+            self._progress = advanced(before, opt.state, self._window)
+        copies, self._copies = self._copies, None
+        if self._progress != before and self._progress.is_due(self._every):
+            if copies is not None:
+                opt._record_norms_since(copies)
+            self._due(opt, self._progress.updates)
 
     def _due(self, opt: Any, step: int) -> None: ...
 
     def _forget(self, opt: Any) -> None:
-        self._made = None
+        self._progress = None
 
 
 class Log(Recorder):
@@ -95,9 +102,3 @@ class Log(Recorder):
         """Writes what has not been written, and ends it."""
         self.remove()
         self._finalizer()
-
-
-def steps_made(opt: Any) -> int:
-    """How many steps an optimizer has made, as far as its state tells."""
-    steps = [stored[STEP] for stored in opt.state.values() if STEP in stored]
-    return int(max((float(step) for step in steps), default=0))

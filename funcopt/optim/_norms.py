@@ -12,6 +12,7 @@ from .._numerics.scalars import double
 from ._metrics import Per, group_names
 from ._options import Options, given_names
 from ._ranks import ranks_of
+from ._window import Window, accumulated
 
 NAMES: tuple[str, ...] = ("grad_norm", "update_norm", "param_norm")
 """What is recorded, in this order."""
@@ -27,16 +28,25 @@ class Norms(NamedTuple):
 
 
 class Copies(NamedTuple):
-    """The parameters as they were before a step."""
+    """The parameters as they were before a step, and what was accumulated before it."""
 
     params: list[Tensor]
     values: list[Tensor]
+    sums: list[Tensor | None]  # of gradients, by parameter
+    divisor: int  # of these sums and the gradient
 
 
-def before_step(param_groups: Sequence[Mapping[str, Any]]) -> Copies:
-    """Copies of the parameters, which a step is about to change."""
+def before_step(
+    param_groups: Sequence[Mapping[str, Any]], state: Mapping[Any, Any], window: Window | None
+) -> Copies:
+    """Copies of the parameters, and of accumulated gradients, which a step is about to change."""
     params = [p for group in param_groups for p in group["params"]]
-    return Copies(params, [shards.part(p).detach().clone() for p in params])
+    values = [shards.part(p).detach().clone() for p in params]
+    if window is None or not window.direct:
+        return Copies(params, values, [None] * len(params), 1)
+    sums = [accumulated(state, p) for p in params]
+    copies = [None if x is None else shards.part(x).detach().clone() for x in sums]
+    return Copies(params, values, copies, window.divisor)
 
 
 @torch.no_grad()
@@ -51,10 +61,13 @@ def norms_of_step(
     if not params or [id(p) for p in params] != [id(p) for p in before.params]:
         return None
     rows, device = [], params[0].device
-    for p, old in zip(params, before.values, strict=True):
-        g, now = p.grad, shards.part(p)
+    for p, old, earlier in zip(params, before.values, before.sums, strict=True):
+        now = shards.part(p)
         none = torch.zeros((), device=now.device)
-        parts = [none if g is None else _norm(shards.part(shards.placed_as(g, p)))]
+        g = None if p.grad is None else shards.part(shards.placed_as(p.grad, p))
+        if earlier is not None:
+            g = earlier if g is None else earlier + g
+        parts = [none if g is None else _norm(g) / before.divisor]
         parts += [_norm(now - old), _norm(now)]
         rows.append(torch.stack([double(x.to(device)) for x in parts]))
     table = torch.stack(rows).square()

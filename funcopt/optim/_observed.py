@@ -46,7 +46,8 @@ class ObservedOptimizer(torch.optim.Optimizer):
         the name of its group, or its index; of what several labels of a `partition` have, in the
         label; all else is one number. The first stage that has a quantity owns the bare name, a
         further one is called ``clip_by_global_norm_2/grad_norm``. What has not been measured in
-        this step is left out. No device is synchronized.
+        this step is left out. Where all parameters wait for an `accumulate`, the last step is the
+        last update, not a call that only adds up gradients. No device is synchronized.
 
         Args:
             per: "step" for one number of each name: norms of parts are added up to that of the
@@ -64,20 +65,21 @@ class ObservedOptimizer(torch.optim.Optimizer):
         return {**as_metrics(norms, self.param_groups, per), **said}
 
     def record_norms(self, every: int = 1) -> Recorder:
-        """Adds the norms of gradients, updates and parameters to the metrics of every n-th step.
+        """Adds the norms of gradients, updates and parameters to the metrics of every n-th update.
 
             opt.record_norms()
             opt.step()
             opt.metrics()["update_norm"], opt.metrics(per="layer")["grad_norm/fc.weight"]
 
         ``grad_norm``, ``update_norm`` and ``param_norm`` are over all entries, in at least float32;
-        the gradient is that in `p.grad` after the step, the update what the step has changed. With
+        the gradient is that in `p.grad` after the step, or where an `accumulate` comes first, what
+        that passes on: the mean of the window. The update is what the step has changed. With
         ``per="group"`` and ``per="layer"``, they are those of groups and of parameters too; sharded
         parameters count whole. No device is synchronized. While such a step runs, there is a copy
         of the parameters.
 
         Args:
-            every: Only in steps whose number is divisible by it.
+            every: Only in updates whose number is divisible by it.
 
         Returns:
             A handle, whose `remove()` ends it.
@@ -96,7 +98,7 @@ class ObservedOptimizer(torch.optim.Optimizer):
         norms: bool = True,
         prefix: str = "",
     ) -> Log:
-        """Writes the metrics of every n-th step, from now on.
+        """Writes the metrics of every n-th update, from now on.
 
             opt.log_to("log.csv", every=10)
             opt.log_to(SummaryWriter("runs/1"), every=100, per="layer")
@@ -110,8 +112,9 @@ class ObservedOptimizer(torch.optim.Optimizer):
                 `SummaryWriter`; `log_metrics`, as the loggers of Lightning (`self.logger`), MLflow
                 and Comet; `log`, as a run of Weights & Biases, or Accelerate; the `Trainer` of
                 Transformers; or a function of a dict of numbers and the step.
-            every: Only steps whose number is divisible by it. The first one is 1, and it goes on
-                where a checkpoint is loaded.
+            every: Only updates whose number is divisible by it. The first one is 1, and it goes on
+                where a checkpoint is loaded. With an `accumulate` around the chain, or as a stage
+                of it, several calls of `step` make one update, which is one row.
             per: What there is a number of, as in `metrics`.
             norms: Record norms in these steps, as `record_norms` does.
             prefix: What stands in front of each key, such as "optimizer/".

@@ -52,6 +52,7 @@ from ._partial import check_sums, sees_all
 from ._scheduled import ScheduledValues
 from ._state import StateStore, pack_again
 from ._step_plan import Plan, StepPlan, plan_step
+from ._window import Window, waits, window_of
 
 Loss = TypeVar("Loss")
 
@@ -213,7 +214,8 @@ class Optimizer(ObservedOptimizer):
             for index in range(len(param_groups)):
                 self._scheduled.show(param_groups, state, index, after)
         node.release()  # the loss has all gradients
-        self._last = Step(tx, node, plan.group_of)
+        if self._window is None or not waits(self.state):
+            self._last = Step(tx, node, plan.group_of)
         return None
 
     def _check_step(self, extra: Options, closure: Any) -> None:
@@ -229,6 +231,10 @@ class Optimizer(ObservedOptimizer):
     @functools.cached_property
     def _needs_closure(self) -> bool:
         return self.tx.needs_closure
+
+    @functools.cached_property
+    def _window(self) -> Window | None:
+        return window_of(self.tx)
 
     def _planned(self) -> Plan | None:
         """The plan of this step; `None` if there is nothing to do."""

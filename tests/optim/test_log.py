@@ -203,12 +203,124 @@ def test_a_path_is_a_table(where, tmp_path):
 
 def test_a_table_gets_the_columns_that_come_later(tmp_path):
     net, path = model(), tmp_path / "log.csv"
-    opt = adamw(net, max_grad_norm=0.05, accumulate=2)
+    opt = adamw(net, max_grad_norm=0.05)
     opt.log_to(path, norms=False)
-    train(net, opt, 3)
+    train(net, opt, 1)
+    opt.add_param_group({"params": [("late", torch.nn.Parameter(torch.ones(2)))]})
+    train(net, opt, 1)
     rows = rows_of(path)
-    assert list(rows[0]) == ["step", "lr", "grad_norm", "clip_factor"]
-    assert [bool(row["clip_factor"]) for row in rows] == [False, True, False]
+    assert list(rows[0]) == ["step", "grad_norm", "clip_factor", "lr", "lr/0"]
+    assert [(bool(row["lr"]), bool(row["lr/0"])) for row in rows] == [(True, False), (False, True)]
+
+
+# windows of accumulated gradients
+
+
+def accumulating(net, mean=True, groups=None, **more):
+    tx = fo.accumulate(fo.adamw(0.01), 3, mean=mean)
+    return fo.Optimizer(groups or net.named_parameters(), tx, **more)
+
+
+WINDOWS = {
+    "by keyword": (lambda net: adamw(net, accumulate=3), 3),
+    "with a clip": (lambda net: adamw(net, accumulate=3, max_grad_norm=0.01), 3),
+    "in groups": (
+        lambda net: accumulating(net, groups=optim.param_groups_weight_decay(net)),
+        3,
+    ),
+    "the sum": (lambda net: accumulating(net, mean=False), 1),
+    "eager": (lambda net: accumulating(net, engine="eager"), 3),
+    "foreach": (lambda net: accumulating(net, engine="foreach"), 3),
+    "with clocks of the device": (lambda net: accumulating(net, capturable=True), 3),
+    "a first stage": (
+        lambda net: fo.Optimizer(
+            net.named_parameters(),
+            fo.chain(fo.accumulate(fo.scale_by_adam(), 3), fo.scale_by_learning_rate(0.01)),
+        ),
+        3,
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "divisor"), WINDOWS.values(), ids=WINDOWS)
+def test_there_is_one_row_for_each_update_with_the_norms_of_its_window(make, divisor):
+    net, writer = model(), Run()
+    opt = make(net)
+    opt.log_to(writer)
+    expected, sums = {}, None
+    start = [p.detach().clone() for p in net.parameters()]
+    for t in range(1, 8):
+        backward(net, opt)
+        grads = [p.grad.clone() for p in net.parameters()]
+        sums = grads if sums is None else [a + b for a, b in zip(sums, grads, strict=True)]
+        opt.step()
+        if t % 3 == 0:
+            moved = [p - q for p, q in zip(net.parameters(), start, strict=True)]
+            start = [p.detach().clone() for p in net.parameters()]
+            expected[t // 3] = norm(sums).item() / divisor, norm(moved).item()
+            sums = None
+    assert list(writer.said) == [1, 2]
+    assert writer.said[1].keys() == writer.said[2].keys()
+    for t, (grad, update) in expected.items():
+        assert writer.said[t]["grad_norm"] == pytest.approx(grad, rel=1e-6)
+        assert writer.said[t]["update_norm"] == pytest.approx(update, rel=1e-6)
+        assert any(key.partition("/")[0] == "lr" for key in writer.said[t])
+
+
+def test_metrics_between_updates_are_those_of_the_last_one():
+    net = model()
+    opt = optim.AdamW(
+        optim.param_groups_weight_decay(net), lr=0.01, max_grad_norm=0.05, accumulate=3
+    )
+    opt.record_norms()
+    seen = []
+    for _ in range(8):
+        train(net, opt, 1)
+        seen.append({key: x.item() for key, x in opt.metrics().items()})
+    assert seen[:2] == [{}, {}]
+    assert seen[2] == seen[3] == seen[4] != seen[5] == seen[6] == seen[7]
+    assert set(seen[2]) == {*NORMS, "clip_factor", "lr/decay", "lr/no_decay"}
+    assert set(opt.metrics("layer")) >= {"grad_norm/0.weight", "update_norm/2.bias"}
+
+
+def test_every_counts_updates_and_rows_go_on_with_a_checkpoint_inside_a_window():
+    net, writer = model(), Run()
+    opt = adamw(net, accumulate=2)
+    opt.log_to(writer, every=2)
+    train(net, opt, 3)
+    saved = copy.deepcopy(opt.state_dict()), copy.deepcopy(net.state_dict())
+    train(net, opt, 6)
+    assert list(writer.said) == [2, 4]
+    again, other = model(), Run()
+    resumed = adamw(again, accumulate=2)
+    resumed.log_to(other, every=2)
+    resumed.load_state_dict(saved[0])
+    again.load_state_dict(saved[1])
+    train(again, resumed, 6)
+    assert other.said == writer.said
+
+
+def test_calls_without_gradients_end_a_window_and_begin_none():
+    net, writer = model(), Run()
+    opt = adamw(net, accumulate=2)
+    opt.log_to(writer)
+    for _ in range(3):
+        train(net, opt, 1)
+        for _ in range(4):
+            opt.zero_grad()
+            opt.step()
+    assert list(writer.said) == [1, 2, 3]
+    assert all(row["update_norm"] > 0 for row in writer.said.values())
+
+
+def test_the_window_of_sam_makes_one_row_too():
+    net, writer = model(), Run()
+    opt = fo.Optimizer(net.parameters(), fo.sam(fo.accumulate(fo.sgd(0.1), 2)))
+    opt.log_to(writer)
+    for _ in range(4):
+        opt.step(lambda: backward(net, opt))
+    assert list(writer.said) == [1, 2]
+    assert all(row["update_norm"] > 0 for row in writer.said.values())
 
 
 def test_the_table_goes_on_with_a_checkpoint(tmp_path):

@@ -186,12 +186,23 @@ def test_the_groups_of_a_label_have_it_in_their_names():
 
 
 def test_a_stage_that_waits_changes_no_key_of_the_others():
+    def grads(params, t):
+        return {n: g / (t % 2) for n, g in grads_at(params, t).items()}  # infinite, then not
+
+    params, opt = wrapped(fo.chain(fo.skip_if(fo.clip_by_global_norm(0.1)), CLIPPED), 0)
+    seen = []
+    drive(opt, params, 4, grads, after=lambda: seen.append(list(opt.metrics())))
+    later = ["clip_by_global_norm_2/grad_norm", "clip_by_global_norm_2/clip_factor", "lr"]
+    assert seen == [["skipped", *later], ["skipped", "grad_norm", "clip_factor", *later]] * 2
+
+
+def test_stages_after_one_that_accumulates_are_those_of_the_last_update_too():
     inner = fo.accumulate(fo.clip_by_global_norm(0.1), 2)
     params, opt = wrapped(fo.chain(inner, CLIPPED), 0)
     seen = []
     drive(opt, params, 4, after=lambda: seen.append(list(opt.metrics())))
     later = ["clip_by_global_norm_2/grad_norm", "clip_by_global_norm_2/clip_factor", "lr"]
-    assert seen == [later, ["grad_norm", "clip_factor", *later]] * 2
+    assert seen == [[], *[["grad_norm", "clip_factor", *later]] * 3]
 
 
 def test_parameters_of_a_group_that_join_late_have_metrics_too():
