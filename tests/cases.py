@@ -148,7 +148,9 @@ CASES = [
     Case(fo.schedule_free_adamw(0.1, inner_momentum=0.9)),
     Case(
         fo.schedule_free(
-            fo.adamw(0.1, (0.1, 0.9)), fo.linear_schedule(0.0, 1.0, 2), fo.constant_schedule(0.8)
+            fo.chain(fo.scale_by_adam((0.1, 0.9)), fo.add_decayed_weights(0.01), fo.scale(-0.1)),
+            fo.linear_schedule(0.0, 1.0, 2),
+            fo.constant_schedule(0.8),
         )
     ),
     Case(fo.primal_averaging(state_dtype=torch.float32), differentiable=False),

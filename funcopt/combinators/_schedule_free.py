@@ -2,11 +2,14 @@
 
 import torch
 
+from .._core.compact import in_message
 from .._core.tensor_rule import GradientTransformation
 from .._hints.calls import explained
-from ..transforms import primal_averaging
+from ..errors import HyperparameterError
+from ..transforms import primal_averaging, scale_by_learning_rate
 from ..typing import Scalar
 from ._chain import chain
+from ._hyperparams import walk
 
 
 @explained
@@ -31,7 +34,8 @@ def schedule_free(
     ``opt.eval()``, then ``opt.train()``, or ``with opt.averaged():``.
 
     `inner` needs no momentum and no learning rate of its own: a schedule belongs into `lr`, which
-    the weights of the average depend on. Its weight decay is that of the trained parameters.
+    the weights of the average depend on. With both, updates would be multiplied by both, so one has
+    to be 1. Its weight decay is that of the trained parameters.
 
     Args:
         inner: A transformation whose updates descend.
@@ -48,8 +52,8 @@ def schedule_free(
             take `torch.float32` and `store_average`.
 
     Raises:
-        HyperparameterError: If a hyperparameter is out of range, or `inner` is not a
-            transformation.
+        HyperparameterError: If a hyperparameter is out of range, `inner` is not a transformation,
+            or `inner` has a learning rate too.
 
     References:
         Defazio et al., "The Road Less Scheduled", NeurIPS 2024. https://arxiv.org/abs/2405.15682
@@ -63,4 +67,25 @@ def schedule_free(
         store_average=store_average,
         state_dtype=state_dtype,
     )
-    return chain(inner, averaging)
+    made = chain(inner, averaging)
+    if not _is_one(lr):
+        _check_rates(inner, lr)
+    return made
+
+
+def _check_rates(inner: GradientTransformation, lr: Scalar) -> None:
+    """Refuses a learning rate of `inner`, by which that of the average would be multiplied."""
+    for _, node in walk(inner):
+        if "lr" in node.hyperparameters and not _is_one(node.lr):  # type: ignore[attr-defined]
+            remedy = "give `lr` alone, and leave out that of `inner`"
+            if isinstance(node, scale_by_learning_rate):
+                remedy = "put `scale(-1.0)` in its place, and give `lr` alone"
+            raise HyperparameterError(
+                f"`schedule_free`: `{type(node).__name__}` inside has `lr={in_message(node.lr)}`, "  # type: ignore[attr-defined]
+                f"and `schedule_free` has `lr={in_message(lr)}`: updates would be multiplied by "
+                f"both. In `inner`, {remedy}."
+            )
+
+
+def _is_one(lr: Scalar) -> bool:
+    return isinstance(lr, (int, float)) and lr == 1

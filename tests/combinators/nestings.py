@@ -19,7 +19,9 @@ AROUND = {
     "ema": lambda tx: fo.chain(tx, fo.ema_of_params(0.8)),
     "cautious": lambda tx: fo.cautious(tx, floor=0.9),
     "lookahead": lambda tx: fo.lookahead(tx, 2, reset=True),
-    "schedule_free": lambda tx: fo.schedule_free(tx, fo.linear_schedule(0.5, 1.0, 3), momentum=0.8),
+    "schedule_free": lambda tx: fo.chain(
+        tx, fo.primal_averaging(fo.linear_schedule(0.5, 1.0, 3), momentum=0.8)
+    ),
 }
 
 ALGORITHMS = {

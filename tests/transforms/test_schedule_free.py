@@ -351,3 +351,24 @@ def test_it_passes_every_argument_on():
 def test_a_wrong_keyword_is_refused_by_its_own_name():
     with pytest.raises(TypeError, match=r"^`schedule_free`: unknown argument `beta`"):
         fo.schedule_free(fo.scale(-0.1), beta=0.9)
+
+
+@pytest.mark.parametrize("lr", [2e-3, torch.tensor(2e-3), fo.linear_schedule(0.0, 2e-3, 5)])
+def test_a_learning_rate_inside_and_one_outside_are_refused(lr):
+    inner = fo.chain(fo.scale_by_adam(), fo.scale_by_learning_rate(0.5))
+    match = (
+        r"`schedule_free`: `scale_by_learning_rate` inside has `lr=0\.5`, and `schedule_free` has "
+        r"`lr=.*`: updates would be multiplied by both\. In `inner`, put `scale\(-1\.0\)`"
+    )
+    for tx in (inner, fo.cautious(inner), fo.skip_if(inner)):
+        with pytest.raises(HyperparameterError, match=match):
+            fo.schedule_free(tx, lr)
+    with pytest.raises(HyperparameterError, match=r"`scale_by_prodigy` inside has `lr=0\.5`"):
+        fo.schedule_free(fo.chain(fo.scale_by_prodigy(0.5), fo.scale(-1.0)), lr)
+
+
+def test_one_learning_rate_is_enough_wherever_it_is():
+    inside = fo.schedule_free(fo.chain(fo.scale_by_rms(), fo.scale_by_learning_rate(0.1)))
+    assert fo.hyperparams(inside)["scale_by_learning_rate/lr"] == 0.1
+    prodigy = fo.schedule_free(fo.chain(fo.scale_by_prodigy(), fo.scale(-1.0)), 0.5)
+    assert fo.hyperparams(prodigy)["primal_averaging/lr"] == 0.5
