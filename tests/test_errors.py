@@ -366,38 +366,123 @@ MISTAKES = {
         "`AdamW` does not support sparse gradients, and that of parameter `0.0` is: build the "
         "embedding with `sparse=False`.",
     ),
+    "a module for its parameters": (
+        lambda: optim.AdamW(torch.nn.Linear(2, 1)),
+        TypeError,
+        "`AdamW`: `params` is a module, `Linear`: pass its parameters, `model.parameters()`, or "
+        "with their names, `model.named_parameters()`.",
+    ),
+    "a module that is a sequence for its parameters": (
+        lambda: fo.Optimizer(torch.nn.Sequential(torch.nn.Linear(2, 1)), fo.adamw()),
+        TypeError,
+        "`Optimizer`: `params` is a module, `Sequential`: pass its parameters",
+    ),
+    "a module in a group": (
+        lambda: optim.AdamW([{"params": torch.nn.Linear(2, 1)}]),
+        TypeError,
+        "`AdamW`: `params` of parameter group 0 is a module, `Linear`: pass its parameters",
+    ),
+    "modules in a list": (
+        lambda: optim.AdamW([parameter(), torch.nn.Linear(2, 1)]),
+        TypeError,
+        "`AdamW`: optimizer can only optimize Tensors, but one of the params is "
+        "torch.nn.modules.linear.Linear: entry 1 of parameter group 0 is a module, `Linear`: pass",
+    ),
+    "a state dict for parameters": (
+        lambda: optim.AdamW({"weight": parameter()}),
+        TypeError,
+        "`AdamW`: `params` is a dict with the keys ['weight']: pairs of name and tensor are "
+        "`list(params.items())`.",
+    ),
+    "a group that is in no list": (
+        lambda: optim.AdamW({"params": [parameter()]}),
+        TypeError,
+        "`AdamW`: `params` is a dict with the keys ['params']: a parameter group stands in a list",
+    ),
+    "no parameters at all": (
+        lambda: optim.AdamW(None),
+        TypeError,
+        "`AdamW`: `params` must be parameters, such as `model.parameters()`, pairs, such as "
+        "`model.named_parameters()`, or a list of parameter groups, got None.",
+    ),
+    "an iterator that was used": (
+        lambda: (lambda params: (list(params), optim.AdamW(params)))(iter([parameter()])),
+        ValueError,
+        "`AdamW`: optimizer got an empty parameter list. An iterator, such as "
+        "`model.parameters()`, is empty after its first use",
+    ),
+    "a group without parameters": (
+        lambda: optim.AdamW([{"lr": 1.0}]),
+        TypeError,
+        "`AdamW`: parameter group 0 has no `params`, only ['lr']: add the list of its parameters.",
+    ),
+    "a list for a group that is added": (
+        lambda: optim.AdamW([parameter()]).add_param_group([parameter()]),
+        TypeError,
+        "`AdamW`: param_group must be a dict, such as {'params': [p]}, but got",
+    ),
+    "a named parameter in two groups": (
+        lambda: (lambda p: optim.SGD([{"params": [("a", p)]}, {"params": [("b", p)]}]))(
+            parameter()
+        ),
+        ValueError,
+        "`SGD`: some parameters appear in more than one parameter group: 'b', of shape (1,), is in "
+        "group 0, as 'a', and again in group 1. Leave it out of one of the two.",
+    ),
+    "names in some of the groups": (
+        lambda: optim.SGD([{"params": [parameter()]}, {"params": [("b", parameter())]}]),
+        ValueError,
+        "`SGD`: all optimizer param groups should be with/without names. cannot add param group "
+        "with names to the optimizer: parameter group 1 is with names, group 0 without names.",
+    ),
+    "Muon without names": (
+        lambda: optim.Muon(torch.nn.Linear(3, 2).parameters()),
+        ValueError,
+        "`Muon`, in `hidden_weights`: the weights of hidden layers are recognized by their names, "
+        "and a matrix of shape (2, 3) has none: pass `model.named_parameters()`, in parameter "
+        "groups as lists of pairs, `{'params': list(module.named_parameters())}`; or `labels`",
+    ),
+    "Muon of groups without names": (
+        lambda: optim.Muon([{"params": list(torch.nn.Linear(3, 2).parameters())}]),
+        ValueError,
+        "`Muon`, in `hidden_weights`: the weights of hidden layers are recognized by their names",
+    ),
     "a set of parameters": (
         lambda: optim.AdamW([{"params": {parameter()}}]),
         TypeError,
-        "optimizer parameters need to be organized in ordered collections, but the ordering "
-        "of tensors in sets will change between runs. Please use a list instead.",
+        "`AdamW`: optimizer parameters need to be organized in ordered collections, but the "
+        "ordering of tensors in sets will change between runs. Please use a list instead.",
     ),
     "one bare parameter": (
         lambda: optim.AdamW(parameter()),
         TypeError,
-        "params argument given to the optimizer should be an iterable of Tensors or dicts, "
-        "but got torch.FloatTensor",
+        "`AdamW`: params argument given to the optimizer should be an iterable of Tensors or "
+        "dicts, but got torch.FloatTensor",
     ),
-    "no parameters": (lambda: optim.AdamW([]), ValueError, "optimizer got an empty parameter list"),
+    "no parameters": (
+        lambda: optim.AdamW([]),
+        ValueError,
+        "`AdamW`: optimizer got an empty parameter list",
+    ),
     "a number among the parameters": (
         lambda: optim.AdamW([1.0]),
         TypeError,
-        "optimizer can only optimize Tensors, but one of the params is float",
+        "`AdamW`: optimizer can only optimize Tensors, but one of the params is float",
     ),
     "a parameter in two groups": (
         lambda: (lambda p: optim.SGD([{"params": [p]}, {"params": [p]}]))(parameter()),
         ValueError,
-        "some parameters appear in more than one parameter group",
+        "`SGD`: some parameters appear in more than one parameter group",
     ),
     "a result of an operation as a parameter": (
         lambda: optim.SGD([parameter() * 2]),
         ValueError,
-        "can't optimize a non-leaf Tensor",
+        "`SGD`: can't optimize a non-leaf Tensor",
     ),
     "names for some of the parameters": (
         lambda: optim.SGD([("a", parameter()), parameter()]),
         ValueError,
-        "all optimizer params should be with/without names. Some param names are missing",
+        "`SGD`: all optimizer params should be with/without names. Some param names are missing",
     ),
     "a pattern without names": (
         lambda: fo.Optimizer([parameter()], fo.partition(BRANCHES, [("w", "a"), (".*", "b")])),
@@ -613,6 +698,25 @@ def test_a_failed_step_changes_nothing():
         opt.step()
     opt.param_groups[0]["lr"] = 1e-3
     assert str(before) == str([a, b, opt.state_dict()])
+
+
+def test_a_parameter_that_a_group_has_twice_is_named():
+    p, q = parameter(), parameter()
+    with pytest.warns(
+        UserWarning, match="group with duplicate parameters: 'a' and 'c' are one"
+    ) as w:
+        optim.SGD([("a", p), ("b", q), ("c", p)])
+    assert len(w) == 1
+    assert w[0].filename == __file__
+    match = "entry 0 of parameter group 1 and entry 1 of parameter group 1 are one tensor"
+    with pytest.warns(UserWarning, match=match):
+        optim.SGD([{"params": [q]}, {"params": [p, p]}])
+
+
+def test_a_list_of_parameters_that_is_a_module_is_one():
+    params = torch.nn.ParameterList([torch.ones(2)])
+    assert optim.SGD(params).param_groups[0]["params"] == list(params)
+    assert optim.SGD([{"params": params}]).param_groups[0]["params"] == list(params)
 
 
 def test_a_group_that_is_refused_is_not_added():

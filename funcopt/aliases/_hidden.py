@@ -93,7 +93,8 @@ class hidden_weights(Record):
             raise LabelError(
                 "`hidden_weights`: the weights of hidden layers are recognized by their names, "
                 f"and a matrix of shape {tuple(p.shape)} has none: pass "
-                '`model.named_parameters()`, or `labels`, such as `labels="muon"` of `muon` for '
-                "matrices of hidden layers alone."
+                "`model.named_parameters()`, in parameter groups as lists of pairs, "
+                "`{'params': list(module.named_parameters())}`; or `labels`, such as "
+                '`labels="muon"` of `muon` for matrices of hidden layers alone.'
             )
         return OTHERS.search(plain_name(name)) is None

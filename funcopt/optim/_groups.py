@@ -246,13 +246,8 @@ class ParameterGroups:
 
     def split(self, group: dict[str, Any]) -> list[dict[str, Any]]:
         """The groups that are added for one: as many as there are labels in it."""
-        if not isinstance(group, dict) or isinstance(group["params"], set):
-            return [group]  # which the base class refuses
         params = group["params"]
-        params = [params] if isinstance(params, Tensor) else list(params)
-        group["params"] = params
-        fit = all(isinstance(x, (Tensor, tuple)) for x in params)  # else the base class refuses
-        if not params or not fit or not self.factory.labeled:
+        if not params or not self.factory.labeled:
             return [group]
         parts: dict[str, dict[str, Any]] = {}
         for x in params:

@@ -43,6 +43,7 @@ from ._checkpoint import Checkpoint, as_saved, checked
 from ._closure import call, check_closure, check_no_function, check_no_trees, evaluator
 from ._differentiable import differentiable_step
 from ._factory import Factory, chain_factory
+from ._given import as_list, check_group
 from ._gradients import drop_examples, is_probe
 from ._groups import ParameterGroups
 from ._metrics import Step
@@ -137,7 +138,7 @@ class Optimizer(ObservedOptimizer):
         self._forget()
         if any(getattr(node, "averages", False) for _, node in walk(self.tx)):
             defaults[TRAIN_MODE] = True
-        super().__init__(params, defaults)
+        super().__init__(as_list(who, params), defaults)
         self._groups.settle(self.param_groups, self.defaults)
         self._constructed = True
 
@@ -281,13 +282,15 @@ class Optimizer(ObservedOptimizer):
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Adds a parameter group; with a `partition`, one for every label that occurs in it."""
-        count = len(self.param_groups)
-        if isinstance(param_group, dict):
-            self._groups.factory.check_group(param_group)
+        count, who = len(self.param_groups), type(self).__name__
+        differentiable = bool(self.defaults.get("differentiable"))
+        adding = check_group(who, param_group, self.param_groups, differentiable)
+        self._groups.factory.check_group(param_group)
         try:
             for group in self._groups.split(param_group):
                 foreign = self._groups.begin(group)
-                super().add_param_group(group)
+                with adding:
+                    super().add_param_group(group)
                 for key in foreign:
                     group.pop(key, None)
                 updates, index = self._store.updates(self.state), len(self.param_groups) - 1
@@ -301,7 +304,7 @@ class Optimizer(ObservedOptimizer):
             self._groups.truncate(count)
             self._scheduled.truncate(count)
             self._forget()
-            name_caller(error, type(self).__name__, param_group)
+            name_caller(error, who, param_group)
             raise
 
     def drop(self, which: str | Tensor) -> None:
