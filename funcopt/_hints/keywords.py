@@ -31,18 +31,29 @@ def _same(*names: str) -> Mapping[str, str]:
     return {name: name for name in names}
 
 
+def _all(names: str, keyword: Keyword) -> Mapping[str, Keyword]:
+    return dict.fromkeys(names.split(), keyword)
+
+
 LR_STAGE = "`fo.scale_by_learning_rate(lr)`, the last stage of a chain"
 DECAY_STAGE = "`fo.add_decayed_weights(weight_decay)`, a stage of a chain"
 CLIP_STAGE = "`fo.clip_by_global_norm(max_norm)`, the first stage of a chain"
 OPTIMIZER = "an argument of `fo.Optimizer(params, tx)` and of the classes of `fo.optim`"
 MASKED = "`fo.masked(tx, mask)` around the stage"
+VALUE_STAGE = "`fo.clip(clip_value)`, the first stage of a chain"
+ACCUMULATE_STAGE = "`fo.accumulate(tx, steps)` around the chain"
+EMA_STAGE = "`fo.ema_of_params(decay)`, the last stage of a chain"
+CLASSES = "a keyword of the classes of `fo.optim`"
 SCHEDULE = "a schedule as the `lr`, such as `fo.warmup_cosine_decay_schedule`"
 
 _BETAS = {"betas": "betas=(b1, b2)", "momentum": "momentum=b1"}
 _BETAS_HF = {"betas": "betas=(beta1, beta2)", "momentum": "momentum=beta1"}
 _STEPS = {"steps": "steps", "sync_period": "sync_period"}
 _CLIP = {"max_norm": "max_norm", "max_grad_norm": "max_grad_norm"}
+_VALUE = {"clip_value": "clip_value"}
 _ACCUMULATE = {"steps": "steps", "accumulate": "accumulate"}
+_EMA = {"ema": "ema=decay", "decay": "decay"}
+_USE_EMA = {"ema": "ema=0.999"}
 _RATE = {
     "lr": "lr",
     "init_value": "init_value",
@@ -106,10 +117,23 @@ KEYWORDS: dict[str, Keyword] = {
     "trust_ratio_mask": Keyword(OPTAX, {}, MASKED),
     # clipping and privacy
     "max_norm": Keyword("the bound", {"max_grad_norm": "max_grad_norm"}, CLIP_STAGE),
-    "max_grad_norm": Keyword(HF, _same("max_norm"), CLIP_STAGE),
+    "max_grad_norm": Keyword(CLASSES, _same("max_norm"), CLIP_STAGE),
     "clip_grad": Keyword("timm's", _CLIP, CLIP_STAGE),
     "gradient_clip_val": Keyword("Lightning's", _CLIP, CLIP_STAGE),
+    "gradient_clipping": Keyword("DeepSpeed's", _CLIP, CLIP_STAGE),
+    "clip_grad_norm_": Keyword(TORCH, _CLIP, CLIP_STAGE),
     "global_clipnorm": Keyword(KERAS, _CLIP, CLIP_STAGE),
+    **_all(
+        "clip clipping clip_norm clip_grad_norm clip_gradient clip_gradients clip_gradient_norm "
+        "clip_global_norm grad_clip grad_clip_norm grad_clip_val grad_clipping grad_norm "
+        "grad_norm_clip gradient_clip gradient_clip_norm max_gradient_norm max_norm_grad",
+        Keyword(MANY, _CLIP, CLIP_STAGE),
+    ),
+    "clip_grad_value_": Keyword(TORCH, _VALUE, VALUE_STAGE),
+    **_all(
+        "clip_value clip_val clip_grad_value grad_clip_value gradient_clip_value",
+        Keyword(MANY, {}, VALUE_STAGE),
+    ),
     "clipnorm": Keyword(KERAS, _same("max_norm"), "`fo.clip_by_block_rms(threshold)`, by tensor"),
     "clipvalue": Keyword(KERAS, _same("clip_value"), "`fo.clip(clip_value)`, a stage of a chain"),
     "max_delta": Keyword(OPTAX, _same("clip_value")),
@@ -156,8 +180,27 @@ KEYWORDS: dict[str, Keyword] = {
     "k": Keyword(MANY, _STEPS),
     "every_k_schedule": Keyword(OPTAX, _STEPS),
     "every": Keyword(MANY, _STEPS),
-    "gradient_accumulation_steps": Keyword("Accelerate's", _ACCUMULATE),
-    "accumulate_grad_batches": Keyword("Lightning's", _ACCUMULATE),
+    "accumulate": Keyword(CLASSES, {}, ACCUMULATE_STAGE),
+    "gradient_accumulation_steps": Keyword("Accelerate's", _ACCUMULATE, ACCUMULATE_STAGE),
+    "accumulate_grad_batches": Keyword("Lightning's", _ACCUMULATE, ACCUMULATE_STAGE),
+    **_all(
+        "accumulation accumulation_steps accumulate_steps accumulate_gradients accum accum_iter "
+        "accum_steps accum_grad grad_accum grad_accum_steps grad_accumulation "
+        "grad_accumulation_steps gradient_accumulation iters_to_accumulate n_accumulate "
+        "update_freq",
+        Keyword(MANY, _ACCUMULATE, ACCUMULATE_STAGE),
+    ),
+    # averages of the weights
+    "ema": Keyword(CLASSES, {}, EMA_STAGE),
+    "use_ema": Keyword(KERAS, _USE_EMA, EMA_STAGE),
+    "ema_momentum": Keyword(KERAS, _EMA, EMA_STAGE),
+    "model_ema": Keyword("timm's", _USE_EMA, EMA_STAGE),
+    "model_ema_decay": Keyword("timm's", _EMA, EMA_STAGE),
+    **_all(
+        "ema_decay ema_rate ema_beta ema_alpha ema_factor ema_weight ema_coeff weight_ema "
+        "weight_averaging moving_average_decay polyak",
+        Keyword(MANY, _EMA, EMA_STAGE),
+    ),
     "use_grad_mean": Keyword(OPTAX, _same("mean")),
     "reset_state": Keyword(OPTAX, _same("reset")),
     "should_skip_update_fn": Keyword(OPTAX, _same("when")),
@@ -177,6 +220,10 @@ KEYWORDS: dict[str, Keyword] = {
     "total_iters": Keyword(TORCH, _same("transition_steps", "warmup_steps")),
     "num_warmup_steps": Keyword(HF, _same("warmup_steps"), SCHEDULE),
     "warmup_steps": Keyword("the warm-up", {}, SCHEDULE),
+    "warmup": Keyword("the warm-up", {"warmup_steps": "warmup_steps"}, SCHEDULE),
+    "scheduler": Keyword("a schedule", {}, SCHEDULE),
+    "schedule": Keyword("a schedule", {}, SCHEDULE),
+    "lr_scheduler": Keyword("a schedule", {}, SCHEDULE),
     "num_training_steps": Keyword(HF, _same("total_steps", "decay_steps"), SCHEDULE),
     "num_stable_steps": Keyword(HF, _same("stable_steps")),
     "num_decay_steps": Keyword(HF, _same("decay_steps")),

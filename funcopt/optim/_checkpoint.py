@@ -55,6 +55,7 @@ def checked(
     """
     who = groups.who
     _check_form(who, saved)
+    saved = _with_keys_of_now(saved, groups.factory.keys_of_before())
     pairing = paired(who, mine, saved["param_groups"])
     problems = {title: list(names) for title, names in pairing.problems.items()}
     trial = groups.trial()
@@ -116,6 +117,15 @@ def _check_form(who: str, saved: Mapping[str, Any]) -> None:
     keys = [key for group in groups or () for key in group["params"]]
     if len(set(keys)) != len(keys):
         raise StructureError(f"`{who}`: the checkpoint has a parameter in two places: {keys}.")
+
+
+def _with_keys_of_now(saved: Options, names: Mapping[str, str]) -> Options:
+    """A checkpoint of an earlier version with the keys of groups as they are now."""
+    found = []
+    for group in saved["param_groups"]:
+        old = {k for k, new in names.items() if k in group and new not in group}
+        found.append({names[k] if k in old else k: value for k, value in group.items()})
+    return {**saved, "param_groups": found}
 
 
 def _merged(

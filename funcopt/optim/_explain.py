@@ -14,12 +14,18 @@ from .._core.tensor_rule import GradientTransformation
 from .._numerics.names import plain_name
 from ..combinators import explain_transformation
 from ..errors import HyperparameterError
+from ._averages import TRAIN_MODE
+from ._groups import ParameterGroups
 from ._observed import ObservedOptimizer
+from ._options import named_parameters
 from ._shown import stages_in_short
 
 SKIPPED = frozenset({"params", "param_names", "name"})
 PLAIN = (False, None)
 """Values of options that are left out, as they change nothing."""
+
+EXECUTION = {"maximize", "differentiable", "capturable"}
+"""Options of every group that are no hyperparameters, and that a step reads."""
 
 SHOWN = 24
 """How many lines of parameters a group has at most."""
@@ -60,9 +66,15 @@ def explain(
     title = type(what).__name__
     if isinstance(what, ObservedOptimizer):
         title += f": {stages_in_short(what.tx)}"
-    schedules = getattr(getattr(what, "_groups", None), "schedules", None)
+    groups = getattr(what, "_groups", None)
     tables = [
-        _of_group(i, group, what.state, schedules[i] if schedules else {})
+        _of_group(
+            i,
+            group,
+            _options(group) if groups is None else _read(groups, group),
+            what.state,
+            groups.schedules[i] if groups else {},
+        )
         for i, group in enumerate(what.param_groups)
     ]
     return Explanation([Table(title, (), ()), *tables])
@@ -73,8 +85,25 @@ def _(opt: ObservedOptimizer) -> str:
     return explain(opt)._repr_html_()
 
 
+def _options(group: Mapping[str, Any]) -> dict[str, Any]:
+    """What stands in a group beside its parameters, but what changes nothing."""
+    return {k: v for k, v in group.items() if k not in SKIPPED and not _is_plain(v)}
+
+
+def _read(groups: ParameterGroups, group: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that a step reads: no notes, and no switches of the stages of other labels."""
+    of = list(named_parameters(group))
+    read = groups.factory.read_by(of) | EXECUTION
+    found = {k: v for k, v in _options(group).items() if k in read}
+    return found if group.get(TRAIN_MODE, True) else {**found, TRAIN_MODE: False}
+
+
 def _of_group(
-    index: int, group: Mapping[str, Any], state: Mapping[Any, Any], schedules: Mapping[str, Any]
+    index: int,
+    group: Mapping[str, Any],
+    options: Mapping[str, Any],
+    state: Mapping[Any, Any],
+    schedules: Mapping[str, Any],
 ) -> Table:
     params = group["params"]
     name = f'group "{group["name"]}"' if "name" in group else f"group {index}"
@@ -82,7 +111,6 @@ def _of_group(
     title += _counted(sum(p.numel() for p in params), "entry", "entries")
     if size := sum(map(_bytes_of, (state.get(p, {}) for p in params))):
         title += f", state {in_bytes(size)}"
-    options = {k: v for k, v in group.items() if k not in SKIPPED and not _is_plain(v)}
     said = ", ".join(
         f"{key}={_shown(value)}" + (f" of {schedules[key]!r}" if key in schedules else "")
         for key, value in sorted(options.items())

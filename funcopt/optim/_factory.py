@@ -27,7 +27,7 @@ from ..combinators import (
 from ..errors import HyperparameterError
 from ._default_lr import with_lr
 from ._options import Options, as_hyperparameter, same_value
-from ._short_ways import ACCUMULATE, SHORT_WAYS, short_ways_of, with_short_ways
+from ._short_ways import ACCUMULATE, SHORT_WAYS, names_of_fields, short_ways_of, with_short_ways
 
 
 class GroupTransformation(NamedTuple):
@@ -69,7 +69,19 @@ class Factory:
 
     def hyperparameters(self, of: NamedParams | None = None) -> Options:
         """The keys of a group with their defaults; those that have to do with its parameters."""
-        return hyperparams(self.tx, of)
+        return dict(
+            zip(self.field_paths(self.tx, of), hyperparams(self.tx, of).values(), strict=True)
+        )
+
+    def field_paths(
+        self, tx: GradientTransformation, of: NamedParams | None
+    ) -> dict[str, FieldPath]:
+        """Where in a transformation the hyperparameters of a group are, by key."""
+        return field_paths(tx, of)
+
+    def keys_of_before(self) -> dict[str, str]:
+        """Keys of groups that earlier versions have saved, and those of now."""
+        return {}
 
     def foreign(self, own: Options) -> set[str]:
         """The defaults that do not belong into a group of which `own` are the hyperparameters."""
@@ -82,7 +94,11 @@ class Factory:
             HyperparameterError: If several stages have one of that name.
         """
         field = find_field(who, self.tx, name, of)
-        return next((key for key, own in field_paths(self.tx, of).items() if own == field), None)
+        return next((k for k, own in self.field_paths(self.tx, of).items() if own == field), None)
+
+    def read_by(self, of: NamedParams) -> set[str]:
+        """The keys of a group of these parameters that its stages read."""
+        return set(self.hyperparameters(of or None))
 
     @property
     def common(self) -> tuple[str, ...]:
@@ -219,6 +235,28 @@ class FunctionFactory(Factory):
         switches = {k: self.defaults[k] for k in self.maker.switches}
         return {**switches, **super().hyperparameters(of)}
 
+    def field_paths(
+        self, tx: GradientTransformation, of: NamedParams | None
+    ) -> dict[str, FieldPath]:
+        called = names_of_fields(tx, self._short_ways)
+        return {called.get(at, key): at for key, at in super().field_paths(tx, of).items()}
+
+    def read_by(self, of: NamedParams) -> set[str]:
+        read = super().read_by(of)
+        if not self.labeled or not of:
+            return read
+        nodes = [node for _, node in walk(self.tx, of=of)]
+        unread = {
+            k for k in self.maker.switches if not any(_has(x, k, self.defaults[k]) for x in nodes)
+        }
+        return read - unread
+
+    def keys_of_before(self) -> dict[str, str]:
+        if not self.labeled:
+            return {}
+        called = names_of_fields(self.tx, self._short_ways)
+        return {k: called[at] for k, at in field_paths(self.tx).items() if at in called}
+
     def key_of(self, who: str, name: str, of: NamedParams) -> str | None:
         return super().key_of(who, name, of) if self.labeled else None
 
@@ -262,8 +300,12 @@ class FunctionFactory(Factory):
             return self._made({**self.defaults, **values}), {}
         switches = {k: values.get(k, self.defaults[k]) for k in self.maker.switches}
         tx = self._made({**self.defaults, **switches})
-        where = field_paths(tx, of) if before is None else before.places
+        where = self.field_paths(tx, of) if before is None else before.places
         return with_fields(tx, {where[k]: v for k, v in values.items() if k in where}), where
+
+
+def _has(node: GradientTransformation, field: str, value: Any) -> bool:
+    return field in node.__dict__ and bool(node.__dict__[field] == value)
 
 
 def per_tensor(tx: GradientTransformation) -> GradientTransformation:

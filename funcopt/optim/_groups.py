@@ -11,7 +11,7 @@ from torch import Tensor
 from .._core.tensor_rule import GradientTransformation, NamedParams, PerTensor
 from .._hints.calls import name_caller
 from .._numerics.scalars import has_schedule
-from ..combinators import field_paths, partition, walk
+from ..combinators import partition, walk
 from ..engine import identical, same_structure
 from ..errors import FuncoptError, HyperparameterError, StructureError
 from ._factory import Factory, GroupTransformation
@@ -26,6 +26,7 @@ from ._options import (
     same_value,
     slots_key,
 )
+from ._short_ways import shorthands_of
 
 CYCLED = ("momentum", "betas")
 """The keys of which `OneCycleLR` and `CyclicLR` change one."""
@@ -130,7 +131,8 @@ class ParameterGroups:
         if seen.names is not None:
             before["param_names"] = seen.names
         was, now = (
-            field_paths(self.factory.tx, list(named_parameters(one))) for one in (before, group)
+            self.factory.field_paths(self.factory.tx, list(named_parameters(one)))
+            for one in (before, group)
         )
         key_at = {path: key for key, path in was.items()}
         for values in (group, self.schedules[index]):
@@ -157,7 +159,9 @@ class ParameterGroups:
         try:
             return self._made(param_groups, index)
         except FuncoptError as error:
-            name_caller(error, self.who, group, f"of parameter group {index}")
+            argument = getattr(error, "argument", None)
+            given = group if argument in group else shorthands_of(group, argument) or group
+            name_caller(error, self.who, given, f"of parameter group {index}")
             raise
 
     def _made(self, param_groups: list[Options], index: int) -> GroupTransformation:

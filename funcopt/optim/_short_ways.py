@@ -1,11 +1,11 @@
 """What every class takes in addition to the arguments of its function: the most common stages."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .._core import checks
 from .._core.tensor_rule import GradientTransformation
-from ..combinators import accumulate, chain, walk
+from ..combinators import FieldPath, accumulate, chain, walk
 from ..errors import HyperparameterError
 from ..transforms import clip_by_global_norm, ema_of_params
 from ._options import Options
@@ -22,6 +22,29 @@ def short_ways_of(given: Mapping[str, Any], arguments: tuple[str, ...]) -> Optio
     return {
         key: given[key] for key in SHORT_WAYS if key not in arguments and given.get(key) is not None
     }
+
+
+FIELDS = {"max_grad_norm": (clip_by_global_norm, "max_norm"), "ema": (ema_of_params, "decay")}
+"""The shorthands that are hyperparameters: the stage of each, and the field of it."""
+
+
+def names_of_fields(tx: GradientTransformation, ways: Iterable[str]) -> dict[FieldPath, str]:
+    """The shorthands as names of the fields in `tx`, which `with_short_ways` has made with them."""
+    path: tuple[str, ...] = ()
+    if ACCUMULATE in ways:
+        path, tx = ("inner",), tx.children()["inner"]
+    found: dict[FieldPath, str] = {}
+    stages = list(tx.children().items())
+    for way, (kind, field) in FIELDS.items():
+        key, stage = stages[0 if kind is clip_by_global_norm else -1]
+        if way in ways and isinstance(stage, kind):
+            found[(*path, key), field] = way
+    return found
+
+
+def shorthands_of(group: Mapping[str, Any], field: str | None) -> Options:
+    """What of a group stands for this field of a stage."""
+    return {way: group[way] for way, (_, own) in FIELDS.items() if own == field and way in group}
 
 
 def with_short_ways(tx: GradientTransformation, ways: Mapping[str, Any]) -> GradientTransformation:

@@ -9,7 +9,7 @@ from torch import Tensor
 from .._core import precision
 from .._core.tensor_rule import GradientTransformation, PerTensor, TensorRule
 from .._numerics import shards
-from ..combinators import paths, walk
+from ..combinators import walk
 from ..typing import Memory
 from ._clocks import counting, packed_in_vector
 from ._factory import GroupTransformation
@@ -124,7 +124,8 @@ class StateStore:
         each = iter(tensors)
         counts = tx.counts(updates, precision.map_slots(lambda _: next(each), memory))
         by_path = {"/".join(path): count for path, count in counts.items()}
-        found = {key: path.rpartition("/")[0] for key, path in paths(tx, of).items()}
+        fields = self._groups.factory.field_paths(tx, of)
+        found = {key: "/".join(path) for key, (path, _) in fields.items()}
         return {key: by_path[path] for key, path in found.items() if path in by_path}
 
     def _layout(

@@ -3,6 +3,7 @@
 import copy
 import inspect
 import pickle
+import re
 
 import pytest
 import torch
@@ -188,9 +189,136 @@ def test_an_argument_of_the_function_is_its_own():
     assert opt.tx == fo.chain(fo.clip_by_global_norm(1.0), averaging())
 
 
-def test_other_names_of_it_lead_there():
-    for name in ("max_norm", "clip_grad", "gradient_clip_val", "global_clipnorm"):
-        with pytest.raises(ArgumentError, match="here `max_grad_norm`"):
-            optim.AdamW(model().parameters(), **{name: 1.0})
-    with pytest.raises(ArgumentError, match="here `accumulate`"):
-        optim.AdamW(model().parameters(), gradient_accumulation_steps=2)
+NAMES = {
+    "max_grad_norm": (
+        "max_norm clip_grad clip_grad_norm clip_grad_norm_ grad_clip gradient_clip "
+        "gradient_clip_val global_clipnorm clip clip_norm max_gradient_norm"
+    ),
+    "accumulate": (
+        "accumulation_steps gradient_accumulation_steps accumulate_grad_batches accum_steps "
+        "grad_accum grad_accum_steps"
+    ),
+    "ema=": "ema_decay use_ema ema_momentum ema_rate model_ema model_ema_decay",
+}
+
+
+@pytest.mark.parametrize("cls", sorted(CLASSES.keys() - {"LBFGS"}))
+def test_other_names_of_it_lead_there(cls):
+    for ours, names in NAMES.items():
+        for name in names.split():
+            with pytest.raises(ArgumentError, match=f"`{name}` is .*: here `{ours}"):
+                CLASSES[cls](model().named_parameters(), **{name: 1})
+
+
+STAGES = {
+    "max_grad_norm": "`fo.clip_by_global_norm(max_norm)`, the first stage of a chain",
+    "grad_clip": "`fo.clip_by_global_norm(max_norm)`, the first stage of a chain",
+    "ema": "`fo.ema_of_params(decay)`, the last stage of a chain",
+    "use_ema": "`fo.ema_of_params(decay)`, the last stage of a chain",
+    "accumulate": "`fo.accumulate(tx, steps)` around the chain",
+    "accumulation_steps": "`fo.accumulate(tx, steps)` around the chain",
+}
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_chain_has_the_stage_instead(name):
+    match = f"unknown argument `{name}`. `{name}` is .*: here {re.escape(STAGES[name])}"
+    with pytest.raises(ArgumentError, match=match):
+        fo.adamw(**{name: 1})
+    with pytest.raises(ArgumentError, match=match):
+        fo.Optimizer(model().parameters(), fo.adamw(), **{name: 1})
+
+
+# One name in the parameter groups of all classes.
+
+
+@pytest.mark.parametrize("name", sorted(CLASSES.keys() - WITH_CLOSURE))
+def test_groups_of_all_classes_have_the_same_keys(name):
+    ways = {k: v for k, v in WAYS.items() if not (k == "ema" and name in WITH_AVERAGE)}
+    opt = CLASSES[name](model().named_parameters(), **ways)
+    for group in opt.param_groups:
+        assert group["max_grad_norm"] == 0.05
+        assert group.get("ema") == ways.get("ema")
+        assert not {"max_norm", "decay", "accumulate"} & group.keys()
+
+
+def muon(net, **ways):
+    return optim.Muon(net.named_parameters(), lr=0.1, labels=by_dimension, **ways)
+
+
+def by_dimension(name, p):
+    return "muon" if p.ndim > 1 else "adamw"
+
+
+def test_they_are_live_in_the_groups_of_labels():
+    nets = model(), model()
+    one = muon(nets[0], max_grad_norm=5.0, ema=0.5)
+    for group in one.param_groups:
+        group["max_grad_norm"], group["ema"] = 0.05, 0.9
+    train(nets[0], one, 3)
+    other = muon(nets[1], max_grad_norm=0.05, ema=0.9)
+    train(nets[1], other, 3)
+    assert gap(*nets) == 0.0
+    assert all(map(torch.equal, averages(nets[0], one), averages(nets[1], other)))
+    one.param_groups[1]["max_grad_norm"] = 0.0
+    with pytest.raises(HyperparameterError, match=r"`Muon`.*`max_grad_norm` must be positive"):
+        train(nets[0], one, 1)
+
+
+def test_a_schedule_of_them_works_with_labels():
+    net = model()
+    falling = fo.linear_schedule(1.0, 0.5, 4)
+    opt = muon(net, max_grad_norm=falling, accumulate=2)
+    train(net, opt, 4)
+    assert [group["max_grad_norm"] for group in opt.param_groups] == [0.75, 0.75]
+
+
+def test_a_checkpoint_with_the_keys_of_before_loads():
+    ways = {"max_grad_norm": 0.05, "ema": 0.9, "accumulate": 2}
+    net, again = model(), model()
+    opt = muon(net, **ways)
+    for i, group in enumerate(opt.param_groups):
+        group["max_grad_norm"], group["ema"] = 0.04 + i, 0.7
+    train(net, opt, 5)
+    saved = copy.deepcopy(opt.state_dict())
+    for group in saved["param_groups"]:
+        group["max_norm"], group["decay"] = group.pop("max_grad_norm"), group.pop("ema")
+    resumed = muon(again, **ways)
+    before = copy.deepcopy(saved)
+    resumed.load_state_dict(saved)
+    assert saved["param_groups"] == before["param_groups"]
+    for old, new in zip(opt.param_groups, resumed.param_groups, strict=True):
+        assert new.keys() == old.keys()
+        assert (new["max_grad_norm"], new["ema"]) == (old["max_grad_norm"], old["ema"])
+    again.load_state_dict(net.state_dict())
+    train(net, opt, 5)
+    train(again, resumed, 5)
+    assert gap(net, again) == 0.0
+
+
+def test_a_group_may_say_it_by_the_name_of_the_stage():
+    net = model()
+    groups = [{"params": list(net.named_parameters()), "max_norm": 0.5}]
+    opt = optim.Muon(groups, labels=by_dimension, max_grad_norm=1.0)
+    assert [group["max_grad_norm"] for group in opt.param_groups] == [0.5, 0.5]
+    opt.param_groups[0]["max_norm"] = 0.25
+    with pytest.raises(HyperparameterError, match="is called `max_grad_norm` there"):
+        train(net, opt, 1)
+
+
+def test_explain_shows_what_a_stage_reads():
+    net = model()
+    opt = muon(net, dims="flatten", **WAYS)
+    torch.optim.lr_scheduler.StepLR(opt, 1)
+    opt.param_groups[0]["note"] = 3
+    said = str(fo.explain(opt)).split("group ")
+    of = {part.split('"')[1]: part for part in said[1:]}
+    for key in ("ns_steps=5", "dims='flatten'", "nesterov=True", "momentum=0.95"):
+        assert key in of["muon"]
+        assert key not in of["adamw"]
+    for part in of.values():
+        assert "max_grad_norm=0.05" in part
+        assert "ema=0.9" in part
+        assert not re.search("train_mode|initial_lr|note", part)
+    opt.eval()
+    assert "train_mode=False" in str(fo.explain(opt))
