@@ -24,6 +24,26 @@ class dict_of_slots(fo.TensorRule):
         return g, slots
 
 
+class plain_slots(fo.TensorRule):
+    elementwise = True
+
+    def init_tensor(self, p):
+        return (torch.zeros_like(p),)
+
+    def update_tensor(self, g, slots, p, s):
+        return g, slots
+
+
+class plain_memory(fo.TensorRule):
+    elementwise = True
+
+    def init_memory(self, like):
+        return (like * 0,)
+
+    def update_tensor(self, g, slots, p, s):
+        return g, slots
+
+
 class no_slots(fo.TensorRule):
     def update_tensor(self, g, slots, p, s):
         return 2 * g
@@ -337,6 +357,26 @@ MISTAKES = {
         "fused=None, state_dtype=None, capturable=False, max_grad_norm=None, ema=None, "
         "accumulate=None, engine='auto').",
     ),
+    "a learning rate that is not a number": (
+        lambda: optim.AdamW([parameter()], lr=float("nan")),
+        ValueError,
+        "`AdamW`, in `scale_by_learning_rate`: `lr` must be a number, got nan.",
+    ),
+    "a learning rate without end": (
+        lambda: fo.adamw(float("inf")),
+        ValueError,
+        "`adamw`, in `scale_by_learning_rate`: `lr` must be finite, got inf.",
+    ),
+    "a weight decay without end": (
+        lambda: optim.SGD([parameter()], weight_decay=float("inf")),
+        ValueError,
+        "`SGD`, in `add_decayed_weights`: `weight_decay` must be finite, got inf.",
+    ),
+    "a decay rate that is not a number": (
+        lambda: fo.adamw(betas=(0.9, float("nan"))),
+        ValueError,
+        "`adamw`, in `scale_by_adam`: `betas[1]` must be a number, got nan.",
+    ),
     "a negative lr in one group": (
         lambda: optim.SGD([{"params": [parameter()], "lr": -1.0}]),
         ValueError,
@@ -545,7 +585,8 @@ MISTAKES = {
     "a dict for slots": (
         lambda: dict_of_slots().init(PARAMS),
         ValueError,
-        "`dict_of_slots.init_tensor` must return a named tuple of tensors, or (), got dict.",
+        "`dict_of_slots.init_tensor` must return a named tuple of tensors, or (), got dict: its "
+        "fields are the keys of a checkpoint. Declare a class",
     ),
     "an update without its slots": (
         updating(no_slots(), PARAMS),
@@ -715,6 +756,39 @@ def test_a_list_of_parameters_that_is_a_module_is_one():
     params = torch.nn.ParameterList([torch.ones(2)])
     assert optim.SGD(params).param_groups[0]["params"] == list(params)
     assert optim.SGD([{"params": params}]).param_groups[0]["params"] == list(params)
+
+
+@pytest.mark.parametrize(
+    ("rule", "function"),
+    [(plain_slots(), "init_tensor"), (plain_memory(), "init_memory")],
+    ids=["slots", "shared scalars"],
+)
+@pytest.mark.parametrize("around", [fo.chain, lambda tx: fo.accumulate(tx, 2), fo.skip_if])
+def test_what_has_no_names_is_refused_alike_before_the_first_step(rule, function, around):
+    tx = around(fo.chain(rule, fo.scale_by_learning_rate(0.1)))
+    said = f"`{type(rule).__name__}.{function}` must return a named tuple of tensors, or (), got a "
+    with pytest.raises(fo.errors.StructureError) as pure:
+        tx.init(PARAMS)
+    for params in ([parameter()], [torch.nn.Parameter(torch.ones(2, dtype=torch.complex64))]):
+        with pytest.raises(fo.errors.StructureError) as wrapped:
+            fo.Optimizer(params, tx)
+        assert str(wrapped.value) == f"`Optimizer`: {pure.value}"
+    assert str(pure.value).startswith(said + "plain tuple: its fields are the keys of a checkpoint")
+
+
+class reads_values(fo.TensorRule):
+    def init_tensor(self, p):
+        return fo.scale_by_lion().init_tensor(p * float(p.detach().abs().max()))
+
+    def update_tensor(self, g, slots, p, s):
+        return g, slots
+
+
+def test_a_rule_that_reads_values_at_init_is_constructed():
+    opt = fo.Optimizer([parameter()], fo.chain(reads_values(), fo.scale_by_learning_rate(0.1)))
+    opt.param_groups[0]["params"][0].grad = torch.ones(1)
+    opt.step()
+    assert set(opt.state_dict()["state"][0]) == {"step", "exp_avg"}
 
 
 def test_a_group_that_is_refused_is_not_added():

@@ -16,6 +16,8 @@ from torch import Tensor
 from ..errors import HyperparameterError
 from .compact import in_message as shown
 
+NOT_NEGATIVE = "not be negative"
+
 PARAMETERS = (
     "A transformation is made without parameters; they are given to `init`, or to an optimizer."
 )
@@ -57,7 +59,11 @@ def _check(
             value,
             f"must be a number, a 0-d tensor or a schedule, got {shown(value)}.",
         )
+    if value != value:
+        refuse(owner, name, value, f"must be a number, got {shown(value)}.")
     if not holds(value):
+        if value == math.inf and expected == NOT_NEGATIVE:
+            expected = "be finite"
         refuse(owner, name, value, f"must {expected}, got {shown(value)}.")
 
 
@@ -84,7 +90,7 @@ def fixed(owner: object, name: str, value: Any) -> None:
 
 
 def non_negative(owner: object, name: str, value: Any) -> None:
-    _check(owner, name, value, lambda x: x >= 0, "not be negative")
+    _check(owner, name, value, lambda x: 0 <= x < math.inf, NOT_NEGATIVE)
 
 
 def not_positive(owner: object, name: str, value: Any) -> None:

@@ -1,5 +1,6 @@
 """Transformations that work tensor by tensor: the pure form of rules and combinators."""
 
+import functools
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple, Self, TypeVar
@@ -266,6 +267,36 @@ class PerTensor(GradientTransformation):
     def memory_parts(self, memory: Memory, name: str | None, p: Tensor) -> list["Part"]:
         """The memory that `p` depends on, split by the same stages in the same order."""
         return [(self, memory)]
+
+
+def check_memory(cls: type[Any]) -> None:
+    """Makes the `init_memory` that a class defines refuse shared scalars without names."""
+    init = cls.__dict__.get("init_memory")
+    if init is None:
+        return
+
+    @functools.wraps(init)
+    def init_memory(self: Any, like: Tensor) -> Memory:
+        memory: Memory = check_fields(f"{type(self).__name__}.init_memory", init(self, like))
+        return memory
+
+    cls.init_memory = init_memory
+
+
+def check_fields(who: str, made: Any) -> Any:
+    """Refuses slots or shared scalars without names, which checkpoints need.
+
+    Raises:
+        StructureError: If they are no named tuple, nor ``()``.
+    """
+    if not hasattr(made, "_fields") and not (isinstance(made, tuple) and not made):
+        kind = "a plain tuple" if isinstance(made, tuple) else f"{type(made).__name__}"
+        raise StructureError(
+            f"`{who}` must return a named tuple of tensors, or (), got {kind}: its fields are the "
+            "keys of a checkpoint. Declare a class, `class Mine(NamedTuple): mean: torch.Tensor`, "
+            "and return `Mine(...)`."
+        )
+    return made
 
 
 def below(key: str, found: Mapping[tuple[str, ...], T]) -> dict[tuple[str, ...], T]:

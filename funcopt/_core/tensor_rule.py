@@ -16,6 +16,7 @@ from .per_tensor import Part as Part
 from .per_tensor import PerTensor as PerTensor
 from .per_tensor import Ran as Ran
 from .per_tensor import below as below
+from .per_tensor import check_fields, check_memory
 from .reduction import Reduce
 from .stage import Bucket, Members, Node, Scalars
 from .transformation import GradientTransformation as GradientTransformation
@@ -78,6 +79,7 @@ class TensorRule(PerTensor):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        check_memory(cls)
         arguments = inspect.signature(cls.conclude).parameters.values()
         asked = [a for a in arguments if a.kind is a.KEYWORD_ONLY]
         cls.extra = frozenset(a.name for a in asked).union(cls.tensor_extra)
@@ -175,16 +177,11 @@ class TensorRule(PerTensor):
 
     def init_slots(self, name: str | None, p: Tensor) -> Slots:
         if p.is_complex():
-            return precision.init_complex(self.init_tensor, p)
-        return self._checked(self.init_tensor(p))
+            return precision.init_complex(self._init_checked, p)
+        return self._init_checked(p)
 
-    def _checked(self, slots: Slots) -> Slots:
-        if slots != () and not hasattr(slots, "_fields"):
-            raise StructureError(
-                f"`{type(self).__name__}.init_tensor` must return a named tuple of tensors, or (), "
-                f"got {type(slots).__name__}."
-            )
-        return slots
+    def _init_checked(self, p: Tensor) -> Slots:
+        return check_fields(f"{type(self).__name__}.init_tensor", self.init_tensor(p))
 
     def open(self, buckets: Sequence[Bucket], members: Members) -> Node:
         rules, rows, memory = [], [], []

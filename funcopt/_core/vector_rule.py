@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..typing import Memory, Slots
 from . import precision
-from .per_tensor import PerTensor
+from .per_tensor import PerTensor, check_fields, check_memory
 from .reduction import Reduce
 from .stage import Bucket, Members, Node, Scalars, cast_scalar, common_scalars
 from .vector import Space, Vector
@@ -27,6 +27,10 @@ class VectorRule(PerTensor):
     memory_per = "tree"
     comes_first = True
     comes_last = True  # it needs the final update: its slots hold that
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        check_memory(cls)
 
     def init_tensor(self, p: Tensor) -> Slots:
         """The slots of one tensor before the first step: a named tuple, or ``()`` for none."""
@@ -58,9 +62,10 @@ class VectorRule(PerTensor):
         return frozenset({"value", "value_fn"} if self.evaluates else ())
 
     def init_slots(self, name: str | None, p: Tensor) -> Slots:
-        return (
+        made = (
             precision.init_complex(self.init_tensor, p) if p.is_complex() else self.init_tensor(p)
         )
+        return check_fields(f"{type(self).__name__}.init_tensor", made)
 
     def params_needed_by(self) -> str:
         return type(self).__name__

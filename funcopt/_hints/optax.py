@@ -6,7 +6,7 @@ _LOSS = "losses are functions of PyTorch, in `torch.nn.functional`"
 _PROJECTION = "no counterpart: project after `fo.apply_updates`, with `fo.tree.map`"
 _NONE = "no counterpart"
 _TREE = "trees of tensors are mapped by `fo.tree.map`, with functions of torch"
-_MOMENT = "no counterpart: a rule writes this for one tensor, as `torch.lerp` does"
+_MOMENT = "no counterpart: a rule computes this for one tensor, such as by `torch.lerp`"
 _SAFE = "no counterpart: roots have the derivative 0 at 0 in all transformations"
 
 
@@ -24,15 +24,16 @@ NAMES = {
     "sign_sgd": "`fo.chain(fo.scale_by_sign(), fo.scale_by_learning_rate(lr))`",
     "signum": "`fo.chain(fo.ema(0.9, debias=False), fo.scale_by_sign(), "
     "fo.scale_by_learning_rate(lr))`",
-    "fromage": "no alias: `fo.chain(fo.scale_by_trust_ratio(min_norm=1e-6), "
-    "fo.scale_by_learning_rate(lr))`, then a shrinking of all parameters",
+    "fromage": "no alias: write `fo.chain(fo.scale_by_trust_ratio(min_norm=1e-6), "
+    "fo.scale_by_learning_rate(lr))`, and shrink all parameters after it",
     "adan": f"{_NONE}; the nearest is `fo.nadam(lr)`",
     "novograd": f"{_NONE}; the nearest is `fo.lamb(lr)`",
     "sm3": f"{_NONE}; `fo.adafactor(lr)` saves as much memory",
     "optimistic_gradient_descent": f"{_NONE}",
     "optimistic_adam": f"{_NONE}; the nearest is `fo.nadam(lr)`",
     "optimistic_adam_v2": f"{_NONE}; the nearest is `fo.nadam(lr)`",
-    "polyak_sgd": f"{_NONE}; of learning rates found on the way there is `fo.prodigy()`",
+    "polyak_sgd": f"{_NONE}; a method without a learning rate is `fo.prodigy()`",
+    "additive_weight_decay": "`fo.add_decayed_weights(weight_decay)`",
     # stages
     "scale_by_schedule": "`fo.scale(schedule)`: any hyperparameter takes a schedule",
     "scale_by_amsgrad": "`fo.scale_by_adam(amsgrad=True)`, computed as in torch",
@@ -48,11 +49,11 @@ NAMES = {
     "`fo.dadapt_adamw()`",
     "apply_every": "`fo.accumulate(tx, steps, mean=False)`, around what follows it",
     "normalize_by_update_norm": f"{_NONE}; the nearest is `fo.clip_by_global_norm(max_norm)`",
-    "zero_nans": "`fo.skip_if(tx, fo.not_finite())` leaves out the whole update; by entry there is "
-    "no counterpart",
+    "zero_nans": "`fo.skip_if(tx, fo.not_finite())`, which leaves out the whole update; by entry "
+    "there is no counterpart",
     "keep_params_nonnegative": _PROJECTION,
     "per_example_global_norm_clip": "`fo.dp_aggregate(max_norm, noise_multiplier=0.0)`, by example",
-    "per_example_layer_norm_clip": f"{_NONE}; by example, not by layer, "
+    "per_example_layer_norm_clip": f"{_NONE} by layer; by example there is "
     "`fo.dp_aggregate(max_norm, noise_multiplier=0.0)`",
     "stateless": "`fo.from_functions(init_fn, update_fn)`, or a `fo.TensorRule`",
     "stateless_with_tree_map": "`update_tensor` of a `fo.TensorRule`",
@@ -73,13 +74,13 @@ NAMES = {
     "selective_transform": "`fo.partition(transforms, labels)`, with `fo.set_to_zero()` for the "
     "frozen ones",
     "named_chain": "`fo.chain(*stages)`: stages are found by class, as in `fo.hyperparams(tx)`",
-    "conditionally_transform": "`fo.skip_if(tx, condition)` is the nearest",
+    "conditionally_transform": f"{_NONE}; the nearest is `fo.skip_if(tx, condition)`",
     "conditionally_mask": "`fo.scale(schedule)`, with a schedule that is 0 at times",
     "flatten": f"{_NONE}: kernels run over all tensors of a chain at once as it is",
-    "LookaheadParams": "`fo.lookahead(tx)` takes the parameters; the slow ones are in its state, "
-    "`fo.eval_params(tx, state, params)`",
+    "LookaheadParams": "`fo.lookahead(tx)`, which takes the parameters; the slow ones are in its "
+    "state: `fo.eval_params(tx, state, params)`",
     "snapshot": "`fo.monitor()`, or `metrics()` of a `fo.Optimizer`",
-    "measure_with_ema": "`fo.monitor()` measures each step; there is no average of it",
+    "measure_with_ema": "`fo.monitor()`, which measures each step, without an average of it",
     "with_extra_args_support": "nothing to wrap: `update` of all takes extra arguments",
     "GradientTransformationExtraArgs": "`fo.GradientTransformation`: all take extra arguments",
     # schedules
@@ -101,14 +102,14 @@ NAMES = {
     # averages of parameters
     "incremental_update": "`fo.ema_of_params(decay)` at the end of a chain; `torch.lerp` for two "
     "tensors",
-    "periodic_update": "`fo.lookahead(tx)` is the nearest",
+    "periodic_update": f"{_NONE}; the nearest is `fo.lookahead(tx)`",
     # contrib
     "contrib": "no such part: what there is stands in `fo` itself, such as `fo.muon`, `fo.prodigy`",
     "differentially_private_aggregate": "`fo.dp_aggregate(max_norm, noise_multiplier)`",
     "schedule_free_eval_params": "`fo.eval_params(tx, state, params)`",
     "reduce_on_plateau": "`fo.optim.lr_scheduler.ReduceLROnPlateau` on an optimizer; the pure form "
     "has no counterpart",
-    "split_real_and_imaginary": "built in: complex entries are two reals",
+    "split_real_and_imaginary": "nothing to wrap: complex entries are two reals in every stage",
     "normalize": f"{_NONE}; the nearest are `fo.clip_by_global_norm(max_norm)` and "
     "`fo.scale_by_sign()`; `fo.sam` normalizes by itself",
     "mechanize": f"{_NONE}; the nearest are `fo.prodigy()` and `fo.dadapt_adamw()`",
@@ -124,7 +125,7 @@ NAMES = {
     ),
     "galore": f"{_NONE}; `fo.adafactor(lr)` saves memory of the state",
     "sophia": f"{_NONE}; the nearest is `fo.newton_cg()`",
-    "hutchinson_estimator_diag_hessian": f"{_NONE}: `torch.func.jvp` of `torch.func.grad`",
+    "hutchinson_estimator_diag_hessian": f"{_NONE}; use `torch.func.jvp` of `torch.func.grad`",
     **_all(
         "scale_by_acprop scale_by_ademamix scale_by_simplified_ademamix scale_by_adopt "
         "scale_by_cocob scale_by_galore scale_by_madgrad",
@@ -141,30 +142,30 @@ NAMES = {
     "update_moment_per_elem_norm": _MOMENT,
     **_all("safe_increment safe_int32_increment", "steps are counted by the state itself"),
     **_all("safe_norm safe_root_mean_squares", _SAFE),
-    "init_empty_state": "`init` of a stage without slots is inherited",
-    "scale_gradient": f"{_NONE}: `tensor.register_hook`",
-    "unitwise_norm": "part of `fo.adaptive_grad_clip(clipping)`",
-    "unitwise_clip": "part of `fo.adaptive_grad_clip(clipping)`",
+    "init_empty_state": "nothing to write: a stage without slots inherits its `init`",
+    "scale_gradient": f"{_NONE}; use `tensor.register_hook`",
+    "unitwise_norm": "it is part of `fo.adaptive_grad_clip(clipping)`",
+    "unitwise_clip": "it is part of `fo.adaptive_grad_clip(clipping)`",
     "multi_normal": "`torch.distributions.Independent` of normals",
     "power_iteration": "`torch.linalg.eigvalsh`, or `torch.lobpcg`",
-    "matrix_inverse_pth_root": "part of `fo.scale_by_shampoo()`",
-    "nnls": f"{_NONE}: `scipy.optimize.nnls`",
+    "matrix_inverse_pth_root": "it is part of `fo.scale_by_shampoo()`",
+    "nnls": f"{_NONE}; use `scipy.optimize.nnls`",
     # other parts
     **_all("losses", _LOSS),
     **_all("projections", _PROJECTION),
     **_all(
         "perturbations Gumbel Normal make_perturbed_fun",
-        f"{_NONE}; for gradients without differentiation, `fo.zero_order(fn)`",
+        f"{_NONE}; gradients without differentiation are made by `fo.zero_order(fn)`",
     ),
     **_all(
         "assignment hungarian_algorithm base_hungarian_algorithm",
-        f"{_NONE}: `scipy.optimize.linear_sum_assignment`",
+        f"{_NONE}; use `scipy.optimize.linear_sum_assignment`",
     ),
     **_all(
         "second_order hvp hessian_diag fisher_diag",
-        f"{_NONE}: `torch.func.hessian`, `torch.func.jvp` of `torch.func.grad`",
+        f"{_NONE}; use `torch.func.hessian`, or `torch.func.jvp` of `torch.func.grad`",
     ),
-    **_all("experimental aggregating", "`fo.dp_aggregate`, `fo.accumulate`"),
+    **_all("experimental aggregating", "`fo.dp_aggregate`, or `fo.accumulate`"),
     **_all(
         "microbatching microbatch micro_grad micro_vmap reshape_batch_axis Accumulator "
         "AccumulationType",
@@ -181,11 +182,11 @@ NAMES = {
     "ShouldSkipUpdateFunction": "conditions are transformations, as `fo.not_finite` is",
     **_all(
         "TransformInitFn TransformUpdateFn TransformUpdateExtraArgsFn",
-        "the functions of `fo.from_functions(init_fn, update_fn)`",
+        "it is the type of a function of `fo.from_functions(init_fn, update_fn)`",
     ),
     **_all(
         "MaskedNode NonNegativeParamsState ZoomLinesearchInfo ApplyEvery",
-        "part of Optax's states; here they are `fo.State`, with named tuples of slots",
+        "it is part of Optax's states; here they are `fo.State`, with named tuples of slots",
     ),
     # losses
     **_all(
@@ -207,7 +208,7 @@ PATTERNS = (
     (re.compile(r"tree_\w+"), _TREE),
     (
         re.compile(r"[A-Z]\w+State"),
-        "the state of a stage; here all are `fo.State`, with named tuples of slots",
+        "it is the state of a stage; here all are `fo.State`, with named tuples of slots",
     ),
 )
 
@@ -235,7 +236,7 @@ TREE_NAMES = {
     "get": "`fo.state_dict(state)`, by path; in an optimizer `opt.state[p]`",
     "get_all_with_path": "`fo.state_dict(state)`, by path",
     "set": "`fo.load_state_dict(state, loaded)`, by path",
-    "map_params": "`slots` of a `fo.State` has the structure of the parameters",
+    "map_params": "`slots` of a `fo.State`, which has the structure of the parameters",
     "dtype": "`fo.tree.leaves(tree)[0].dtype`",
     "batch_shape": "`fo.tree.map(lambda x: x.expand(n, *x.shape), tree)`",
     "split_key_like": "transformations have seeds: random numbers are counted, by name",

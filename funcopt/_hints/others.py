@@ -43,8 +43,8 @@ TORCHOPT = {
     "module_clone": "`copy.deepcopy(module)`, or the parameters of `fo.split_module(module)`",
     "module_detach_": "`fo.detach_state(state)`, or `detach()` of a `fo.MetaOptimizer`",
     "clip_grad_norm": "`fo.clip_by_global_norm(max_norm)`",
-    "nan_to_num": "`fo.skip_if(tx, fo.not_finite())` leaves out the whole update",
-    "register_hook": f"{_NONE}: `tensor.register_hook`",
+    "nan_to_num": "`fo.skip_if(tx, fo.not_finite())`, which leaves out the whole update",
+    "register_hook": f"{_NONE}; use `tensor.register_hook`",
     "accelerated_op_available": "nothing to ask: `engine` of a `fo.Optimizer` says how it steps",
     "ImplicitMetaGradientModule": "`fo.custom_root(optimality)`",
     "solve_inv": "`fo.solve_neumann()`",
@@ -68,19 +68,19 @@ TRANSFORMERS = {
     "boundaries)` of `fo.linear_schedule` and `fo.cosine_restarts_schedule`",
     "get_polynomial_decay_schedule_with_warmup": "`fo.join_schedules(schedules, boundaries)` of "
     "`fo.linear_schedule` and `fo.polynomial_schedule`",
-    "get_inverse_sqrt_schedule": "a function of the step: any hyperparameter takes one",
+    "get_inverse_sqrt_schedule": "write a function of the step: any hyperparameter takes one",
     "get_wsd_schedule": "`fo.warmup_stable_decay_schedule(peak_value, warmup_steps, stable_steps, "
     "decay_steps)`",
     "get_reduce_on_plateau_schedule": "`fo.optim.lr_scheduler.ReduceLROnPlateau` on an optimizer",
-    "get_greedy_schedule": "`fo.optim.lr_scheduler.ReduceLROnPlateau` is the nearest",
-    "GreedyLR": "`fo.optim.lr_scheduler.ReduceLROnPlateau` is the nearest",
-    "get_scheduler": "a schedule of `fo.schedules` as the `lr`; schedulers of torch work too",
-    "AdafactorSchedule": "`fo.scale_by_relative_step(lr)` has the schedule inside",
-    "get_adafactor_schedule": "`fo.scale_by_relative_step(lr)` has the schedule inside",
+    "get_greedy_schedule": f"{_NONE}; the nearest is `fo.optim.lr_scheduler.ReduceLROnPlateau`",
+    "GreedyLR": f"{_NONE}; the nearest is `fo.optim.lr_scheduler.ReduceLROnPlateau`",
+    "get_scheduler": "pass a schedule of `fo.schedules` as the `lr`; schedulers of torch work too",
+    "AdafactorSchedule": "`fo.scale_by_relative_step(lr)`, which has the schedule inside",
+    "get_adafactor_schedule": "`fo.scale_by_relative_step(lr)`, which has the schedule inside",
     "AdamWeightDecay": "`fo.optim.AdamW(params)`, or `fo.adamw(lr)`",
     "GradientAccumulator": "`fo.accumulate(tx, steps)`",
     "WarmUp": "`fo.linear_schedule(0.0, lr, warmup_steps)`, joined by `fo.join_schedules`",
-    "create_optimizer": "a class of `fo.optim`",
+    "create_optimizer": "take a class of `fo.optim`",
 }
 
 HEAVYBALL = {
@@ -135,7 +135,7 @@ PACKAGES = {
     "DAdaptAdam": "`fo.optim.DAdaptAdamW(params)`, or `fo.dadapt_adamw()`",
     **_all(
         "DAdaptSGD DAdaptLion DAdaptAdaGrad DAdaptAdan",
-        "`fo.optim.DAdaptAdamW(params)` is the nearest",
+        f"{_NONE}; the nearest is `fo.optim.DAdaptAdamW(params)`",
     ),
     **_all("SAM ASAM GSAM WSAM BSAM LookSAM FriendlySAM", "`fo.sam(tx)`, with `adaptive=True` too"),
     **_all("Lookahead", "`fo.lookahead(tx)`"),
@@ -168,7 +168,7 @@ PACKAGES = {
     **_all("Accelerator DPOptimizer PrivacyEngine", f"{_NONE}; optimizers here work with it"),
     "centralize_gradient": "`fo.centralize()`, a stage of a chain",
     "agc": "`fo.adaptive_grad_clip(clipping)`, a stage of a chain",
-    **_all("create_optimizer_v2 load_optimizer get_optimizer", "a class of `fo.optim`"),
+    **_all("create_optimizer_v2 load_optimizer get_optimizer", "take a class of `fo.optim`"),
     **_all(
         "get_optimizer_parameters no_decay_on_norms", "`fo.optim.param_groups_weight_decay(model)`"
     ),
@@ -201,6 +201,6 @@ PATTERNS = (
     (
         re.compile(r"get_\w+_schedule(_with_warmup)?"),
         "Transformers'",
-        "a schedule of `fo.schedules`",
+        "take a schedule of `fo.schedules`",
     ),
 )

@@ -27,6 +27,7 @@ from ._options import (
     slots_key,
 )
 from ._short_ways import shorthands_of
+from ._state_layout import check_layout
 
 CYCLED = ("momentum", "betas")
 """The keys of which `OneCycleLR` and `CyclicLR` change one."""
@@ -308,8 +309,12 @@ class ParameterGroups:
 
         Raises:
             LabelError: If a parameter has no label, or a pattern fits none.
+            StructureError: If a rule keeps what no checkpoint can hold.
         """
         check_names(self.factory.tx, param_groups)
+        for index, group in enumerate(param_groups):
+            for name, p in list(named_parameters(group))[:1]:
+                check_layout(self.transformation(param_groups, index).tx, name, p)
         if self.factory.defaults_are_arguments:
             return
         for key in CYCLED:

@@ -10,6 +10,7 @@ from .._core.precision import entries, map_slots, zero_like
 from .._core.tensor_rule import PerTensor
 from .._numerics import shards
 from ..combinators import labels, unique_keys
+from ..errors import StructureError
 from ..typing import Memory, Slots
 
 STEP = "step"  # torch's name for the number of updates of a parameter
@@ -91,6 +92,21 @@ def initial_state(
         frozenset(key for key, (place, _, per) in found if place is memory_place and per == "tree"),
     )
     return layout, layout.pack(slots, memory)
+
+
+def check_layout(tx: PerTensor, name: str | None, p: Tensor) -> None:
+    """Refuses slots and memory without names, before the first step: nothing is computed.
+
+    Raises:
+        StructureError: If a rule returns such.
+    """
+    like = torch.empty(p.shape, dtype=p.dtype, device="meta")
+    try:
+        initial_state(tx, name, like)
+    except StructureError:
+        raise
+    except Exception:  # of a rule that reads values, which `p` has
+        return
 
 
 def _by_field(values: Any) -> list[tuple[str, Tensor]]:

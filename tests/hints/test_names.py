@@ -259,7 +259,7 @@ def test_no_hint_is_of_a_name_that_is_here():
 def test_names_of_optax_are_those_of_optax():
     optax = pytest.importorskip("optax")
     known = set(public(optax)).union(*(public(getattr(optax, p, optax)) for p in OPTAX_PARTS))
-    gone = {"ArrayTree"}  # of the next release
+    gone = {"ArrayTree", "additive_weight_decay"}  # of the next release, and of early ones
     assert set(of_optax.NAMES) - known - gone - set(vars(optax.experimental)) == set()
 
 
@@ -278,3 +278,21 @@ def test_pages_that_hints_point_to_exist(request):
     }
     assert len(found) == 3
     assert all((root / page).exists() for page in found)
+
+
+TABLES = [of_optax.NAMES, of_torch.NAMES, others.TORCHOPT, others.TRANSFORMERS, others.HEAVYBALL]
+WITH_A_VERB = re.compile(
+    r"here it is (`[^`]*`(, | or | of )*)+ (is|are|has|have|takes|measures|leaves|works)\b"
+)
+
+
+@pytest.mark.parametrize("name", sorted({n for x in (*TABLES, others.PACKAGES) for n in x}))
+def test_a_hint_is_one_sentence(name):
+    said = hint_for("funcopt", name)
+    assert not WITH_A_VERB.search(said)
+    assert not re.search(r"There is no counterpart: `", said)
+    assert said.removesuffix(".").strip()[-1] not in ",;:"
+
+
+def test_a_synonym_of_optax_leads_to_the_stage():
+    assert "`fo.add_decayed_weights(weight_decay)`" in hint_for("funcopt", "additive_weight_decay")
