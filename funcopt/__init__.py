@@ -26,6 +26,7 @@ from ._core.stage import State as State
 from ._core.tensor_rule import GradientTransformation as GradientTransformation
 from ._core.tensor_rule import TensorRule as TensorRule
 from ._hints.names import explain_missing as _explain_missing
+from ._numerics.scalars import safe_sqrt as safe_sqrt
 
 # Chains with a name in the literature
 from .aliases import adabelief as adabelief
@@ -257,6 +258,7 @@ __all__ = [
     "reset_label",
     "rmsprop",
     "rprop",
+    "safe_sqrt",
     "sam",
     "scale",
     "scale_by_adadelta",

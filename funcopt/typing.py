@@ -78,3 +78,7 @@ def is_hyperparameter(annotation: Any) -> bool:
         parts = tuple(part for part in parts if part is not NoneType)
         return len(parts) == 1 and is_hyperparameter(parts[0])
     return annotation is Scalar
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

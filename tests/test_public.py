@@ -122,6 +122,13 @@ def test_all_is_what_a_module_defines(name):
     assert set(module.__all__) == public - MODULES[name]
 
 
+@pytest.mark.parametrize("name", [*PACKAGES, "tree", "typing"])
+def test_dir_lists_what_a_module_exports(name):
+    module = module_of(name)
+    assert dir(module) == sorted(module.__all__)
+    assert all(hasattr(module, key) for key in dir(module))
+
+
 @pytest.mark.parametrize("name", [*PACKAGES, *MODULES])
 def test_all_has_no_name_twice_and_a_star_imports_it(name):
     module = module_of(name)

@@ -12,6 +12,8 @@ PARTS = ("", ".optim", ".schedules", ".sweeps", ".tree", ".testing", ".errors", 
 def explain_missing(module: str) -> None:
     """Lets a module say of a name that it does not have what it is called here.
 
+    `dir` of it, which completes names, lists what it exports, and nothing that it imports.
+
     What is raised is what Python expects of a missing name: `hasattr` is false, and an import fails
     as such. Nothing is loaded or looked up before a name is missing. The module gets its
     `__getattr__` from here, as type checkers would take one in its file for a promise of every
@@ -29,6 +31,7 @@ def explain_missing(module: str) -> None:
 
     here: Any = sys.modules[module]
     here.__getattr__ = __getattr__
+    here.__dir__ = lambda: sorted(here.__all__)
 
 
 def hint_for(module: str, name: str) -> str | None:

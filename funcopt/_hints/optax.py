@@ -7,7 +7,7 @@ _PROJECTION = "no counterpart: project after `fo.apply_updates`, with `fo.tree.m
 _NONE = "no counterpart"
 _TREE = "trees of tensors are mapped by `fo.tree.map`, with functions of torch"
 _MOMENT = "no counterpart: a rule computes this for one tensor, such as by `torch.lerp`"
-_SAFE = "no counterpart: roots have the derivative 0 at 0 in all transformations"
+_SAFE = "`fo.safe_sqrt(x)` of a sum of squares, whose derivative at 0 is 0"
 
 
 def _all(names: str, text: str) -> dict[str, str]:

@@ -133,16 +133,31 @@ def widen(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
-def sqrt(x: Tensor) -> Tensor:
-    """The square root, with derivative 0 at 0, so that meta-gradients are never NaN.
+def safe_sqrt(x: Tensor) -> Tensor:
+    """The square root, with derivative 0 at 0, where that of `torch.sqrt` is infinite.
 
-    What is filled in keeps the infinite slope from being met, and then from being passed on.
-    Without autograd it is not needed, and the value is the same.
+        y = sqrt(x);  dy/dx = 1 / (2 sqrt(x)) for x > 0, and 0 at x = 0, as all higher derivatives
+
+    For norms and second moments in a rule: gradients are exactly zero for parameters that take no
+    part in the loss, and an infinite derivative times zero makes a meta-gradient NaN.
+
+        def conclude(self, s, memory, total):
+            return {"norm": safe_sqrt(total) + s.eps}, memory
+
+    Shape and dtype are those of `x`. Works under `torch.func.vmap`, `torch.func.grad` and
+    `torch.compile`; NaN for negative entries.
+
+    Args:
+        x: A floating-point tensor.
     """
-    if not torch.is_grad_enabled():
+    if not torch.is_grad_enabled():  # the value is the same
         return x.sqrt()
-    at_zero = x == 0
+    at_zero = x == 0  # filled, the infinite slope is neither met nor passed on
     return x.masked_fill(at_zero, 1.0).sqrt().masked_fill(at_zero, 0.0)
+
+
+sqrt = safe_sqrt
+"""As formulas have it."""
 
 
 def shortening(norm: Tensor, most: Any, eps: Any = 0.0) -> Tensor:

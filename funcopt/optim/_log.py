@@ -7,7 +7,7 @@ from .._core import checks
 from ._metrics import PER, Per
 from ._norms import Copies, before_step
 from ._pending import Pending
-from ._window import Progress, advanced, expected, progress, window_of
+from ._window import Progress, advanced, expected, progress_of, window_of
 from ._writers import writer_of
 
 
@@ -39,7 +39,7 @@ class Recorder:
         if not opt._watched:
             return
         if self._progress is None:
-            self._progress = progress(opt.state, self._window)
+            self._progress = progress_of(opt.state, self._window)
         due = expected(self._progress, self._window).is_due(self._every)
         of = (opt.param_groups, opt.state, self._window)
         self._copies = before_step(*of) if due and self._norms else None
@@ -49,7 +49,7 @@ class Recorder:
             return
         before = self._progress
         if before is None:  # a hook has loaded another state since
-            self._progress = progress(opt.state, self._window)
+            self._progress = progress_of(opt.state, self._window)
         else:
             self._progress = advanced(before, opt.state, self._window)
         copies, self._copies = self._copies, None

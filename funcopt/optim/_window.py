@@ -50,7 +50,7 @@ def window_of(tx: GradientTransformation) -> Window | None:
     return None
 
 
-def progress(state: State, window: Window | None) -> Progress:
+def progress_of(state: State, window: Window | None) -> Progress:
     """Where an optimizer is, as far as its state tells: it waits for a device."""
     if window is not None:
         own = _counts(state)
@@ -71,7 +71,7 @@ def advanced(last: Progress, state: State, window: Window | None) -> Progress:
     own = None if window is None else _counts(state)
     if own is None or own[_CALLS].device.type != "cpu":
         return expected(last, window)
-    return progress(state, window)
+    return progress_of(state, window)
 
 
 def waits(state: State) -> bool:

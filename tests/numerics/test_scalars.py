@@ -11,6 +11,7 @@ from torch._dynamo.testing import CompileCounter
 from torch._subclasses import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
+import funcopt as fo
 from funcopt import select
 from funcopt._numerics import scalars
 from funcopt._numerics.scalars import is_unset, number, unset_like
@@ -397,3 +398,31 @@ def test_unset_is_told_from_a_sum_of_zeros():
             assert not is_unset(added - added).any()
     x = torch.view_as_real(unset_like(torch.ones(2, dtype=torch.complex64)))
     assert is_unset(x).all()
+
+
+def test_all_derivatives_of_the_public_root_are_zero_at_zero_and_right_elsewhere():
+    x = torch.tensor([0.0, 0.25, 4.0], dtype=torch.float64, requires_grad=True)
+    y = fo.safe_sqrt(x)
+    (first,) = torch.autograd.grad(y.sum(), x, create_graph=True)
+    (second,) = torch.autograd.grad(first.sum(), x, create_graph=True)
+    (third,) = torch.autograd.grad(second.sum(), x)
+    assert y.tolist() == [0.0, 0.5, 2.0]
+    assert first.tolist() == [0.0, 1.0, 0.25]
+    assert second.tolist() == [0.0, -2.0, -0.03125]
+    assert third.tolist() == [0.0, 12.0, 3 / 256]
+    hessian = torch.func.vmap(torch.func.grad(torch.func.grad(fo.safe_sqrt)))(x.detach())
+    assert hessian.tolist() == second.tolist()
+    slope = torch.func.grad(lambda z: fo.safe_sqrt(z).sum())
+    _, forward = torch.func.jvp(slope, (x,), (torch.ones_like(x),))
+    assert forward.tolist() == second.tolist()
+    assert torch.autograd.gradgradcheck(fo.safe_sqrt, (x.detach()[1:].requires_grad_(),))
+
+
+def test_the_norm_of_zeros_has_finite_second_derivatives():
+    def norm(g):
+        return fo.safe_sqrt(g.square().sum())
+
+    zeros = torch.zeros(3, dtype=torch.float64)
+    assert torch.func.grad(norm)(zeros).tolist() == [0.0] * 3
+    assert torch.func.hessian(norm)(zeros).isfinite().all()
+    assert torch.func.hessian(norm)(zeros + 1.0).isfinite().all()
