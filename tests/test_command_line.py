@@ -40,9 +40,11 @@ def test_list_has_every_optimizer_in_a_line(capsys):
     rows = [re.split(r"\s{2,}", line.strip()) for line in lines]
     classes = {name for name, x in vars(fo.optim).items() if hasattr(x, "maker")}
     found = {row[0] for row in rows if len(row) == 3}
-    assert found == classes - {"LBFGS"}  # which is made of a stage
-    assert {"dpsgd", "noisy_sgd"} == {row[0] for row in rows if len(row) == 2}
+    assert found == classes
+    assert {"dpsgd", "noisy_sgd", "newton_cg"} == {row[0] for row in rows if len(row) == 2}
+    assert ["LBFGS", "lbfgs"] in [row[:2] for row in rows]
     assert more.startswith(f"{len(rows)} optimizers")
+    assert f"| {len(rows)} (`python -m funcopt list`)" in (ROOT / "README.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -101,11 +103,13 @@ def test_env_says_versions_and_which_engine_runs(capsys, monkeypatch):
     assert code == 0
     assert facts["funcopt"] == fo.__version__
     assert facts["torch"] == torch.__version__
-    assert facts["engine on cpu"].split(":")[0] in ("fused", "torch", "foreach")
+    assert facts["steps on cpu"].split(",")[0] in ("fused", "torch", "foreach")
+    assert 'chosen by engine="auto": ' in out
     assert str(_cache.kept().folder) in out
     monkeypatch.setenv("FUNCOPT_ENGINE", "eager")
     _, out, _ = run(capsys, "env")
-    assert "eager: operation by operation; FUNCOPT_ENGINE=eager" in " ".join(out.split())
+    said = "eager, as FUNCOPT_ENGINE=eager asks: each operation for each tensor"
+    assert said in " ".join(out.split())
 
 
 def test_cache_counts_and_clears_its_own_files(capsys, monkeypatch, tmp_path):

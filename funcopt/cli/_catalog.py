@@ -8,7 +8,9 @@ from typing import Any
 from .. import aliases, combinators, optim, transforms
 from .._core.explanation import WIDTH, Row, Table
 from .._core.tensor_rule import GradientTransformation
+from .._core.vector_rule import VectorRule
 from .._hints.nearest import nearest
+from .._hints.torch import CLASSES
 
 MORE = """fo.optim.AdamW(params, ...) is the class, fo.adamw(...) the transformation.
 python -m funcopt explain adamw says more of one."""
@@ -21,7 +23,7 @@ def optimizer_list() -> str:
     """The optimizers, one line each: the class, the function, and what it is."""
     rows = [
         Row((cls, name, _summary(function)))
-        for name, function in _aliases()
+        for name, function in (*_aliases(), *_stages_alone())
         for cls in [_class_of(function)]
     ]
     rows.sort(key=lambda row: row.cells[1])
@@ -52,8 +54,17 @@ def _aliases() -> Iterator[tuple[str, Callable[..., Any]]]:
             yield name, value
 
 
+def _stages_alone() -> Iterator[tuple[str, Callable[..., Any]]]:
+    """The stages that are optimizers without an alias, as they take whole steps themselves."""
+    for name, value in vars(transforms).items():
+        if inspect.isclass(value) and issubclass(value, VectorRule) and not name.startswith("_"):
+            yield name, value
+
+
 def _class_of(function: Callable[..., Any]) -> str:
     """The name of the class that is made of a function; empty if there is none."""
+    if inspect.isclass(function):
+        return next((cls for cls, tx in CLASSES.items() if tx == function.__name__), "")
     made = (
         name
         for name, value in vars(optim).items()

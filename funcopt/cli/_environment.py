@@ -17,13 +17,13 @@ from ._cache import kept
 PACKAGES = ("funcopt", "torch", "optree", "triton", "numpy", "matplotlib", "tqdm", "pandas")
 
 WHY = {
-    "fused": "one pass over memory for each sum over tensors, plus one",
+    "fused": "all stages of a chain in one pass over memory, and one more for a global norm",
     "compiled": "machine code for each chain",
-    "torch": "the kernels of torch, for chains that have one",
+    "torch": "the fused kernel of torch",
     "foreach": "each operation once for all tensors",
-    "eager": "operation by operation",
+    "eager": "each operation for each tensor",
 }
-"""What the engines do."""
+"""How the engines make a step of AdamW."""
 
 
 def environment() -> str:
@@ -33,13 +33,13 @@ def environment() -> str:
         ("Python", f"{platform.python_version()} ({platform.python_implementation()})"),
         ("system", f"{platform.platform()}, {platform.machine()}"),
         ("processor", f"{os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}"),
-        ("threads", f"{torch.get_num_threads()}"),
+        ("threads", f"{torch.get_num_threads()} of PyTorch"),
         ("C++ compiler", _compiler()),
         *_devices(),
     ]
     devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
-    rows += [(f"engine on {device}", _engine(device)) for device in devices]
-    rows.append(("cache", str(kept())))
+    rows += [(f"steps on {device}", _engine(device)) for device in devices]
+    rows.append(("compiled code", str(kept())))
     return Table("", ("", ""), [Row(row) for row in rows]).text().lstrip("\n")
 
 
@@ -78,8 +78,8 @@ def _engine(device: str) -> str:
     with _log() as said:
         opt.step()
     asked = os.environ.get("FUNCOPT_ENGINE")
-    why = [WHY[opt.engine], f"FUNCOPT_ENGINE={asked}" if asked else 'as engine="auto" chooses']
-    return "; ".join([f"{opt.engine}: {why[0]}", why[1], *said])
+    by = f"as FUNCOPT_ENGINE={asked} asks" if asked else 'chosen by engine="auto"'
+    return "; ".join([f"{opt.engine}, {by}: {WHY[opt.engine]}", *said])
 
 
 @contextmanager

@@ -39,10 +39,10 @@ def driver(dtype: torch.dtype) -> Any:
 def _drivers() -> dict[torch.dtype, Any]:
     begin, kept = time.perf_counter(), is_installed()
     if not kept:
-        log.info("compiling the machine that makes steps: once for this computer and this torch")
+        log.info("compiling the C++ code that runs steps: once for this computer and this torch")
     library = _libraries.load_library([MACHINE], lambda: MACHINE)
     seconds = time.perf_counter() - begin
-    log.info("%s the machine that makes steps in %.2f s", "loaded" if kept else "compiled", seconds)
+    log.info("%s the C++ code that runs steps in %.2f s", "loaded" if kept else "compiled", seconds)
     found = {torch.float32: library.drive_float, torch.float64: library.drive_double}
     address, count = ctypes.c_void_p, ctypes.c_int64
     for drive in found.values():
