@@ -281,6 +281,8 @@ def switch(owner: object, name: str, value: Any) -> None:
 
 def dtype(owner: object, name: str, value: Any) -> None:
     """A floating-point dtype, or `None`."""
+    if isinstance(value, torch.dtype) and not (value.is_floating_point or value.is_complex):
+        refuse(owner, name, value, f"must be a floating-point dtype, got {value}.")
     if value is None or isinstance(value, torch.dtype):
         return
     known = isinstance(getattr(torch, str(value), None), torch.dtype)

@@ -51,7 +51,10 @@ def name_caller(error: BaseException, who: str, given: Mapping[str, Any], place:
     error.said = said = error.said or str(error)
     error.place = error.place or place
     owner = re.match(r"`([^`]+)`(: )?", said)
-    if owner is None or owner[1].partition(".")[0] == who:
+    if owner is None:
+        error.args = (f"`{who}`: {said}",)
+        return
+    if owner[1].partition(".")[0] == who:
         return
     rest = said[owner.end() :] if owner[2] else said
     if isinstance(error, HyperparameterError) and error.argument is not None:
@@ -71,10 +74,10 @@ def _flat(given: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """Arguments by name; also those in a dict, and each entry of a tuple."""
     out: list[tuple[str, Any]] = []
     for key, x in given.items():
+        out.append((key, x))
         if isinstance(x, Mapping):
             out += _flat({str(k): v for k, v in x.items()})
             continue
-        out.append((key, x))
         if isinstance(x, (tuple, list)):
             out += [(f"{key}[{i}]", entry) for i, entry in enumerate(x)]
     return out
@@ -82,6 +85,8 @@ def _flat(given: Mapping[str, Any]) -> list[tuple[str, Any]]:
 
 def _same(a: Any, b: Any) -> bool:
     plain = (int, float, str)
+    if isinstance(a, (tuple, list)) and isinstance(b, (tuple, list)):  # the latter become tuples
+        return len(a) == len(b) and all(map(_same, a, b))
     return a is b or (isinstance(a, plain) and type(a) is type(b) and bool(a == b))
 
 

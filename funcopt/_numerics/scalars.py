@@ -7,6 +7,7 @@ and inside `torch.compile`.
 
 import math
 from collections.abc import Callable
+from numbers import Real
 from typing import Any
 
 import torch
@@ -111,8 +112,10 @@ def at(value: Any, count: Any) -> Any:
         return tuple(at(part, count) for part in value)
     if not callable(value):
         return value
-    if not isinstance(count, Tensor) or torch.compiler.is_compiling():
+    if torch.compiler.is_compiling():
         return value(exact(count))
+    if not isinstance(count, Tensor):
+        return _evaluated(value, exact(count))
     try:
         return value(exact(count))
     except FuncoptError:
@@ -126,6 +129,30 @@ def at(value: Any, count: Any) -> Any:
             "torch: `torch.cos` for `math.cos`, `torch.where` for `if`. It says: "
             f"{type(error).__name__}: {error}"
         ) from error
+
+
+def _evaluated(schedule: Any, count: Any) -> Any:
+    """A schedule after a number of updates that is known."""
+    try:
+        found = schedule(count)
+    except FuncoptError:
+        raise
+    except Exception as error:
+        wrong = f"fails after {count:g} updates: {type(error).__name__}: {error}"
+        raise HyperparameterError(_schedule_error(schedule, wrong)) from error
+    if isinstance(found, (float, int, Tensor, Real)):
+        return found
+    raise HyperparameterError(
+        _schedule_error(schedule, f"returns {found!r} after {count:g} updates")
+    )
+
+
+def _schedule_error(schedule: Any, wrong: str) -> str:
+    name = getattr(schedule, "__qualname__", None) or repr(schedule)
+    return (
+        f"the schedule {name} {wrong}. A schedule is a function of the number of updates that "
+        "returns a number or a 0-d tensor, such as `lambda step: 0.1 * 0.99**step`."
+    )
 
 
 def widen(dtype: torch.dtype) -> torch.dtype:

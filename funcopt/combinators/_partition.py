@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from .._core.compact import in_message
 from .._core.kinds import described
 from .._core.tensor_rule import GradientTransformation
 from ..errors import HyperparameterError, LabelError
@@ -70,7 +71,7 @@ class partition(ByLabel):
         label: str = choice.of(name, p)
         if label not in self.transforms:
             raise LabelError(
-                f"`{type(self).__name__}`: parameter `{name}` has the label {label!r}, and there "
-                f"are only transformations for {list(self.transforms)}."
+                f"`{type(self).__name__}`: parameter `{name}` has the label {in_message(label)}, "
+                f"and there are only transformations for {list(self.transforms)}."
             )
         return label

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import Module, ParameterList
 
+from .._core import checks
 from .._core.kinds import described
-from ..errors import ArgumentError, StructureError
+from ..errors import ArgumentError, ModeError, StructureError
 from ._group_keys import outside
 
 Group = Mapping[str, Any]
@@ -110,6 +111,27 @@ def check_group(
         )
     _check_names(who, any(named) or "param_names" in group, index, others)
     return _check_repeated(who, tensors, called, others)
+
+
+def check_switches(who: str, defaults: Mapping[str, Any]) -> None:
+    """Refuses values of the options of torch's classes that are neither true nor false."""
+    for key in ("maximize", "differentiable", "capturable", "foreach", "fused"):
+        value = defaults.get(key, False)
+        if value is not None or key not in ("foreach", "fused"):
+            checks.switch(who, key, value)
+
+
+def check_no_leaves(who: str, groups: Sequence[Group]) -> None:
+    """Refuses a step that autograd is to follow of parameters that it cannot write into."""
+    for index, group in enumerate(groups):
+        names = group.get("param_names") or range(len(group["params"]))
+        for p, name in zip(group["params"], names, strict=False):
+            if p.grad is not None and p.is_leaf and p.requires_grad:
+                raise ModeError(
+                    f"`{who}`: with `differentiable=True`, parameter {name!r} of group {index} is "
+                    "a leaf Variable that requires grad, which no step can write into. Pass "
+                    "`p.clone()` of each parameter, and use the clones in the model."
+                )
 
 
 def _check_names(who: str, named: bool, index: int, others: Sequence[Group]) -> None:

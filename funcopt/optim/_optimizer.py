@@ -43,7 +43,7 @@ from ._checkpoint import Checkpoint, as_saved, checked
 from ._closure import call, check_closure, check_no_function, check_no_trees, evaluator
 from ._differentiable import differentiable_step
 from ._factory import Factory, chain_factory
-from ._given import as_list, check_group
+from ._given import as_list, check_group, check_no_leaves, check_switches
 from ._gradients import drop_examples, is_probe
 from ._groups import ParameterGroups
 from ._metrics import Step
@@ -127,6 +127,7 @@ class Optimizer(ObservedOptimizer):
     ) -> None:
         """Makes the parts, and adds the parameters, in whichever way the class is constructed."""
         who = type(self).__name__
+        check_switches(who, defaults)
         self.tx = factory.tx
         self._groups = ParameterGroups(factory, who)
         self._store = StateStore(self._groups)
@@ -265,6 +266,7 @@ class Optimizer(ObservedOptimizer):
         if plan.device is not None:
             check_capture(type(self).__name__, plan.device, buckets)
         if self.defaults["differentiable"]:
+            check_no_leaves(type(self).__name__, self.param_groups)
             node, plan.slots = differentiable_step(inputs)
             return tx, node
         if self._needs_closure:

@@ -68,6 +68,11 @@ class ScheduledValues:
         """The values of a group's schedules that the next update will use."""
         schedules = self._groups.schedules[index]
         counts = self._store.counts(param_groups, state, index, updates) if schedules else {}
-        return {
-            k: evaluate_schedule(value, counts.get(k, updates)) for k, value in schedules.items()
-        }
+        found: Options = {}
+        for key, value in schedules.items():
+            try:
+                found[key] = evaluate_schedule(value, counts.get(key, updates))
+            except HyperparameterError as error:
+                where = f"`{self._who}`: `{key}` of parameter group {index}"
+                raise HyperparameterError(f"{where}: {error}") from error
+        return found

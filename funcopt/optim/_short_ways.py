@@ -31,6 +31,8 @@ FIELDS = {"max_grad_norm": (clip_by_global_norm, "max_norm"), "ema": (ema_of_par
 def names_of_fields(tx: GradientTransformation, ways: Iterable[str]) -> dict[FieldPath, str]:
     """The shorthands as names of the fields in `tx`, which `with_short_ways` has made with them."""
     path: tuple[str, ...] = ()
+    if not FIELDS.keys() & set(ways):
+        return {}
     if ACCUMULATE in ways:
         path, tx = ("inner",), tx.children()["inner"]
     found: dict[FieldPath, str] = {}

@@ -120,7 +120,12 @@ class lbfgs(VectorRule):
             checks.whole_number(self, "max_eval", self.max_eval, least=1)
         if not isinstance(self.line_search, (LineSearch, type(None))):
             searches = "must be `strong_wolfe()`, `backtracking()` or None, got "
-            checks.refuse(self, "line_search", self.line_search, f"{searches}{self.line_search!r}.")
+            checks.refuse(
+                self,
+                "line_search",
+                self.line_search,
+                f"{searches}{checks.shown(self.line_search)}.",
+            )
 
     @property
     def evaluates(self) -> bool:

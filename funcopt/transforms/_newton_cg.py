@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from .._core import checks
+from .._core.compact import in_message
 from .._core.loss import Loss
 from .._core.select import select
 from .._core.stage import Scalars
@@ -79,7 +80,7 @@ class newton_cg(VectorRule):
         if not isinstance(self.line_search, (LineSearch, type(None))):
             raise HyperparameterError(
                 "`newton_cg`: `line_search` must be `backtracking()`, `strong_wolfe()` or None, "
-                f"got {self.line_search!r}."
+                f"got {in_message(self.line_search)}."
             )
 
     def init_memory(self, like: Tensor) -> NewtonMemory:
