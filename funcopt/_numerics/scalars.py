@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import FuncoptError, HyperparameterError
+from ..errors import FuncoptError, HyperparameterError, LeafError
 
 _functorch: Any = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -176,7 +176,15 @@ def safe_sqrt(x: Tensor) -> Tensor:
 
     Args:
         x: A floating-point tensor.
+
+    Raises:
+        LeafError: If `x` is no tensor.
     """
+    if not isinstance(x, Tensor):
+        raise LeafError(
+            f"`safe_sqrt`: `x` must be a tensor, got {type(x).__name__}. The root of a Python "
+            "number is `math.sqrt(x)`."
+        )
     if not torch.is_grad_enabled():  # the value is the same
         return x.sqrt()
     at_zero = x == 0  # filled, the infinite slope is neither met nor passed on
