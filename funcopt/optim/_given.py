@@ -87,9 +87,10 @@ def check_group(
             f"`{who}`: `params` of parameter group {index} must be a list of parameters, or of "
             f"pairs (name, parameter), got {described(params)}"
         )
-    given = group["params"] = [params] if isinstance(params, Tensor) else list(params)
+    given: list[Any] = [params] if isinstance(params, Tensor) else list(params)
+    group["params"] = given
     named = [isinstance(x, tuple) for x in given]
-    tensors = [x[1] if isinstance(x, tuple) and len(x) == 2 else x for x in given]
+    tensors: list[Any] = [x[1] if isinstance(x, tuple) and len(x) == 2 else x for x in given]
     called = [
         repr(x[0]) if isinstance(x, tuple) else f"entry {i} of parameter group {index}"
         for i, x in enumerate(given)
