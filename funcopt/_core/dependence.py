@@ -51,7 +51,7 @@ def depends(value: Tensor, leaves: Sequence[Tensor]) -> bool:
     return False
 
 
-def independent(who: str, what: str, params: str = "its parameters") -> DerivativeError:
+def independent(who: str | None, what: str, params: str = "its parameters") -> DerivativeError:
     """The error for a function whose derivative is zero since nothing depends on anything."""
     return DerivativeError(
         f"`{who}`: {what} does not depend on {params}, so its gradient would be zero: {REASONS}."

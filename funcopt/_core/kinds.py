@@ -206,7 +206,9 @@ def check_state(who: str, state: Any, instead: str) -> None:
             f"`{who}`: expected the state of a transformation, as `tx.init(params)` returns it, "
             f"got the {_kind(state)} `{type(state).__name__}`: use its method `{instead}`."
         )
-    if isinstance(state, GradientTransformation) or state is None or isinstance(state, str):
+    wrong = next((x for x in tree.leaves(state) if callable(x) or isinstance(x, str)), None)
+    if wrong is not None or state is None or hasattr(state, "__next__"):
+        state = state if wrong is None else wrong
         raise StructureError(
             f"`{who}`: expected the state of a transformation, as `tx.init(params)` returns it, "
             f"got {described(state)}"

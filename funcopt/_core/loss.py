@@ -12,7 +12,7 @@ from ..errors import ExtraArgumentError, StructureError
 from ..typing import Params
 from .dependence import independent, is_followed
 from .exact_zero import exact_zero
-from .kinds import check_function
+from .kinds import check_function, check_tree
 from .leaves import Leaves
 
 
@@ -41,6 +41,8 @@ def value_and_grad(value_fn: Callable[[Any], Tensor]) -> ValueAndGrad:
         return own  # type: ignore[no-any-return]
 
     def of_params(params: Params, /) -> tuple[Tensor, Params]:
+        if not torch.compiler.is_compiling():
+            check_tree("value_and_grad", "params", params)
         leaves, spec = tree.flatten(params)
         at = [i for i, p in enumerate(leaves) if p is not None]
 

@@ -94,6 +94,9 @@ def custom_root(
                     "argument is where the search begins; one in closed form is given `None`."
                 )
             start, *args = given
+            check_function("custom_root", "solver", solver, "solver(start, *args)", len(given))
+            call = "optimality(x, *args)"
+            check_function("custom_root", "optimality", optimality, call, len(given))
             refuse_traced("custom_root", optimality)
             leaves, spec = tree.flatten((start, *args))
             begins = len(tree.flatten(start)[0])

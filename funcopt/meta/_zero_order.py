@@ -84,6 +84,7 @@ def zero_order(
 
     def call(x: Any, *args: Any) -> Tensor:
         check_tree("zero_order", "x", x)
+        check_function("zero_order", "fn", fn, "fn(x, *args)", 1 + len(args))
         leaves, spec = tree.flatten((x, args))
         places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
 

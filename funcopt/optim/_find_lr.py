@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .._core import checks
 from .._core.extras import BLUE, GREY, RED, new_figure, saved
-from .._core.kinds import check_function, check_batches, check_module, check_optimizer
+from .._core.kinds import check_batches, check_function, check_module, check_optimizer
 from .._core.progress import Bar
 from ..errors import HyperparameterError
 from ._restore import restored

@@ -46,7 +46,8 @@ def _curves(settings: Sequence[Setting], losses: Any, best: int) -> Figure:
     ax = figure.subplots()
     ax.plot(losses.T, color=GREY, linewidth=0.7)
     ax.plot(losses.mean(0), color=BLUE, linewidth=2, label=f"mean of {len(losses)} runs")
-    ax.plot(losses[best], color=RED, linewidth=1.5, label=_best_of(settings[best], best))
+    own = {"seed": settings[best]["seed"]} if "seed" in settings[best] else {}
+    ax.plot(losses[best], color=RED, linewidth=1.5, label=_best_of(own, best))
     ax.set(xlabel="step", ylabel="loss", **_scale("y", losses))
     ax.grid(alpha=0.3)
     ax.legend()

@@ -50,7 +50,7 @@ def sample(
     """
     check_values("sample", values)
     checks.whole_number("sample", "runs", runs, least=1)
-    checks.seed("sample", "seed", seed)
+    checks.whole_number("sample", "seed", seed)
     columns = {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -71,8 +71,8 @@ def loguniform(low: float, high: float) -> Distribution:
     """
     if not all(isinstance(x, (int, float)) for x in (low, high)) or not 0 < low < high:
         raise HyperparameterError(
-            f"`loguniform`: `low` and `high` must be numbers, 0 < low < high, got {in_message(low)} "
-            f"and {in_message(high)}."
+            f"`loguniform`: `low` and `high` must be numbers, 0 < low < high, got "
+            f"{in_message(low)} and {in_message(high)}."
         )
     least, most = torch.tensor([math.log(low), math.log(high)], dtype=torch.float64)
     return TransformedDistribution(Uniform(least, most), ExpTransform())

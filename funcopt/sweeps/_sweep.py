@@ -139,9 +139,7 @@ def sweep(
     seeds = None if seeds is None else _checked_seeds(seeds)
     runs = [
         row if seed is None else {**row, "seed": seed}
-        for row, seed in itertools.product(
-            settings_of(values), [None] if seeds is None else seeds
-        )
+        for row, seed in itertools.product(settings_of(values), [None] if seeds is None else seeds)
     ]
     names = [name for name in runs[0] if name != "seed" or seeds is None]
     job = Job(route_hyperparams("sweep", loss, tx, names), evaluate, randomness, compile)
@@ -192,7 +190,7 @@ def _checked_seeds(seeds: Iterable[int]) -> list[int]:
     if not found:
         raise HyperparameterError("`sweep`: `seeds` is empty: leave it out, or pass `range(1)`.")
     for i, seed in enumerate(found):
-        checks.seed("sweep", f"seeds[{i}]", seed)
+        checks.whole_number("sweep", f"seeds[{i}]", seed)
     return [int(seed) for seed in found]
 
 

@@ -15,7 +15,9 @@ from .._numerics.scalars import is_mapped, is_wrapped
 def slopes(fn: Callable[..., tuple[Tensor, Any]], args: tuple[Any, ...]) -> tuple[Any, Any]:
     """The derivatives of ``fn(*args)[0]`` by the trees `args`, and what `fn` returned.
 
-    Where that is known, the derivative is `None` for what the value does not depend on. `torch.func.grad` always keeps the graph of the derivative itself, to differentiate again; what
+    Where that is known, the derivative is `None` for what the value does not depend on.
+
+    `torch.func.grad` always keeps the graph of the derivative itself, to differentiate again; what
     `remat` saves would be lost. So autograd is used, which does not, except where that may be
     needed: inside `torch.func`, or where `args` require grad.
     """
@@ -63,13 +65,13 @@ def live_slopes(
 
     def watched(*args: Any) -> tuple[Tensor, Any]:
         value, aux = fn(*args)
-        if who is not None and isinstance(value, Tensor):
-            if not is_followed(value, tree.leaves(args)):
-                raise independent(who, "the loss")
+        checked = who is not None and isinstance(value, Tensor)
+        if checked and not is_followed(value, tree.leaves(args)):
+            raise independent(who, "the loss")
         return value, aux
 
     # This also says what is wrong with a value.
-    return grad_and_value(watched, argnums=tuple(range(len(args))), has_aux=True)(*args)  # type: ignore[no-any-return]
+    return grad_and_value(watched, argnums=tuple(range(len(args))), has_aux=True)(*args)
 
 
 def _followed(x: Any) -> bool:

@@ -10,7 +10,7 @@ from torch.func import grad_and_value, vmap
 from .. import tree
 from .._core import checks
 from .._core.apply import apply_updates
-from .._core.compact import compact
+from .._core.compact import compact, missing_attribute
 from .._core.dependence import independent, is_followed
 from .._core.exact_zero import exact_zero
 from .._core.kinds import check_function, check_is, check_tree, expect_transformation
@@ -57,6 +57,10 @@ class TrainState(NamedTuple, Generic[Params]):
         expect_transformation("TrainState.evaluated", tx, "state.evaluated(tx)")
         params = tx.averaged(self.opt_state, self.params)
         return (params,) if self.buffers == () else (params, self.buffers)
+
+
+if not TYPE_CHECKING:  # which knows better what there is
+    TrainState.__getattr__ = missing_attribute
 
 
 class train_step(Record, Generic[Result]):
