@@ -237,7 +237,7 @@ class Leaves:
         if p is not None and not isinstance(p, Tensor):
             raise StructureError(
                 f"`{self._who}`: there is one gradient of shape {tuple(g.shape)} for a "
-                f"{type(p).__name__} of parameters: the updates must have the structure of `params`."
+                f"{type(p).__name__} of parameters: updates must have the structure of `params`."
             )
         if p is not None and p.shape != (g.shape[1:] if self._examples else g.shape):
             if self._examples:
