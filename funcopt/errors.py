@@ -2,6 +2,7 @@
 
 __all__ = [
     "ArgumentError",
+    "DerivativeError",
     "DonatedError",
     "ExtraArgumentError",
     "FuncoptError",
@@ -38,6 +39,10 @@ class HyperparameterError(FuncoptError, ValueError):
 
 class ArgumentError(FuncoptError, TypeError):
     """A call has an argument that it does not take, one too many, or one too few."""
+
+
+class DerivativeError(FuncoptError, RuntimeError):
+    """A derivative is asked for that is zero everywhere: nothing depends on what it is taken by."""
 
 
 class LeafError(FuncoptError, TypeError):

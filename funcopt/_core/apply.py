@@ -10,7 +10,7 @@ from .._numerics.autocast import forget_casts
 from .._numerics.names import plain_names
 from ..errors import LeafError, StructureError
 from ..typing import OptState, Params, Tree, Updates
-from .kinds import check_state, expect_transformation
+from .kinds import check_state, check_tree, expect_transformation
 from .transformation import GradientTransformation
 
 
@@ -70,6 +70,7 @@ def eval_params(tx: GradientTransformation, state: OptState, params: Params) -> 
             arguments come in another order, or several stages keep an average.
     """
     expect_transformation("eval_params", tx, "eval_params(tx, state, params)")
+    check_tree("eval_params", "params", params)
     return tx.averaged(state, params)
 
 

@@ -89,6 +89,13 @@ def fixed(owner: object, name: str, value: Any) -> None:
     non_negative(owner, name, value)
 
 
+def fixed_number(owner: object, name: str, value: Any) -> None:
+    """A number that is not negative where there are no updates that a schedule could count."""
+    if callable(value):
+        refuse(owner, name, value, f"must be a number, got {shown(value)}.")
+    non_negative(owner, name, value)
+
+
 def non_negative(owner: object, name: str, value: Any) -> None:
     _check(owner, name, value, lambda x: 0 <= x < math.inf, NOT_NEGATIVE)
 

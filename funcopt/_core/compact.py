@@ -89,3 +89,12 @@ def _listed(begin: str, entries: Iterable[tuple[str, Any]], end: str, count: int
         return line
     body = ",\n".join(parts).replace("\n", "\n    ")
     return f"{begin}\n    {body},\n{end.lstrip(',')}"
+
+
+def missing_attribute(state: Any, name: str) -> Any:
+    """The `__getattr__` of named tuples of states: says which function gives what is looked for."""
+    if name.startswith("_"):  # asked for by Python
+        raise AttributeError(name)
+    from .._hints.numbers import of_state  # only where there is no such attribute
+
+    raise AttributeError(of_state(state, name))

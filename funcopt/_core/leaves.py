@@ -1,6 +1,5 @@
 """The leaves of a pure update: checked on their way in, and put back into their trees."""
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,6 +19,7 @@ from ..errors import (
 )
 from ..typing import Params, Slots
 from . import precision
+from .warning import warn
 
 OF_A_MODEL = "`split_module(model).params`"
 
@@ -31,12 +31,11 @@ def warn_of_history(who: str, names: Sequence[str], leaves: Sequence[Any]) -> No
     for name, p in zip(names, leaves, strict=True):
         if isinstance(p, torch.nn.Parameter) and p.requires_grad:
             which = f"`{name}`" if name else "this"
-            warnings.warn(
+            warn(
                 f"`{who}`: {which} is a parameter that requires grad, so autograd follows every "
                 f"update, and keeps the graphs of all of them. Detach: {OF_A_MODEL}, or "
                 "`p.detach()` of each. (Where derivatives by these parameters are wanted, pass "
-                "`p.view_as(p)`.)",
-                stacklevel=4,
+                "`p.view_as(p)`.)"
             )
             return
 
@@ -99,6 +98,11 @@ class Leaves:
         all_ps: list[Any] = [None] * len(leaves)
         if params is not None:
             all_ps = self._like_updates("params", params)
+        if updates is None and params is not None and not isinstance(params, Tensor):
+            raise StructureError(
+                f"`{who}`: the updates are None, where `params` is a {type(params).__name__}: pass "
+                "the gradients, in the structure of `params`, with None where there is none."
+            )
         self._due: dict[int, Any] = {}  # flags of those whose gradient is one of these zeros
         if fill is not None and not examples:
             leaves, self._due = fill(leaves, self._old_slots, all_ps, updates)
@@ -229,6 +233,11 @@ class Leaves:
         if p is None and self.has_params:
             raise StructureError(
                 f"`{self._who}`: there is a gradient for `{self._name(i)}`, but `params` has None."
+            )
+        if p is not None and not isinstance(p, Tensor):
+            raise StructureError(
+                f"`{self._who}`: there is one gradient of shape {tuple(g.shape)} for a "
+                f"{type(p).__name__} of parameters: updates must have the structure of `params`."
             )
         if p is not None and p.shape != (g.shape[1:] if self._examples else g.shape):
             if self._examples:

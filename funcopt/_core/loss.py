@@ -10,7 +10,9 @@ from torch import Tensor
 from .. import tree
 from ..errors import ExtraArgumentError, StructureError
 from ..typing import Params
+from .dependence import independent, is_followed
 from .exact_zero import exact_zero
+from .kinds import check_function, check_tree
 from .leaves import Leaves
 
 
@@ -29,13 +31,18 @@ def value_and_grad(value_fn: Callable[[Any], Tensor]) -> ValueAndGrad:
     ``value_fn`` takes its gradients from here, and works in both forms.
 
     Raises:
-        StructureError: If `value_fn` does not return one number.
+        HyperparameterError: If `value_fn` is no function of the parameters.
+        StructureError: If it does not return one number.
+        DerivativeError: If that depends on none of the parameters.
     """
+    check_function("value_and_grad", "value_fn", value_fn, "value_fn(params)", 1)
     own = getattr(value_fn, "value_and_grad", None)
     if own is not None:
         return own  # type: ignore[no-any-return]
 
     def of_params(params: Params, /) -> tuple[Tensor, Params]:
+        if not torch.compiler.is_compiling():
+            check_tree("value_and_grad", "params", params)
         leaves, spec = tree.flatten(params)
         at = [i for i, p in enumerate(leaves) if p is not None]
 
@@ -173,5 +180,12 @@ def one_number(value: Any) -> Tensor:
 def _gradient(fn: Callable[..., Tensor], ps: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
     if not ps:
         return fn(), []
-    grads, value = torch.func.grad_and_value(fn, argnums=tuple(range(len(ps))))(*ps)
+
+    def watched(*ps: Tensor) -> Tensor:
+        value = fn(*ps)
+        if not is_followed(value, ps):
+            raise independent("value_and_grad", "`value_fn`")
+        return value
+
+    grads, value = torch.func.grad_and_value(watched, argnums=tuple(range(len(ps))))(*ps)
     return value, list(grads)

@@ -1,6 +1,6 @@
 """Many trees as one, and back: what `torch.func.vmap` maps over."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -25,6 +25,10 @@ def stack(trees: Sequence[Tree]) -> Tree:
         StructureError: If there is no tree, or they differ in structure, or leaves in shape, dtype
             or device.
     """
+    if isinstance(trees, Mapping):
+        raise StructureError(
+            "`stack`: expected a list of trees, got one dict: write `stack([a, b])`."
+        )
     check_iterable("stack", "trees", trees, "a list of trees")
     trees = list(trees)
     if not trees:

@@ -7,7 +7,7 @@ bucket, an optimizer with parameter groups has several, and scalars are prepared
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from .._numerics.random import Draw
 from .._numerics.scalars import number
 from ..errors import ExtraArgumentError, HyperparameterError
 from ..typing import Memory, Slots
-from .compact import compact
+from .compact import compact, missing_attribute
 from .conclude import conclude_per_tensor
 from .explanation import html_of
 from .loss import Loss
@@ -38,6 +38,10 @@ class State(NamedTuple):
 
     def _repr_html_(self) -> str:
         return html_of(self)
+
+
+if not TYPE_CHECKING:  # which knows better what there is
+    State.__getattr__ = missing_attribute
 
 
 class Bucket(NamedTuple):

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from .._core.compact import in_message
-from .._core.kinds import expect_transformation
+from .._core.kinds import described, expect_transformation
 from .._core.tensor_rule import GradientTransformation, NamedParams
 from .._hints.calls import explained, suggestions
 from ..errors import HyperparameterError
@@ -36,7 +36,19 @@ def hyperparams(
     inside a `partition`, those of their own branches.
     """
     expect_transformation("hyperparams", tx, "hyperparams(tx)")
+    if of is not None:
+        _check_pairs(of)
     return {key: getattr(field.node, field.name) for key, field in _fields(tx, of).items()}
+
+
+def _check_pairs(of: Any) -> None:
+    pairs = isinstance(of, (list, tuple)) and not hasattr(of, "_fields")
+    if not pairs or not all(isinstance(x, tuple) and len(x) == 2 for x in of):
+        raise HyperparameterError(
+            "`hyperparams`: `of` must be a list of pairs of name and tensor, such as "
+            f"`list(params.items())`, got {described(of)} Hyperparameters are no part of a state: "
+            "the call is `hyperparams(tx)`."
+        )
 
 
 @explained

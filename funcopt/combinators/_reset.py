@@ -5,10 +5,10 @@ from typing import Any
 
 from .. import tree
 from .._core.functions import identity
-from .._core.kinds import expect_transformation
+from .._core.kinds import check_state, check_tree, expect_transformation
 from .._core.tensor_rule import GradientTransformation
 from .._hints.calls import explained
-from ..errors import LabelError
+from ..errors import LabelError, StructureError
 from ..typing import OptState, Params
 from ._clocked import clocked
 from ._hyperparams import walk
@@ -39,16 +39,28 @@ def reset_label(
     Raises:
         LabelError: If there is no such label, or there are several.
         HyperparameterError: If `tx` is not a transformation.
+        StructureError: If the state belongs to another one, or the arguments come in another order.
+        LeafError: If `params` is no tree of tensors.
     """
     expect_transformation("reset_label", tx, "reset_label(tx, state, params, label)")
+    check_state("reset_label", state, "init_state()")
+    check_tree("reset_label", "params", params)
     chosen = _branch(tx, label)
-    old = dict(zip(tree.names(state), tree.leaves(state), strict=True))
+    old = dict(zip(tree.names(state), tree.flatten(state)[0], strict=True))
     clocks: list[Path] = []
+    had: list[Path] = []  # in the state
     for path in _branches(tx):
         before = set(_names(_clocked(tx, clocks), params))
         added = set(_names(_clocked(tx, [*clocks, path]), params)) - before
-        if path == chosen or any(n.endswith("inner_step") and n in old for n in added):
+        if any(n.endswith("inner_step") and n in old for n in added):
+            had.append(path)
+        if path == chosen or path in had:
             clocks.append(path)
+    if missing := sorted(set(_names(_clocked(tx, had), params)) - set(old)):
+        raise StructureError(
+            "`reset_label`: the state belongs to another transformation or to other parameters. "
+            f"Missing: {missing}. The order is `reset_label(tx, state, params, label)`."
+        )
     fresh = _clocked(tx, clocks).init(params)
     rest = _clocked(_changed(tx, chosen, lambda _: identity()), [x for x in clocks if x != chosen])
     kept = set(_names(rest, params))

@@ -8,8 +8,11 @@ from torch import Tensor
 from torch.func import vjp
 
 from .. import tree
+from .._core.dependence import independent, is_followed
+from .._core.kinds import check_function, described
+from .._core.loss import is_number
 from .._numerics.scalars import alive
-from ..errors import StructureError
+from ..errors import ArgumentError, HyperparameterError, StructureError
 from ..typing import Tree, TypeAliasType
 from ._checkpoint import is_smooth, pusher, refuse_twice_forwards
 from ._closure_check import captured, refuse_traced
@@ -54,14 +57,46 @@ def custom_root(
         has_aux: Whether the solver returns ``(x, aux)``: what it found, and a tree of auxiliary
             outputs, such as the number of its steps, of which no derivative is taken.
 
+    Raises:
+        HyperparameterError: If `optimality`, `solve` or the solver cannot be called so.
+        StructureError: In a call, if `optimality` or `solve` returns a tree of another structure,
+            such as the value of a loss for its gradient.
+        DerivativeError: In a derivative, if `optimality` depends on none of its arguments.
+
     References:
         Blondel et al., "Efficient and Modular Implicit Differentiation", NeurIPS 2022.
         https://arxiv.org/abs/2105.15183
     """
+    check_function("custom_root", "optimality", optimality, "optimality(x, *args)")
+    if isinstance(solve, type):
+        raise HyperparameterError(
+            f"`custom_root`: `solve` is the class `{solve.__name__}`: call it, as in "
+            f"`solve={solve.__name__}()`."
+        )
+    if solve is not None:
+        check_function("custom_root", "solve", solve, "solve(matvec, b)", 2)
     linear = solve_normal_cg() if solve is None else solve
 
-    def decorate(solver: Callable[..., Any]) -> Callable[..., Any]:
-        def root(start: Any, *args: Any) -> Any:
+    def decorate(*solvers: Callable[..., Any]) -> Callable[..., Any]:
+        if len(solvers) != 1 or not callable(solvers[0]) or isinstance(solvers[0], type):
+            got = f"{len(solvers)} arguments." if len(solvers) != 1 else described(solvers[0])
+            raise HyperparameterError(
+                "`custom_root`: `custom_root(optimality)` is a decorator, which takes the solver, a"
+                f" function `solver(start, *args)`, got {got} Write `@custom_root(optimality)` "
+                "above it, not `@custom_root`."
+            )
+        (solver,) = solvers
+
+        def root(*given: Any) -> Any:
+            if not given:
+                raise ArgumentError(
+                    "`custom_root`: the solver is called as `solver(start, *args)`: its first "
+                    "argument is where the search begins; one in closed form is given `None`."
+                )
+            start, *args = given
+            check_function("custom_root", "solver", solver, "solver(start, *args)", len(given))
+            call = "optimality(x, *args)"
+            check_function("custom_root", "optimality", optimality, call, len(given))
             refuse_traced("custom_root", optimality)
             leaves, spec = tree.flatten((start, *args))
             begins = len(tree.flatten(start)[0])
@@ -98,8 +133,12 @@ def custom_root(
                 x = out_spec[0].unflatten(list(solution))
                 found = optimality(x, *rebuilt(tensors)[1:])
                 try:
-                    return tuple(out_spec[0].flatten_up_to(found))
+                    flat = out_spec[0].flatten_up_to(found)
+                    _check_residual(out_spec[0], solution, flat)
+                    return tuple(flat)
                 except StructureError as error:
+                    if is_number(found) and not all(y.dim() == 0 for y in solution):
+                        raise _is_loss() from None
                     raise StructureError(
                         "`custom_root`: what `optimality` returns must have the structure of what "
                         f"the solver does, its first argument. {error} A solver with "
@@ -149,8 +188,9 @@ class _Root(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         smooth, residual, at = _of_solution(ctx)
-        pull = vjp(residual, *at)[1]
-        adjoint = ctx.solve(lambda v: pull(v)[0], tuple(map(alive, grads[: ctx.count])))
+        pull = vjp(_followed(residual), *at)[1]
+        right = tuple(map(alive, grads[: ctx.count]))
+        adjoint = _solved(ctx.solve(lambda v: pull(v)[0], right), right)
         slopes = pull(adjoint)[1:]
         found: list[Tensor | None] = [None] * (len(ctx.saved_tensors) - ctx.count)
         for i, slope in zip(smooth, slopes, strict=True):
@@ -169,8 +209,52 @@ class _Root(torch.autograd.Function):
         none = tuple(map(torch.zeros_like, solution))
         pushed = pusher(residual, solution, *given)
         moved = pushed(none, *ways)
-        found = ctx.solve(lambda v: pushed(v, *rest), moved)
+        found = _solved(ctx.solve(lambda v: pushed(v, *rest), moved), moved)
         return (*(-x for x in found), *[None] * ctx.besides)
+
+
+def _is_loss() -> StructureError:
+    return StructureError(
+        "`custom_root`: `optimality` returns one number, as a loss does, where its derivative is "
+        "wanted, a tree like x: pass `torch.func.grad(inner_loss)`."
+    )
+
+
+def _check_residual(spec: Any, solution: Any, found: list[Any]) -> None:
+    """What `optimality` returns has the shapes of the solution."""
+    for x, y in zip(solution, found, strict=True):
+        if not isinstance(y, Tensor):
+            raise StructureError(f"Expected a tensor, got {described(y)}")
+        if x.shape != y.shape:
+            raise StructureError(f"A leaf has the shape {tuple(y.shape)}, not {tuple(x.shape)}.")
+
+
+def _followed(residual: Callable[..., tuple[Tensor, ...]]) -> Callable[..., tuple[Tensor, ...]]:
+    """It, which must depend on something."""
+
+    def checked(*at: Any) -> tuple[Tensor, ...]:
+        found = residual(*at)
+        leaves = tree.leaves(at)
+        if found and not any(is_followed(y, leaves) for y in found):
+            raise independent("custom_root", "what `optimality` returns", "its arguments")
+        return found
+
+    return checked
+
+
+def _solved(found: Any, b: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """What `solve` returns, like its right-hand side."""
+    leaves = list(found) if isinstance(found, (tuple, list)) else [found]
+    if list(map(_shape, leaves)) != list(map(_shape, b)):
+        raise StructureError(
+            "`custom_root`: `solve(matvec, b)` must return a tree like `b`, tensors of the shapes "
+            f"{list(map(_shape, b))} in a tuple, got {list(map(_shape, leaves))}."
+        )
+    return tuple(leaves)
+
+
+def _shape(x: Any) -> Any:
+    return tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
 
 
 def _of_solution(ctx: Any) -> tuple[list[int], Callable[..., tuple[Tensor, ...]], list[Any]]:

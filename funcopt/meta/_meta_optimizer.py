@@ -8,8 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from .._core.apply import apply_updates, detach_state
-from .._core.kinds import check_module, expect_transformation
+from .._core.kinds import check_is, check_module, described, expect_transformation
+from .._core.loss import is_number
 from .._core.tensor_rule import GradientTransformation
+from ..errors import DerivativeError, StructureError
 from ..training import TrainState
 from ._buffers import buffers_of, copied, put
 
@@ -57,6 +59,18 @@ class MetaOptimizer:
 
     @state.setter
     def state(self, state: TrainState[dict[str, Tensor]]) -> None:
+        check_is("MetaOptimizer.state", "state", state, TrainState, "MetaOptimizer.state")
+        wanted, given = set(self._places), state.params
+        if not isinstance(given, Mapping) or set(given) != wanted:
+            raise StructureError(
+                "`MetaOptimizer.state`: `params` must be a dict with the names of the parameters "
+                f"of the module, {sorted(wanted)}, got {described(given)}"
+            )
+        if state.buffers != () and len(state.buffers) != len(buffers_of(self._parts())):
+            raise StructureError(
+                "`MetaOptimizer.state`: `buffers` must be those of the module, as "
+                "`MetaOptimizer.state` has them, or `()`, to leave them as they are."
+            )
         self._put(state.params)
         self._state = state._replace(buffers=())
         if state.buffers != ():
@@ -77,11 +91,41 @@ class MetaOptimizer:
 
         A parameter that the loss does not depend on has no gradient: it keeps its value. Stages
         that ask for the value of the loss get it.
+
+        Raises:
+            DerivativeError: If it depends on none of them, or its graph is freed; nothing changes.
+            StructureError: If it is not one number.
         """
+        if not is_number(loss):
+            raise StructureError(
+                "`MetaOptimizer.step`: `loss` must be one number, a 0-d floating-point tensor, got "
+                f"{described(loss)} The call is `step(loss(net(x), y))`."
+            )
         params = self._state.params
-        found = torch.autograd.grad(
-            loss, list(params.values()), create_graph=True, allow_unused=True
-        )
+        if params and not loss.requires_grad:
+            raise DerivativeError(
+                "`MetaOptimizer.step`: `loss` has no history, so there is nothing to differentiate:"
+                " it was detached, computed under `torch.no_grad`, or by other tensors than those "
+                "of the module."
+            )
+        try:
+            found = torch.autograd.grad(
+                loss, list(params.values()), create_graph=True, allow_unused=True
+            )
+        except RuntimeError as error:
+            if "second time" not in str(error):
+                raise
+            raise DerivativeError(
+                "`MetaOptimizer.step`: the graph of `loss` is freed already: `step` differentiates "
+                "the loss itself, so do not call `loss.backward()` before it; nor `backward()` of "
+                "an outer loss between the steps."
+            ) from None
+        if params and all(g is None for g in found):
+            raise DerivativeError(
+                "`MetaOptimizer.step`: `loss` depends on none of the current parameters of the "
+                "module. Each step puts new tensors in their place: compute the loss after the "
+                "last one, by calling the module."
+            )
         grads = dict(zip(params, found, strict=True))
         extra = {"value": loss} if "value" in (self.tx.extra_names() or ()) else {}
         updates, opt_state = self.tx.update(grads, self._state.opt_state, params, **extra)

@@ -9,6 +9,7 @@ from torch.func import vjp
 
 from .. import tree
 from .._core import checks
+from .._core.kinds import check_function, check_tree
 from .._core.record import Record
 from .._numerics.scalars import number
 from ..typing import Scalar, Tree, TypeAliasType
@@ -42,10 +43,11 @@ class solve_cg(Record):
 
     def __post_init__(self) -> None:
         checks.whole_number(self, "maxiter", self.maxiter, least=1)
-        checks.non_negative(self, "tol", self.tol)
-        checks.non_negative(self, "ridge", self.ridge)
+        checks.fixed_number(self, "tol", self.tol)
+        checks.fixed_number(self, "ridge", self.ridge)
 
     def __call__(self, matvec: MatVec, b: Tree) -> Tree:
+        _check(self, matvec, b)
         x, r = tree.zeros_like(b), b
         p, rr = r, tree.dot(r, r)
         goal = self.tol**2 * rr
@@ -83,9 +85,12 @@ class solve_normal_cg(Record):
     ridge: Scalar = 0.0
 
     def __post_init__(self) -> None:
-        solve_cg(self.maxiter, self.tol, self.ridge)
+        checks.whole_number(self, "maxiter", self.maxiter, least=1)
+        checks.fixed_number(self, "tol", self.tol)
+        checks.fixed_number(self, "ridge", self.ridge)
 
     def __call__(self, matvec: MatVec, b: Tree) -> Tree:
+        _check(self, matvec, b)
         transposed = vjp(matvec, b)[1]
 
         def normal(x: Any) -> Any:
@@ -121,9 +126,11 @@ class solve_neumann(Record):
 
     def __post_init__(self) -> None:
         checks.whole_number(self, "maxiter", self.maxiter, least=1)
+        checks.fixed_number(self, "lr", self.lr)
         checks.positive(self, "lr", self.lr)
 
     def __call__(self, matvec: MatVec, b: Tree) -> Tree:
+        _check(self, matvec, b)
         term = total = b
         lr: Any = self.lr  # no schedule
         for _ in range(self.maxiter - 1):
@@ -131,6 +138,12 @@ class solve_neumann(Record):
             total = _plus(total, term, 1.0)
         found: Tree = tree.map(lambda x: lr * x, total)
         return found
+
+
+def _check(solver: Record, matvec: Any, b: Any) -> None:
+    who = type(solver).__name__
+    check_function(who, "matvec", matvec, "matvec(x)", 1)
+    check_tree(who, "b", b)
 
 
 def _plus(a: Tree, b: Tree, scale: Any) -> Tree:

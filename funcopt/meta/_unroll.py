@@ -7,8 +7,8 @@ import torch
 
 from .. import tree
 from .._core.apply import detach_state
-from .._core.kinds import check_function, check_iterable
-from ..errors import HyperparameterError
+from .._core.kinds import check_batches, check_function, described
+from ..errors import HyperparameterError, StructureError
 from ..typing import Tree
 from ._checkpoint import remat
 
@@ -51,11 +51,19 @@ def unroll(
         `state` after the last step, and the outputs, stacked along a new first dimension.
 
     Raises:
-        HyperparameterError: If a length is not a positive whole number, or there is no batch.
-        StructureError: If `step` closes over what is differentiated by, with `checkpoint`.
+        HyperparameterError: If a length is not a positive whole number, `step` cannot be called so,
+            `args` is no tuple, `batches` is one batch, or there is none.
+        StructureError: If `step` does not return a state and an output; or closes over what is
+            differentiated by, with `checkpoint`.
     """
-    check_function("unroll", "step", step, "step(state, batch, *args)")
-    check_iterable("unroll", "batches", batches, "a list of batches, or another iterable")
+    if type(args) not in (tuple, list):
+        raise HyperparameterError(
+            "`unroll`: `args` must be a tuple of further arguments of `step`, got "
+            f"{described(args)} For a single one, write `args=(x,)`."
+        )
+    call = f"step(state, batch{', *args' if args else ''})"
+    check_function("unroll", "step", step, call, 2 + len(args))
+    check_batches("unroll", batches)
     for name, length in (("truncate", truncate), ("checkpoint", checkpoint)):
         if length is not None and (not isinstance(length, int) or length < 1):
             raise HyperparameterError(
@@ -65,7 +73,14 @@ def unroll(
     def run(state: Any, group: list[Any], args: tuple[Any, ...]) -> tuple[Any, list[Any]]:
         outs = []
         for batch in group:
-            state, out = step(state, batch, *args)
+            found = step(state, batch, *args)
+            if type(found) not in (tuple, list) or len(found) != 2:
+                kind = f"a tuple of {len(found)}." if type(found) is tuple else described(found)
+                raise StructureError(
+                    "`unroll`: `step` must return the new state and an output, `(state, out)`, got "
+                    f"{kind} One without an output returns `(state, None)`."
+                )
+            state, out = found
             outs.append(out)
         return state, outs
 
@@ -77,7 +92,20 @@ def unroll(
         outs += found
     if not outs:
         raise HyperparameterError("`unroll`: there are no batches, so there is no step to make.")
-    return state, tree.map(lambda *each: torch.stack(each), *outs)
+    return state, tree.map(_stacked, *outs)
+
+
+def _stacked(*each: Any) -> Any:
+    """An output of all steps."""
+    if all(x is None for x in each):
+        return None
+    if not all(isinstance(x, torch.Tensor) for x in each):
+        wrong = next(x for x in each if not isinstance(x, torch.Tensor))
+        raise StructureError(
+            "`unroll`: the outputs of `step` must be trees of tensors, which are stacked, got "
+            f"{described(wrong)}"
+        )
+    return torch.stack(each)
 
 
 def _groups(

@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 
 from .. import tree
-from ..errors import HyperparameterError
+from .._core import checks
+from .._core.kinds import check_function, check_tree, described
+from ..errors import HyperparameterError, StructureError
 
 Arguments = ParamSpec("Arguments")
 
@@ -51,16 +53,21 @@ def zero_order(
         Salimans et al., "Evolution Strategies as a Scalable Alternative to Reinforcement Learning",
         2017. https://arxiv.org/abs/1703.03864
     """
-    if not sigma > 0 or num_samples < 1 or method not in ("antithetic", "forward", "naive"):
+    check_function("zero_order", "fn", fn, "fn(x, *args)")
+    checks.fixed_number("zero_order", "sigma", sigma)
+    checks.positive("zero_order", "sigma", sigma)
+    checks.whole_number("zero_order", "num_samples", num_samples, least=1)
+    checks.choice("zero_order", "method", method, ("antithetic", "forward", "naive"))
+    if generator is not None and not isinstance(generator, torch.Generator):
         raise HyperparameterError(
-            "`zero_order`: `sigma` must be positive, `num_samples` at least 1 and `method` one of "
-            f"'antithetic', 'forward', 'naive', got {sigma!r}, {num_samples!r} and {method!r}."
+            "`zero_order`: `generator` must be a `torch.Generator`, got "
+            f"{described(generator)} A seed is set by `torch.Generator().manual_seed(0)`."
         )
 
     value_of: Callable[..., Tensor] = fn
 
     def evaluate(x: Any, args: tuple[Any, ...]) -> Tensor:
-        return torch.as_tensor(value_of(x, *args)).clone()
+        return _number(value_of(x, *args)).clone()
 
     def estimate(x: Any, args: tuple[Any, ...]) -> Any:
         total = tree.zeros_like(x)
@@ -76,6 +83,8 @@ def zero_order(
         return total
 
     def call(x: Any, *args: Any) -> Tensor:
+        check_tree("zero_order", "x", x)
+        check_function("zero_order", "fn", fn, "fn(x, *args)", 1 + len(args))
         leaves, spec = tree.flatten((x, args))
         places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
 
@@ -178,6 +187,20 @@ def _one_by_one(
         each = zip(tensors, dims, strict=True)
         made.append(fn(*(x if dim is None else x.select(dim, run) for x, dim in each)))
     return made
+
+
+def _number(value: Any) -> Tensor:
+    """What `fn` returns, as a tensor.
+
+    Raises:
+        StructureError: If it is not one number.
+    """
+    plain = isinstance(value, (int, float))
+    if plain or (isinstance(value, Tensor) and value.dim() == 0 and not value.is_complex()):
+        return torch.as_tensor(value)
+    raise StructureError(
+        f"`zero_order`: `fn` must return one number, such as a 0-d tensor, got {described(value)}"
+    )
 
 
 def _normal(p: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -4,15 +4,15 @@ Parameters are matched by name where both sides have names (`_pairing`), and ent
 against what the state of a parameter holds when it is created (`_entries`).
 """
 
-import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from .._core.warning import warn
 from ..errors import StructureError
 from ._entries import CLOCKS, TORCHS, Misfit, as_created, clocks_of, misfit, what_fits
-from ._group_keys import foreign_options, is_numeric, outside
+from ._group_keys import foreign_options, is_numeric
 from ._groups import ParameterGroups
 from ._options import Options, named_parameters
 from ._pairing import Pairing, paired
@@ -75,11 +75,7 @@ def checked(
         )
     if any(problems.values()):
         left_out = _said({**problems, "Initialized": initialized}, most=20)
-        warnings.warn(
-            f"`{who}`: `strict=False` has loaded what fits of the checkpoint. {left_out}",
-            UserWarning,
-            stacklevel=outside(),
-        )
+        warn(f"`{who}`: `strict=False` has loaded what fits of the checkpoint. {left_out}")
     pack_numbers(({}, new) for new in state.values())
     for group in merged:
         groups.warn_of_keys(group)

@@ -7,12 +7,12 @@ function that makes one.
 import dataclasses
 import functools
 import operator
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 from .._core.compact import in_message
 from .._core.tensor_rule import GradientTransformation, NamedParams, PerTensor
+from .._core.warning import warn
 from ..combinators import (
     FieldPath,
     chain,
@@ -159,10 +159,7 @@ def chain_factory(tx: GradientTransformation) -> ChainFactory:
             often = "twice" if len(turning) == 2 else f"{len(turning)} times"
             turned = f"negates the updates {often}, by {', '.join(map(repr, turning))}"
             remedy = "keep one of these (aliases such as `adamw` have one already)"
-        warnings.warn(
-            f"`Optimizer`: {tx!r} {turned}, so `step()` would increase the loss: {remedy}.",
-            stacklevel=4,  # past the wrapper of `explained`
-        )
+        warn(f"`Optimizer`: {tx!r} {turned}, so `step()` would increase the loss: {remedy}.")
     return ChainFactory(per_tensor(with_lr(tx)))
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .._core import checks
 from .._core.extras import BLUE, GREY, RED, new_figure, saved
-from .._core.kinds import check_function, check_iterable, check_module, check_optimizer
+from .._core.kinds import check_batches, check_function, check_module, check_optimizer
 from .._core.progress import Bar
 from ..errors import HyperparameterError
 from ._restore import restored
@@ -153,7 +153,7 @@ def find_lr(
     check_optimizer("find_lr", optimizer)
     check_module("find_lr", model)
     check_function("find_lr", "loss", loss, "find_lr(optimizer, model, loss, batches)")
-    check_iterable("find_lr", "batches", batches, "a list of batches, or a `DataLoader`")
+    check_batches("find_lr", batches)
     checks.whole_number("find_lr", "steps", steps, least=3)
     checks.open_interval("find_lr", "stop_at", stop_at, 1.0)
     checks.positive("find_lr", "start", start)

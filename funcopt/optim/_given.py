@@ -11,8 +11,8 @@ from torch.nn import Module, ParameterList
 
 from .._core import checks
 from .._core.kinds import described
+from .._core.warning import warn
 from ..errors import ArgumentError, ModeError, StructureError
-from ._group_keys import outside
 
 Group = Mapping[str, Any]
 
@@ -168,12 +168,10 @@ def _check_repeated(
     ]
     if not repeated:
         return nullcontext()
-    warnings.warn(
+    warn(
         "optimizer contains a parameter group with duplicate parameters; in future, this will "
         f"cause an error. `{who}`: {', '.join(repeated)} are one tensor, which is stepped once: "
-        "leave one out.",
-        UserWarning,
-        stacklevel=outside(),
+        "leave one out."
     )
     return _without_torchs_warning()
 

@@ -1,12 +1,11 @@
 """Keys of a parameter group that were perhaps meant to be others."""
 
-import sys
-import warnings
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from torch import Tensor
 
+from .._core.warning import warn
 from .._hints.calls import synonym
 from .._hints.nearest import one_edit_away
 
@@ -74,20 +73,5 @@ def warn_of_suspicious(who: str, keys: Iterable[str], live: Collection[str]) -> 
     """Warns of each, and returns which; as if from the first caller outside this library."""
     found = suspicious(keys, live)
     for key, meant in found:
-        warnings.warn(
-            f"`{who}`: no step reads `{key}` of a parameter group: did you mean `{meant}`?",
-            UserWarning,
-            stacklevel=outside(),
-        )
+        warn(f"`{who}`: no step reads `{key}` of a parameter group: did you mean `{meant}`?")
     return {key for key, _ in found}
-
-
-def outside() -> int:
-    """How many calls up the first one is that this library and torch have not made themselves."""
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None:
-        part = frame.f_globals.get("__name__", "").partition(".")[0]
-        if part not in ("funcopt", "torch", "contextlib"):
-            break
-        frame, level = frame.f_back, level + 1
-    return level

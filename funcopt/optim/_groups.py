@@ -1,7 +1,6 @@
 """Parameter groups: the only source of the hyperparameters of an optimizer."""
 
 import copy
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any, NamedTuple
@@ -9,6 +8,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from .._core.tensor_rule import GradientTransformation, NamedParams, PerTensor
+from .._core.warning import warn
 from .._hints.calls import name_caller
 from .._numerics.scalars import has_schedule
 from ..combinators import partition, walk
@@ -284,12 +284,11 @@ class ParameterGroups:
             group.pop(key, None)
         rates = [key for key in own if key.endswith("/lr")]
         if len(rates) > 1:
-            warnings.warn(
+            warn(
                 f"`{self.who}`: several stages have an `lr` for the same parameters, {rates}, so a "
                 "group has no `lr` that a scheduler could set. Leave one (a fixed factor is "
                 "`scale`), use schedules, or, if the stages are for different parameters, labels "
-                "of a `partition`, each of which becomes a group.",
-                stacklevel=4,
+                "of a `partition`, each of which becomes a group."
             )
         self._fill(group, own, all_keys)
         self.schedules.append({k: group[k] for k in own if has_schedule(group[k])})

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -9,10 +10,10 @@ from torch import Tensor
 from torch.func import vmap
 
 from .. import tree
-from .._core.kinds import check_tree
+from .._core.kinds import check_batches, check_tree, described
 from .._core.progress import Silent
 from .._core.stack import stack
-from ..errors import HyperparameterError
+from ..errors import HyperparameterError, StructureError
 from ..training import HyperparamRouting, TrainState
 from ._memory import peak_bytes
 from ._settings import Setting, columns_of
@@ -42,7 +43,7 @@ class Job:
 
     def chunk(self, runs: Sequence[Setting], params: Any, buffers: Any, batches: Any) -> Chunk:
         seeds = [run.get("seed", 0) for run in runs]
-        params, buffers = (_starts(start, seeds) for start in (params, buffers))
+        params, buffers = _starts("params", params, seeds), _starts("buffers", buffers, seeds)
         device = next((x.device for x in tree.leaves(params)), torch.device("cpu"))
         table = columns_of([{k: run[k] for k in run if k in self._names} for run in runs], device)
 
@@ -55,8 +56,8 @@ class Job:
         # Of its own in every run, and laid out as after a step, so that one graph is enough.
         state = tree.map(lambda x: x.clone(memory_format=torch.contiguous_format), state)
         if callable(batches):
-            each = [batches(seed) for seed in seeds]
-            return table, state, map(stack, zip(*each, strict=True)), 0
+            each = [_batches_of(batches, seed) for seed in seeds]
+            return table, state, _stacked(each), 0
         return table, state, iter(batches), None
 
     @property
@@ -83,7 +84,15 @@ class Job:
         def score(values: Mapping[str, Any], state: TrainState[Any]) -> dict[str, Tensor]:
             given = state.evaluated(self.routing.step(values).tx)
             found = self.evaluate(*given)  # type: ignore[misc]  # as looked at above
-            return found if isinstance(found, dict) else {"score": found}
+            scores = found if isinstance(found, dict) else {"score": found}
+            for name, one in scores.items():
+                if not isinstance(one, Tensor) or one.dim():
+                    what = f" as {name!r}" if isinstance(found, dict) else ""
+                    raise HyperparameterError(
+                        "`sweep`: `evaluate` must return a 0-d tensor, or a dict of them, got"
+                        f"{what} {described(one)} Take the mean over the examples."
+                    )
+            return scores
 
         return vmap(score, randomness=self.randomness)(table, state)
 
@@ -92,18 +101,56 @@ def first(count: int, values: Any) -> Any:
     return tree.map(lambda x: x[:count], values)
 
 
-def _starts(start: Any, seeds: Sequence[int]) -> Any:
+def _batches_of(make: Callable[[int], Any], seed: int) -> Any:
+    batches = make(seed)
+    check_batches("sweep", batches, "batches(seed)")
+    return batches
+
+
+def _stacked(each: Sequence[Any]) -> Iterator[Any]:
+    """The batches of all runs, one step after the other.
+
+    Raises:
+        HyperparameterError: If some runs have more than others.
+    """
+    ended = object()
+    for column in itertools.zip_longest(*each, fillvalue=ended):
+        if any(x is ended for x in column):
+            raise HyperparameterError(
+                "`sweep`: `batches(seed)` must return as many batches for every seed; some seeds "
+                "have fewer than others."
+            )
+        with _named("batches(seed)"):
+            yield stack(column)
+
+
+@contextmanager
+def _named(what: str) -> Iterator[None]:
+    """Says of which results of a function the trees do not fit together."""
+    try:
+        yield
+    except StructureError as error:
+        raise StructureError(
+            f"`sweep`: what `{what}` returns must have one structure, shapes and dtypes, for every "
+            f"seed. In detail, {error}"
+        ) from None
+
+
+def _starts(name: str, start: Any, seeds: Sequence[int]) -> Any:
     """`start` for every run, stacked: the same for all, or what a function makes of their seeds."""
     if not callable(start) or isinstance(start, (type, torch.nn.Module)):
-        check_tree("sweep", "params", start)
+        check_tree("sweep", name, start)
         return tree.map(lambda x: x.detach().expand(len(seeds), *x.shape), start)
     made: dict[int, Any] = {}
     with torch.random.fork_rng(devices=[]):
         for seed in seeds:
             if seed not in made:
                 torch.manual_seed(seed)
-                made[seed] = tree.map(Tensor.detach, start(seed))
-    return stack([made[seed] for seed in seeds])
+                mine = start(seed)
+                check_tree("sweep", f"{name}(seed)", mine)
+                made[seed] = tree.map(Tensor.detach, mine)
+    with _named(f"{name}(seed)"):
+        return stack([made[seed] for seed in seeds])
 
 
 def fitting(limit: int, job: Job, runs: Sequence[Setting], trial: Callable[..., Chunk]) -> int:

@@ -1,6 +1,6 @@
 """The figures of a sweep."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,21 @@ from torch import Tensor
 from .._core.extras import BLUE, GREY, RED
 from ._settings import Setting
 
+STAR: dict[str, Any] = {
+    "marker": "*",
+    "linestyle": "none",
+    "markersize": 14,
+    "color": RED,
+    "markeredgecolor": "white",
+    "zorder": 5,
+}
+"""How the best run is marked."""
 
-def draw_sweep(settings: Sequence[Setting], losses: Tensor, score: Tensor, of: str) -> Figure:
-    """The score, which is called `of`, over the hyperparameters that vary."""
+
+def draw_sweep(
+    settings: Sequence[Setting], losses: Tensor, score: Tensor, of: str, best: int
+) -> Figure:
+    """The score, which is called `of`, over the hyperparameters that vary; `best` is marked."""
     scores = score.detach().double().cpu().numpy()
     rows = [{k: v for k, v in row.items() if k != "seed"} for row in settings]
     varying = {
@@ -22,29 +34,32 @@ def draw_sweep(settings: Sequence[Setting], losses: Tensor, score: Tensor, of: s
         if any(row[name] != rows[0][name] for row in rows)
     }
     if not varying:
-        return _curves(losses.detach().double().cpu().numpy())
+        return _curves(settings, losses.detach().double().cpu().numpy(), best)
     if len(varying) == 2 and _is_grid(varying):
-        return _heat_map(varying, scores, of)
-    return _points(varying, scores, of)
+        return _heat_map(varying, scores, of, best)
+    return _points(varying, scores, of, best)
 
 
-def _curves(losses: Any) -> Figure:
+def _curves(settings: Sequence[Setting], losses: Any, best: int) -> Figure:
     """The runs differ only in their seeds: their losses from step to step."""
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     ax = figure.subplots()
     ax.plot(losses.T, color=GREY, linewidth=0.7)
     ax.plot(losses.mean(0), color=BLUE, linewidth=2, label=f"mean of {len(losses)} runs")
+    own = {"seed": settings[best]["seed"]} if "seed" in settings[best] else {}
+    ax.plot(losses[best], color=RED, linewidth=1.5, label=_best_of(own, best))
     ax.set(xlabel="step", ylabel="loss", **_scale("y", losses))
     ax.grid(alpha=0.3)
     ax.legend()
     return figure
 
 
-def _points(varying: dict[str, list[Any]], scores: Any, of: str) -> Figure:
+def _points(varying: dict[str, list[Any]], scores: Any, of: str, best: int) -> Figure:
     """A panel for each hyperparameter; a line through the means where it is the only one."""
     figure = Figure(figsize=(1.5 + 5 * len(varying), 4.5), layout="constrained")
     axes = figure.subplots(1, len(varying), sharey=True, squeeze=False)[0]
     finite = np.isfinite(scores)
+    mark = _best_of({name: column[best] for name, column in varying.items()}, best)
     for ax, (name, column) in zip(axes, varying.items(), strict=True):
         xs, names = _numbers(column)
         ax.plot(xs[finite], scores[finite], ".", color=GREY if len(varying) == 1 else BLUE)
@@ -52,15 +67,9 @@ def _points(varying: dict[str, list[Any]], scores: Any, of: str) -> Figure:
             at = np.unique(xs)
             means = [scores[xs == x].mean() for x in at]
             ax.plot(at, np.where(np.isfinite(means), means, np.nan), color=BLUE, linewidth=2)
-            i = int(np.nanargmin(np.where(finite, scores, np.nan))) if finite.any() else 0
-            ax.annotate(
-                f"{name} = {_short(column[i])}",
-                (xs[i], scores[i]),
-                xytext=(0, -18),
-                textcoords="offset points",
-                ha="center",
-            )
             ax.margins(y=0.15)
+        if finite[best]:
+            ax.plot(xs[best], scores[best], label=None if ax is not axes[0] else mark, **STAR)
         for x in xs[~finite]:
             ax.axvline(x, color=RED, linewidth=0.6, alpha=0.5)
         ax.set(xlabel=name, **_scale("x", xs), **_scale("y", scores))
@@ -68,6 +77,8 @@ def _points(varying: dict[str, list[Any]], scores: Any, of: str) -> Figure:
             ax.set_xticks(range(len(names)), names)
         ax.grid(alpha=0.3)
     axes[0].set_ylabel(of)
+    if finite[best]:
+        axes[0].legend()
     if not finite.all():
         figure.suptitle(
             f"{(~finite).sum()} of {len(scores)} runs diverged (vertical lines)", size=9
@@ -75,7 +86,7 @@ def _points(varying: dict[str, list[Any]], scores: Any, of: str) -> Figure:
     return figure
 
 
-def _heat_map(varying: dict[str, list[Any]], scores: Any, of: str) -> Figure:
+def _heat_map(varying: dict[str, list[Any]], scores: Any, of: str, best: int) -> Figure:
     """Two hyperparameters on a grid: a cell for each pair, the mean over seeds."""
     (x_name, x_column), (y_name, y_column) = varying.items()
     xs, ys = list(dict.fromkeys(x_column)), list(dict.fromkeys(y_column))
@@ -96,10 +107,21 @@ def _heat_map(varying: dict[str, list[Any]], scores: Any, of: str) -> Figure:
             low = np.isfinite(cells[i, j]) and norm(cells[i, j]) > 0.5
             shown = f"{cells[i, j]:.3g}" if np.isfinite(cells[i, j]) else "-"
             ax.text(j, i, shown, ha="center", va="center", color="w" if low else "k", size=8)
+    if np.isfinite(scores[best]):
+        at = xs.index(x_column[best]) + 0.36, ys.index(y_column[best]) + 0.36
+        mark = _best_of({x_name: x_column[best], y_name: y_column[best]}, best)
+        ax.plot(*at, label=mark, **STAR)
+        figure.legend(loc="outside lower center")
     ax.set_xticks(range(len(xs)), [_short(x) for x in xs], rotation=45, ha="right")
     ax.set_yticks(range(len(ys)), [_short(y) for y in ys])
     ax.set(xlabel=x_name, ylabel=y_name)
     return figure
+
+
+def _best_of(setting: Mapping[str, Any], best: int) -> str:
+    """What the legend says of the best run."""
+    values = ", ".join(f"{name} = {_short(value)}" for name, value in setting.items())
+    return f"best: {values or f'run {best}'}"
 
 
 def _is_grid(varying: dict[str, list[Any]]) -> bool:

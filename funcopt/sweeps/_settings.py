@@ -10,7 +10,9 @@ from torch import Tensor
 from torch.distributions import Distribution, ExpTransform, TransformedDistribution, Uniform
 
 from .. import tree
-from .._core.kinds import check_iterable, check_values
+from .._core import checks
+from .._core.compact import in_message
+from .._core.kinds import check_iterable, check_values, described
 from ..errors import HyperparameterError, StructureError
 
 Setting = dict[str, Any]
@@ -25,6 +27,7 @@ def grid(values: Mapping[str, Iterable[Any]]) -> list[Setting]:
     Raises:
         HyperparameterError: If there is no value for a name.
     """
+    check_values("grid", values)
     columns = {name: _listed(name, column) for name, column in values.items()}
     return [dict(zip(columns, row, strict=True)) for row in itertools.product(*columns.values())]
 
@@ -41,7 +44,13 @@ def sample(
             from.
         runs: How many settings.
         seed: Of the numbers drawn; torch's own generator is left as it was.
+
+    Raises:
+        HyperparameterError: If an argument does not fit, or there is no value for a name.
     """
+    check_values("sample", values)
+    checks.whole_number("sample", "runs", runs, least=1)
+    checks.whole_number("sample", "seed", seed)
     columns = {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -60,9 +69,10 @@ def loguniform(low: float, high: float) -> Distribution:
     Raises:
         HyperparameterError: If not ``0 < low < high``.
     """
-    if not 0 < low < high:
+    if not all(isinstance(x, (int, float)) for x in (low, high)) or not 0 < low < high:
         raise HyperparameterError(
-            f"`loguniform`: it must be that 0 < low < high, got {low!r} and {high!r}."
+            f"`loguniform`: `low` and `high` must be numbers, 0 < low < high, got "
+            f"{in_message(low)} and {in_message(high)}."
         )
     least, most = torch.tensor([math.log(low), math.log(high)], dtype=torch.float64)
     return TransformedDistribution(Uniform(least, most), ExpTransform())
@@ -76,6 +86,11 @@ def settings_of(values: Any) -> list[Setting]:
     """
     check_iterable("sweep", "values", values, "a dict of lists, or a list of settings")
     if not isinstance(values, Mapping):
+        if isinstance(values, Tensor):
+            raise HyperparameterError(
+                "`sweep`: `values` must be a dict of lists, or a list of settings, got "
+                f"{described(values)} Name what is varied: `{{'lr': ...}}`."
+            )
         for row in values:
             check_values("sweep", row)
     settings = grid(values) if isinstance(values, Mapping) else [dict(row) for row in values]
@@ -123,10 +138,13 @@ def _stacked(name: str, values: list[Any], device: torch.device) -> Tensor:
 
 
 def _listed(name: str, column: Iterable[Any]) -> list[Any]:
-    if isinstance(column, Tensor):
+    if isinstance(column, Tensor) and column.dim():
         return column.tolist() if column.dim() == 1 else list(column)
-    if isinstance(column, (str, int, float)) or not isinstance(column, Iterable):
-        raise HyperparameterError(f"`{name}`: expected a list of values to try, got {column!r}.")
+    single = isinstance(column, (str, int, float, Tensor))
+    if single or not isinstance(column, Iterable):
+        raise HyperparameterError(
+            f"`{name}`: expected a list of values to try, got {in_message(column)}."
+        )
     if not (listed := list(column)):
         raise HyperparameterError(f"`{name}`: the list of values to try is empty.")
     return listed

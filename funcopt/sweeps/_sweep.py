@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from .. import tree
-from .._core.kinds import check_iterable
+from .._core import checks
+from .._core.kinds import check_batches, check_function, described
 from .._core.progress import Bar
+from .._core.warning import warn
 from ..errors import HyperparameterError
-from ..training import MakesTx, route_hyperparams
+from ..training import MakesTx, check_loss, route_hyperparams
 from ..typing import Params
 from ._job import Job, first, fitting
 from ._settings import Setting, settings_of
@@ -112,20 +114,36 @@ def sweep(
             "error".
         progress: Show a bar, if tqdm is installed, on interactive terminals and in notebooks.
 
+    Warns:
+        UserWarning: If the losses of all seeds are the same, since nothing depends on the seed.
+
     Raises:
-        HyperparameterError: If a name is unknown, or a value does not fit; a `memory_limit` that
-            does not even hold one model.
+        HyperparameterError: If a name is unknown, or a value does not fit; if `batches` is one
+            batch; a `memory_limit` that does not even hold one model.
+        LeafError: If `params`, or what it returns, is no tree of tensors.
+        DerivativeError: If the loss depends on none of the parameters.
     """
-    if not callable(batches):
-        check_iterable("sweep", "batches", batches, "a list of batches, or another iterable")
+    for name, given in (("params", params), ("buffers", buffers), ("batches", batches)):
+        if callable(given) and not isinstance(given, (type, torch.nn.Module)):
+            check_function("sweep", name, given, f"{name}(seed)", 1)
+    if not callable(batches) or isinstance(batches, (type, torch.nn.Module)):
+        check_batches("sweep", batches)
+    if evaluate is not None:
+        call = "evaluate(params)" if buffers == () else "evaluate(params, buffers)"
+        check_function("sweep", "evaluate", evaluate, call, 1 if buffers == () else 2)
+    checks.choice("sweep", "randomness", randomness, ("different", "same", "error"))
+    if chunk_size is not None:
+        checks.whole_number("sweep", "chunk_size", chunk_size, least=1)
+    if memory_limit is not None:
+        checks.whole_number("sweep", "memory_limit", memory_limit, least=1)
+    seeds = None if seeds is None else _checked_seeds(seeds)
     runs = [
         row if seed is None else {**row, "seed": seed}
-        for row, seed in itertools.product(
-            settings_of(values), [None] if seeds is None else list(seeds)
-        )
+        for row, seed in itertools.product(settings_of(values), [None] if seeds is None else seeds)
     ]
     names = [name for name in runs[0] if name != "seed" or seeds is None]
     job = Job(route_hyperparams("sweep", loss, tx, names), evaluate, randomness, compile)
+    check_loss("sweep", loss, buffers != ())
     if chunk_size is None:
         chunk_size = len(runs)
     if memory_limit is not None:
@@ -133,8 +151,6 @@ def sweep(
         two = (runs * 2)[:2]
         trial = partial(job.chunk, params=params, buffers=buffers, batches=batches)
         chunk_size = min(chunk_size, fitting(memory_limit, job, two, trial))
-    if chunk_size < 1:
-        raise HyperparameterError(f"`sweep`: `chunk_size` must be positive, got {chunk_size}.")
     chunks = [runs[i : i + chunk_size] for i in range(0, len(runs), chunk_size)]
     if len(chunks) > 1 and not callable(batches):
         batches = list(batches)  # all chunks see the same
@@ -147,4 +163,40 @@ def sweep(
             parts.append(first(len(chunk), part))
     whole = parts[0] if len(parts) == 1 else tree.map(lambda *xs: torch.cat(xs), *parts)
     losses, state, scores = whole
+    if seeds is not None and _seeds_are_alike(losses, seeds):
+        warn(
+            f"`sweep`: all {len(seeds)} seeds have the same losses: nothing depends on the seed. "
+            "Pass functions of it, `params=lambda seed: ...` for the initialization or "
+            "`batches=lambda seed: ...` for the data, or leave out `seeds`."
+        )
     return Sweep(tuple(runs), losses, state, scores)
+
+
+def _checked_seeds(seeds: Iterable[int]) -> list[int]:
+    """The seeds as a list of whole numbers.
+
+    Raises:
+        HyperparameterError: If they are something else, or there is none.
+    """
+    many = not isinstance(seeds, (str, Tensor, Mapping)) or (
+        isinstance(seeds, Tensor) and seeds.dim() == 1
+    )
+    if not many or not hasattr(seeds, "__iter__"):
+        raise HyperparameterError(
+            f"`sweep`: `seeds` must be an iterable of whole numbers, such as `range(5)`, got "
+            f"{described(seeds)}"
+        )
+    found = seeds.tolist() if isinstance(seeds, Tensor) else list(seeds)
+    if not found:
+        raise HyperparameterError("`sweep`: `seeds` is empty: leave it out, or pass `range(1)`.")
+    for i, seed in enumerate(found):
+        checks.whole_number("sweep", f"seeds[{i}]", seed)
+    return [int(seed) for seed in found]
+
+
+def _seeds_are_alike(losses: Tensor, seeds: Sequence[int]) -> bool:
+    """Whether the losses of a setting, (runs, steps), are the same for all seeds."""
+    if len(set(seeds)) < 2:
+        return False
+    each = losses.detach().reshape(-1, len(seeds), losses.shape[1])
+    return bool(torch.isclose(each, each[:, :1], rtol=1e-6, atol=0.0, equal_nan=True).all())

@@ -90,12 +90,17 @@ class Sweep(NamedTuple, Generic[Params]):
             rows.append([_shown(cell) for cell in cells])
         return [*self.settings[0], *scores], rows
 
-    def plot(self, path: str | Path | None = None, *, of: str = "loss") -> "Figure":
+    def plot(
+        self, path: str | Path | None = None, *, of: str = "loss", largest: bool = False
+    ) -> "Figure":
         """Draws the score: a curve over one hyperparameter, a heat map over two, else points.
+
+        A star marks the run that `best` returns, and the legend has its setting.
 
         Args:
             path: Where to save the figure, if at all.
             of: Which score.
+            largest: Whether the largest score is the best, as of an accuracy.
 
         Returns:
             The figure.
@@ -106,7 +111,8 @@ class Sweep(NamedTuple, Generic[Params]):
         needed("Sweep.plot", "matplotlib", "sweeps")
         from ._plots import draw_sweep  # matplotlib is only needed here
 
-        return saved(draw_sweep(self.settings, self.losses, self.score(of), of), path)
+        score, best = self.score(of), self.best(of, largest=largest)
+        return saved(draw_sweep(self.settings, self.losses, score, of, best), path)
 
     def to_pandas(self) -> "DataFrame":
         """All runs as a `pandas.DataFrame`, in their order: settings, and behind them the scores.

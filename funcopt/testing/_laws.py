@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from .._core.kinds import check_tree, expect_transformation
 from .._core.tensor_rule import GradientTransformation
 from ..typing import Params
 from ._arguments import (
@@ -65,8 +66,12 @@ def check_transformation(
         **extra: Extra arguments that `update` needs; gradients are those of `value_fn`, if given.
 
     Raises:
-        AssertionError: Naming the law that does not hold.
+        AssertionError: Naming the law that does not hold, also where `tx` itself raises an error.
+        HyperparameterError: If `tx` is no transformation.
+        LeafError: If `params` is no tree of tensors.
     """
+    expect_transformation("check_transformation", tx, "check_transformation(tx, params)")
+    check_tree("check_transformation", "params", params)
     for law in LAWS:
         law(tx, params, **extra)
     if differentiable:

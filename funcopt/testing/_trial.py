@@ -1,16 +1,19 @@
 """Some gradients, and a short training with them, for the laws."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 
 from .. import tree
+from .._core.kinds import check_tree, expect_transformation
 from .._core.loss import value_and_grad
 from .._core.stack import stack
 from .._core.tensor_rule import GradientTransformation
 from ..engine import pure_engine
+from ..errors import FuncoptError
 from ..typing import Params
 
 __tracebackhide__ = True  # pytest shows the caller's line
@@ -20,11 +23,30 @@ def by_operations(law: Callable[..., None]) -> Callable[..., None]:
     """A law of what authors have written: kernels that are made of it may do something else."""
 
     @functools.wraps(law)
-    def checked(*args: Any, **kwargs: Any) -> None:
-        with pure_engine("eager"):
-            law(*args, **kwargs)
+    def checked(tx: GradientTransformation, params: Params, **extra: Any) -> None:
+        expect_transformation(law.__name__, tx, f"{law.__name__}(tx, params)")
+        check_tree(law.__name__, "params", params)
+        with pure_engine("eager"), _named(law, tx):
+            law(tx, params, **extra)
 
     return checked
+
+
+@contextmanager
+def _named(law: Callable[..., None], tx: GradientTransformation) -> Iterator[None]:
+    """Names the law in whatever is raised while it is checked."""
+    said = f"the law `{law.__name__}` does not hold ({(law.__doc__ or '').split(chr(10))[0]})"
+    try:
+        yield
+    except FuncoptError as error:  # of an argument, or of a rule: it says what and where
+        error.add_note(f"It was raised while the law `{law.__name__}` was checked, for {tx!r}.")
+        raise
+    except AssertionError as error:
+        raise AssertionError(f"{error}\nIn short: {said}.") from error.__cause__
+    except Exception as error:
+        raise AssertionError(
+            f"{tx!r} raises {type(error).__name__}: {error}\nIn short: {said}."
+        ) from error
 
 
 def gradients(

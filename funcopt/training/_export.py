@@ -9,7 +9,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from .. import tree
 from .._core.apply import state_dict
-from .._core.kinds import check_function
+from .._core.kinds import check_function, check_tree
 from ..typing import Tree
 
 
@@ -33,7 +33,8 @@ def export_step(
         state: A training state of the same shapes and dtypes as those to come.
         batch: A batch, likewise.
     """
-    check_function("export_step", "step", step, "step(state, batch)")
+    check_function("export_step", "step", step, "step(state, batch)", 2)
+    check_tree("export_step", "state", state)
     names, (leaves, spec) = tree.names(state), tree.flatten(state)
 
     def flat(tensors: dict[str, Tensor], batch: Any) -> tuple[dict[str, Tensor], Any]:

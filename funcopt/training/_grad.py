@@ -8,11 +8,14 @@ from torch import Tensor
 from torch.func import grad_and_value
 
 from .. import tree
+from .._core.dependence import independent, is_followed
 from .._numerics.scalars import is_mapped, is_wrapped
 
 
 def slopes(fn: Callable[..., tuple[Tensor, Any]], args: tuple[Any, ...]) -> tuple[Any, Any]:
     """The derivatives of ``fn(*args)[0]`` by the trees `args`, and what `fn` returned.
+
+    Where that is known, the derivative is `None` for what the value does not depend on.
 
     `torch.func.grad` always keeps the graph of the derivative itself, to differentiate again; what
     `remat` saves would be lost. So autograd is used, which does not, except where that may be
@@ -27,15 +30,22 @@ def slopes(fn: Callable[..., tuple[Tensor, Any]], args: tuple[Any, ...]) -> tupl
         value, aux = fn(*spec.unflatten(live))
     chosen = [x for x in live if x is not None and x.requires_grad]
     by: Iterator[Any] = iter(())
-    if chosen:
-        by = iter(torch.autograd.grad(value, chosen, allow_unused=True, materialize_grads=True))
+    if chosen and value.requires_grad:
+        by = iter(torch.autograd.grad(value, chosen, allow_unused=True))
     aux = tree.map(Tensor.detach, aux)
-    found = [next(by) if x is not None and x.requires_grad else None for x in live]
+    found = [next(by, None) if x is not None and x.requires_grad else None for x in live]
     return spec.unflatten(found), (value.detach(), aux)
 
 
-def live_slopes(fn: Callable[..., tuple[Tensor, Any]], args: tuple[Any, ...]) -> tuple[Any, Any]:
+def live_slopes(
+    fn: Callable[..., tuple[Tensor, Any]],
+    args: tuple[Any, ...],
+    who: str | None = None,
+) -> tuple[Any, Any]:
     """The same, to be differentiated again, by `args` or by whatever `fn` has closed over.
+
+    With the name of what was called, `who`, a value that depends on none of `args` is an error: the
+    derivative would be zero.
 
     In `torch.func` every operation passes through one level more, which for small tensors takes
     twice the time. Where autograd follows all of `args` anyway, the level would bring nothing.
@@ -46,11 +56,22 @@ def live_slopes(fn: Callable[..., tuple[Tensor, Any]], args: tuple[Any, ...]) ->
         mine = [x.view_as(x) for x in leaves]  # not what else may have been made of the same
         value, aux = fn(*spec.unflatten(mine))
         if isinstance(value, Tensor) and value.dim() == 0 and value.requires_grad:
-            found = torch.autograd.grad(value, mine, create_graph=True, materialize_grads=True)
+            by = torch.autograd.grad(value, mine, create_graph=True, allow_unused=True)
+            if who is not None and all(g is None for g in by):
+                raise independent(who, "the loss")
+            each = zip(mine, by, strict=True)
+            found = [torch.zeros_like(x, requires_grad=True) if g is None else g for x, g in each]
             return spec.unflatten(found), (value, aux)
-    # This also says what is wrong with a value, or finds that nothing depends on anything.
-    found, made = grad_and_value(fn, argnums=tuple(range(len(args))), has_aux=True)(*args)
-    return found, made
+
+    def watched(*args: Any) -> tuple[Tensor, Any]:
+        value, aux = fn(*args)
+        checked = who is not None and isinstance(value, Tensor)
+        if checked and not is_followed(value, tree.leaves(args)):
+            raise independent(who, "the loss")
+        return value, aux
+
+    # This also says what is wrong with a value.
+    return grad_and_value(watched, argnums=tuple(range(len(args))), has_aux=True)(*args)
 
 
 def _followed(x: Any) -> bool:

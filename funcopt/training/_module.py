@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from .._core.compact import compact
-from .._core.kinds import check_is, check_module
+from .._core.kinds import check_function, check_is, check_module
 from .._numerics.names import plain_name
 from ..errors import LabelError, StructureError
 
@@ -40,9 +40,12 @@ def split_module(
             name, or a predicate ``(name, tensor)``; by default, those that require grad.
 
     Raises:
+        HyperparameterError: If `module` or `trainable` is something else.
         LabelError: If `trainable` fits no parameter.
     """
     check_module("split_module", module)
+    if trainable is not None and not isinstance(trainable, str):
+        check_function("split_module", "trainable", trainable, "trainable(name, tensor)", 2)
     named = dict(module.named_parameters())
     chosen = {name for name, p in named.items() if _fits(trainable, plain_name(name), p)}
     if trainable is not None and named and not chosen:

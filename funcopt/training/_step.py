@@ -3,14 +3,17 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar, overload
 
+import torch
 from torch import Tensor
 from torch.func import grad_and_value, vmap
 
 from .. import tree
+from .._core import checks
 from .._core.apply import apply_updates
-from .._core.compact import compact
+from .._core.compact import compact, missing_attribute
+from .._core.dependence import independent, is_followed
 from .._core.exact_zero import exact_zero
-from .._core.kinds import check_function, check_is, expect_transformation
+from .._core.kinds import check_function, check_is, check_tree, expect_transformation
 from .._core.loss import is_number
 from .._core.record import Record
 from .._core.tensor_rule import GradientTransformation
@@ -36,7 +39,14 @@ class TrainState(NamedTuple, Generic[Params]):
     def start(
         cls, tx: GradientTransformation, params: Tree, buffers: Any = ()
     ) -> "TrainState[Tree]":
-        """The state of training with `tx` before the first step."""
+        """The state of training with `tx` before the first step.
+
+        Raises:
+            HyperparameterError: If `tx` is no transformation.
+            LeafError: If `params` is no tree of floating-point or complex tensors.
+        """
+        expect_transformation("TrainState.start", tx, "TrainState.start(tx, params)")
+        check_tree("TrainState.start", "params", params)
         return TrainState(params, tx.init(params), buffers)
 
     def evaluated(self, tx: GradientTransformation) -> tuple[Any, ...]:
@@ -44,8 +54,13 @@ class TrainState(NamedTuple, Generic[Params]):
 
         Behind them the buffers, if there are any: the arguments of an evaluation.
         """
+        expect_transformation("TrainState.evaluated", tx, "state.evaluated(tx)")
         params = tx.averaged(self.opt_state, self.params)
         return (params,) if self.buffers == () else (params, self.buffers)
+
+
+if not TYPE_CHECKING:  # which knows better what there is
+    TrainState.__getattr__ = missing_attribute
 
 
 class train_step(Record, Generic[Result]):
@@ -72,6 +87,12 @@ class train_step(Record, Generic[Result]):
             batches of one, along the first dimension of `batch`.
         has_aux: Whether the loss has auxiliary outputs, such as metrics: ``(value, aux)``, or
             with buffers ``(value, buffers, aux)``. A step then returns ``state, (value, aux)``.
+
+    Raises:
+        HyperparameterError: If `loss` or `tx` is something else.
+        DerivativeError: In a step, if the loss depends on none of the parameters. (It may depend on
+            some only.)
+        StructureError: In a step, if the loss returns something else.
     """
 
     loss: Callable[..., Any]
@@ -82,6 +103,7 @@ class train_step(Record, Generic[Result]):
         call = "train_step(loss, tx)"
         check_function("train_step", "loss", self.loss, "loss(params, batch)")
         expect_transformation("train_step", self.tx, call)
+        checks.switch("train_step", "has_aux", self.has_aux)
 
     if TYPE_CHECKING:
 
@@ -105,18 +127,20 @@ class train_step(Record, Generic[Result]):
 
     def __call__(self, state: TrainState[Params], batch: Any) -> tuple[TrainState[Params], Result]:
         check_is("train_step", "state", state, TrainState, "TrainState(params, tx.init(params))")
+        if not torch.compiler.is_compiling():
+            check_tree("train_step", "state.params", state.params)
         has_buffers = state.buffers != ()
 
         def of(params: Any, batch: Any = batch) -> tuple[Tensor, tuple[Any, Any]]:
             given = (state.buffers, batch) if has_buffers else (batch,)
-            return self._parts(self.loss(params, *given), has_buffers)
+            return self._parts(self._call(params, *given), has_buffers)
 
         if self.tx.takes_examples():
             grads, value, aux = self._of_examples(state, batch)
             buffers = state.buffers
         else:
             slopes = exact_zero(
-                lambda params, batch: live_slopes(lambda p: of(p, batch), (params,))
+                lambda params, batch: live_slopes(lambda p: of(p, batch), (params,), "train_step")
             )
             (grads,), (value, (buffers, aux)) = slopes(state.params, batch)
         extra = self._extra(value, lambda params: of(params)[0])
@@ -124,6 +148,20 @@ class train_step(Record, Generic[Result]):
         new = TrainState(apply_updates(state.params, updates), opt_state, buffers)
         result: Any = (value, aux) if self.has_aux else value
         return new, result
+
+    def _call(self, *args: Any) -> Any:
+        """What the loss returns.
+
+        Raises:
+            HyperparameterError: If it cannot be called so.
+        """
+        if torch.compiler.is_compiling():
+            return self.loss(*args)
+        try:
+            return self.loss(*args)
+        except TypeError:
+            check_loss("train_step", self.loss, len(args) > 2)
+            raise  # it is from within
 
     def _parts(self, found: Any, has_buffers: bool) -> tuple[Tensor, tuple[Any, Any]]:
         """The value of the loss; the buffers, and its auxiliary outputs.
@@ -154,8 +192,10 @@ class train_step(Record, Generic[Result]):
             )
 
         def one(params: Any, example: Any) -> tuple[Tensor, Any]:
-            found = self.loss(params, tree.map(lambda x: x[None], example))
+            found = self._call(params, tree.map(lambda x: x[None], example))
             value, (_, aux) = self._parts(found, has_buffers=False)
+            if not is_followed(value, tree.leaves(params)):
+                raise independent("train_step", "the loss")
             return value, aux if self.has_aux else ()
 
         of_each = vmap(grad_and_value(one, has_aux=True), in_dims=(None, 0))
@@ -166,6 +206,12 @@ class train_step(Record, Generic[Result]):
         known = self.tx.extra_names() or frozenset()
         offered = {"value": value, "value_fn": value_fn}
         return {name: offered[name] for name in offered if name in known}
+
+
+def check_loss(who: str, loss: Any, buffers: bool) -> None:
+    """Refuses what cannot be called as a loss, with or without buffers."""
+    call = "loss(params, buffers, batch)" if buffers else "loss(params, batch)"
+    check_function(who, "loss", loss, call, 3 if buffers else 2)
 
 
 def _said(wanted: list[str]) -> str:

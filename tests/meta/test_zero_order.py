@@ -87,7 +87,8 @@ def test_a_step_that_only_sees_values():
 
 def test_bad_input():
     for bad in ({"sigma": 0.0}, {"num_samples": 0}, {"method": "central"}):
-        with pytest.raises(fo.errors.HyperparameterError, match="`zero_order`: `sigma` must be"):
+        (name,) = bad
+        with pytest.raises(fo.errors.HyperparameterError, match=f"`zero_order`: `{name}` must be"):
             fo.zero_order(linear, **bad)
 
 

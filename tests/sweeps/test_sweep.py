@@ -334,7 +334,7 @@ def test_figures(values, kind, tmp_path):
     labels = [ax.get_xlabel() for ax in panels]
     if kind == "curves":
         assert labels == ["step"]
-        assert len(panels[0].lines) == 4
+        assert len(panels[0].lines) == 5  # the mean and the best among them
     elif kind == "map":
         assert (panels[0].get_xlabel(), panels[0].get_ylabel()) == ("lr", "weight_decay")
         assert panels[0].images[0].get_array().shape == (2, 3)
@@ -386,7 +386,7 @@ def test_bad_input():
         swept(values=[{"lr": 0.1}, {"eps": 0.1}])
     with pytest.raises(wrong, match="values of `lr` must be numbers"):
         swept(values={"lr": [fo.linear_schedule(0.1, 0.0, 5)]})
-    with pytest.raises(wrong, match="`chunk_size` must be positive, got 0"):
+    with pytest.raises(wrong, match="`chunk_size` must be a whole number, at least 1, got 0"):
         swept(chunk_size=0)
     with pytest.raises(wrong, match="there are no batches"):
         swept(batches=[])
@@ -400,6 +400,7 @@ def test_to_pandas_has_a_row_for_each_run():
     pytest.importorskip("pandas")
     result = swept(
         values={"lr": [0.1, torch.tensor(0.2)], "weight_decay": [0.0, 1.0]},
+        params=lambda seed: fo.tree.map(lambda p: p + 0.1 * seed, common.params()),
         seeds=range(2),
         evaluate=lambda params: {"held out": fo.tree.norm(params)},
     )
