@@ -219,8 +219,31 @@ def beside(other: Tensor, x: Any) -> Tensor:
     """A number as a 0-d tensor in float64, on the device of another: that is not waited for."""
     if not isinstance(x, Tensor):
         return full(x, other.device)
-    wide = double(x)
-    return wide if wide.device == other.device else wide.to(other.device, non_blocking=True)
+    return moved(double(x), other.device)
+
+
+def moved(x: Tensor, device: torch.device) -> Tensor:
+    """A scalar, or a few, on a device. Only what goes to the CPU is waited for."""
+    return x if x.device == device else x.to(device, non_blocking=device.type != "cpu")
+
+
+def on_each_device(x: Tensor) -> Callable[[torch.device], Tensor]:
+    """A scalar by device: a device that it is not on gets one copy."""
+    copies: dict[torch.device, Tensor] = {}
+
+    def on(device: torch.device) -> Tensor:
+        if device == x.device:
+            return x
+        if device not in copies:
+            copies[device] = moved(x, device)
+        return copies[device]
+
+    return on
+
+
+def near(x: Tensor, device: torch.device) -> Tensor:
+    """A scalar where tensors on a device can meet it: there, or on the CPU, where it is read."""
+    return x if x.device.type == "cpu" and not x.dim() else moved(x, device)
 
 
 def clamp(x: Any, low: Any, high: Any) -> Any:

@@ -200,7 +200,7 @@ class skip_if(Wrapper):
             return nothing, inner, [m.inner for m in old], skipped + 1, made
 
         def update() -> Any:
-            good = [unless(skip, g, both=both) for g in gs]
+            good = unless(skip, gs, both=both)
             us, new = self.clocked().run(good, inner, ps, child, reduce)
             return us, new, self.clocked().memory_after(child), skipped, made + 1
 
