@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .. import tree
 from .._numerics import shards
-from .._numerics.scalars import exact, near
+from .._numerics.scalars import NO_FLOAT64, exact, moved, near
 from ..errors import LeafError, StructureError
 from ..typing import Memory, Slots
 from . import precision
@@ -190,8 +190,8 @@ class TensorRule(PerTensor):
 
     def open(self, buckets: Sequence[Bucket], members: Members) -> Node:
         rules, rows, memory = [], [], []
-        for tx, made, count, own in buckets:
-            rule, step = on_one_device(tx.evaluated(count), made, own)
+        for tx, made, count, before in buckets:
+            rule, step, own = on_one_device(tx.evaluated(count), made, before)
             rules.append(rule)
             rows.append({**rule.hyperparam_values(), **rule.prepare(exact(step), own)})
             memory.append(own)
@@ -257,12 +257,12 @@ class TensorRule(PerTensor):
         return precision.map_slots(lambda x: shards.is_sharded(x) and x.shape == p.shape, made)
 
 
-def on_one_device(rule: TensorRule, step: Any, memory: Memory) -> tuple[TensorRule, Any]:
-    """A rule and a step count that can meet the memory, where these are on devices."""
+def on_one_device(rule: TensorRule, step: Any, memory: Memory) -> tuple[TensorRule, Any, Memory]:
+    """A rule, a step count and memory that can meet, where some of them are on devices."""
     given = [x for x in (*precision.entries(memory), step) if isinstance(x, Tensor)]
     device = next((x.device for x in given if x.device.type != "cpu"), None)
     if device is None:
-        return rule, step
+        return rule, step, memory
 
     def one(x: Any) -> Any:
         return near(x, device) if isinstance(x, Tensor) else x
@@ -272,4 +272,6 @@ def on_one_device(rule: TensorRule, step: Any, memory: Memory) -> tuple[TensorRu
         for name, value in rule.hyperparam_values().items()
         if any(isinstance(x, Tensor) and x.device != device for x in tree.leaves(value))
     }
-    return unchecked(rule, values) if values else rule, one(step)
+    if device.type in NO_FLOAT64:  # that of the CPU would make more of it there
+        memory = precision.map_slots(lambda x: moved(x, device), memory)
+    return unchecked(rule, values) if values else rule, one(step), memory

@@ -182,13 +182,20 @@ def bias_correction(decay: Any, step: Any) -> Any:
     One formula for numbers and tensors: where training is unstable, even a better rounding of
     either would be seen in a sweep. It cancels near 1, and for 0.999 loses two digits of sixteen.
     """
-    return 1 - (double(decay) if isinstance(step, Tensor) else exact(decay)) ** step
+    if not isinstance(step, Tensor):
+        return 1 - exact(decay) ** step
+    wide = double(decay)  # of the CPU mostly: a number that a kernel takes as it is
+    return 1 - (moved(wide, step.device) if step.device.type in NO_FLOAT64 else wide) ** step
+
+
+NO_FLOAT64 = {"mps"}
+"""The types of devices that have no float64."""
 
 
 def double(x: Any) -> Tensor:
     """`x` as a 0-d tensor in float64, where its device has that."""
     if isinstance(x, Tensor):
-        return x.to(torch.float32 if x.device.type == "mps" else torch.float64)
+        return x.to(torch.float32 if x.device.type in NO_FLOAT64 else torch.float64)
     return full(x, None)
 
 
@@ -199,7 +206,8 @@ def full(x: Any, device: torch.device | None, dtype: torch.dtype | None = None) 
     taken.
     """
     if dtype is None:
-        dtype = torch.float32 if device is not None and device.type == "mps" else torch.float64
+        lacks = device is not None and device.type in NO_FLOAT64
+        dtype = torch.float32 if lacks else torch.float64
     return torch.full((), x, dtype=dtype, device=device)
 
 
@@ -223,7 +231,9 @@ def beside(other: Tensor, x: Any) -> Tensor:
 
 
 def moved(x: Tensor, device: torch.device) -> Tensor:
-    """A scalar, or a few, on a device. Only what goes to the CPU is waited for."""
+    """A scalar, or a few, on a device, in a dtype that it has. Only the CPU is waited for."""
+    if device.type in NO_FLOAT64 and x.dtype == torch.float64:
+        x = x.float()
     return x if x.device == device else x.to(device, non_blocking=device.type != "cpu")
 
 
