@@ -66,7 +66,7 @@ class ReductionPass(NamedTuple):
     launches: Sequence[Launch]
     node: int  # the index, among `flatten_nodes`, of the stage that reduces
     order: Sequence[int] | None  # that sorts the rows of all launches by tensor; `None` if they are
-    index: Tensor | None  # the same, on the device of the total
+    permutation: Tensor | None  # the same, on the device of the total
     measures: MeasureSpec
     per_tensor_scalars: frozenset[str]  # of the node, afterwards
 
@@ -89,7 +89,9 @@ class ReductionPass(NamedTuple):
             conclude_measured(node, rows, self.measures)
             return
         table = torch.cat([moved(x, device) for x in tables])
-        conclude_measured(node, table if self.index is None else table[self.index], self.measures)
+        conclude_measured(
+            node, table if self.permutation is None else table[self.permutation], self.measures
+        )
 
 
 class Pass(Protocol):
