@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from .. import tree
-from .._numerics.scalars import is_mapped, is_wrapped
+from .._numerics.scalars import is_mapped, is_wrapped, moved
 
 
 def exact_zero(fn: Callable[..., Any]) -> Callable[..., Any]:
@@ -118,4 +118,4 @@ class _Entry(_End):
 
 def _like(flag: Tensor, x: Tensor) -> Tensor:
     """A flag for each run, for the entries of `x`."""
-    return flag.to(x.device).reshape((*flag.shape, *[1] * (x.dim() - flag.dim())))
+    return moved(flag, x.device).reshape((*flag.shape, *[1] * (x.dim() - flag.dim())))

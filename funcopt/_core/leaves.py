@@ -9,7 +9,7 @@ from torch import Tensor
 from .. import tree
 from .._numerics import shards
 from .._numerics.names import plain_name, plain_names
-from .._numerics.scalars import is_plain, is_traced
+from .._numerics.scalars import is_plain, is_traced, moved
 from ..errors import (
     LeafError,
     MissingParamsError,
@@ -180,7 +180,7 @@ class Leaves:
 
     def _if_due(self, i: int, u: Tensor, new: Slots) -> tuple[Tensor, Slots]:
         """The update and slots of a tensor, as they were where none is due."""
-        flag = self._due[i].to(u.device)
+        flag = moved(self._due[i], u.device)
         before = self.slots[self.active.index(i)]
         kept = precision.map_slots(
             lambda x, old: x if x is old else torch.where(flag, x, old), new, before

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import tree
-from .._numerics.scalars import at, has_schedule, number
+from .._numerics.scalars import at, has_schedule, moved, number
 from ..errors import FuncoptError, StructureError
 from ..typing import Memory, OptState, Params, Slots, Updates
 from . import precision, pure
@@ -47,7 +47,7 @@ class PerTensor(GradientTransformation):
         like = precision.zero_like(leaves)
         clock = (torch.zeros((), dtype=torch.int64), self.init_memory(like))
         if capturable:
-            clock = tree.map(lambda x: x.to(like.device), clock)
+            clock = tree.map(lambda x: moved(x, like.device), clock)
         return State(*clock, spec.unflatten(slots))
 
     def update(

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import tree
+from .._numerics.scalars import moved
 from ..errors import StructureError
 from .ranks import Span
 from .stage import Node, Scalars
@@ -38,6 +39,9 @@ class MeasureSpec:
         dtypes = {dtype for _, *each in self.rows_by_dtype for _, dtype in each}
         self.widest = functools.reduce(torch.promote_types, dtypes, torch.float32)
 
+        self.device = like[0][0].device if like else self.no_rows.device
+        """Where totals are made: beside the first tensor."""
+
 
 Reduce = Callable[[Node, list[Any]], None]
 
@@ -61,7 +65,7 @@ def reduce(node: Node, parts: list[Any]) -> None:
             f"such as one number for each example, got {shapes}."
         )
     measures = MeasureSpec(spec, len(rows[0]), node.members.spans, rows, node.row_of, node.keys)
-    conclude_measured(node, _table(rows, measures.widest), measures)
+    conclude_measured(node, [_row(row, measures.widest) for row in rows], measures)
 
 
 def nothing_measured(node: Node) -> MeasureSpec | None:
@@ -80,20 +84,23 @@ def nothing_measured(node: Node) -> MeasureSpec | None:
     return MeasureSpec(spec, len(measured), [], [], [])
 
 
-def conclude_measured(node: Node, table: Tensor, measures: MeasureSpec) -> None:
+def conclude_measured(node: Node, table: Sequence[Tensor] | Tensor, measures: MeasureSpec) -> None:
     """Reduces a table of measures, and calls the stage's `conclude`.
 
-    The measures of one tensor are passed in their own dtype and on their device, a total in the
-    widest dtype.
+    The table is a matrix, or its rows, which may be on several devices. The measures of one tensor
+    are passed in their own dtype and on their device, a total in the widest dtype.
     """
     rule = node.rules[0]
     ranks = node.members.ranks
     if rule.measure_per == "tensor":
-        table = ranks.each(rule.combine, table, measures.spans)
+        if any(span.cuts for span in measures.spans):
+            together = as_matrix(table, measures.device)
+            table = ranks.each(rule.combine, together, measures.spans)
         node.conclude_each(table, measures.rows_by_dtype, measures.spec)
         node.row_buckets, node.row_keys = measures.bucket_of, measures.keys
     else:
-        total = ranks.total(rule.combine, table, measures.spans).to(measures.widest)
+        together = as_matrix(table, measures.device)
+        total = ranks.total(rule.combine, together, measures.spans).to(measures.widest)
         node.conclude(measures.spec.unflatten(list(total.unbind())))
 
 
@@ -101,7 +108,20 @@ def _measure(part: Tensor) -> Tensor:
     return part.reshape(()) if part.numel() == 1 else part
 
 
-def _table(rows: list[list[Tensor]], dtype: torch.dtype) -> Tensor:
-    """The measures of every tensor as a matrix."""
-    device = rows[0][0].device
-    return torch.stack([torch.stack([x.to(device, dtype) for x in row]) for row in rows])
+def _row(row: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
+    """The measures of one tensor, where the first of them is."""
+    return torch.stack([moved(x, row[0].device).to(dtype) for x in row])
+
+
+def as_matrix(rows: Sequence[Tensor] | Tensor, device: torch.device) -> Tensor:
+    """A table on one device, to which each of the others sends its rows at once."""
+    if isinstance(rows, Tensor):
+        return moved(rows, device)
+    places: dict[torch.device, list[int]] = {}
+    for i, row in enumerate(rows):
+        places.setdefault(row.device, []).append(i)
+    sent = {at: moved(torch.stack([rows[i] for i in own]), device) for at, own in places.items()}
+    if len(sent) == 1:
+        return next(iter(sent.values()))
+    found = {i: row for at, own in places.items() for i, row in zip(own, sent[at], strict=True)}
+    return torch.stack([found[i] for i in range(len(rows))])

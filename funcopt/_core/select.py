@@ -1,13 +1,13 @@
 """A choice that is a branch where Python may look, and a `torch.where` where it may not."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, overload
 
 import torch
 from torch import Tensor
 
 from .. import tree
-from .._numerics.scalars import beside, number, where
+from .._numerics.scalars import beside, near, number, on_each_device, where
 from ..typing import Tree
 
 
@@ -37,36 +37,38 @@ def select(flag: Any, yes: Any, no: Any, *, both: bool = False) -> Any:
     is with `both` too: for what has to be done on all ranks, whatever each of them has found.
     """
     flag = torch.as_tensor(flag) if both else number(flag)
-    if not isinstance(flag, torch.Tensor):
+    if not isinstance(flag, Tensor):
         chosen = yes if flag else no
         return chosen() if callable(chosen) else chosen
     yes, no = (branch() if callable(branch) else branch for branch in (yes, no))
-    return tree.map(lambda a, b: a if a is b else _choose(flag, a, b), yes, no)
+    on = on_each_device(flag)
+    return tree.map(lambda a, b: a if a is b else _choose(flag, on, a, b), yes, no)
 
 
-def _choose(flag: Tensor, yes: Any, no: Any) -> Any:
+def _choose(flag: Tensor, on: Callable[[torch.device], Tensor], yes: Any, no: Any) -> Any:
     """One of two leaves, without waiting for a device; numbers stay as exact as `prepare` has them.
 
     Scalars go where the flag is, and the flag to where larger tensors are.
     """
-    tensor = yes if isinstance(yes, torch.Tensor) else no
-    if not isinstance(tensor, torch.Tensor):
+    tensor = yes if isinstance(yes, Tensor) else no
+    if not isinstance(tensor, Tensor):
         return where(flag, yes, no)
     if flag.device != tensor.device:
         if tensor.device.type == "cpu" and not tensor.dim():
             yes, no = (beside(flag, x).to(tensor.dtype) for x in (yes, no))
         else:
-            flag = flag.to(tensor.device)
-    return torch.where(flag, yes, no)
+            flag = on(tensor.device)
+    return torch.where(flag, yes, near(no, flag.device) if isinstance(no, Tensor) else no)
 
 
-def unless(flag: Any, x: torch.Tensor, *, both: bool = False) -> torch.Tensor:
-    """`x`, but zero where `flag` holds: for a branch that `select` does not take there.
+def unless(flag: Any, xs: Sequence[Tensor], *, both: bool = False) -> list[Tensor]:
+    """`xs`, but zero where `flag` holds: for a branch that `select` does not take there.
 
     It is computed all the same where Python may not look, and its derivative is multiplied by zero:
     it must be finite then.
     """
     flag = torch.as_tensor(flag) if both else number(flag)
-    if isinstance(flag, torch.Tensor):
-        return torch.where(flag.to(x.device), 0.0, x)
-    return x
+    if not isinstance(flag, Tensor):
+        return list(xs)
+    on = on_each_device(flag)
+    return [torch.where(on(x.device), 0.0, x) for x in xs]

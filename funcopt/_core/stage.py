@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .. import tree
 from .._numerics.random import Draw
-from .._numerics.scalars import number
+from .._numerics.scalars import moved, near, number
 from ..errors import ExtraArgumentError, HyperparameterError
 from ..typing import Memory, Slots
 from .compact import compact, missing_attribute
@@ -177,13 +177,16 @@ class Node:
         for child in self.children:
             child.release()
 
-    def row_scalars(self, row: int, dtype: torch.dtype) -> Scalars:
-        """The scalars of a row, those that are tensors in this dtype."""
-        values = {k: cast_scalar(v, dtype) for k, v in self.rows[row].items()}
+    def row_scalars(self, row: int, dtype: torch.dtype, device: torch.device) -> Scalars:
+        """The scalars of a row, those that are tensors in this dtype and near this device."""
+        values = {k: cast_scalar(v, dtype, device) for k, v in self.rows[row].items()}
         return Scalars(type(self.rules[0]).__name__, values)
 
     def scalars(self, like: Sequence[Tensor]) -> list[Scalars]:
-        """The scalars for every tensor of the pass, those that are tensors in its dtype."""
+        """The scalars for every tensor of the pass, those that are tensors in its dtype, near it.
+
+        So each device gets its own copy of what was concluded on one of them.
+        """
         first, owner = self.rules[0], type(self.rules[0]).__name__
         if self.is_known:
             return [Scalars(owner, self.rows[row]) for row in self.row_of]
@@ -196,9 +199,9 @@ class Node:
             if traced is not None:
                 out.append(traced)
                 continue
-            key = (row, tensor.dtype)
+            key = (row, tensor.dtype, tensor.device)
             if key not in made:
-                values = {k: cast_scalar(v, tensor.dtype) for k, v in self.rows[row].items()}
+                values = {k: cast_scalar(v, *key[1:]) for k, v in self.rows[row].items()}
                 made[key] = values, Scalars(owner, values)
             values, scalars = made[key]
             if not each_its_own:
@@ -233,15 +236,21 @@ class Node:
         self.rows = rows
 
     def conclude_each(
-        self, table: Tensor, rows_by_dtype: Mapping[Any, Sequence[int]], spec: tree.Spec[Any]
+        self,
+        table: Sequence[Tensor] | Tensor,
+        rows_by_dtype: Mapping[Any, Sequence[int]],
+        spec: tree.Spec[Any],
     ) -> None:
         """The same for `measure_per = "tensor"`: every tensor gets a row of its own."""
         rows: list[dict[str, Any]] = [{}] * len(table)
         for (bucket, *dtypes), indices in rows_by_dtype.items():
-            mine = table
-            if len(indices) < len(rows):  # an index would have to be sent to the device
-                mine = torch.stack([table[i] for i in indices])
-            columns = [x.to(*dtype) for x, dtype in zip(mine.unbind(1), dtypes, strict=True)]
+            whole = len(indices) == len(rows) and isinstance(table, Tensor)
+            # An index would have to be sent to the device.
+            mine = table if whole else torch.stack([table[i] for i in indices])
+            columns = [
+                moved(x, device).to(dtype)
+                for x, (device, dtype) in zip(mine.unbind(1), dtypes, strict=True)  # type: ignore[union-attr]
+            ]
             conclude = functools.partial(self._conclude_one, bucket, spec)
             given = (self.rows[bucket], self.memory[bucket])
             each, varying = conclude_per_tensor(conclude, columns, closed_over=given)
@@ -275,6 +284,7 @@ class Node:
                 f"`update(updates, state, params, {missing[0]}=...)`."
             )
         extra = {k: v for k, v in given.items() if k in rule.extra}
+        row, total, extra = _where_it_is_concluded(memory, row, total, extra)
         more, new = rule.conclude(Scalars(who, row), memory, total, **extra)
         return more, new
 
@@ -329,10 +339,37 @@ def common_scalars(
     return unchecked(first, {name: row[name] for name in first.hyperparameters}), row
 
 
-def cast_scalar(value: Any, dtype: torch.dtype) -> Any:
-    """A scalar, or a tuple of them, in `dtype` where it is a floating-point tensor."""
+def _where_it_is_concluded(memory: Memory, row: Any, total: Any, extra: Any) -> Any:
+    """What a rule concludes from, near one device: that of its memory, else that of the total.
+
+    Mostly it is there already.
+    """
+    found = [x.device for part in (memory, total, row, extra) for x in _tensors(part)]
+    devices = {device for device in found if device.type != "cpu"}
+    if len(devices) < 2:
+        return row, total, extra
+    device = next(device for device in found if device in devices)
+
+    def one(x: Any) -> Any:
+        return near(x, device) if isinstance(x, Tensor) else x
+
+    return tuple(tree.map(one, part) for part in (row, total, extra))
+
+
+def _tensors(x: Any) -> list[Tensor]:
+    """The tensors in scalars, however they are nested."""
+    if isinstance(x, Tensor):
+        return [x]
+    if not isinstance(x, (tuple, list, Mapping)):
+        return []
+    return [y for part in (x.values() if isinstance(x, Mapping) else x) for y in _tensors(part)]
+
+
+def cast_scalar(value: Any, dtype: torch.dtype, device: torch.device) -> Any:
+    """A scalar, or a tuple of them; a tensor near a device, in `dtype` if it is floating-point."""
     if isinstance(value, (tuple, list)):
-        return tuple(cast_scalar(v, dtype) for v in value)
-    if isinstance(value, Tensor) and value.is_floating_point():
-        return value.to(dtype)
+        return tuple(cast_scalar(v, dtype, device) for v in value)
+    if isinstance(value, Tensor):
+        value = near(value, device)
+        return value.to(dtype) if value.is_floating_point() else value
     return value

@@ -7,8 +7,9 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
+from .. import tree
 from .._numerics import shards
-from .._numerics.scalars import exact
+from .._numerics.scalars import NO_FLOAT64, exact, moved, near
 from ..errors import LeafError, StructureError
 from ..typing import Memory, Slots
 from . import precision
@@ -17,6 +18,7 @@ from .per_tensor import PerTensor as PerTensor
 from .per_tensor import Ran as Ran
 from .per_tensor import below as below
 from .per_tensor import check_fields, check_memory
+from .record import unchecked
 from .reduction import Reduce
 from .stage import Bucket, Members, Node, Scalars
 from .transformation import GradientTransformation as GradientTransformation
@@ -185,8 +187,8 @@ class TensorRule(PerTensor):
 
     def open(self, buckets: Sequence[Bucket], members: Members) -> Node:
         rules, rows, memory = [], [], []
-        for tx, step, count, own in buckets:
-            rule = tx.evaluated(count)
+        for tx, made, count, before in buckets:
+            rule, step, own = on_one_device(tx.evaluated(count), made, before)
             rules.append(rule)
             rows.append({**rule.hyperparam_values(), **rule.prepare(exact(step), own)})
             memory.append(own)
@@ -250,3 +252,23 @@ class TensorRule(PerTensor):
         """
         made = self.init_tensor(shards.meta_like(p))
         return precision.map_slots(lambda x: shards.is_sharded(x) and x.shape == p.shape, made)
+
+
+def on_one_device(rule: TensorRule, step: Any, memory: Memory) -> tuple[TensorRule, Any, Memory]:
+    """A rule, a step count and memory that can meet, where some of them are on devices."""
+    given = [x for x in (*precision.entries(memory), step) if isinstance(x, Tensor)]
+    device = next((x.device for x in given if x.device.type != "cpu"), None)
+    if device is None:
+        return rule, step, memory
+
+    def one(x: Any) -> Any:
+        return near(x, device) if isinstance(x, Tensor) else x
+
+    values = {
+        name: tree.map(one, value)
+        for name, value in rule.hyperparam_values().items()
+        if any(isinstance(x, Tensor) and x.device != device for x in tree.leaves(value))
+    }
+    if device.type in NO_FLOAT64:  # that of the CPU would make more of it there
+        memory = precision.map_slots(lambda x: moved(x, device), memory)
+    return unchecked(rule, values) if values else rule, one(step), memory

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .._numerics import shards
-from .._numerics.scalars import is_concrete, number
+from .._numerics.scalars import is_concrete, moved, number
 from .stage import Members
 
 
@@ -46,7 +46,7 @@ class Space:
 
     def __init__(self, tensors: Sequence[Tensor], members: Members, device: torch.device) -> None:
         self._shapes = [x.shape for x in tensors]
-        self._device = device
+        self.device = device
         self.dtype = torch.float32
         self._ranks = members.ranks
         kinds: dict[Any, list[int]] = {}
@@ -63,8 +63,8 @@ class Space:
     def scalar(self, x: Any) -> Tensor:
         """A number as this space has them."""
         if isinstance(x, Tensor):
-            return x.to(self._device, self.dtype)
-        return torch.tensor(x, dtype=self.dtype, device=self._device)
+            return moved(x, self.device).to(self.dtype)
+        return torch.tensor(x, dtype=self.dtype, device=self.device)
 
     def vector(self, xs: Sequence[Tensor]) -> Vector:
         """The vector of one tensor for each parameter."""
@@ -112,4 +112,4 @@ class Space:
 
 def _times(x: Tensor, factor: Any) -> Tensor:
     # In its dtype: under vmap a number that is batched would widen the product.
-    return x * (factor.to(x.device, x.dtype) if isinstance(factor, Tensor) else factor)
+    return x * (moved(factor, x.device).to(x.dtype) if isinstance(factor, Tensor) else factor)

@@ -92,7 +92,8 @@ class VectorRule(PerTensor):
         kept = precision.entries(old)
         space = Space(gs, node.members, kept[0].device if kept else torch.device("cpu"))
         _, row = common_scalars(node.rules, node.rows)
-        scalars = Scalars(who, {k: cast_scalar(v, space.dtype) for k, v in row.items()})
+        where = space.dtype, space.device
+        scalars = Scalars(who, {k: cast_scalar(v, *where) for k, v in row.items()})
         loss = node.members.loss_for(who) if self.evaluates else None
         kind = type(slots[0] if slots else self.init_tensor(torch.zeros(1, device="cpu")))
         columns: list[list[Any]] = [[] for _ in getattr(kind, "_fields", ())]

@@ -232,13 +232,20 @@ def bias_correction(decay: Any, step: Any) -> Any:
     One formula for numbers and tensors: where training is unstable, even a better rounding of
     either would be seen in a sweep. It cancels near 1, and for 0.999 loses two digits of sixteen.
     """
-    return 1 - (double(decay) if isinstance(step, Tensor) else exact(decay)) ** step
+    if not isinstance(step, Tensor):
+        return 1 - exact(decay) ** step
+    wide = double(decay)  # of the CPU mostly: a number that a kernel takes as it is
+    return 1 - (moved(wide, step.device) if step.device.type in NO_FLOAT64 else wide) ** step
+
+
+NO_FLOAT64 = {"mps"}
+"""The types of devices that have no float64."""
 
 
 def double(x: Any) -> Tensor:
     """`x` as a 0-d tensor in float64, where its device has that."""
     if isinstance(x, Tensor):
-        return x.to(torch.float32 if x.device.type == "mps" else torch.float64)
+        return x.to(torch.float32 if x.device.type in NO_FLOAT64 else torch.float64)
     return full(x, None)
 
 
@@ -249,7 +256,8 @@ def full(x: Any, device: torch.device | None, dtype: torch.dtype | None = None) 
     taken.
     """
     if dtype is None:
-        dtype = torch.float32 if device is not None and device.type == "mps" else torch.float64
+        lacks = device is not None and device.type in NO_FLOAT64
+        dtype = torch.float32 if lacks else torch.float64
     return torch.full((), x, dtype=dtype, device=device)
 
 
@@ -269,8 +277,33 @@ def beside(other: Tensor, x: Any) -> Tensor:
     """A number as a 0-d tensor in float64, on the device of another: that is not waited for."""
     if not isinstance(x, Tensor):
         return full(x, other.device)
-    wide = double(x)
-    return wide if wide.device == other.device else wide.to(other.device, non_blocking=True)
+    return moved(double(x), other.device)
+
+
+def moved(x: Tensor, device: torch.device) -> Tensor:
+    """A scalar, or a few, on a device, in a dtype that it has. Only the CPU is waited for."""
+    if device.type in NO_FLOAT64 and x.dtype == torch.float64:
+        x = x.float()
+    return x if x.device == device else x.to(device, non_blocking=device.type != "cpu")
+
+
+def on_each_device(x: Tensor) -> Callable[[torch.device], Tensor]:
+    """A scalar by device: a device that it is not on gets one copy."""
+    copies: dict[torch.device, Tensor] = {}
+
+    def on(device: torch.device) -> Tensor:
+        if device == x.device:
+            return x
+        if device not in copies:
+            copies[device] = moved(x, device)
+        return copies[device]
+
+    return on
+
+
+def near(x: Tensor, device: torch.device) -> Tensor:
+    """A scalar where tensors on a device can meet it: there, or on the CPU, where it is read."""
+    return x if x.device.type == "cpu" and not x.dim() else moved(x, device)
 
 
 def clamp(x: Any, low: Any, high: Any) -> Any:

@@ -12,7 +12,7 @@ from .._core.reduction import Reduce
 from .._core.select import unless
 from .._core.stage import Bucket, Members, Node, Scalars
 from .._core.tensor_rule import GradientTransformation, Part, Ran, TensorRule, below
-from .._numerics.scalars import beside, sqrt
+from .._numerics.scalars import beside, moved, sqrt
 from ..errors import HyperparameterError
 from ..typing import Memory, Scalar, Slots
 from ._inner import check_inner, exchanges
@@ -165,7 +165,7 @@ class skip_if(Wrapper):
         when, inner = self._condition.init_memory(like), self.clocked().init_memory(like)
         # All of it depends on a flag that is found on the device, so it is kept there.
         memory = SkipMemory(zero, zero.clone(), when, inner)
-        return tree.map(lambda x: x.to(like.device, non_blocking=True), memory)
+        return tree.map(lambda x: moved(x, like.device), memory)
 
     def open(self, buckets: Sequence[Bucket], members: Members) -> Node:
         rows = [b._replace(tx=b.tx.when, memory=b.memory.when) for b in buckets]
@@ -200,7 +200,7 @@ class skip_if(Wrapper):
             return nothing, inner, [m.inner for m in old], skipped + 1, made
 
         def update() -> Any:
-            good = [unless(skip, g, both=both) for g in gs]
+            good = unless(skip, gs, both=both)
             us, new = self.clocked().run(good, inner, ps, child, reduce)
             return us, new, self.clocked().memory_after(child), skipped, made + 1
 

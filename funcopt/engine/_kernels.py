@@ -2,6 +2,7 @@
 
 import array
 import functools
+import importlib.util
 import logging
 import os
 import shutil
@@ -228,6 +229,7 @@ def _build(lowered: LoweredGraph, device: torch.device, kinds: Sequence[str]) ->
             # Dispatch modes around the step have nothing to do with how it is compiled.
             with warnings.catch_warnings(action="ignore"), _disable_current_modes():
                 if kind in COMPILED:
+                    check_compiler(device)
                     return _announced(what, kind, lowered, builders[kind])
                 return builders[kind]()
         except Unsupported as reason:
@@ -245,14 +247,24 @@ def _announced(
 ) -> Kernel:
     """A kernel that is compiled, or loaded from the cache; the log says how long it took."""
     global compiles
-    if not has_compiler():
-        raise Unsupported("no C++ compiler was found")
     compiles += 1
     begin, cached = time.perf_counter(), kind == "native" and _native.is_cached(lowered)
     kernel = builder()
     seconds = time.perf_counter() - begin
     log.info("%s %s in %.2f s (%s)", "loaded" if cached else "compiled", what, seconds, kind)
     return kernel
+
+
+def check_compiler(device: torch.device) -> None:
+    """Refuses a device for which nothing can be compiled here.
+
+    Raises:
+        Unsupported: If its compiler is missing.
+    """
+    if device.type == "cpu" and not has_compiler():
+        raise Unsupported("no C++ compiler was found")
+    if device.type in ("cuda", "xpu") and importlib.util.find_spec("triton") is None:
+        raise Unsupported(f"Triton, which compiles kernels for {device.type}, is not installed")
 
 
 def has_compiler() -> bool:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from .._core.reduction import MeasureSpec, Reduce, conclude_measured, nothing_measured
 from .._core.stage import Node
+from .._numerics.scalars import moved
 from ._blocks import Block, Tasks
 from ._guards import Guard, GuardFailed, ScalarSource, Unsupported, guards_hold
 from ._kernels import Kernel
@@ -64,7 +65,8 @@ class ReductionPass(NamedTuple):
     guards: Sequence[Guard]
     launches: Sequence[Launch]
     node: int  # the index, among `flatten_nodes`, of the stage that reduces
-    order: Tensor | None  # that sorts the rows of all launches by tensor; `None` if they are
+    order: Sequence[int] | None  # that sorts the rows of all launches by tensor; `None` if they are
+    permutation: Tensor | None  # the same, on the device of the total
     measures: MeasureSpec
     per_tensor_scalars: frozenset[str]  # of the node, afterwards
 
@@ -80,9 +82,16 @@ class ReductionPass(NamedTuple):
 
     def conclude(self, node: Node, tables: Sequence[Tensor]) -> None:
         """Reduces the measures of all launches, and calls the stage's `conclude`."""
-        tables = tables or [self.measures.no_rows]
-        table = torch.cat([x.to(tables[0].device) for x in tables])
-        conclude_measured(node, table if self.order is None else table[self.order], self.measures)
+        tables, device = tables or [self.measures.no_rows], self.measures.device
+        if node.rules[0].measure_per == "tensor" and len({x.device for x in tables}) > 1:
+            rows = [row for table in tables for row in table.unbind()]
+            rows = rows if self.order is None else [rows[k] for k in self.order]
+            conclude_measured(node, rows, self.measures)
+            return
+        table = torch.cat([moved(x, device) for x in tables])
+        conclude_measured(
+            node, table if self.permutation is None else table[self.permutation], self.measures
+        )
 
 
 class Pass(Protocol):

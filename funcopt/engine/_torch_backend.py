@@ -175,11 +175,12 @@ class TorchBackend:
     def __init__(self, inputs: StepInputs) -> None:
         if _match(inputs.tx) is None:
             raise Unsupported("torch has no kernel for it")
+        dtypes = _dtypes(inputs.tx)
         batches: dict[Any, list[int]] = {}
         self._eager: list[int] = []
         for i, key in enumerate(zip(inputs.bucket_of, inputs.negate, strict=True)):
             columns = _columns(inputs, i)
-            if _is_supported(columns):
+            if _is_supported(columns, dtypes):
                 batches.setdefault((*key, columns[0].dtype, columns[0].device), []).append(i)
             else:
                 self._eager.append(i)
@@ -240,11 +241,24 @@ def _columns(inputs: StepInputs, i: int) -> list[Tensor]:
     return [as_real(shards.part(x)) for x in every]
 
 
-def _is_supported(columns: Sequence[Tensor]) -> bool:
+WIDE = frozenset({torch.float32, torch.float64})
+NARROW = frozenset({torch.bfloat16, torch.float16})
+
+
+def _dtypes(tx: Any) -> frozenset[torch.dtype]:
+    """The dtypes in which the kernel rounds as the chain does: once, from at least float32.
+
+    Those of SGD and Adagrad, on a CPU, also round in between.
+    """
+    is_adam = any(isinstance(stage, scale_by_adam) for stage in tx.stages)
+    return WIDE | NARROW if is_adam else WIDE
+
+
+def _is_supported(columns: Sequence[Tensor], dtypes: frozenset[torch.dtype]) -> bool:
     """Whether a kernel is right for it: one dtype, one order of memory, one device."""
     p = columns[0]
     return (
-        p.dtype in (torch.float32, torch.float64)
+        p.dtype in dtypes
         and p.numel() > 0
         and all(map(is_plain, columns))
         and not any(x.is_neg() or x._is_zerotensor() for x in columns)

@@ -10,6 +10,7 @@ from .. import tree
 from .._core import precision
 from .._core.reduction import MeasureSpec, nothing_measured
 from .._core.stage import Node, Scalars
+from .._numerics.scalars import double, moved, near
 from ._block_layout import BlockLayout
 from ._blocks import GRADIENT, PARAMETER
 from ._calls import Input
@@ -113,7 +114,7 @@ class Tracer:
         k = self._node_index[id(node)]
         if not parts:
             if (nothing := nothing_measured(node)) is not None:
-                empty = ReductionPass([], [], k, None, nothing, frozenset())
+                empty = ReductionPass([], [], k, None, None, nothing, frozenset())
                 self._passes.append(empty)
                 self._conclude(empty, node, [])
             return
@@ -123,7 +124,7 @@ class Tracer:
         outputs: dict[int, Outputs] = {}
         measured: list[int] = []
         tables, like = [], {}
-        eager: list[Tensor] = []
+        eager: dict[torch.device, list[tuple[int, Tensor]]] = {}
         for i, part in zip(indices, parts, strict=True):
             values = [x.reshape(()) for x in spec.flatten_up_to(part)]
             device = self._inputs.ps[i].device
@@ -135,12 +136,12 @@ class Tracer:
                     raise Unsupported("a maximum that is multiplied")
                 outputs[i] = ({}, values)
             else:
-                measured.append(i)
-                eager.append(torch.stack([x.to(torch.float64) for x in values]))
+                eager.setdefault(device, []).append((i, torch.stack(list(map(double, values)))))
         launches = self._launches(outputs)
         guards = self._new_guards()
-        if eager:
-            tables.append(torch.stack(eager))
+        for found in eager.values():
+            measured += [i for i, _ in found]
+            tables.append(torch.stack([row for _, row in found]))
         for launch in launches:
             measured += [launch.block.indices[leaf] for leaf in launch.tasks.leaves]
             tables.append(launch.measures(self._nodes, node.rules[0].combine))
@@ -157,10 +158,16 @@ class Tracer:
             [row_of[i] for i in traced],
             lambda: keys,
         )
-        permutation = None
-        if order != sorted(order):
-            permutation = torch.tensor(order, device="cpu").to(tables[0].device, non_blocking=True)
-        reduction = ReductionPass(guards, launches, k, permutation, measures, frozenset())
+        in_order = order == sorted(order)
+        reduction = ReductionPass(
+            guards,
+            launches,
+            k,
+            None if in_order else order,
+            None if in_order else moved(torch.tensor(order, device="cpu"), measures.device),
+            measures,
+            frozenset(),
+        )
         self._conclude(reduction, node, tables)
         if node.rules[0].measure_per == "tensor":
             rows = self._rows[k] = {i: row for row, i in enumerate(measured)}
@@ -352,18 +359,28 @@ def _traced_scalar(graph: Graph, value: Any, source: ScalarSource) -> Any:
     if isinstance(value, (tuple, list)):
         return tuple(_traced_scalar(graph, x, _item(source, j)) for j, x in enumerate(value))
     if isinstance(value, Tensor):
-        near = value.device.type == "cpu" or value.device == graph.device
-        if value.dim() or not near or value.is_complex():
-            raise Unsupported("a scalar that is on another device, or has a shape")
+        if value.dim() or value.is_complex():
+            raise Unsupported("a scalar that has a shape, or is complex")
         if value.is_floating_point():
-            return graph.scalar(source)
+            return graph.scalar(_near(source, graph.device))
         if value.dtype is torch.bool:
-            return graph.flag(source)
+            return graph.flag(_near(source, graph.device))
         raise Unsupported(f"a scalar of {value.dtype}")
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return ScalarSymbol(value, source, graph.guards)
     graph.guards.append(Guard(source, value))
     return value
+
+
+def _near(source: ScalarSource, device: torch.device) -> ScalarSource:
+    """A scalar that is a tensor, where kernels of a device can read it."""
+    read = source.read
+
+    def read_near(nodes: Sequence[Node], i: int) -> Any:
+        x = read(nodes, i)
+        return near(x, device) if isinstance(x, Tensor) else x
+
+    return ScalarSource(read_near, source.per_tensor)
 
 
 def _item(source: ScalarSource, j: int) -> ScalarSource:

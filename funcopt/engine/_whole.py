@@ -50,7 +50,7 @@ class WholeCell(NamedTuple):
         gs = [self._lifted(column[self.g][leaf]) for leaf in self.leaves]
         ps = [self._lifted(column[self.p][leaf]) for leaf in self.leaves]
         old = [[self._lifted(column[role][leaf]) for role in self.slots] for leaf in self.leaves]
-        scalars = [node.row_scalars(row, self.dtype) for row in self.rows]
+        scalars = [node.row_scalars(row, self.dtype, self.block.device) for row in self.rows]
         us, new = rule.update_tensors(gs, list(map(self.spec.unflatten, old)), ps, scalars)
         for leaf, u, before, after in zip(self.leaves, us, old, new, strict=True):
             self._keep(leaf, u, before, precision.entries(after))

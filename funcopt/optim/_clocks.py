@@ -35,6 +35,8 @@ class StateColumn:
 
     def _locate(self) -> None:
         self._vector = _vector(self.tensors)
+        devices = dict.fromkeys(x.device for x in self.tensors)
+        self._by_device = [[x for x in self.tensors if x.device == one] for one in devices]
         if self._vector is not None:
             self._addresses = addresses(self.tensors)
             self._bytes = _bytes(self._vector)
@@ -59,7 +61,8 @@ class StateColumn:
     def add_one(self) -> None:
         self.room -= 1
         if self._vector is None:
-            torch._foreach_add_(self.tensors, 1)  # pyright: ignore[reportPrivateImportUsage]
+            for tensors in self._by_device:  # a launch for each
+                torch._foreach_add_(tensors, 1)  # pyright: ignore[reportPrivateImportUsage]
             self._snapshot = self._read()
             return
         letter, count, size = LETTERS[self._vector.dtype], len(self.rows), self._vector.itemsize

@@ -9,6 +9,7 @@ from torch import Tensor
 from .._core import checks
 from .._core.stage import Node
 from .._core.tensor_rule import PerTensor
+from .._numerics.scalars import double, moved
 from ..combinators import Measurement, MetricKey, measurements, walk
 from ._options import named_parameters, same_value
 
@@ -133,9 +134,9 @@ def _mean(values: Sequence[Tensor]) -> Tensor:
 
 
 def _together(values: Sequence[Tensor]) -> Tensor:
-    first = values[0]
-    dtype = first.dtype if first.is_floating_point() else torch.float64
-    return torch.stack([x.to(first.device, dtype) for x in values])
+    first = next((x for x in values if x.device.type != "cpu"), values[0])  # then nothing waits
+    wide = first if first.is_floating_point() else double(first)
+    return torch.stack([moved(x, first.device).to(wide.dtype) for x in values])
 
 
 def _paths(tx: PerTensor, group: Mapping[str, Any]) -> set[tuple[str, ...]]:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .._numerics import shards
 from .._numerics.names import plain_names
-from .._numerics.scalars import double
+from .._numerics.scalars import double, moved
 from ._metrics import Per, group_names
 from ._options import Options, given_names
 from ._ranks import ranks_of
@@ -60,7 +60,8 @@ def norms_of_step(
     params = [p for group in param_groups for p in group["params"]]
     if not params or [id(p) for p in params] != [id(p) for p in before.params]:
         return None
-    rows, device = [], params[0].device
+    rows: list[Tensor] = []
+    device = next((p for p in params if p.device.type != "cpu"), params[0]).device
     for p, old, earlier in zip(params, before.values, before.sums, strict=True):
         now = shards.part(p)
         none = torch.zeros((), device=now.device)
@@ -69,7 +70,7 @@ def norms_of_step(
             g = earlier if g is None else earlier + g
         parts = [none if g is None else _norm(g) / before.divisor]
         parts += [_norm(now - old), _norm(now)]
-        rows.append(torch.stack([double(x.to(device)) for x in parts]))
+        rows.append(torch.stack([double(moved(x, device)) for x in parts]))
     table = torch.stack(rows).square()
     ranks = ranks_of(who, param_groups, measure_group)
     spans = ranks.spans(params)

@@ -8,7 +8,7 @@ from torch import Tensor
 from .._core import checks
 from .._core.stage import Scalars
 from .._core.tensor_rule import TensorRule
-from .._numerics.scalars import double, mix, power, where
+from .._numerics.scalars import double, mix, moved, power, where
 from ..errors import HyperparameterError
 from ..typing import Memory, Scalar, Slots
 
@@ -103,7 +103,8 @@ class primal_averaging(TensorRule):
 
     def prepare(self, step: Any, memory: ScheduleFreeMemory) -> dict[str, Any]:
         t = double(step)
-        rate = double(self.lr)
+        rate, clock = double(self.lr), memory.lr_max.device
+        rate = rate if clock.type == "cpu" else moved(rate, clock)
         if self.warmup_steps:
             rate = rate * (t / self.warmup_steps).clamp(max=1.0)
         lr_max = torch.maximum(memory.lr_max, rate)

@@ -76,7 +76,7 @@ def test_what_is_not_quite_a_row_is_none(tx, calls):
     assert calls == []
 
 
-@pytest.mark.parametrize("what", ["empty", "bfloat16", "order", "complex", "mixed"])
+@pytest.mark.parametrize("what", ["empty", "order", "complex", "mixed"])
 def test_tensors_that_the_kernel_would_get_wrong_are_worked_on_beside_it(what, calls):
     def made():
         params = parameters(torch.float32, SHAPES)
@@ -87,8 +87,7 @@ def test_tensors_that_the_kernel_would_get_wrong_are_worked_on_beside_it(what, c
         elif what == "mixed":
             params["a"] = params["a"].double()
         else:
-            dtype = torch.bfloat16 if what == "bfloat16" else torch.complex64
-            params = {k: v.to(dtype) for k, v in params.items()}
+            params = {k: v.to(torch.complex64) for k, v in params.items()}
         return params
 
     def grads(params):
@@ -98,8 +97,42 @@ def test_tensors_that_the_kernel_would_get_wrong_are_worked_on_beside_it(what, c
     for run in runs:
         for _ in range(3):
             run.step(grads(made()))
-    assert gap(*(run.tensors() for run in runs)) <= (2e-2 if what == "bfloat16" else 1e-6)
-    assert bool(calls) == (what != "bfloat16")
+    assert gap(*(run.tensors() for run in runs)) <= 1e-6
+    assert calls
+
+
+def in_narrow(tx, how, dtype):
+    """Twenty steps of 4,096 random entries, with random gradients."""
+    generator = torch.Generator().manual_seed(0)
+    run = Run(tx, how, {"w": torch.randn(4096, generator=generator).to(dtype)})
+    for _ in range(20):
+        run.step({"w": torch.randn(4096, generator=generator).to(dtype)})
+    return run
+
+
+ADAMS = [tx for tx in ROWS if any(isinstance(stage, fo.scale_by_adam) for stage in tx.stages)]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("tx", ADAMS, ids=repr)
+def test_adam_in_16_bits_is_rounded_once(tx, dtype, calls):
+    """As eagerly, where it is computed in float32: other roundings are rare, and by one unit.
+
+    Of the kernel of SGD nine in ten entries are others.
+    """
+    eager, run = in_narrow(tx, "eager", dtype), in_narrow(tx, "torch", dtype)
+    assert len(calls) == 20
+    for x, y in zip(eager.tensors(), run.tensors(), strict=True):
+        assert x.dtype is y.dtype is dtype
+        assert (x != y).sum() <= 20  # of 4,096
+        assert (x.double() - y.double()).abs().max() <= torch.finfo(dtype).eps * x.abs().max()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("tx", [tx for tx in ROWS if tx not in ADAMS], ids=repr)
+def test_the_other_kernels_are_not_for_16_bits(tx, dtype, calls):
+    assert in_narrow(tx, "torch", dtype).engine.name == "eager"
+    assert calls == []
 
 
 def test_groups_that_ascend_and_clocks_that_differ_are_calls_of_their_own(calls):

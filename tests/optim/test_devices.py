@@ -33,7 +33,7 @@ def takes_examples(tx):
 
 def places(state):
     leaves = zip(fo.tree.names(state), fo.tree.leaves(state), strict=True)
-    return [(name, x.device.type) for name, x in leaves]
+    return [(name, x.device) for name, x in leaves]
 
 
 @pytest.mark.parametrize("capturable", [False, True], ids=["clock on the CPU", "capturable"])
@@ -46,6 +46,21 @@ def test_nothing_meets_a_tensor_of_another_device(case, capturable):
         for _ in range(2):
             updates, new = case.tx.update(grads, state, params, **case.extra)
             assert all(u.device.type == "cuda" for u in fo.tree.leaves(updates))
+            assert places(new) == places(state)
+            state = new
+
+
+@pytest.mark.parametrize("devices", [("cuda:0", "cuda:1"), ("cuda:1", "cpu"), ("cpu", "cuda:1")])
+@pytest.mark.parametrize("capturable", [False, True], ids=["clock on the CPU", "capturable"])
+@pytest.mark.parametrize("case", PRETENDED, ids=str)
+def test_parameters_on_two_devices(case, capturable, devices):
+    with FakeTensorMode():
+        params = {f"{k} {at}": x for at in devices for k, x in tensors(at).items()}
+        grads = gradients(case.tx, params)
+        state = case.tx.init(params, capturable=capturable)
+        for _ in range(2):
+            updates, new = case.tx.update(grads, state, params, **case.extra)
+            assert [updates[k].device for k in params] == [p.device for p in params.values()]
             assert places(new) == places(state)
             state = new
 
