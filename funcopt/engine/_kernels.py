@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
 from .._numerics.scalars import double
-from . import _bytecode, _machine, _native, _threads
+from . import _bytecode, _machine, _native, _threads, triton
 from ._blocks import CHUNK, REDUCTION_CHUNK, Block, Roles, Tasks, as_vector
 from ._foreach import ForeachKernel, no_measures
 from ._graph import Graph
@@ -194,10 +194,10 @@ def kernel_for(lowered: LoweredGraph, device: torch.device, option: str = "fused
         return _interpreted(lowered, _interpreted_chunk)
     if uses_foreach(device, option):
         return ForeachKernel(lowered)
-    kinds: tuple[str, ...] = ("compiled",)
-    if device.type == "cpu":
-        chosen = os.environ.get("FUNCOPT_KERNELS")
-        kinds = ON_CPU[option] if chosen is None else (chosen,)
+    chosen = os.environ.get("FUNCOPT_KERNELS")
+    kinds = ON_CPU[option] if device.type == "cpu" else ("compiled",)
+    if chosen is not None:
+        kinds = (chosen,)
     key = (kinds, device.type, lowered.text())
     with _building:
         if key not in _cache:
@@ -220,6 +220,7 @@ def _build(lowered: LoweredGraph, device: torch.device, kinds: Sequence[str]) ->
         "interpreted": lambda: _interpreted(lowered, chunk),
         "bytecode": lambda: BytecodeKernel(lowered),
         "native": lambda: NativeKernel(lowered),
+        "triton": lambda: triton.TritonKernel(lowered, device),
         "compiled": lambda: LoopKernel(lowered, _compiled(lowered, device), chunk),
     }
     what = f"a pass of {len(lowered.calls)} operations on {lowered.compute_dtype}"

@@ -1,0 +1,100 @@
+"""What kernels call that Triton has no function for, or one that rounds otherwise than torch."""
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def divided(x, y):
+    """IEEE division: `/` is approximate in float32."""
+    if x.dtype == tl.float32:
+        return tl.div_rn(x, y)
+    else:
+        return x / y
+
+
+@triton.jit
+def rooted(x):
+    """IEEE square root: `tl.sqrt` is approximate in float32."""
+    if x.dtype == tl.float32:
+        return tl.sqrt_rn(x)
+    else:
+        return tl.sqrt(x)
+
+
+@triton.jit
+def largest(x, y):
+    """The maximum, or NaN if one of them is."""
+    return tl.maximum(x, y, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit
+def smallest(x, y):
+    """The minimum, or NaN if one of them is."""
+    return tl.minimum(x, y, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit
+def from_nearer(x, y, weight):
+    """`lerp`, from the nearer end, as torch."""
+    near = tl.abs(weight) < 0.5
+    return tl.fma(tl.where(near, weight, weight - 1), y - x, tl.where(near, x, y))
+
+
+@triton.jit
+def powered(x, y):
+    """x to the power of y, computed in float64."""
+    base = tl.abs(x).to(tl.float64)
+    exponent = y.to(tl.float64)
+    found = tl.exp2(exponent * tl.log2(tl.where(base == 0, 1.0, base)))
+    found = tl.where(base == 0, tl.where(exponent > 0, 0.0, float("inf")), found)
+    found = tl.where((exponent == 0) | (x == 1), 1.0, found)
+    whole = tl.floor(exponent) == exponent
+    odd = whole & (tl.floor(exponent / 2) * 2 != exponent)
+    negative = tl.where(whole, tl.where(odd, -found, found), float("nan"))
+    return tl.where((x < 0) & (exponent != 0), negative, found).to(x.dtype)
+
+
+@triton.jit
+def exp_less_one(x):
+    """exp(x) - 1, also near zero."""
+    u = tl.exp(x)
+    v = u - 1
+    near = divided(v * x, tl.log(tl.where((u == 1) | (u == 0), 2.0, u).to(x.dtype)))
+    return tl.where(u == 1, x, tl.where((tl.abs(x) > 1) | (x != x), v, near))
+
+
+@triton.jit
+def log_of_more(x):
+    """log(1 + x), also near zero."""
+    u = 1 + x
+    v = u - 1
+    near = divided(tl.log(u) * x, tl.where(v == 0, 1.0, v).to(x.dtype))
+    return tl.where(v == 0, x, tl.where(tl.abs(x) > 1, tl.log(u), near))
+
+
+@triton.jit
+def tangent(x):
+    """The hyperbolic tangent."""
+    t = exp_less_one(-2 * tl.abs(x))
+    size = divided(-t, t + 2)
+    return tl.where(x < 0, -size, tl.where(x == 0, x, size))
+
+
+@triton.jit
+def is_negative(x):
+    """Whether the sign bit is set."""
+    if x.dtype == tl.float32:
+        return x.to(tl.int32, bitcast=True) < 0
+    else:
+        return x.to(tl.int64, bitcast=True) < 0
+
+
+@triton.jit
+def scalar(slot):
+    """A scalar in float64, where it lies: the lowest bit of its address says that it is float32."""
+    narrow = slot & 1
+    place = slot - narrow
+    single = tl.load(place.to(tl.pointer_type(tl.float32)), mask=narrow == 1, other=0.0)
+    double = tl.load(place.to(tl.pointer_type(tl.float64)), mask=narrow == 0, other=0.0)
+    return tl.where(narrow == 1, single.to(tl.float64), double)
