@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from ..errors import FuncoptError, HyperparameterError
 
@@ -200,6 +201,9 @@ def full(x: Any, device: torch.device | None, dtype: torch.dtype | None = None) 
     """
     if dtype is None:
         dtype = torch.float32 if device is not None and device.type == "mps" else torch.float64
+    if type(x) is not float and has_torch_function_unary(x):  # what stands for a number in a trace
+        made: Tensor = handle_torch_function(torch.full, (x,), (), x, dtype=dtype, device=device)
+        return made
     return torch.full((), x, dtype=dtype, device=device)
 
 

@@ -145,6 +145,12 @@ class Tasks:
             self._on[device] = numbers.to(device)  # once, when the first step is made
         return self._on[device]
 
+    def spans(self) -> list[tuple[int, int]]:
+        """The first task of every leaf, in the order of `leaves`, and the first one after them."""
+        counts = torch.bincount(self._owner, minlength=len(self.leaves)).tolist()
+        ends = list(itertools.accumulate(counts))
+        return [(end - count, end) for end, count in zip(ends, counts, strict=True)]
+
     def __iter__(self) -> Iterator[tuple[int, int, int, int]]:
         """Leaf, start, length and row of every task."""
         each = zip(*(self._table[i::3] for i in range(3)), strict=True)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._calls import Call, Input, Ref, ScalarInput, flatten_args, op_name
+from ._calls import Call, Input, NumberInput, Ref, ScalarInput, flatten_args, op_name
 from ._guards import Guard, ScalarSource, Unsupported, constant_source
 from ._meta_inference import Inferred, TensorMeta, infer
 from ._symbols import ScalarSymbol, Symbol
@@ -137,8 +137,8 @@ class Graph:
         reduces = any(x.meta.is_vector or x.is_reduction for x in given)
         call = Call(
             func,
-            _refs(traced[0]),
-            tuple((k, _refs(v)) for k, v in traced[1].items()),
+            refs_of(traced[0]),
+            tuple((k, refs_of(v)) for k, v in traced[1].items()),
         )
         return self._append(call, result.meta, reduces and not result.meta.is_vector)
 
@@ -218,15 +218,15 @@ def _guarded_value(x: ScalarSymbol) -> Any:
 
 def _metas(x: Any) -> Any:
     """Arguments in which the metadata stands for a symbol."""
-    if isinstance(x, Symbol):
+    if isinstance(x, (Symbol, NumberInput)):
         return x.meta
     if isinstance(x, dict):
         return {k: _metas(v) for k, v in x.items()}
     return tuple(map(_metas, x)) if isinstance(x, (tuple, list)) else x
 
 
-def _refs(x: Any) -> Any:
+def refs_of(x: Any) -> Any:
     """Arguments in which a `Ref` stands for a symbol."""
-    if isinstance(x, Symbol):
+    if isinstance(x, (Symbol, NumberInput)):
         return Ref(x.at)
-    return tuple(map(_refs, x)) if isinstance(x, (tuple, list)) else x
+    return tuple(map(refs_of, x)) if isinstance(x, (tuple, list)) else x

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from .._core.reduction import MeasureSpec, Reduce, conclude_measured, nothing_measured
 from .._core.stage import Node
+from . import triton
 from ._blocks import Block, Tasks
 from ._guards import Guard, GuardFailed, ScalarSource, Unsupported, guards_hold
 from ._kernels import Kernel
@@ -55,7 +56,16 @@ class Launch(NamedTuple):
         """Launches the kernel; returns the measures of every leaf, a row for each."""
         out = self(nodes)
         assert out is not None
+        triton.make_pending()
         return self.tasks.reduce_leaves(out, combine)
+
+
+class Conclusion(Protocol):
+    """`conclude` of a stage by a kernel."""
+
+    def run(self, nodes: Sequence[Node], launches: Sequence[Launch]) -> None:
+        """Makes the launches and concludes from what they measure."""
+        ...
 
 
 class ReductionPass(NamedTuple):
@@ -67,10 +77,14 @@ class ReductionPass(NamedTuple):
     order: Tensor | None  # that sorts the rows of all launches by tensor; `None` if they are
     measures: MeasureSpec
     per_tensor_scalars: frozenset[str]  # of the node, afterwards
+    conclusion: Conclusion | None = None  # on the device
 
     def run(self, nodes: Sequence[Node]) -> None:
         """Measures, and calls the stage's `conclude`."""
         node = nodes[self.node]
+        if self.conclusion is not None:
+            self.conclusion.run(nodes, self.launches)
+            return
         combine = node.rules[0].combine
         self.conclude(node, [launch.measures(nodes, combine) for launch in self.launches])
 
@@ -131,6 +145,8 @@ class CompiledStep(NamedTuple):
         """Writes the results."""
         for launch in self.launches:
             launch(nodes)
+        if self.stores:
+            triton.make_pending()
         with torch.no_grad():
             for store in self.stores:
                 store.run()
@@ -153,9 +169,10 @@ class Replay:
         Raises:
             GuardFailed: If no trace holds for this step. No result has been written then.
         """
-        while self._made < len(self._left[0].passes):
-            self._make_next()
-        self.finish()
+        with triton.together():
+            while self._made < len(self._left[0].passes):
+                self._make_next()
+            self.finish()
 
     def follow(self, run: Callable[[Reduce], Any]) -> None:
         """Makes a step along the decisions of `run`, which computes nothing.

@@ -21,6 +21,7 @@ from ._replay import CellScalars, CompiledStep, Launch, Pass, ReductionPass, Sto
 from ._step import StepInputs, flatten_nodes
 from ._symbols import Opaque, ScalarSymbol, Symbol
 from ._whole import Scratch, WholeCell, WholePass
+from .triton._conclusion import conclusion_of
 
 Outputs = tuple[dict[int, Symbol], list[Symbol]]
 """What a pass makes of one tensor: new values of its inputs, by role, and measures."""
@@ -143,7 +144,6 @@ class Tracer:
             tables.append(torch.stack(eager))
         for launch in launches:
             measured += [launch.block.indices[leaf] for leaf in launch.tasks.leaves]
-            tables.append(launch.measures(self._nodes, node.rules[0].combine))
         order = sorted(range(len(measured)), key=measured.__getitem__)
         measured = [measured[k] for k in order]
         traced = [self._representative_of.get(i, i) for i in measured]
@@ -157,16 +157,32 @@ class Tracer:
             [row_of[i] for i in traced],
             lambda: keys,
         )
+        conclusion = None if eager else conclusion_of(launches, self._nodes, k, measures, order)
+        if conclusion is not None:
+            reduction = ReductionPass(
+                [*guards, *conclusion.guards], launches, k, None, measures, frozenset(), conclusion
+            )
+            reduction.run(self._nodes)
+            self._take_rows(node, k, indices, measured)
+            self._passes.append(reduction._replace(per_tensor_scalars=node.per_tensor_scalars))
+            return
+        combine = node.rules[0].combine
+        tables += [launch.measures(self._nodes, combine) for launch in launches]
         permutation = None
         if order != sorted(order):
             permutation = torch.tensor(order, device="cpu").to(tables[0].device, non_blocking=True)
         reduction = ReductionPass(guards, launches, k, permutation, measures, frozenset())
         self._conclude(reduction, node, tables)
+        self._take_rows(node, k, indices, measured)
+        self._passes.append(reduction._replace(per_tensor_scalars=node.per_tensor_scalars))
+
+    def _take_rows(
+        self, node: Node, k: int, indices: Sequence[int], measured: Sequence[int]
+    ) -> None:
+        """Notes which row each tensor has, where each that was measured has its own."""
         if node.rules[0].measure_per == "tensor":
             rows = self._rows[k] = {i: row for row, i in enumerate(measured)}
             node.row_of = [rows[i] for i in indices]
-        names = node.per_tensor_scalars
-        self._passes.append(reduction._replace(per_tensor_scalars=names))
 
     def whole(
         self, node: Node, gs: list[Any], slots: list[Any], ps: list[Any]

@@ -5,7 +5,8 @@ the other (`_bytecode`), and a GPU, for which they are printed (`triton`).
 """
 
 import itertools
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -61,7 +62,7 @@ class Operand(NamedTuple):
     """What a value of the graph is for the machine: a register, or a reduction times a factor."""
 
     register: Register
-    meta: TensorMeta
+    meta: Any  # a `TensorMeta`; for a number of Python, one of its type
     reduction: str = ""
     factor: Any = None
 
@@ -99,15 +100,31 @@ def translate(lowered: LoweredGraph) -> Listing:
     return translator.listing()
 
 
+def translate_scalars(lowered: LoweredGraph, metas: Sequence[Any]) -> Listing:
+    """The same of a graph of 0-d tensors, whose results are its measures.
+
+    All is computed in float64, and rounded after each operation in a narrower dtype: as good as to
+    compute in that. Whole numbers are exact up to 2^53. `metas` are of its scalars: numbers, too.
+
+    Raises:
+        Unsupported: As above.
+    """
+    translator = _Translator(lowered, metas)
+    for call in lowered.calls:
+        translator.translate(call)
+    return translator.scalar_listing()
+
+
 class _Translator:
     """Translates the calls of a graph one by one; each value gets a register of its own."""
 
-    def __init__(self, lowered: LoweredGraph) -> None:
+    def __init__(self, lowered: LoweredGraph, metas: Sequence[Any] | None = None) -> None:
         self._lowered, self._wide = lowered, lowered.compute_dtype
+        self._of_scalars = metas is not None
         if self._wide not in (torch.float32, torch.float64):
             raise Unsupported(f"the compute dtype {self._wide}")
         tensors = [TensorMeta(x.dtype, True) for x in lowered.inputs]
-        scalars = [TensorMeta(self._wide, False)] * lowered.num_scalars
+        scalars = metas or [TensorMeta(self._wide, False)] * lowered.num_scalars
         self._values = [
             *(Operand(Register("tensor", k), x) for k, x in enumerate(tensors)),
             *(Operand(Register("scalar", k), x) for k, x in enumerate(scalars)),
@@ -133,7 +150,7 @@ class _Translator:
             args.reverse()
         name = REVERSED.get(name, SYNONYMS.get(name, name))
         inferred = infer(call.func, self._metas(call.args), self._metas(kwargs))
-        given = [x for x in args if isinstance(x, Operand)]
+        given = [x for x in args if isinstance(x, Operand) and isinstance(x.meta, TensorMeta)]
         if inferred.argument is not None:
             value = given[inferred.argument]
         elif inferred.meta is None:
@@ -161,19 +178,22 @@ class _Translator:
     def _operation(
         self, name: str, args: list[Any], kwargs: dict[str, Any], meta: TensorMeta
     ) -> Operand:
-        flags = [isinstance(x, Operand) and x.meta.dtype is torch.bool for x in args]
+        flags = [getattr(getattr(x, "meta", None), "dtype", None) is torch.bool for x in args]
         if name in LOGICAL and not all(flags):
             raise Unsupported(f"`{name}` of numbers")
         if meta.dtype is torch.bool:
-            if name not in (*FLAGS, "where"):
+            if name not in (*FLAGS, "isinf", "where"):
                 raise Unsupported(f"`{name}` of flags")
-        elif meta.dtype is not self._wide:
+        elif meta.dtype is not self._wide and not self._of_scalars:
             raise Unsupported(f"`{name}` in {meta.dtype}")
         options = {k: self._value(v) for k, v in kwargs.items()}
         name, args = self._simplified(name, args, options)
         if options or ARITY.get(name) != len(args):
             raise Unsupported(f"`{name}` of {len(args)} arguments and {sorted(options)}")
-        return Operand(self._emit(name, *args), meta)
+        register = self._emit(name, *args)
+        if meta.dtype in (torch.bool, torch.int64, self._wide):
+            return Operand(register, meta)
+        return self._cast(Operand(register, TensorMeta(self._wide, meta.is_vector)), meta)
 
     def _simplified(
         self, name: str, args: list[Any], options: dict[str, Any]
@@ -182,7 +202,8 @@ class _Translator:
         match name, args:
             case "zeros_like" | "ones_like", [_]:
                 return "copy", [FILLS[name]]
-            case "full_like", [_, fill]:
+            case "full_like" | "full", [_, fill]:
+                options.pop("dtype", None)
                 return "copy", [fill]
             case "add" | "sub", [x, y] if "alpha" in options:
                 alpha = options.pop("alpha")
@@ -192,6 +213,8 @@ class _Translator:
                 if name == "addcmul":
                     return "fmadd", [scaled, z, x]
                 return "add", [x, self._emit("div", scaled, z)]
+            case "isinf", [x]:
+                return "eq", [self._emit("abs", x), math.inf]
             case "masked_fill", [x, mask, fill]:
                 return "where", [mask, fill, x]
             case "pow", [x, int() | float() as exponent] if exponent in POWERS:
@@ -217,7 +240,8 @@ class _Translator:
         register, was = self._register(x), x.meta.dtype
         if meta.dtype is torch.bool:
             return Operand(self._emit("ne", register, 0.0), meta)
-        if meta.dtype in (self._wide, torch.float64) or (was, meta.dtype) in EXACT:
+        whole = meta.dtype is torch.int64 and was in (torch.bool, torch.int64)
+        if meta.dtype in (self._wide, torch.float64) or (was, meta.dtype) in EXACT or whole:
             return Operand(register, meta)
         if meta.dtype not in NARROW:
             raise Unsupported(f"a cast to {meta.dtype}")
@@ -275,6 +299,20 @@ class _Translator:
             load = f"load_{NARROW[self._lowered.inputs[k].dtype]}"
             self._body.append(Instruction(load, self._loaded[k], (Register("tensor", k),)))
         return self._loaded[k]
+
+    def scalar_listing(self) -> Listing:
+        """All of it, where everything is 0-d: what is measured is written."""
+        results = [self._values[ref.at] for ref in self._lowered.measures]
+        return Listing(
+            self._wide,
+            (),
+            self._lowered.num_scalars,
+            tuple(map(float, self._constants)),
+            tuple(self._uniform),
+            (),
+            tuple((k, self._register(x)) for k, x in enumerate(results)),
+            (),
+        )
 
     def listing(self) -> Listing:
         """All of it, when every call is translated."""

@@ -9,8 +9,7 @@ def divided(x, y):
     """IEEE division: `/` is approximate in float32."""
     if x.dtype == tl.float32:
         return tl.div_rn(x, y)
-    else:
-        return x / y
+    return x / y
 
 
 @triton.jit
@@ -18,8 +17,7 @@ def rooted(x):
     """IEEE square root: `tl.sqrt` is approximate in float32."""
     if x.dtype == tl.float32:
         return tl.sqrt_rn(x)
-    else:
-        return tl.sqrt(x)
+    return tl.sqrt(x)
 
 
 @triton.jit
@@ -43,7 +41,7 @@ def from_nearer(x, y, weight):
 
 @triton.jit
 def powered(x, y):
-    """x to the power of y, computed in float64."""
+    """X to the power of y, computed in float64."""
     base = tl.abs(x).to(tl.float64)
     exponent = y.to(tl.float64)
     found = tl.exp2(exponent * tl.log2(tl.where(base == 0, 1.0, base)))
@@ -86,15 +84,18 @@ def is_negative(x):
     """Whether the sign bit is set."""
     if x.dtype == tl.float32:
         return x.to(tl.int32, bitcast=True) < 0
-    else:
-        return x.to(tl.int64, bitcast=True) < 0
+    return x.to(tl.int64, bitcast=True) < 0
 
 
 @triton.jit
 def scalar(slot):
-    """A scalar in float64, where it lies: the lowest bit of its address says that it is float32."""
-    narrow = slot & 1
-    place = slot - narrow
-    single = tl.load(place.to(tl.pointer_type(tl.float32)), mask=narrow == 1, other=0.0)
-    double = tl.load(place.to(tl.pointer_type(tl.float64)), mask=narrow == 0, other=0.0)
-    return tl.where(narrow == 1, single.to(tl.float64), double)
+    """A scalar in float64, where it lies; the highest bits of its address say what it is."""
+    kind = slot >> 60
+    place = slot & 0xFFFFFFFFFFFFFFF
+    double = tl.load(place.to(tl.pointer_type(tl.float64)), mask=kind == 0, other=0.0)
+    single = tl.load(place.to(tl.pointer_type(tl.float32)), mask=kind == 1, other=0.0)
+    whole = tl.load(place.to(tl.pointer_type(tl.int64)), mask=kind == 2, other=0)
+    flag = tl.load(place.to(tl.pointer_type(tl.int8)), mask=kind == 3, other=0)
+    found = tl.where(kind == 1, single.to(tl.float64), double)
+    found = tl.where(kind == 2, whole.to(tl.float64), found)
+    return tl.where(kind == 3, flag.to(tl.float64), found)

@@ -4,6 +4,7 @@ A program of the grid works on one task, that is, a piece of one tensor. The tex
 compiled to, do not depend on how many tensors there are, or on their sizes.
 """
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -123,10 +124,10 @@ def _stored(value: str, dtype: str) -> str:
 def pass_source(listing: Listing) -> str:
     """The source of `kernel`, which runs a listing over all tasks.
 
-        TASKS  int64, four for each task: leaf, start, length and row of scalars
-        TABLE  int64: the addresses of the tensors, column by column; then those of the scalars,
-               row by row, odd where they are float32
-        OUT    float64: what every task has measured
+    TASKS  int64, four for each task: leaf, start, length and row of scalars
+    TABLE  int64: the addresses of the tensors, column by column; then those of the scalars,
+           row by row, odd where they are float32
+    OUT    float64: what every task has measured
     """
     names, put = Names(listing.dtype, listing.constants), Text()
     used = {x for one in listing.body for x in one.args}
@@ -174,4 +175,62 @@ def pass_source(listing: Listing) -> str:
         factor = "" if one.factor is None else f" * {names(one.factor)}"
         value = REDUCED[one.code][2].format(f"s{k}") + factor
         put(1, f"tl.store(OUT + task * {measures} + {k}, ({value}).to(tl.float64))")
+    return str(put)
+
+
+STORED = {**TYPES, torch.int64: "tl.int64", torch.bool: "tl.int1"}
+
+
+def conclusion_source(
+    listing: Listing,
+    totals: Sequence[int | None],
+    measured: Sequence[torch.dtype],
+    outputs: Sequence[torch.dtype],
+    combine: str,
+) -> str:
+    """The source of `kernel`, which adds up parts, and runs a listing of the sums and of scalars.
+
+        PARTS   float64: the measures of all tasks
+        RANGES  int64, three for each program: the first and last of its parts, its row of scalars
+        TABLE   int64: the addresses of scalars, row by row
+        V0 ...  the results, by dtype: a row for each program
+
+    Args:
+        listing: What is computed, in float64.
+        totals: For each of its scalars, which measure it is; `None` for those of the table.
+        measured: The dtypes to which the sums are rounded.
+        outputs: The dtypes of what it writes.
+        combine: How parts are combined: "sum", "max" or "min".
+    """
+    names, put, count = Names(listing.dtype, listing.constants), Text(), len(measured)
+    nothing, joined, together = REDUCED[{"max": "amax", "min": "amin"}.get(combine, combine)]
+    kinds = list(dict.fromkeys(outputs))
+    width, tensors = totals.count(None), "".join(f"V{k}, " for k in range(len(kinds)))
+    put(0, "@triton.jit", f"def kernel(PARTS, RANGES, TABLE, {tensors}BLOCK: tl.constexpr):")
+    put(1, "program = tl.program_id(0).to(tl.int64)")
+    for k, name in enumerate(("first", "last", "row")):
+        put(1, f"{name} = tl.load(RANGES + 3 * program + {k}).to(tl.int32)")
+    for k in range(count):
+        put(1, f"s{k} = tl.full((BLOCK,), {nothing}, tl.float64)")
+    put(1, "for begin in range(first, last, BLOCK):")
+    put(2, "at = begin + tl.arange(0, BLOCK)")
+    for k in range(count):
+        value = f"tl.load(PARTS + at * {count} + {k}, at < last, other={nothing})"
+        put(2, f"s{k} = {joined.format(f's{k}', value)}")
+    for k, dtype in enumerate(measured):
+        rounded = f".to({TYPES[dtype]}).to({names.dtype})" if dtype in TYPES else ""
+        put(1, f"t{k} = {together.format(f's{k}')}{rounded}")
+    slots = itertools.count()
+    for k, total in enumerate(totals):
+        if total is None:
+            put(1, f"e{k} = scalar(tl.load(TABLE + row * {width} + {next(slots)}))")
+        else:
+            put(1, f"e{k} = t{total}")
+    put(1, *map(names.line, listing.uniform))
+    columns = dict.fromkeys(kinds, 0)
+    for dtype, (_, value) in zip(outputs, listing.writes, strict=True):
+        made = f"({names(value)}).to({STORED[dtype]})"
+        place = f"V{kinds.index(dtype)} + program * {outputs.count(dtype)} + {columns[dtype]}"
+        put(1, f"tl.store({place}, {made})")
+        columns[dtype] += 1
     return str(put)
