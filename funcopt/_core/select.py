@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .. import tree
-from .._numerics.scalars import beside, number, where
+from .._numerics.scalars import beside, is_stand_in, number, where
 from ..typing import Tree
 
 
@@ -52,7 +52,7 @@ def _choose(flag: Tensor, yes: Any, no: Any) -> Any:
     tensor = yes if isinstance(yes, torch.Tensor) else no
     if not isinstance(tensor, torch.Tensor):
         return where(flag, yes, no)
-    if flag.device != tensor.device:
+    if not is_stand_in(tensor) and flag.device != tensor.device:
         if tensor.device.type == "cpu" and not tensor.dim():
             yes, no = (beside(flag, x).to(tensor.dtype) for x in (yes, no))
         else:
@@ -68,5 +68,5 @@ def unless(flag: Any, x: torch.Tensor, *, both: bool = False) -> torch.Tensor:
     """
     flag = torch.as_tensor(flag) if both else number(flag)
     if isinstance(flag, torch.Tensor):
-        return torch.where(flag.to(x.device), 0.0, x)
+        return torch.where(flag if is_stand_in(x) else flag.to(x.device), 0.0, x)
     return x

@@ -80,6 +80,11 @@ def is_plain(x: Any) -> bool:
     return type(x) in (Tensor, torch.nn.Parameter)
 
 
+def is_stand_in(x: Tensor) -> bool:
+    """Whether `x` stands for a tensor in a trace, and has no device of its own."""
+    return getattr(type(x), "stands_in", False)
+
+
 def is_wrapped(x: Tensor) -> bool:
     """Whether `torch.func` maps over `x` or differentiates by it."""
     return bool(_functorch.is_functorch_wrapped_tensor(x))

@@ -136,14 +136,7 @@ class Tasks:
         self.table_address = self._table.buffer_info()[0]
         self.rows_address = self._rows.buffer_info()[0]
         self._owner = torch.tensor(owner, dtype=torch.int64, device="cpu")
-        self._on: dict[torch.device, Tensor] = {}
-
-    def on(self, device: torch.device) -> Tensor:
-        """Leaf, start, length and row of every task, on a device."""
-        if device not in self._on:
-            numbers = torch.tensor(list(self), dtype=torch.int64, device="cpu")
-            self._on[device] = numbers.to(device)  # once, when the first step is made
-        return self._on[device]
+        self.copies: dict[torch.device, Tensor] = {}  # on devices, for kernels that need them there
 
     def spans(self) -> list[tuple[int, int]]:
         """The first task of every leaf, in the order of `leaves`, and the first one after them."""

@@ -1,7 +1,7 @@
 """The graph of a step: the operations that a rule does on one tensor, as they are traced."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -53,8 +53,14 @@ class Graph:
     CPU, or on the `device` of the tensor.
     """
 
-    def __init__(self, compute_dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(
+        self,
+        compute_dtype: torch.dtype,
+        device: torch.device,
+        source_of: Callable[[Tensor], ScalarSource | None] = lambda x: None,
+    ) -> None:
         self.compute_dtype, self.device = compute_dtype, device
+        self._source_of = source_of  # where a tensor that a stage has concluded can be read
         self.values: list[Input | ScalarInput | Call] = []
         self.sources: list[ScalarSource] = []  # of every scalar in the row
         self.guards: list[Guard] = []
@@ -186,8 +192,12 @@ class Graph:
             if x.requires_grad and self._with_grad:
                 raise Unsupported(f"`{name}` of a tensor that derivatives are taken by")
             near = x.device.type == "cpu" or x.device == self.device
-            if not x.dim() and near and as_inputs and x.is_floating_point():
-                return self.scalar(constant_source(x))
+            if not x.dim() and near and as_inputs:
+                source = self._source_of(x)
+                if x.is_floating_point():
+                    return self.scalar(source or constant_source(x), ("tensor", id(x)))
+                if source is not None and x.dtype is torch.bool:
+                    return self.flag(source)
             raise Unsupported(f"`{name}` of a tensor that was not passed to the rule")
         return x
 

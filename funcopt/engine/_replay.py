@@ -107,6 +107,11 @@ class Pass(Protocol):
         """What has to hold before it."""
         ...
 
+    @property
+    def launches(self) -> Sequence[Launch]:
+        """Its kernels."""
+        ...
+
     def run(self, nodes: Sequence[Node]) -> None:
         """Makes it."""
         ...
@@ -140,6 +145,10 @@ class CompiledStep(NamedTuple):
     guards: Sequence[Guard]
     launches: Sequence[Launch]
     stores: Sequence[Store]
+
+    def all_launches(self) -> list[Launch]:
+        """Those of all passes, and the last ones."""
+        return [*(launch for one in self.passes for launch in one.launches), *self.launches]
 
     def finish(self, nodes: Sequence[Node]) -> None:
         """Writes the results."""
@@ -221,6 +230,8 @@ class Replay:
 
 class StandIn:
     """Stands for a tensor in a step of which only decisions and memory are to be made."""
+
+    stands_in = True
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

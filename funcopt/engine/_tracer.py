@@ -78,7 +78,7 @@ class Tracer:
     def _symbols(self, i: int) -> tuple[Any, Any, Any]:
         cell, wide = self._cell_of[i], self._inputs.compute_dtype(i)
         block = self._layout.blocks[cell.block]
-        graph = self._graphs[i] = Graph(wide, block.device)
+        graph = self._graphs[i] = Graph(wide, block.device, self._source_of)
         at = cell.leaves[0]
         shape = block.columns[PARAMETER][at].shape
         given: list[Any] = [
@@ -108,6 +108,17 @@ class Tracer:
             return _traced_scalar(graph, values[name], source)
 
         return TracedScalars(type(node.rules[0]).__name__, values, trace)
+
+    def _source_of(self, x: Tensor) -> ScalarSource | None:
+        """Where a tensor is found in every step, if it is a scalar of a stage, the same for all."""
+        for k, node in enumerate(self._nodes):
+            for row, values in enumerate(node.rows[: len(node.rules)]):
+                for name, value in values.items():
+                    if value is x:
+                        return ScalarSource(
+                            lambda nodes, i, k=k, row=row, name=name: nodes[k].rows[row][name]
+                        )
+        return None
 
     def reduce(self, node: Node, parts: list[Any]) -> None:
         """The reduction of a stage: launches the pass before it, and calls `conclude`."""

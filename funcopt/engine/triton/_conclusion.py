@@ -5,6 +5,7 @@ tensor where these are measured one by one.
 """
 
 import array
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ from .._replay import Launch
 from .._scalar_graph import ScalarGraph, traced
 from .._symbols import ScalarSymbol, Symbol
 from ._kernel import TritonKernel
-from ._launch import function_of, launch, make_pending
+from ._launch import function_of, launch, make_pending, sent
 from ._source import conclusion_source
 
 
@@ -56,13 +57,14 @@ class Conclusion:
         ranges: Sequence[tuple[int, int, int]],
         node: int,
         measures: MeasureSpec,
+        device: torch.device,
     ) -> None:
         if len({case.kind for case in cases}) > 1:
             raise Unsupported("parameter groups that conclude each in its own way")
         self.guards = [guard for case in cases for guard in case.guards]
         self._function, self._cases = function_of(cases[0].source), cases
         self._node, self._measures = node, measures
-        self._ranges = torch.tensor(ranges, dtype=torch.int64, device="cpu")
+        self._ranges = sent(itertools.chain.from_iterable(ranges), device)
         self._case_of = [case for _, _, case in ranges]  # of each program
 
     def run(self, nodes: Sequence[Node], launches: Sequence[Launch]) -> None:
@@ -72,8 +74,6 @@ class Conclusion:
             make_pending()
         part = parts[0] if len(parts) == 1 else torch.cat(parts)
         device, programs = part.device, len(self._case_of)
-        if self._ranges.device != device:
-            self._ranges = self._ranges.to(device)  # once
         rows = [[x.read(nodes, 0) for x in case.scalars] for case in self._cases]
         made = [
             torch.empty(programs, columns, dtype=dtype, device=device)
@@ -170,14 +170,13 @@ def _conclusion(
             case_of.update(dict.fromkeys(rows, len(cases)))
             dtypes = [dtype for _, dtype in kinds]
             cases.append(_case(nodes, k, bucket, dtypes, measures, device))
-        return Conclusion(
-            cases, [(*spans[at], case_of[i]) for i, at in enumerate(order)], k, measures
-        )
+        ranges = [(*spans[at], case_of[i]) for i, at in enumerate(order)]
+        return Conclusion(cases, ranges, k, measures, device)
     dtypes = [measures.widest] * measures.no_rows.shape[1]
     shared = len(node.rules) > 1 and node.rules[0].memory_per == "tree"
     buckets = [0] if shared else range(len(node.rules))
     cases = [_case(nodes, k, bucket, dtypes, measures, device, shared) for bucket in buckets]
-    return Conclusion(cases, [(0, begin, case) for case in range(len(cases))], k, measures)
+    return Conclusion(cases, [(0, begin, case) for case in range(len(cases))], k, measures, device)
 
 
 def _case(

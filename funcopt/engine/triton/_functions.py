@@ -41,16 +41,31 @@ def from_nearer(x, y, weight):
 
 @triton.jit
 def powered(x, y):
-    """X to the power of y, computed in float64."""
-    base = tl.abs(x).to(tl.float64)
-    exponent = y.to(tl.float64)
-    found = tl.exp2(exponent * tl.log2(tl.where(base == 0, 1.0, base)))
-    found = tl.where(base == 0, tl.where(exponent > 0, 0.0, float("inf")), found)
-    found = tl.where((exponent == 0) | (x == 1), 1.0, found)
-    whole = tl.floor(exponent) == exponent
-    odd = whole & (tl.floor(exponent / 2) * 2 != exponent)
-    negative = tl.where(whole, tl.where(odd, -found, found), float("nan"))
-    return tl.where((x < 0) & (exponent != 0), negative, found).to(x.dtype)
+    """X to the power of y, in float64: 2 to the power of y log2(x), rounded but little.
+
+    log2(x) is the exponent of x, and the logarithm of what is left, which is near 1.
+    """
+    size = tl.abs(x).to(tl.float64)
+    y = tl.zeros_like(size) + y.to(tl.float64)
+    subnormal = size < 2.2250738585072014e-308
+    bits = tl.where(subnormal, size * 18014398509481984.0, size).to(tl.int64, bitcast=True)
+    exponent = ((bits >> 52) & 0x7FF) - tl.where(subnormal, 1023 + 54, 1023)
+    rest = ((bits & 0xFFFFFFFFFFFFF) | 0x3FF0000000000000).to(tl.float64, bitcast=True)
+    above = rest > 1.4142135623730951
+    exponent = (exponent + tl.where(above, 1, 0)).to(tl.float64)
+    rest = tl.log2(tl.where(above, rest * 0.5, rest))
+    whole = tl.floor(y * exponent + 0.5)
+    found = tl.exp2(tl.fma(y, exponent, -whole) + y * rest) * tl.exp2(whole)
+    infinity = tl.full((), float("inf"), tl.float64)
+    found = tl.where(size == 0, tl.where(y > 0, 0.0, infinity), found)
+    found = tl.where(size == infinity, tl.where(y > 0, infinity, 0.0), found)
+    endless = tl.where(size == 1, 1.0, tl.where((size > 1) == (y > 0), infinity, 0.0))
+    found = tl.where(tl.abs(y) == infinity, endless, found)
+    odd = tl.floor(y * 0.5) * 2 != y
+    found = tl.where((x < 0) & odd, -found, found)
+    found = tl.where((x < 0) & (tl.floor(y) != y) & (size != infinity), float("nan"), found)
+    found = tl.where((x != x) | (y != y), float("nan"), found)
+    return tl.where((y == 0) | (x == 1), 1.0, found).to(x.dtype)
 
 
 @triton.jit

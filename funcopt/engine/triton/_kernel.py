@@ -1,5 +1,6 @@
 """A lowered graph as one launch for all tensors of a block."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from .._blocks import Block, Tasks
 from .._foreach import no_measures
 from .._lowering import LoweredGraph
 from .._translation import translate
-from ._launch import function_of, is_interpreted, launch, on, options
+from ._launch import function_of, is_interpreted, launch, on, options, sent
 from ._source import pass_source
 
 
@@ -41,10 +42,17 @@ class TritonKernel:
         launch(
             self._function,
             tasks.count,
-            [tasks.on(device)],
+            [_on(device, tasks)],
             block.pointers(roles),
             rows,
             [*out, block.leaves],
             device,
         )
         return out[0] if out else None
+
+
+def _on(device: torch.device, tasks: Tasks) -> Tensor:
+    """Leaf, start, length and row of every task, on a device: sent there once."""
+    if device not in tasks.copies:
+        tasks.copies[device] = sent(itertools.chain.from_iterable(tasks), device)
+    return tasks.copies[device]

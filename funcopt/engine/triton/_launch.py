@@ -7,10 +7,10 @@ import array
 import contextlib
 import functools
 import hashlib
-import importlib
+import importlib.util
 import linecache
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -98,6 +98,14 @@ def _upload(host: "array.array[int]", to: Tensor) -> None:
     to.copy_(given, non_blocking=True)
 
 
+def sent(numbers: Iterable[int], device: torch.device) -> Tensor:
+    """Numbers on a device, on their way."""
+    host = array.array("q", numbers)
+    to = torch.empty(len(host), dtype=torch.int64, device=device)
+    _upload(host, to)
+    return to
+
+
 _captured: list[Tensor] = []
 """What replays of CUDA graphs copy again: it stays where it is, with these numbers."""
 
@@ -182,6 +190,13 @@ def on(device: torch.device) -> contextlib.AbstractContextManager[Any]:
     context: contextlib.AbstractContextManager[Any]
     context = torch.get_device_module(device).device(device)
     return context
+
+
+def is_available(device: torch.device) -> bool:
+    """Whether there are kernels for a device. "meta" and the interpreter are there for tests."""
+    if importlib.util.find_spec("triton") is None:
+        return False
+    return device.type in ("cuda", "xpu", "meta") or is_interpreted()
 
 
 def is_interpreted() -> bool:
