@@ -55,7 +55,8 @@ def assemble(lowered: LoweredGraph) -> Program:
     total = sum(counts)
     if total > MAX_REGISTERS:
         raise Unsupported(f"{total} registers, more than stay in the cache")
-    first = dict(zip(KINDS, itertools.accumulate(counts, initial=0), strict=False))
+    begins = itertools.accumulate(counts, initial=0)
+    first: dict[str, int] = dict(zip(KINDS, begins, strict=False))
 
     def number(x: Register | None) -> int:
         return -1 if x is None else first[x.kind] + x.number

@@ -60,7 +60,7 @@ class Graph:
         source_of: Callable[[Tensor], ScalarSource | None] = lambda x: None,
     ) -> None:
         self.compute_dtype, self.device = compute_dtype, device
-        self._source_of = source_of  # where a tensor that a stage has concluded can be read
+        self._source_of = source_of  # where a flag can be read
         self.values: list[Input | ScalarInput | Call] = []
         self.sources: list[ScalarSource] = []  # of every scalar in the row
         self.guards: list[Guard] = []
@@ -193,10 +193,9 @@ class Graph:
                 raise Unsupported(f"`{name}` of a tensor that derivatives are taken by")
             near = x.device.type == "cpu" or x.device == self.device
             if not x.dim() and near and as_inputs:
-                source = self._source_of(x)
                 if x.is_floating_point():
-                    return self.scalar(source or constant_source(x), ("tensor", id(x)))
-                if source is not None and x.dtype is torch.bool:
+                    return self.scalar(constant_source(x))
+                if (source := self._source_of(x)) is not None:
                     return self.flag(source)
             raise Unsupported(f"`{name}` of a tensor that was not passed to the rule")
         return x

@@ -50,12 +50,12 @@ class ScalarGraph(Graph):
     def value(self, x: Any, source: ScalarSource) -> Any:
         """What a function sees of a value that is read from a source in every step."""
         if isinstance(x, (tuple, list)):
-            made = [self.value(y, item_source(source, k)) for k, y in enumerate(x)]
+            made = [self.value(y, source.item(k)) for k, y in enumerate(x)]
             return type(x)(*made) if hasattr(x, "_fields") else tuple(made)
         if isinstance(x, Tensor):
             if x.dim() or x.is_complex():
                 raise Unsupported("a scalar that has a shape")
-            self.guards.append(Guard(item_source(source, "requires_grad"), False))
+            self.guards.append(Guard(_needs_grad(source), False))
             if x.requires_grad and torch.is_grad_enabled():
                 raise Unsupported("a scalar that derivatives are taken by")
             return self.tensor(source, x.dtype)
@@ -124,9 +124,6 @@ def traced(graph: ScalarGraph, function: Callable[[], Any]) -> Any:
         raise Unsupported(f"{type(error).__name__}: {error}") from error
 
 
-def item_source(source: ScalarSource, key: Any) -> ScalarSource:
-    """A part of what a source reads: an attribute, or an item."""
+def _needs_grad(source: ScalarSource) -> ScalarSource:
     read = source.read
-    if isinstance(key, str):
-        return ScalarSource(lambda nodes, i: getattr(read(nodes, i), key))
-    return ScalarSource(lambda nodes, i: read(nodes, i)[key])
+    return ScalarSource(lambda nodes, i: read(nodes, i).requires_grad and torch.is_grad_enabled())

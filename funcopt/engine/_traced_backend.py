@@ -50,7 +50,7 @@ class TracedBackend:
         self._layout = BlockLayout(inputs)
         if not self._layout.cells:
             raise Unsupported(", ".join(self._layout.reasons) or "nothing to do")
-        self.name = option  # until kernels are there
+        self.name: str = option  # of "auto", when kernels are there
         representatives = (cell.representative for cell in self._layout.cells)
         self._indices = sorted([*representatives, *self._layout.eager])
         self._tx = inputs.tx  # the last one whose structure was compared
@@ -132,8 +132,10 @@ class TracedBackend:
         except Exception as error:  # of a symbol that is no real tensor; a real error comes again
             raise Unsupported(f"{type(error).__name__}: {error}") from error
         compiled = tracer.finish(us, slots)
-        by_lists = any(isinstance(one.kernel, ForeachKernel) for one in compiled.all_launches())
-        self.name = "foreach" if by_lists else "compiled" if self._option == "compiled" else "fused"
+        if self._option == "auto":
+            kernels = [one.kernel for one in compiled.all_launches()]
+            by_lists = any(isinstance(kernel, ForeachKernel) for kernel in kernels)
+            self.name = "foreach" if by_lists else "fused"
         if self.replays:
             self._compiled = [compiled, *self._compiled[: MAX_COMPILED - 1]]
         return node

@@ -110,14 +110,11 @@ class Tracer:
         return TracedScalars(type(node.rules[0]).__name__, values, trace)
 
     def _source_of(self, x: Tensor) -> ScalarSource | None:
-        """Where a tensor is found in every step, if it is a scalar of a stage, the same for all."""
+        """Where a flag is found in every step, if a stage has chosen by it."""
         for k, node in enumerate(self._nodes):
-            for row, values in enumerate(node.rows[: len(node.rules)]):
-                for name, value in values.items():
-                    if value is x:
-                        return ScalarSource(
-                            lambda nodes, i, k=k, row=row, name=name: nodes[k].rows[row][name]
-                        )
+            for at, flag in enumerate(node.flags):
+                if flag is x:
+                    return _flag_source(k, at)
         return None
 
     def reduce(self, node: Node, parts: list[Any]) -> None:
@@ -377,7 +374,7 @@ class TracedScalars(Scalars):
 def _traced_scalar(graph: Graph, value: Any, source: ScalarSource) -> Any:
     """What a traced rule sees of a scalar: a symbol, or a value with a guard."""
     if isinstance(value, (tuple, list)):
-        return tuple(_traced_scalar(graph, x, _item(source, j)) for j, x in enumerate(value))
+        return tuple(_traced_scalar(graph, x, source.item(j)) for j, x in enumerate(value))
     if isinstance(value, Tensor):
         near = value.device.type == "cpu" or value.device == graph.device
         if value.dim() or not near or value.is_complex():
@@ -393,9 +390,8 @@ def _traced_scalar(graph: Graph, value: Any, source: ScalarSource) -> Any:
     return value
 
 
-def _item(source: ScalarSource, j: int) -> ScalarSource:
-    read = source.read
-    return ScalarSource(lambda nodes, i: read(nodes, i)[j], source.per_tensor)
+def _flag_source(k: int, at: int) -> ScalarSource:
+    return ScalarSource(lambda nodes, i: nodes[k].flags[at])
 
 
 def _is_narrow(x: Symbol | Opaque, wide: torch.dtype) -> bool:

@@ -165,7 +165,8 @@ def _conclusion(
         spans += [(begin + a, begin + b) for a, b in one.tasks.spans()]
         begin += one.tasks.count
     if node.rules[0].measure_per == "tensor":
-        cases, case_of = [], {}
+        cases: list[Case] = []
+        case_of: dict[int, int] = {}
         for (bucket, *kinds), rows in measures.rows_by_dtype.items():
             case_of.update(dict.fromkeys(rows, len(cases)))
             dtypes = [dtype for _, dtype in kinds]
@@ -198,17 +199,13 @@ def _case(
             raise Unsupported("scalars that differ between groups")
         graph.guards.append(Guard(agree, True))
     total = measures.spec.unflatten([graph.tensor(None, dtype) for dtype in dtypes])
-    values = {
-        name: graph.value(x, ScalarSource(lambda nodes, i, name=name: nodes[k].rows[bucket][name]))
-        for name, x in node.rows[bucket].items()
-    }
-    memory = graph.value(
-        node.memory[bucket], ScalarSource(lambda nodes, i: nodes[k].memory[bucket])
-    )
+    row = ScalarSource(lambda nodes, i: nodes[k].rows[bucket])
+    values = {name: graph.value(x, row.item(name)) for name, x in node.rows[bucket].items()}
+    own = ScalarSource(lambda nodes, i: nodes[k].memory[bucket])
+    memory = graph.value(node.memory[bucket], own)
+    extras = ScalarSource(lambda nodes, i: nodes[k].members.extra)
     given = {
-        name: graph.value(x, ScalarSource(lambda nodes, i, name=name: nodes[k].members.extra[name]))
-        for name, x in extra.items()
-        if name in rule.extra
+        name: graph.value(x, extras.item(name)) for name, x in extra.items() if name in rule.extra
     }
     rule = unchecked(rule, {name: values[name] for name in rule.hyperparameters})
     scalars = Scalars(type(rule).__name__, values)

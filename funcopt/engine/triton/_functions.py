@@ -8,16 +8,20 @@ import triton.language as tl
 def divided(x, y):
     """IEEE division: `/` is approximate in float32."""
     if x.dtype == tl.float32:
-        return tl.div_rn(x, y)
-    return x / y
+        found = tl.div_rn(x, y)
+    else:
+        found = x / y
+    return found
 
 
 @triton.jit
 def rooted(x):
     """IEEE square root: `tl.sqrt` is approximate in float32."""
     if x.dtype == tl.float32:
-        return tl.sqrt_rn(x)
-    return tl.sqrt(x)
+        found = tl.sqrt_rn(x)
+    else:
+        found = tl.sqrt(x)
+    return found
 
 
 @triton.jit
@@ -98,8 +102,10 @@ def tangent(x):
 def is_negative(x):
     """Whether the sign bit is set."""
     if x.dtype == tl.float32:
-        return x.to(tl.int32, bitcast=True) < 0
-    return x.to(tl.int64, bitcast=True) < 0
+        bits = x.to(tl.int32, bitcast=True)
+    else:
+        bits = x.to(tl.int64, bitcast=True)
+    return bits < 0
 
 
 @triton.jit

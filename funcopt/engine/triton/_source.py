@@ -228,8 +228,8 @@ def conclusion_source(
             put(1, f"e{k} = t{total}")
     put(1, *map(names.line, listing.uniform))
     columns = dict.fromkeys(kinds, 0)
-    for dtype, (_, value) in zip(outputs, listing.writes, strict=True):
-        made = f"({names(value)}).to({STORED[dtype]})"
+    for dtype, (_, written) in zip(outputs, listing.writes, strict=True):
+        made = f"({names(written)}).to({STORED[dtype]})"
         place = f"V{kinds.index(dtype)} + program * {outputs.count(dtype)} + {columns[dtype]}"
         put(1, f"tl.store({place}, {made})")
         columns[dtype] += 1
