@@ -57,10 +57,10 @@ class Graph:
         self,
         compute_dtype: torch.dtype,
         device: torch.device,
-        source_of: Callable[[Tensor], ScalarSource | None] = lambda x: None,
+        source_of: Callable[[Tensor], ScalarSource | None] | None = None,
     ) -> None:
         self.compute_dtype, self.device = compute_dtype, device
-        self._source_of = source_of  # where a flag can be read
+        self.source_of = source_of  # where a flag is read; until all is traced
         self.values: list[Input | ScalarInput | Call] = []
         self.sources: list[ScalarSource] = []  # of every scalar in the row
         self.guards: list[Guard] = []
@@ -195,7 +195,7 @@ class Graph:
             if not x.dim() and near and as_inputs:
                 if x.is_floating_point():
                     return self.scalar(constant_source(x))
-                if (source := self._source_of(x)) is not None:
+                if self.source_of is not None and (source := self.source_of(x)) is not None:
                     return self.flag(source)
             raise Unsupported(f"`{name}` of a tensor that was not passed to the rule")
         return x

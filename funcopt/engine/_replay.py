@@ -60,7 +60,7 @@ class Launch(NamedTuple):
         return self.tasks.reduce_leaves(out, combine)
 
 
-class Conclusion(Protocol):
+class Concluding(Protocol):
     """`conclude` of a stage by a kernel."""
 
     def run(self, nodes: Sequence[Node], launches: Sequence[Launch]) -> None:
@@ -77,7 +77,7 @@ class ReductionPass(NamedTuple):
     order: Tensor | None  # that sorts the rows of all launches by tensor; `None` if they are
     measures: MeasureSpec
     per_tensor_scalars: frozenset[str]  # of the node, afterwards
-    conclusion: Conclusion | None = None  # on the device
+    conclusion: Concluding | None = None  # on the device
 
     def run(self, nodes: Sequence[Node]) -> None:
         """Measures, and calls the stage's `conclude`."""

@@ -289,8 +289,9 @@ class Tracer:
         compiled.finish(self._nodes)
         for i, u, new in eager:
             self._inputs.commit(i, u, new)
+        for graph in self._graphs.values():  # these, and the nodes, hold the tracer and its tensors
+            graph.source_of = None
         for node in self._nodes:
-            # They hold references to the tracer and its tensors.
             node.trace_hook = node.decide_hook = node.whole_hook = None
         return compiled
 

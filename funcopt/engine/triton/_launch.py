@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ..._numerics.capturing import is_capturing
+
 WARPS = 4
 BLOCK = 1024
 """Entries that a program works on at once: 8 for each thread, so that all accesses are of 128 bit,
@@ -26,7 +28,7 @@ KINDS = {torch.float64: 0, torch.float32: 1, torch.int64: 2, torch.bool: 3}
 """The dtypes of scalars on the device: the highest bits of their addresses in a table."""
 
 
-class Call(NamedTuple):
+class TableLaunch(NamedTuple):
     """A launch that has to be made."""
 
     function: Any
@@ -36,12 +38,12 @@ class Call(NamedTuple):
     begin: int  # of its table, among all of them
 
 
-class Calls:
+class TableLaunches:
     """Launches on one device, in order, whose tables go there together."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._calls: list[Call] = []
+        self._calls: list[TableLaunch] = []
         self._table = array.array("q")
         self._own: list[int] = []  # where addresses of scalars in the table itself are to be put
         self._values = array.array("d")
@@ -57,7 +59,7 @@ class Calls:
         after: Sequence[Any],
     ) -> None:
         """Adds one: its table has pointers, and the addresses of the scalars of all rows."""
-        self._calls.append(Call(function, programs, before, after, len(self._table)))
+        self._calls.append(TableLaunch(function, programs, before, after, len(self._table)))
         self._table.extend(pointers)
         for row in rows:
             for x in row:
@@ -111,12 +113,7 @@ _captured: list[Tensor] = []
 """What replays of CUDA graphs copy again: it stays where it is, with these numbers."""
 
 
-def is_capturing(device: torch.device) -> bool:
-    """Whether work for a device is captured now, and not done."""
-    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
-
-
-def _run(call: Call, table: Tensor, device: torch.device) -> None:
+def _run(call: TableLaunch, table: Tensor, device: torch.device) -> None:
     """Launches a kernel; for "meta", a test counts it."""
     if device.type != "meta":
         with on(device):
@@ -124,7 +121,7 @@ def _run(call: Call, table: Tensor, device: torch.device) -> None:
 
 
 class _Pending(threading.local):
-    calls: dict[torch.device, Calls] | None = None  # where they wait for one another
+    calls: dict[torch.device, TableLaunches] | None = None  # where they wait for one another
 
 
 _pending = _Pending()
@@ -151,7 +148,11 @@ def launch(
         device: Where all tensors are.
     """
     waiting = _pending.calls
-    calls = Calls(device) if waiting is None else waiting.setdefault(device, Calls(device))
+    calls = (
+        TableLaunches(device)
+        if waiting is None
+        else waiting.setdefault(device, TableLaunches(device))
+    )
     calls.add(function, programs, before, pointers, rows, after)
     if waiting is None:
         calls.make()
