@@ -174,7 +174,7 @@ def note_filled(*written: tuple[Tensor, Tensor]) -> None:
 
 
 def _known(x: Tensor) -> Known | None:
-    found: tuple[int, Known] | None = _noted.get(x)
+    found: tuple[int, Known] | None = _noted.get(x)  # type: ignore[no-untyped-call]
     return found[1] if found is not None and found[0] == x._version else None
 
 
