@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .. import tree
-from .._numerics.scalars import beside, near, number, on_each_device, where
+from .._numerics.scalars import beside, is_stand_in, near, number, on_each_device, where
 from ..typing import Tree
 
 
@@ -53,12 +53,14 @@ def _choose(flag: Tensor, on: Callable[[torch.device], Tensor], yes: Any, no: An
     tensor = yes if isinstance(yes, Tensor) else no
     if not isinstance(tensor, Tensor):
         return where(flag, yes, no)
-    if flag.device != tensor.device:
+    if not is_stand_in(tensor) and flag.device != tensor.device:
         if tensor.device.type == "cpu" and not tensor.dim():
             yes, no = (beside(flag, x).to(tensor.dtype) for x in (yes, no))
         else:
             flag = on(tensor.device)
-    return torch.where(flag, yes, near(no, flag.device) if isinstance(no, Tensor) else no)
+    if isinstance(no, Tensor) and not is_stand_in(no):
+        no = near(no, flag.device)
+    return torch.where(flag, yes, no)
 
 
 def unless(flag: Any, xs: Sequence[Tensor], *, both: bool = False) -> list[Tensor]:
@@ -71,4 +73,4 @@ def unless(flag: Any, xs: Sequence[Tensor], *, both: bool = False) -> list[Tenso
     if not isinstance(flag, Tensor):
         return list(xs)
     on = on_each_device(flag)
-    return [torch.where(on(x.device), 0.0, x) for x in xs]
+    return [torch.where(flag if is_stand_in(x) else on(x.device), 0.0, x) for x in xs]

@@ -162,6 +162,9 @@ class Node:
     """Set by the engine: makes the updates of a rule that sees whole tensors, where these are
     traced or known; `None` for others."""
 
+    flags: Sequence[Tensor] = ()
+    """Those by which `select` has chosen without looking at them."""
+
     is_known = False
     """Set by the engine: what is computed of tensors is known; `run` gets stand-ins for them."""
 
@@ -169,6 +172,8 @@ class Node:
         """The function `select`, for stages that declare `decides`: the engine sees the choice."""
         if not both and not isinstance(flag := number(flag), Tensor) and self.decide_hook:
             self.decide_hook(bool(flag))
+        if isinstance(flag, Tensor):
+            self.flags = [*self.flags, flag]
         return select(flag, yes, no, both=both)
 
     def release(self) -> None:

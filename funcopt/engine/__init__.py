@@ -23,15 +23,17 @@ The engine's ten nouns, and where each lives:
   `_identity` has those on many objects, `_structure` those on transformations.
 * **lowered graph** (`_lowering`, `LoweredGraph`): a part of a graph as one pass over memory,
   without dead code; equal ones share a kernel.
-* **kernel** (`_kernels`, `Kernel`): a lowered graph that is ready to run: bytecode (`_bytecode`,
-  `Program`, of `_instructions`) for a machine (`_machine`), machine code of its own (`_native`),
-  functions of lists (`_foreach`), or a function of vectors in a loop. How many threads it is worth
-  was measured on this computer (`_threads`). Machine code lies in
-  `_libraries`, which `_kept_files` keeps on disk.
+* **kernel** (`_kernels`, `Kernel`): a lowered graph that is ready to run. Translated to
+  instructions (`_translation`, `Listing`, of `_instructions`), it is bytecode (`_bytecode`,
+  `Program`) for the machine of the CPU (`_machine`), or the source of one launch on a GPU
+  (`TritonKernel`). Else it is machine code of its own (`_native`), functions of lists (`_foreach`),
+  or a function of vectors in a loop. How many threads it is worth was measured on this computer
+  (`_threads`). Machine code lies in `_libraries`, which `_kept_files` keeps on disk.
 * **compiled step** (`_replay`, `CompiledStep`): the launches of a step, each a kernel over tasks of
   a block, in passes that end with a reduction (`ReductionPass`), with a rule that sees whole
-  tensors (`WholePass`, in `_whole`), or with the results. A `Replay` goes the way that this step
-  decides on: its stages run with a `StandIn` for every tensor.
+  tensors (`WholePass`, in `_whole`), or with the results. On a GPU, what a stage concludes is a
+  kernel, too, of a graph of 0-d tensors (`ScalarGraph`, in `_scalar_graph`). A `Replay` goes the
+  way that this step decides on: its stages run with a `StandIn` for every tensor.
 
 The way of a step: `Engine.step` gets step inputs. `TracedBackend` lays the tensors out in blocks.
 If there is a compiled step whose guards hold, it is replayed: scalars are read, kernels launched.

@@ -136,6 +136,13 @@ class Tasks:
         self.table_address = self._table.buffer_info()[0]
         self.rows_address = self._rows.buffer_info()[0]
         self._owner = torch.tensor(owner, dtype=torch.int64, device="cpu")
+        self.copies: dict[torch.device, Tensor] = {}  # on devices, for kernels that need them there
+
+    def spans(self) -> list[tuple[int, int]]:
+        """The first task of every leaf, in the order of `leaves`, and the first one after them."""
+        counts = torch.bincount(self._owner, minlength=len(self.leaves)).tolist()
+        ends = list(itertools.accumulate(counts))
+        return [(end - count, end) for end, count in zip(ends, counts, strict=True)]
 
     def __iter__(self) -> Iterator[tuple[int, int, int, int]]:
         """Leaf, start, length and row of every task."""

@@ -1,4 +1,4 @@
-"""Bytecode: a lowered graph as a list of instructions, run by a machine that is compiled only once.
+"""Bytecode: a lowered graph as a program for a machine that is compiled only once.
 
 The machine, in `_machine.cpp`, takes one instruction after the other, each over a block of entries
 that stays in the cache. So memory is read and written once, as by machine code of its own, and no
@@ -7,69 +7,18 @@ chain waits for a compiler.
 
 import array
 import itertools
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 
-from ._calls import Call, Ref, op_name
 from ._guards import Unsupported
-from ._instructions import (
-    ARITY,
-    CASTS,
-    CODES,
-    COMMUTATIVE,
-    FILLS,
-    FLAGS,
-    LOGICAL,
-    NARROW,
-    POWERS,
-    REDUCTIONS,
-    REVERSED,
-    SYNONYMS,
-)
+from ._instructions import CODES, NARROW
 from ._lowering import LoweredGraph
-from ._meta_inference import TensorMeta, infer
+from ._translation import KINDS, VARYING, Instruction, Listing, Register, translate
 
 MAX_REGISTERS = 96
 """As many blocks stay in the cache next to a core."""
-
-
-class Register(NamedTuple):
-    """A block of entries, by its kind and its number within that."""
-
-    kind: str
-    number: int
-
-
-KINDS = ("tensor", "scalar", "constant", "uniform", "value")
-"""Of registers: a uniform one holds one number, that follows from scalars alone."""
-
-
-VARYING = ("tensor", "value")
-
-
-class Instruction(NamedTuple):
-    """An operation on registers."""
-
-    code: str
-    to: Register
-    args: tuple[Register, ...]
-    measure: int = 0  # that a reduction belongs to
-
-    def renamed(self, names: Mapping[Register, Register]) -> "Instruction":
-        """The same with other registers."""
-        args = tuple(names.get(x, x) for x in self.args)
-        return self._replace(to=names.get(self.to, self.to), args=args)
-
-
-class Operand(NamedTuple):
-    """What a value of the graph is for the machine: a register, or a reduction times a factor."""
-
-    register: Register
-    meta: TensorMeta
-    reduction: str = ""
-    factor: Any = None
 
 
 class Program(NamedTuple):
@@ -86,270 +35,70 @@ def assemble(lowered: LoweredGraph) -> Program:
     """The program of a lowered graph.
 
     Raises:
-        Unsupported: If the machine has no instruction for something in it.
+        Unsupported: If the machine has no instruction for something in it, or not the registers.
     """
-    assembler = _Assembler(lowered)
-    for call in lowered.calls:
-        assembler.translate(call)
-    return assembler.finish()
+    listing = translate(lowered)
+    names = {x.to: Register("uniform", k) for k, x in enumerate(listing.uniform)}
+    uniform = [x.renamed(names) for x in listing.uniform]
+    reductions = [
+        Instruction(x.code, x.register, (x.register,), at) for at, x in enumerate(listing.measures)
+    ]
+    body = _with_writes([*listing.body, *reductions], listing)
+    body, scratch = _with_fewer_registers([x.renamed(names) for x in body])
+    counts = (
+        len(listing.tensors),
+        listing.scalars,
+        len(listing.constants),
+        len(uniform),
+        scratch,
+    )
+    total = sum(counts)
+    if total > MAX_REGISTERS:
+        raise Unsupported(f"{total} registers, more than stay in the cache")
+    begins = itertools.accumulate(counts, initial=0)
+    first: dict[str, int] = dict(zip(KINDS, begins, strict=False))
+
+    def number(x: Register | None) -> int:
+        return -1 if x is None else first[x.kind] + x.number
+
+    code = array.array("i")
+    for one in (*uniform, *body):
+        args = [*map(number, one.args), 0, 0][:3]
+        last_is_uniform = one.args[-1].kind not in VARYING
+        code.extend((CODES.index(one.code), number(one.to), *args, one.measure, last_is_uniform))
+    measures = array.array("i")
+    for x in listing.measures:
+        factor = None if x.factor is None else names.get(x.factor, x.factor)
+        measures.extend((CODES.index(x.code), number(factor)))
+    head = (*counts[:3], total, len(listing.measures), len(uniform), len(body))
+    return Program(
+        array.array("i", head),
+        code,
+        array.array("i", [_dtype_code(dtype, listing) for dtype in listing.tensors]),
+        measures,
+        array.array("f" if listing.dtype is torch.float32 else "d", listing.constants),
+    )
 
 
-class _Assembler:
-    """Translates the calls of a graph one by one; each value gets a register of its own."""
-
-    def __init__(self, lowered: LoweredGraph) -> None:
-        self._lowered, self._wide = lowered, lowered.compute_dtype
-        if self._wide not in (torch.float32, torch.float64):
-            raise Unsupported(f"the compute dtype {self._wide}")
-        tensors = [TensorMeta(x.dtype, True) for x in lowered.inputs]
-        scalars = [TensorMeta(self._wide, False)] * lowered.num_scalars
-        self._values = [
-            *(Operand(Register("tensor", k), x) for k, x in enumerate(tensors)),
-            *(Operand(Register("scalar", k), x) for k, x in enumerate(scalars)),
-        ]
-        self._dtypes = [self._dtype_code(x.dtype) for x in lowered.inputs]
-        self._loaded: dict[int, Register] = {}  # tensors in the compute dtype
-        self._constants: dict[str, int] = {}  # by their text, since zeros have signs
-        self._uniform: list[Instruction] = []
-        self._body: list[Instruction] = []
-        self._count = itertools.count()
-
-    def _dtype_code(self, dtype: torch.dtype) -> int:
-        if dtype is self._wide:
-            return 0
-        if dtype not in NARROW:
-            raise Unsupported(f"tensors of {dtype}")
-        return 1 + list(NARROW).index(dtype)
-
-    # Calls.
-
-    def translate(self, call: Call) -> None:
-        """Adds the instructions of a call."""
-        name = op_name(call.func).strip("_")
-        args, kwargs = [self._value(x) for x in call.args], dict(call.kwargs)
-        if name in REVERSED:
-            args.reverse()
-        name = REVERSED.get(name, SYNONYMS.get(name, name))
-        inferred = infer(call.func, self._metas(call.args), self._metas(kwargs))
-        given = [x for x in args if isinstance(x, Operand)]
-        if inferred.argument is not None:
-            value = given[inferred.argument]
-        elif inferred.meta is None:
-            raise Unsupported(f"`{name}`: {inferred.error}")
-        elif any(x.reduction for x in given):
-            value = self._scaled(name, args, inferred.meta)
-        elif name in REDUCTIONS and len(args) == 1 and not kwargs:
-            value = self._reduction(name, args[0], inferred.meta)
-        elif name in CASTS:
-            value = self._cast(args[0], inferred.meta)
-        else:
-            value = self._operation(name, args, kwargs, inferred.meta)
-        self._values.append(value)
-
-    def _value(self, x: Any) -> Any:
-        return self._values[x.at] if isinstance(x, Ref) else x
-
-    def _metas(self, x: Any) -> Any:
-        if isinstance(x, Ref):
-            return self._values[x.at].meta
-        if isinstance(x, dict):
-            return {k: self._metas(v) for k, v in x.items()}
-        return tuple(map(self._metas, x)) if isinstance(x, tuple) else x
-
-    def _operation(
-        self, name: str, args: list[Any], kwargs: dict[str, Any], meta: TensorMeta
-    ) -> Operand:
-        flags = [isinstance(x, Operand) and x.meta.dtype is torch.bool for x in args]
-        if name in LOGICAL and not all(flags):
-            raise Unsupported(f"`{name}` of numbers")
-        if meta.dtype is torch.bool:
-            if name not in (*FLAGS, "where"):
-                raise Unsupported(f"`{name}` of flags")
-        elif meta.dtype is not self._wide:
-            raise Unsupported(f"`{name}` in {meta.dtype}")
-        options = {k: self._value(v) for k, v in kwargs.items()}
-        name, args = self._simplified(name, args, options)
-        if options or ARITY.get(name) != len(args):
-            raise Unsupported(f"`{name}` of {len(args)} arguments and {sorted(options)}")
-        return Operand(self._emit(name, *args), meta)
-
-    def _simplified(
-        self, name: str, args: list[Any], options: dict[str, Any]
-    ) -> tuple[str, list[Any]]:
-        """The same by an instruction; `options` that have been taken account of are removed."""
-        match name, args:
-            case "zeros_like" | "ones_like", [_]:
-                return "copy", [FILLS[name]]
-            case "full_like", [_, fill]:
-                return "copy", [fill]
-            case "add" | "sub", [x, y] if "alpha" in options:
-                alpha = options.pop("alpha")
-                return "fmadd", [y, alpha if name == "add" else self._emit("neg", alpha), x]
-            case "addcmul" | "addcdiv", [x, y, z]:
-                scaled = self._emit("mul", y, options.pop("value", 1.0))
-                if name == "addcmul":
-                    return "fmadd", [scaled, z, x]
-                return "add", [x, self._emit("div", scaled, z)]
-            case "masked_fill", [x, mask, fill]:
-                return "where", [mask, fill, x]
-            case "pow", [x, int() | float() as exponent] if exponent in POWERS:
-                return POWERS[exponent], [x]
-            case "amax", [x, y]:
-                return "maximum", [x, y]
-            case "amin", [x, y]:
-                return "minimum", [x, y]
-            case "clamp_min", [x, low]:
-                return "maximum", [x, low]
-            case "clamp_max", [x, high]:
-                return "minimum", [x, high]
-            case "clamp", [x, *bounds]:
-                given = dict(zip(("min", "max"), bounds, strict=False))
-                low, high = (options.pop(k, given.get(k)) for k in ("min", "max"))
-                if high is None:
-                    return "maximum", [x, low]
-                return ("minimum", [x, high]) if low is None else ("clamp", [x, low, high])
-        return name, args
-
-    def _cast(self, x: Operand, meta: TensorMeta) -> Operand:
-        """A tensor in another dtype: the machine holds everything in the compute dtype."""
-        register, was = self._register(x), x.meta.dtype
-        if meta.dtype is torch.bool:
-            return Operand(self._emit("ne", register, 0.0), meta)
-        if meta.dtype in (self._wide, torch.float64) or (was, meta.dtype) in EXACT:
-            return Operand(register, meta)
-        if meta.dtype not in NARROW:
-            raise Unsupported(f"a cast to {meta.dtype}")
-        return Operand(self._emit(f"round_{NARROW[meta.dtype]}", register), meta)
-
-    def _reduction(self, name: str, x: Operand, meta: TensorMeta) -> Operand:
-        """A reduction within one tensor, which is made where all is known that is measured."""
-        counts = x.meta.dtype is torch.bool and name == "sum"
-        if not counts and meta.dtype not in (self._wide, torch.float64):
-            raise Unsupported(f"`{name}` in {meta.dtype}")
-        return Operand(self._register(x), meta, name)
-
-    def _scaled(self, name: str, args: list[Any], meta: TensorMeta) -> Operand:
-        """A reduction in another dtype, or times a scalar."""
-        ordered = sorted(args, key=lambda x: not (isinstance(x, Operand) and x.reduction))
-        x: Operand = ordered[0]
-        others = ordered[1:]
-        if name in (*CASTS, "reshape"):
-            return x._replace(meta=meta)
-        if name == "neg":
-            others = [-1.0]
-        elif name != "mul" or len(others) != 1:
-            raise Unsupported(f"`{name}` of a {x.reduction} within one tensor")
-        factor = others[0] if x.factor is None else self._emit("mul", x.factor, others[0])
-        return x._replace(meta=meta, factor=self._register(factor))
-
-    def _emit(self, code: str, *args: Any) -> Register:
-        """Adds an instruction, and returns the register that it writes."""
-        given = tuple(map(self._register, args))
-        uniform = not any(x.kind in VARYING for x in given)
-        if code in COMMUTATIVE and given[0].kind not in VARYING:
-            given = given[::-1]  # the machine is faster where the last one is uniform
-        to = Register("uniform" if uniform else "value", next(self._count))
-        (self._uniform if uniform else self._body).append(Instruction(code, to, given))
-        return to
-
-    def _register(self, x: Any) -> Register:
-        """The register of a value or of a number."""
-        if isinstance(x, Operand):
-            if x.reduction:
-                raise Unsupported(f"a {x.reduction} within one tensor")
-            x = x.register
-            return self._load(x.number) if x.kind == "tensor" and self._dtypes[x.number] else x
-        if isinstance(x, Register):
-            return x
-        if not isinstance(x, (int, float)):
-            raise Unsupported(f"the argument {x!r}")
-        text = repr(float(x))
-        return Register("constant", self._constants.setdefault(text, len(self._constants)))
-
-    def _load(self, k: int) -> Register:
-        """The register of a tensor of another dtype, which is widened once."""
-        if k not in self._loaded:
-            self._loaded[k] = Register("value", next(self._count))
-            load = f"load_{NARROW[self._lowered.inputs[k].dtype]}"
-            self._body.append(Instruction(load, self._loaded[k], (Register("tensor", k),)))
-        return self._loaded[k]
-
-    # The program.
-
-    def finish(self) -> Program:
-        """Adds reductions and what is written, and numbers all registers."""
-        measured = [self._values[ref.at] for ref in self._lowered.measures]
-        for at, x in enumerate(measured):
-            if not x.reduction:
-                raise Unsupported("a measure that is no reduction over entries")
-            self._body.append(Instruction(x.reduction, x.register, (x.register,), at))
-        body = self._with_writes()
-        names = {x.to: Register("uniform", k) for k, x in enumerate(self._uniform)}
-        uniform = [x.renamed(names) for x in self._uniform]
-        body, scratch = _with_fewer_registers([x.renamed(names) for x in body])
-        counts = (
-            len(self._dtypes),
-            self._lowered.num_scalars,
-            len(self._constants),
-            len(uniform),
-            scratch,
-        )
-        total = sum(counts)
-        if total > MAX_REGISTERS:
-            raise Unsupported(f"{total} registers, more than stay in the cache")
-        first: dict[str, int] = dict(
-            zip(KINDS, itertools.accumulate(counts, initial=0), strict=False)
-        )
-
-        def number(x: Register | None) -> int:
-            return -1 if x is None else first[x.kind] + x.number
-
-        code = array.array("i")
-        for one in (*uniform, *body):
-            args = [*map(number, one.args), 0, 0][:3]
-            last_is_uniform = one.args[-1].kind not in VARYING
-            code.extend(
-                (CODES.index(one.code), number(one.to), *args, one.measure, last_is_uniform)
-            )
-        measures = array.array("i")
-        for x in measured:
-            factor = None if x.factor is None else names.get(x.factor, x.factor)
-            measures.extend((CODES.index(x.reduction), number(factor)))
-        head = (*counts[:3], total, len(measured), len(uniform), len(body))
-        return Program(
-            array.array("i", head),
-            code,
-            array.array("i", self._dtypes),
-            measures,
-            array.array("f" if self._wide is torch.float32 else "d", map(float, self._constants)),
-        )
-
-    def _with_writes(self) -> list[Instruction]:
-        """The body, with what is written into tensors: by the last instruction, or by a copy."""
-        written = {k: self._register(self._values[ref.at]) for k, ref in self._lowered.writes}
-        body, copies = self._body, []
-        direct: dict[Register, Register] = {}
-        for k, register in written.items():
-            tensor, dtype = Register("tensor", k), self._lowered.inputs[k].dtype
-            made = next((i for i, x in enumerate(body) if x.to == register), len(body))
-            later = {x for one in body[made + 1 :] for x in one.args} | set(written.values())
-            if made < len(body) and tensor not in later and dtype is self._wide:
-                direct.setdefault(register, tensor)
-            if direct.get(register) == tensor:
-                continue
-            code = "copy" if dtype is self._wide else f"store_{NARROW[dtype]}"
-            copies.append(Instruction(code, tensor, (register,)))
-        return [x.renamed(direct) for x in (*body, *copies)]
+def _dtype_code(dtype: torch.dtype, listing: Listing) -> int:
+    return 0 if dtype is listing.dtype else 1 + list(NARROW).index(dtype)
 
 
-EXACT = {
-    (torch.bool, torch.float32),
-    (torch.bool, torch.bfloat16),
-    (torch.bool, torch.float16),
-    (torch.bfloat16, torch.float32),
-    (torch.float16, torch.float32),
-}
-"""Casts that change no value."""
+def _with_writes(body: list[Instruction], listing: Listing) -> list[Instruction]:
+    """The body, with what is written into tensors: by the last instruction, or by a copy."""
+    written, copies = dict(listing.writes), []
+    direct: dict[Register, Register] = {}
+    for k, register in written.items():
+        tensor, dtype = Register("tensor", k), listing.tensors[k]
+        made = next((i for i, x in enumerate(body) if x.to == register), len(body))
+        later = {x for one in body[made + 1 :] for x in one.args} | set(written.values())
+        if made < len(body) and tensor not in later and dtype is listing.dtype:
+            direct.setdefault(register, tensor)
+        if direct.get(register) == tensor:
+            continue
+        code = "copy" if dtype is listing.dtype else f"store_{NARROW[dtype]}"
+        copies.append(Instruction(code, tensor, (register,)))
+    return [x.renamed(direct) for x in (*body, *copies)]
 
 
 def _with_fewer_registers(body: Sequence[Instruction]) -> tuple[list[Instruction], int]:

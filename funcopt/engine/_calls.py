@@ -24,6 +24,13 @@ class ScalarInput(NamedTuple):
     position: int
 
 
+class NumberInput(NamedTuple):
+    """A number of Python that is passed in; for torch, any other of its type is the same."""
+
+    at: int
+    meta: Any  # 1 or 1.0
+
+
 class Call(NamedTuple):
     """A function of torch with its arguments, in which a `Ref` stands for a tensor."""
 
@@ -46,6 +53,6 @@ def flatten_args(x: Any) -> list[Any]:
     """The leaves of nested arguments."""
     if isinstance(x, dict):
         return [y for v in x.values() for y in flatten_args(v)]
-    if isinstance(x, (tuple, list)) and not isinstance(x, Ref):
+    if isinstance(x, (tuple, list)) and not isinstance(x, (Ref, NumberInput)):
         return [y for v in x for y in flatten_args(v)]
     return [x]

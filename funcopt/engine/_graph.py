@@ -1,13 +1,13 @@
 """The graph of a step: the operations that a rule does on one tensor, as they are traced."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ._calls import Call, Input, Ref, ScalarInput, flatten_args, op_name
+from ._calls import Call, Input, NumberInput, Ref, ScalarInput, flatten_args, op_name
 from ._guards import Guard, ScalarSource, Unsupported, constant_source
 from ._meta_inference import Inferred, TensorMeta, infer
 from ._symbols import ScalarSymbol, Symbol
@@ -53,8 +53,14 @@ class Graph:
     CPU, or on the `device` of the tensor.
     """
 
-    def __init__(self, compute_dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(
+        self,
+        compute_dtype: torch.dtype,
+        device: torch.device,
+        source_of: Callable[[Tensor], ScalarSource | None] | None = None,
+    ) -> None:
         self.compute_dtype, self.device = compute_dtype, device
+        self.source_of = source_of  # where a flag is read; until all is traced
         self.values: list[Input | ScalarInput | Call] = []
         self.sources: list[ScalarSource] = []  # of every scalar in the row
         self.guards: list[Guard] = []
@@ -137,8 +143,8 @@ class Graph:
         reduces = any(x.meta.is_vector or x.is_reduction for x in given)
         call = Call(
             func,
-            _refs(traced[0]),
-            tuple((k, _refs(v)) for k, v in traced[1].items()),
+            refs_of(traced[0]),
+            tuple((k, refs_of(v)) for k, v in traced[1].items()),
         )
         return self._append(call, result.meta, reduces and not result.meta.is_vector)
 
@@ -186,8 +192,11 @@ class Graph:
             if x.requires_grad and self._with_grad:
                 raise Unsupported(f"`{name}` of a tensor that derivatives are taken by")
             near = x.device.type == "cpu" or x.device == self.device
-            if not x.dim() and near and as_inputs and x.is_floating_point():
-                return self.scalar(constant_source(x))
+            if not x.dim() and near and as_inputs:
+                if x.is_floating_point():
+                    return self.scalar(constant_source(x))
+                if self.source_of is not None and (source := self.source_of(x)) is not None:
+                    return self.flag(source)
             raise Unsupported(f"`{name}` of a tensor that was not passed to the rule")
         return x
 
@@ -218,15 +227,15 @@ def _guarded_value(x: ScalarSymbol) -> Any:
 
 def _metas(x: Any) -> Any:
     """Arguments in which the metadata stands for a symbol."""
-    if isinstance(x, Symbol):
+    if isinstance(x, (Symbol, NumberInput)):
         return x.meta
     if isinstance(x, dict):
         return {k: _metas(v) for k, v in x.items()}
     return tuple(map(_metas, x)) if isinstance(x, (tuple, list)) else x
 
 
-def _refs(x: Any) -> Any:
+def refs_of(x: Any) -> Any:
     """Arguments in which a `Ref` stands for a symbol."""
-    if isinstance(x, Symbol):
+    if isinstance(x, (Symbol, NumberInput)):
         return Ref(x.at)
-    return tuple(map(_refs, x)) if isinstance(x, (tuple, list)) else x
+    return tuple(map(refs_of, x)) if isinstance(x, (tuple, list)) else x

@@ -26,6 +26,11 @@ class ScalarSource:
     ) -> None:
         self.read, self.per_tensor = read, per_tensor
 
+    def item(self, key: Any) -> "ScalarSource":
+        """An item of what it reads."""
+        read = self.read
+        return ScalarSource(lambda nodes, i: read(nodes, i)[key], self.per_tensor)
+
 
 def constant_source(value: Any) -> ScalarSource:
     """The source of a scalar that is the same in every step."""

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
 from .._numerics.scalars import double
-from . import _bytecode, _machine, _native, _threads
+from . import _bytecode, _machine, _native, _threads, triton
 from ._blocks import CHUNK, REDUCTION_CHUNK, Block, Roles, Tasks, as_vector
 from ._foreach import ForeachKernel, no_measures
 from ._graph import Graph
@@ -182,45 +182,45 @@ ON_CPU = {
 """The kinds of kernels to try on a CPU, by option: only those of "auto" have nothing to compile."""
 
 
-def kernel_for(lowered: LoweredGraph, device: torch.device, option: str = "fused") -> Kernel:
-    """The kernel of a lowered graph: bytecode, machine code, or what `torch.compile` makes of it.
+ON_DEVICE = {"auto": ("triton",), "fused": ("triton", "compiled"), "compiled": ("compiled",)}
+"""The same on other devices. To call a compiled function for each tensor takes the host longer than
+functions of lists, which are there for "auto", too."""
 
-    For `option` "foreach", torch's functions of lists; for "auto" too, on other devices than a CPU:
-    to call a compiled function for each tensor takes the host longer.
+
+def kernel_for(lowered: LoweredGraph, device: torch.device, option: str = "fused") -> Kernel:
+    """The kernel of a lowered graph, of the kinds for this device, or torch's functions of lists.
 
     Raises:
         Unsupported: If there is none.
     """
     if _interpreted_chunk is not None:
         return _interpreted(lowered, _interpreted_chunk)
-    if uses_foreach(device, option):
+    if option == "foreach":
         return ForeachKernel(lowered)
-    kinds: tuple[str, ...] = ("compiled",)
-    if device.type == "cpu":
-        chosen = os.environ.get("FUNCOPT_KERNELS")
-        kinds = ON_CPU[option] if chosen is None else (chosen,)
+    chosen = os.environ.get("FUNCOPT_KERNELS")
+    kinds = (ON_CPU if device.type == "cpu" else ON_DEVICE)[option]
+    if chosen in ("triton", None) or device.type == "cpu":
+        kinds = kinds if chosen is None else (chosen,)
     key = (kinds, device.type, lowered.text())
     with _building:
         if key not in _cache:
-            _cache[key] = _build(lowered, device, kinds)
+            _cache[key] = _build(lowered, device, kinds, option == "auto")
         return _cache[key]
-
-
-def uses_foreach(device: torch.device, option: str) -> bool:
-    """Whether kernels on a device are made of torch's functions of lists."""
-    return option == "foreach" or (option == "auto" and device.type != "cpu")
 
 
 def _interpreted(lowered: LoweredGraph, chunk: int) -> Kernel:
     return LoopKernel(lowered, lambda *given: lowered(given[:-1], given[-1]), chunk)
 
 
-def _build(lowered: LoweredGraph, device: torch.device, kinds: Sequence[str]) -> Kernel:
+def _build(
+    lowered: LoweredGraph, device: torch.device, kinds: Sequence[str], or_lists: bool
+) -> Kernel:
     chunk = CHUNK if device.type == "cpu" else sys.maxsize
     builders: dict[str, Callable[[], Kernel]] = {
         "interpreted": lambda: _interpreted(lowered, chunk),
         "bytecode": lambda: BytecodeKernel(lowered),
         "native": lambda: NativeKernel(lowered),
+        "triton": lambda: _triton(lowered, device),
         "compiled": lambda: LoopKernel(lowered, _compiled(lowered, device), chunk),
     }
     what = f"a pass of {len(lowered.calls)} operations on {lowered.compute_dtype}"
@@ -236,7 +236,15 @@ def _build(lowered: LoweredGraph, device: torch.device, kinds: Sequence[str]) ->
             log.info("%s has no kernel of %s: %s", what, kind, reason)
         except Exception as error:  # whatever a compiler may find
             log.warning("%s could not be compiled (%s): %s", what, kind, _first_line(error))
+    if or_lists and device.type != "cpu":
+        return ForeachKernel(lowered)
     raise Unsupported(f"{what}, for which there is no kernel")
+
+
+def _triton(lowered: LoweredGraph, device: torch.device) -> Kernel:
+    if not triton.is_available(device):
+        raise Unsupported(f"Triton is not installed, or not for {device.type}")
+    return triton.TritonKernel(lowered, device)
 
 
 COMPILED = ("native", "compiled")

@@ -9,6 +9,7 @@ from torch import Tensor
 from .._core.reduction import MeasureSpec, Reduce, conclude_measured, nothing_measured
 from .._core.stage import Node
 from .._numerics.scalars import moved
+from . import triton
 from ._blocks import Block, Tasks
 from ._guards import Guard, GuardFailed, ScalarSource, Unsupported, guards_hold
 from ._kernels import Kernel
@@ -56,7 +57,16 @@ class Launch(NamedTuple):
         """Launches the kernel; returns the measures of every leaf, a row for each."""
         out = self(nodes)
         assert out is not None
+        triton.make_pending()
         return self.tasks.reduce_leaves(out, combine)
+
+
+class Concluding(Protocol):
+    """`conclude` of a stage by a kernel."""
+
+    def run(self, nodes: Sequence[Node], launches: Sequence[Launch]) -> None:
+        """Makes the launches and concludes from what they measure."""
+        ...
 
 
 class ReductionPass(NamedTuple):
@@ -69,10 +79,14 @@ class ReductionPass(NamedTuple):
     permutation: Tensor | None  # the same, on the device of the total
     measures: MeasureSpec
     per_tensor_scalars: frozenset[str]  # of the node, afterwards
+    conclusion: Concluding | None = None  # on the device
 
     def run(self, nodes: Sequence[Node]) -> None:
         """Measures, and calls the stage's `conclude`."""
         node = nodes[self.node]
+        if self.conclusion is not None:
+            self.conclusion.run(nodes, self.launches)
+            return
         combine = node.rules[0].combine
         self.conclude(node, [launch.measures(nodes, combine) for launch in self.launches])
 
@@ -100,6 +114,11 @@ class Pass(Protocol):
     @property
     def guards(self) -> Sequence[Guard]:
         """What has to hold before it."""
+        ...
+
+    @property
+    def launches(self) -> Sequence[Launch]:
+        """Its kernels."""
         ...
 
     def run(self, nodes: Sequence[Node]) -> None:
@@ -136,10 +155,16 @@ class CompiledStep(NamedTuple):
     launches: Sequence[Launch]
     stores: Sequence[Store]
 
+    def all_launches(self) -> list[Launch]:
+        """Those of all passes, and the last ones."""
+        return [*(launch for one in self.passes for launch in one.launches), *self.launches]
+
     def finish(self, nodes: Sequence[Node]) -> None:
         """Writes the results."""
         for launch in self.launches:
             launch(nodes)
+        if self.stores:
+            triton.make_pending()
         with torch.no_grad():
             for store in self.stores:
                 store.run()
@@ -162,9 +187,10 @@ class Replay:
         Raises:
             GuardFailed: If no trace holds for this step. No result has been written then.
         """
-        while self._made < len(self._left[0].passes):
-            self._make_next()
-        self.finish()
+        with triton.together():
+            while self._made < len(self._left[0].passes):
+                self._make_next()
+            self.finish()
 
     def follow(self, run: Callable[[Reduce], Any]) -> None:
         """Makes a step along the decisions of `run`, which computes nothing.
@@ -213,6 +239,8 @@ class Replay:
 
 class StandIn:
     """Stands for a tensor in a step of which only decisions and memory are to be made."""
+
+    stands_in = True
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

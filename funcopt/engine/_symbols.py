@@ -16,6 +16,8 @@ from ._meta_inference import TensorMeta
 class Symbol(Tensor):
     """A tensor of which only the metadata is known; operations on it are added to its graph."""
 
+    stands_in = True
+
     graph: Any  # the `Graph`, whose module imports this one
     at: int  # the index of its value there
     meta: TensorMeta

@@ -12,8 +12,8 @@ from .._core.stage import Node
 from ..combinators import walk
 from ..errors import FuncoptError
 from ._block_layout import BlockLayout
+from ._foreach import ForeachKernel
 from ._guards import GuardFailed, Unsupported
-from ._kernels import uses_foreach
 from ._replay import STAND_IN, CompiledStep, Replay
 from ._step import MembersCache, StepInputs
 from ._structure import is_replayable, makes_decisions, same_structure
@@ -50,8 +50,7 @@ class TracedBackend:
         self._layout = BlockLayout(inputs)
         if not self._layout.cells:
             raise Unsupported(", ".join(self._layout.reasons) or "nothing to do")
-        foreach = any(uses_foreach(block.device, option) for block in self._layout.blocks)
-        self.name = "foreach" if foreach else "compiled" if option == "compiled" else "fused"
+        self.name: str = option  # of "auto", when kernels are there
         representatives = (cell.representative for cell in self._layout.cells)
         self._indices = sorted([*representatives, *self._layout.eager])
         self._tx = inputs.tx  # the last one whose structure was compared
@@ -133,6 +132,10 @@ class TracedBackend:
         except Exception as error:  # of a symbol that is no real tensor; a real error comes again
             raise Unsupported(f"{type(error).__name__}: {error}") from error
         compiled = tracer.finish(us, slots)
+        if self._option == "auto":
+            kernels = [one.kernel for one in compiled.all_launches()]
+            by_lists = any(isinstance(kernel, ForeachKernel) for kernel in kernels)
+            self.name = "foreach" if by_lists else "fused"
         if self.replays:
             self._compiled = [compiled, *self._compiled[: MAX_COMPILED - 1]]
         return node

@@ -22,6 +22,7 @@ from ._replay import CellScalars, CompiledStep, Launch, Pass, ReductionPass, Sto
 from ._step import StepInputs, flatten_nodes
 from ._symbols import Opaque, ScalarSymbol, Symbol
 from ._whole import Scratch, WholeCell, WholePass
+from .triton._conclusion import conclusion_of
 
 Outputs = tuple[dict[int, Symbol], list[Symbol]]
 """What a pass makes of one tensor: new values of its inputs, by role, and measures."""
@@ -78,7 +79,7 @@ class Tracer:
     def _symbols(self, i: int) -> tuple[Any, Any, Any]:
         cell, wide = self._cell_of[i], self._inputs.compute_dtype(i)
         block = self._layout.blocks[cell.block]
-        graph = self._graphs[i] = Graph(wide, block.device)
+        graph = self._graphs[i] = Graph(wide, block.device, self._source_of)
         at = cell.leaves[0]
         shape = block.columns[PARAMETER][at].shape
         given: list[Any] = [
@@ -108,6 +109,14 @@ class Tracer:
             return _traced_scalar(graph, values[name], source)
 
         return TracedScalars(type(node.rules[0]).__name__, values, trace)
+
+    def _source_of(self, x: Tensor) -> ScalarSource | None:
+        """Where a flag is found in every step, if a stage has chosen by it."""
+        for k, node in enumerate(self._nodes):
+            for at, flag in enumerate(node.flags):
+                if flag is x:
+                    return _flag_source(k, at)
+        return None
 
     def reduce(self, node: Node, parts: list[Any]) -> None:
         """The reduction of a stage: launches the pass before it, and calls `conclude`."""
@@ -144,7 +153,6 @@ class Tracer:
             tables.append(torch.stack([row for _, row in found]))
         for launch in launches:
             measured += [launch.block.indices[leaf] for leaf in launch.tasks.leaves]
-            tables.append(launch.measures(self._nodes, node.rules[0].combine))
         order = sorted(range(len(measured)), key=measured.__getitem__)
         measured = [measured[k] for k in order]
         traced = [self._representative_of.get(i, i) for i in measured]
@@ -158,22 +166,34 @@ class Tracer:
             [row_of[i] for i in traced],
             lambda: keys,
         )
+        conclusion = None if eager else conclusion_of(launches, self._nodes, k, measures, order)
         in_order = order == sorted(order)
         reduction = ReductionPass(
-            guards,
+            guards if conclusion is None else [*guards, *conclusion.guards],
             launches,
             k,
             None if in_order else order,
             None if in_order else moved(torch.tensor(order, device="cpu"), measures.device),
             measures,
             frozenset(),
+            conclusion,
         )
-        self._conclude(reduction, node, tables)
+        if conclusion is not None:
+            reduction.run(self._nodes)
+        else:
+            combine = node.rules[0].combine
+            tables += [launch.measures(self._nodes, combine) for launch in launches]
+            self._conclude(reduction, node, tables)
+        self._take_rows(node, k, indices, measured)
+        self._passes.append(reduction._replace(per_tensor_scalars=node.per_tensor_scalars))
+
+    def _take_rows(
+        self, node: Node, k: int, indices: Sequence[int], measured: Sequence[int]
+    ) -> None:
+        """Notes which row each tensor has, where each that was measured has its own."""
         if node.rules[0].measure_per == "tensor":
             rows = self._rows[k] = {i: row for row, i in enumerate(measured)}
             node.row_of = [rows[i] for i in indices]
-        names = node.per_tensor_scalars
-        self._passes.append(reduction._replace(per_tensor_scalars=names))
 
     def whole(
         self, node: Node, gs: list[Any], slots: list[Any], ps: list[Any]
@@ -272,8 +292,9 @@ class Tracer:
         compiled.finish(self._nodes)
         for i, u, new in eager:
             self._inputs.commit(i, u, new)
+        for graph in self._graphs.values():  # these, and the nodes, hold the tracer and its tensors
+            graph.source_of = None
         for node in self._nodes:
-            # They hold references to the tracer and its tensors.
             node.trace_hook = node.decide_hook = node.whole_hook = None
         return compiled
 
@@ -357,7 +378,7 @@ class TracedScalars(Scalars):
 def _traced_scalar(graph: Graph, value: Any, source: ScalarSource) -> Any:
     """What a traced rule sees of a scalar: a symbol, or a value with a guard."""
     if isinstance(value, (tuple, list)):
-        return tuple(_traced_scalar(graph, x, _item(source, j)) for j, x in enumerate(value))
+        return tuple(_traced_scalar(graph, x, source.item(j)) for j, x in enumerate(value))
     if isinstance(value, Tensor):
         if value.dim() or value.is_complex():
             raise Unsupported("a scalar that has a shape, or is complex")
@@ -383,9 +404,8 @@ def _near(source: ScalarSource, device: torch.device) -> ScalarSource:
     return ScalarSource(read_near, source.per_tensor)
 
 
-def _item(source: ScalarSource, j: int) -> ScalarSource:
-    read = source.read
-    return ScalarSource(lambda nodes, i: read(nodes, i)[j], source.per_tensor)
+def _flag_source(k: int, at: int) -> ScalarSource:
+    return ScalarSource(lambda nodes, i: nodes[k].flags[at])
 
 
 def _is_narrow(x: Symbol | Opaque, wide: torch.dtype) -> bool:

@@ -9,6 +9,7 @@ from torch import Tensor
 from .. import tree
 from .._core import precision
 from .._core.stage import Node
+from . import triton
 from ._blocks import PARAMETER, Block, same_memory_order
 from ._guards import Guard, Unsupported
 from ._replay import Launch
@@ -91,6 +92,7 @@ class WholePass(NamedTuple):
             one.allocate()
         for launch in self.launches:
             launch(nodes)
+        triton.make_pending()
         with torch.no_grad():  # derivatives end at kernels: whoever takes them is not here
             for cell in self.cells:
                 cell.run(nodes[self.node])

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .._core.due import awaits, due
 from ..typing import Memory, Slots
-from ._clocks import counting
+from ._clocks import Known, counting, note
 from ._factory import GroupTransformation
 from ._gradients import check_dense, gradient
 from ._groups import ParameterGroups
@@ -63,6 +63,8 @@ def active_parameters(
             check_dense(who, name or f"{index}.{j}", g)
             old = state.get(p, {})
             layout, stored = store.read(state, name, p, transformation)
+            for key in (key for key in layout.memory_at if key not in old):
+                note(stored[key], Known((key, transformation.slots_key, p.dtype)))
             if layout.shared:  # which a late joiner takes from the others
                 at = {key: layout.memory_at[key] for key in layout.shared}
                 stored = {**stored, **{k: shared()[i][0] for k, i in at.items() if i in shared()}}

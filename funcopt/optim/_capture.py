@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from .._core.stage import Bucket
+from .._numerics.capturing import is_capturing
 from ..errors import ModeError
 
 
@@ -22,8 +23,3 @@ def check_capture(who: str, device: torch.device, buckets: Sequence[Bucket]) -> 
             "replays would not advance them, nor bias corrections and schedules. Create the "
             "optimizer with `capturable=True`, and take a few steps before the capture."
         )
-
-
-def is_capturing(device: torch.device) -> bool:
-    """Whether work for a device is captured now, and not done."""
-    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()

@@ -4,11 +4,13 @@ import array
 import ctypes
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
 
+from .._numerics.capturing import is_capturing
 from .._numerics.scalars import number
 from ..engine import addresses
 
@@ -61,8 +63,11 @@ class StateColumn:
     def add_one(self) -> None:
         self.room -= 1
         if self._vector is None:
+            known = list(map(_known, self.tensors))
             for tensors in self._by_device:  # a launch for each
                 torch._foreach_add_(tensors, 1)  # pyright: ignore[reportPrivateImportUsage]
+            for x, value in zip(self.tensors, known, strict=True):
+                note(x, value and value._replace(since=value.since + 1))
             self._snapshot = self._read()
             return
         letter, count, size = LETTERS[self._vector.dtype], len(self.rows), self._vector.itemsize
@@ -79,9 +84,12 @@ class StateColumn:
         if self._vector is not None and all(x is first for x in values):
             self._vector.fill_(first) if first.dim() == 0 else self._vector.copy_(first)
         else:
-            for x, value in zip(self.tensors, values, strict=True):
-                if x is not value:
-                    x.copy_(value)
+            each = zip(self.tensors, values, strict=True)
+            written = [(x, value) for x, value in each if x is not value]
+            if written:
+                tensors, given = map(list, zip(*written, strict=True))
+                torch._foreach_copy_(tensors, given)  # pyright: ignore[reportPrivateImportUsage]
+            note_filled(*written)
         self._snapshot = self._read()
 
 
@@ -145,7 +153,48 @@ def _memory(begin: int, size: int) -> "ctypes.Array[ctypes.c_char]":
     return (ctypes.c_char * size).from_address(begin)
 
 
+class Known(NamedTuple):
+    """What is known of a number on a device without a look: equal ones have the same value."""
+
+    origin: Any
+    since: int = 0  # how often 1 was added
+
+
+_noted = WeakIdKeyDictionary()  # by tensor: its version, and what is known of it then
+
+
+def note(x: Tensor, known: Known | None) -> None:
+    """Notes what is known of a number on a device, until somebody else writes it."""
+    if known is not None and not _on_host(x):
+        _noted[x] = (x._version, known)
+
+
+def note_filled(*written: tuple[Tensor, Tensor]) -> None:
+    """Notes that numbers have the values of others: the same, where it is the same tensor."""
+    origins: dict[int, object] = {}
+    for x, value in written:
+        note(x, Known(origins.setdefault(id(value), object())))
+
+
+def _known(x: Tensor) -> Known | None:
+    found: tuple[int, Known] | None = _noted.get(x)  # type: ignore[no-untyped-call]
+    return found[1] if found is not None and found[0] == x._version else None
+
+
+def _on_host(x: Tensor) -> bool:
+    return x.device.type == "cpu"
+
+
+def look_once(scalars: Sequence[Tensor]) -> None:
+    """Looks at those numbers on a device of which nothing is known: as after a checkpoint."""
+    unknown = [x for x in scalars if not (x.is_meta or _on_host(x) or _known(x))]
+    if unknown and not is_capturing(unknown[0].device):
+        values = torch.stack([x.to(unknown[0].device, torch.float64) for x in unknown]).tolist()
+        for x, value in zip(unknown, values, strict=True):
+            note(x, Known((x.dtype, value)))
+
+
 def clock_key(scalar: Tensor) -> Any:
-    """What tells clocks apart: their number, or, where that cannot be read, their identity."""
+    """What tells clocks apart: their number, or what is known of it, or their identity."""
     value = number(scalar)
-    return id(scalar) if isinstance(value, Tensor) else value
+    return (_known(scalar) or id(scalar)) if isinstance(value, Tensor) else value

@@ -9,9 +9,10 @@ from torch import Tensor
 from .._core import precision
 from .._core.tensor_rule import GradientTransformation, PerTensor, TensorRule
 from .._numerics import shards
+from .._numerics.scalars import full
 from ..combinators import walk
 from ..typing import Memory
-from ._clocks import counting, packed_in_vector
+from ._clocks import Known, counting, note, packed_in_vector
 from ._factory import GroupTransformation
 from ._groups import ParameterGroups
 from ._options import Options, named_parameters, same_value
@@ -256,8 +257,10 @@ def reads_clock(tx: GradientTransformation, name: str | None, p: Tensor) -> bool
 
 def new_clock(value: float, p: Tensor, group: Mapping[str, Any]) -> Tensor:
     """A count of steps, on the device where those of the group are."""
-    device = p.device if group.get("capturable") else "cpu"
-    return torch.tensor(value, dtype=clock_dtype(), device=device)
+    device = p.device if group.get("capturable") else torch.device("cpu")
+    clock = full(value, device, clock_dtype())
+    note(clock, Known(value))
+    return clock
 
 
 def _write(stored: dict[str, Any], new: Mapping[str, Tensor], replace: bool) -> None:

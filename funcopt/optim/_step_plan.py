@@ -14,7 +14,7 @@ from .._numerics.scalars import number
 from ..engine import StepInputs, TensorGuard, dicts_hold, identical
 from ..typing import Memory
 from ._active import ActiveParameter, active_parameters
-from ._clocks import StateColumn, clock_key
+from ._clocks import Known, StateColumn, clock_key, look_once, note
 from ._groups import ParameterGroups
 from ._idle_plan import IdlePlan
 from ._options import Options, given_names
@@ -55,6 +55,8 @@ class StepPlan:
         self.firsts: list[ActiveParameter] = []  # of each bucket, one of its parameters
         self.bucket_of: list[int] = []  # the bucket of each parameter
         found: dict[Any, int] = {}
+        if self.device is not None:
+            look_once([x for one in active for x in (one.step, *one.clock) if not x.dim()])
         for one in active:
             clock = (clock_key(x) for x in (one.step, *one.clock))
             key = (one.group, tuple(one.layout.memory_at.values()), *clock)
@@ -262,11 +264,21 @@ class StepPlan:
             if updates is not None:
                 new[one.p][UPDATES] = updates
         store.write(state, new, replace)
+        self._note(state, new)
         after = {
             at: precision.entries(memories[bucket])[at]
             for at, bucket in self._shared_places().items()
         }
         store.write_shared(param_groups, state, after)
+
+    def _note(self, state: State, new: Mapping[Tensor, Mapping[str, Tensor]]) -> None:
+        """Notes which numbers on a device are the same: those of one bucket."""
+        origins: dict[Any, object] = {}
+        for one, bucket in zip(self.active, self.bucket_of, strict=True):
+            for key in (STEP, *one.layout.memory_at, UPDATES):
+                if key in new[one.p]:
+                    origin = origins.setdefault((key, bucket), object())
+                    note(state[one.p][key], Known(origin))
 
 
 Plan = StepPlan | IdlePlan

@@ -49,11 +49,11 @@ class mapped(fo.TensorRule):
         return torch.full_like(g, -0.0), Value(self.function(g, p, s.scalar))
 
 
-def outcomes(lowered, columns, row):
-    """What is written and measured by torch, and by the machine."""
+def outcomes(lowered, columns, row, kernel_of=_kernels.BytecodeKernel):
+    """What is written and measured by torch, and by a machine."""
     ours, theirs = ([x.clone() for x in columns] for _ in range(2))
     expected = lowered(theirs, row)
-    kernel = _kernels.BytecodeKernel(lowered)
+    kernel = kernel_of(lowered)
     block = Block([0], [[x] for x in ours], Roles(len(ours) - 2, False))
     tasks = block.tasks(((0,),), kernel.chunk)
     out = kernel(block, tasks, tuple(range(len(ours))), [row.tolist()])
@@ -61,11 +61,11 @@ def outcomes(lowered, columns, row):
     return ours, theirs, measured, expected
 
 
-def assert_rounded_alike(lowered, row, rtol):
+def assert_rounded_alike(lowered, row, rtol, kernel_of=_kernels.BytecodeKernel):
     """What is written into tensors of every length, with special numbers among them."""
     for length in LENGTHS:
         columns = [values(length, x.dtype, seed) for seed, x in enumerate(lowered.inputs)]
-        ours, theirs, _, _ = outcomes(lowered, columns, row)
+        ours, theirs, _, _ = outcomes(lowered, columns, row, kernel_of)
         for x, y in zip(ours, theirs, strict=True):
             torch.testing.assert_close(x, y, rtol=rtol, atol=0.0, equal_nan=True)
 

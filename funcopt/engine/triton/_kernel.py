@@ -1,0 +1,58 @@
+"""A lowered graph as one launch for all tensors of a block."""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .._blocks import Block, Tasks
+from .._foreach import no_measures
+from .._lowering import LoweredGraph
+from .._translation import translate
+from ._launch import function_of, is_interpreted, launch, on, options, sent
+from ._source import pass_source
+
+
+class TritonKernel:
+    """A kernel of Triton, which works on all tensors in one launch."""
+
+    chunk = 16384
+
+    def __init__(self, lowered: LoweredGraph, device: torch.device) -> None:
+        self._lowered, self._measures = lowered, len(lowered.measures)
+        self._function = function_of(pass_source(translate(lowered)))
+        if not is_interpreted() and device.type != "meta":
+            out = [torch.float64] * bool(self._measures)
+            with on(device):  # now, and not in the middle of a step
+                self._function.warmup(
+                    torch.int64, torch.int64, *out, torch.int32, grid=(1,), **options()
+                )
+
+    def __call__(
+        self, block: Block, tasks: Tasks, roles: tuple[int, ...], rows: Sequence[Sequence[Any]]
+    ) -> Tensor | None:
+        device = block.device
+        if not tasks.count:
+            return no_measures(self._lowered, device)
+        out = []
+        if self._measures:
+            out = [torch.empty(tasks.count, self._measures, dtype=torch.float64, device=device)]
+        launch(
+            self._function,
+            tasks.count,
+            [_on(device, tasks)],
+            block.pointers(roles),
+            rows,
+            [*out, block.leaves],
+            device,
+        )
+        return out[0] if out else None
+
+
+def _on(device: torch.device, tasks: Tasks) -> Tensor:
+    """Leaf, start, length and row of every task, on a device: sent there once."""
+    if device not in tasks.copies:
+        tasks.copies[device] = sent(itertools.chain.from_iterable(tasks), device)
+    return tasks.copies[device]

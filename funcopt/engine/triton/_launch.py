@@ -1,0 +1,219 @@
+"""Launches of kernels, and the tables of addresses and scalars that they read.
+
+All tables of a step go to the device in one copy, where nothing has to be known in between.
+"""
+
+import array
+import contextlib
+import functools
+import hashlib
+import importlib.util
+import linecache
+import os
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..._numerics.capturing import is_capturing
+
+WARPS = 4
+BLOCK = 1024
+"""Entries that a program works on at once: 8 for each thread, so that all accesses are of 128 bit,
+in bfloat16, too."""
+
+KINDS = {torch.float64: 0, torch.float32: 1, torch.int64: 2, torch.bool: 3}
+"""The dtypes of scalars on the device: the highest bits of their addresses in a table."""
+
+
+class TableLaunch(NamedTuple):
+    """A launch that has to be made."""
+
+    function: Any
+    programs: int
+    before: Sequence[Any]  # arguments, and those after the table
+    after: Sequence[Any]
+    begin: int  # of its table, among all of them
+
+
+class TableLaunches:
+    """Launches on one device, in order, whose tables go there together."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._calls: list[TableLaunch] = []
+        self._table = array.array("q")
+        self._own: list[int] = []  # where addresses of scalars in the table itself are to be put
+        self._values = array.array("d")
+        self._kept: list[Any] = []  # tensors whose addresses are in the table
+
+    def add(
+        self,
+        function: Any,
+        programs: int,
+        before: Sequence[Any],
+        pointers: "array.array[int]",
+        rows: Sequence[Sequence[Any]],
+        after: Sequence[Any],
+    ) -> None:
+        """Adds one: its table has pointers, and the addresses of the scalars of all rows."""
+        self._calls.append(TableLaunch(function, programs, before, after, len(self._table)))
+        self._table.extend(pointers)
+        for row in rows:
+            for x in row:
+                if isinstance(x, Tensor) and x.device == self._device and x.dtype in KINDS:
+                    self._kept.append(x)
+                    address = 0 if x.is_meta else x.data_ptr()
+                    self._table.append(address | KINDS[x.dtype] << 60)
+                else:
+                    self._own.append(len(self._table))
+                    self._table.append(8 * len(self._values))
+                    self._values.append(float(x))
+
+    def make(self) -> None:
+        """Copies the tables, and launches all of them, on the current stream."""
+        calls, self._calls = self._calls, []
+        size = len(self._table)
+        device = self._device
+        table = torch.empty(size + len(self._values), dtype=torch.int64, device=device)
+        behind = (0 if table.is_meta else table.data_ptr()) + 8 * size
+        for at in self._own:
+            self._table[at] += behind
+        self._table.frombytes(self._values.tobytes())
+        _upload(self._table, table)
+        for call in calls:
+            _run(call, table[call.begin :], device)
+        self._table, self._own, self._values = array.array("q"), [], array.array("d")
+        self._kept.clear()
+
+
+def _upload(host: "array.array[int]", to: Tensor) -> None:
+    """Copies numbers to a device, without waiting for that."""
+    if not host:
+        return
+    given = torch.frombuffer(host, dtype=torch.int64)
+    if to.device.type not in ("cpu", "meta"):
+        given = given.pin_memory()
+        if is_capturing(to.device):
+            _captured.append(given)
+    to.copy_(given, non_blocking=True)
+
+
+def sent(numbers: Iterable[int], device: torch.device) -> Tensor:
+    """Numbers on a device, on their way."""
+    host = array.array("q", numbers)
+    to = torch.empty(len(host), dtype=torch.int64, device=device)
+    _upload(host, to)
+    return to
+
+
+_captured: list[Tensor] = []
+"""What replays of CUDA graphs copy again: it stays where it is, with these numbers."""
+
+
+def _run(call: TableLaunch, table: Tensor, device: torch.device) -> None:
+    """Launches a kernel; for "meta", a test counts it."""
+    if device.type != "meta":
+        with on(device):
+            call.function[(call.programs,)](*call.before, table, *call.after, **options())
+
+
+class _Pending(threading.local):
+    calls: dict[torch.device, TableLaunches] | None = None  # where they wait for one another
+
+
+_pending = _Pending()
+
+
+def launch(
+    function: Any,
+    programs: int,
+    before: Sequence[Any],
+    pointers: "array.array[int]",
+    rows: Sequence[Sequence[Any]],
+    after: Sequence[Any],
+    device: torch.device,
+) -> None:
+    """Launches a kernel, or lets it wait for others, for the table of all of them.
+
+    Args:
+        function: The kernel.
+        programs: The size of its grid.
+        before: Its arguments before the table.
+        pointers: Addresses of tensors: the table begins with them.
+        rows: Scalars, of the host or on the device, whose addresses follow.
+        after: Its arguments after the table.
+        device: Where all tensors are.
+    """
+    waiting = _pending.calls
+    calls = (
+        TableLaunches(device)
+        if waiting is None
+        else waiting.setdefault(device, TableLaunches(device))
+    )
+    calls.add(function, programs, before, pointers, rows, after)
+    if waiting is None:
+        calls.make()
+
+
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+    """Within it, launches wait for one another.
+
+    Nothing may look at what they make before `make_pending`.
+    """
+    before, _pending.calls = _pending.calls, {}
+    try:
+        yield
+        make_pending()
+    finally:
+        _pending.calls = before
+
+
+def make_pending() -> None:
+    """Makes the launches that wait."""
+    if _pending.calls:
+        waiting, _pending.calls = _pending.calls, {}
+        for calls in waiting.values():
+            calls.make()
+
+
+def options() -> dict[str, Any]:
+    """How kernels are compiled: products and sums are rounded each, as by operations of torch."""
+    return {"BLOCK": BLOCK, "num_warps": WARPS, "enable_fp_fusion": False}
+
+
+def on(device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """Triton launches on the current device, whatever the tensors say."""
+    if device.type == "cpu":
+        return contextlib.nullcontext()
+    context: contextlib.AbstractContextManager[Any]
+    context = torch.get_device_module(device).device(device)
+    return context
+
+
+def is_available(device: torch.device) -> bool:
+    """Whether there are kernels for a device."""
+    asked = os.environ.get("FUNCOPT_KERNELS") == "triton"  # by tests: the interpreter, or "meta"
+    return (asked or device.type in ("cuda", "xpu")) and (
+        importlib.util.find_spec("triton") is not None
+    )
+
+
+def is_interpreted() -> bool:
+    """Whether kernels are interpreted, on tensors of the CPU."""
+    interpret: bool = importlib.import_module("triton").knobs.runtime.interpret
+    return interpret
+
+
+@functools.cache
+def function_of(source: str) -> Any:
+    """The kernel of a source. Triton keeps on disk what it is compiled to."""
+    name = f"<funcopt kernel {hashlib.sha256(source.encode()).hexdigest()[:16]}>"
+    linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
+    functions = importlib.import_module("._functions", __package__)
+    found = {**vars(functions), "__name__": __name__}
+    exec(compile(source, name, "exec"), found)
+    return found["kernel"]

@@ -1,0 +1,236 @@
+"""Triton source of a lowered graph: one kernel for a whole pass, over a table of pointers.
+
+A program of the grid works on one task, that is, a piece of one tensor. The text, and what it is
+compiled to, do not depend on how many tensors there are, or on their sizes.
+"""
+
+import itertools
+from collections.abc import Sequence
+
+import torch
+
+from .._instructions import FLAGS, NARROW
+from .._translation import Instruction, Listing, Register
+
+TYPES = {
+    torch.float64: "tl.float64",
+    torch.float32: "tl.float32",
+    torch.bfloat16: "tl.bfloat16",
+    torch.float16: "tl.float16",
+}
+BY_NAME = {name: TYPES[dtype] for dtype, name in NARROW.items()}
+
+EXPRESSIONS = {
+    "copy": "{0}",
+    "neg": "-{0}",
+    "abs": "tl.abs({0})",
+    "square": "{0} * {0}",
+    "sqrt": "rooted({0})",
+    "rsqrt": "divided({one}, rooted({0}))",
+    "reciprocal": "divided({one}, {0})",
+    "sign": "({0} > 0).to({dtype}) - ({0} < 0).to({dtype})",
+    "exp": "tl.exp({0})",
+    "expm1": "exp_less_one({0})",
+    "log": "tl.log({0})",
+    "log1p": "log_of_more({0})",
+    "tanh": "tangent({0})",
+    "sigmoid": "divided({one}, {one} + tl.exp(-{0}))",
+    "isnan": "{0} != {0}",
+    "isfinite": "tl.abs({0}) < float('inf')",
+    "signbit": "is_negative({0})",
+    "add": "{0} + {1}",
+    "sub": "{0} - {1}",
+    "mul": "{0} * {1}",
+    "div": "divided({0}, {1})",
+    "maximum": "largest({0}, {1})",
+    "minimum": "smallest({0}, {1})",
+    "pow": "powered({0}, {1})",
+    "gt": "{0} > {1}",
+    "ge": "{0} >= {1}",
+    "lt": "{0} < {1}",
+    "le": "{0} <= {1}",
+    "eq": "{0} == {1}",
+    "ne": "{0} != {1}",
+    "not": "{0} == 0",
+    "and": "({0} != 0) & ({1} != 0)",
+    "or": "({0} != 0) | ({1} != 0)",
+    "xor": "{0} != {1}",
+    "where": "tl.where({0} != 0, {1}, {2})",
+    "clamp": "smallest(largest({0}, {1}), {2})",
+    "lerp": "from_nearer({0}, {1}, {2})",
+    "fmadd": "tl.fma({0}, {1}, {2})",
+}
+"""Of every instruction. A flag is 1 or 0 in the compute dtype, as in every machine."""
+
+REDUCED = {
+    "sum": ("0.0", "{0} + {1}", "tl.sum({0}, 0)"),
+    "amax": ("-float('inf')", "largest({0}, {1})", "tl.reduce({0}, 0, largest)"),
+    "amin": ("float('inf')", "smallest({0}, {1})", "tl.reduce({0}, 0, smallest)"),
+}
+"""What the reduction of nothing is, how two values are joined lane by lane, and how the lanes."""
+
+LETTERS = {"tensor": "x", "scalar": "e", "uniform": "u", "value": "v"}
+
+
+class Text:
+    """Lines of source."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+
+    def __call__(self, depth: int, *lines: str) -> None:
+        self._lines += ["    " * depth + line for line in lines]
+
+    def __str__(self) -> str:
+        return "\n".join([*self._lines, ""])
+
+
+class Names:
+    """What registers are called, and instructions as lines."""
+
+    def __init__(self, dtype: torch.dtype, constants: Sequence[float]) -> None:
+        self.dtype, self._constants = TYPES[dtype], constants
+
+    def __call__(self, x: Register) -> str:
+        if x.kind == "constant":
+            return self.constant(self._constants[x.number])
+        return f"{LETTERS[x.kind]}{x.number}"
+
+    def constant(self, value: float) -> str:
+        """A number in the compute dtype: Triton would make it float32."""
+        text = repr(value) if abs(value) < float("inf") else f"float('{value}')"
+        return f"tl.full((), {text}, {self.dtype})"
+
+    def line(self, one: Instruction) -> str:
+        """An instruction."""
+        args = list(map(self, one.args))
+        verb, _, of = one.code.partition("_")
+        if verb == "load":
+            text = f"{args[0]}.to({self.dtype})"
+        elif verb == "round":
+            text = f"{_stored(args[0], BY_NAME[of])}.to({self.dtype})"
+        else:
+            text = EXPRESSIONS[one.code].format(*args, one=self.constant(1.0), dtype=self.dtype)
+            if one.code in FLAGS:
+                text = f"({text}).to({self.dtype})"
+        return f"{self(one.to)} = {text}"
+
+
+def _stored(value: str, dtype: str) -> str:
+    """A value in another dtype; by way of float32 to a half, as torch."""
+    return f"({value}).to(tl.float32).to({dtype})" if "16" in dtype else f"({value}).to({dtype})"
+
+
+def pass_source(listing: Listing) -> str:
+    """The source of `kernel`, which runs a listing over all tasks.
+
+    TASKS  int64, four for each task: leaf, start, length and row of scalars
+    TABLE  int64: the addresses of the tensors, column by column; then those of the scalars,
+           row by row, odd where they are float32
+    OUT    float64: what every task has measured
+    """
+    names, put = Names(listing.dtype, listing.constants), Text()
+    used = {x for one in listing.body for x in one.args}
+    used |= {x for _, x in listing.writes} | {x.register for x in listing.measures}
+    given = sorted(x for x in used if x.kind in ("tensor", "scalar", "uniform"))
+    made = [names(x) for _, x in listing.writes] + [names(x.register) for x in listing.measures]
+    read = [x.number for x in given if x.kind == "tensor"]
+    columns, width, measures = len(listing.tensors), listing.scalars, len(listing.measures)
+    put(0, "@triton.jit", f"def body({', '.join(map(names, given))}):")
+    put(1, *map(names.line, listing.body), f"return ({''.join(f'{x}, ' for x in made)})", "")
+    put(0, "", '@triton.jit(do_not_specialize=["leaves"])')
+    put(0, f"def kernel(TASKS, TABLE, {'OUT, ' if measures else ''}leaves, BLOCK: tl.constexpr):")
+    put(1, "task = tl.program_id(0).to(tl.int64)")
+    for k, name in enumerate(("leaf", "start", "length", "row")):
+        put(1, f"{name} = tl.load(TASKS + 4 * task + {k})")
+    put(1, "length = length.to(tl.int32)", f"slots = TABLE + {columns} * leaves + row * {width}")
+    for k in range(width):
+        put(1, f"e{k} = scalar(tl.load(slots + {k})).to({names.dtype})")
+    put(1, *map(names.line, listing.uniform))
+    for k, dtype in enumerate(listing.tensors):
+        size = dtype.itemsize
+        put(1, f"a{k} = tl.load(TABLE + {k} * leaves + leaf) + start * {size}")
+    for k, one in enumerate(listing.measures):
+        put(1, f"s{k} = tl.full((BLOCK,), {REDUCED[one.code][0]}, {names.dtype})")
+    together = " | ".join(f"a{k}" for k in range(columns))
+    put(1, f"if (({together}) % 16 == 0) & (length % 8 == 0):")
+    for aligned in (True, False):
+        put(1, *([] if aligned else ["else:"]))
+        for k, dtype in enumerate(listing.tensors):
+            pointer = f"a{k}.to(tl.pointer_type({TYPES[dtype]}))"
+            put(2, f"p{k} = tl.multiple_of({pointer}, 16)" if aligned else f"p{k} = {pointer}")
+        put(2, "end = tl.multiple_of(length, 8)" if aligned else "end = length")
+        put(2, "for begin in range(0, end, BLOCK):")
+        put(3, "at = begin + tl.arange(0, BLOCK)", "here = at < end")
+        put(3, *(f"x{k} = tl.load(p{k} + at, here, other=0.0)" for k in read))
+        out = [f"w{k}" for k, _ in listing.writes] + [f"q{k}" for k in range(measures)]
+        put(3, f"{''.join(f'{x}, ' for x in out)}= body({', '.join(map(names, given))})")
+        for k, _ in listing.writes:
+            put(3, f"tl.store(p{k} + at, {_stored(f'w{k}', TYPES[listing.tensors[k]])}, here)")
+        for k, one in enumerate(listing.measures):
+            nothing, joined, _ = REDUCED[one.code]
+            value = f"tl.where(here, q{k}, tl.full((), {nothing}, {names.dtype}))"
+            put(3, f"s{k} = {joined.format(f's{k}', value)}")
+    for k, one in enumerate(listing.measures):
+        factor = "" if one.factor is None else f" * {names(one.factor)}"
+        value = REDUCED[one.code][2].format(f"s{k}") + factor
+        put(1, f"tl.store(OUT + task * {measures} + {k}, ({value}).to(tl.float64))")
+    return str(put)
+
+
+STORED = {**TYPES, torch.int64: "tl.int64", torch.bool: "tl.int1"}
+
+
+def conclusion_source(
+    listing: Listing,
+    totals: Sequence[int | None],
+    measured: Sequence[torch.dtype],
+    outputs: Sequence[torch.dtype],
+    combine: str,
+) -> str:
+    """The source of `kernel`, which adds up parts, and runs a listing of the sums and of scalars.
+
+        PARTS   float64: the measures of all tasks
+        RANGES  int64, three for each program: the first and last of its parts, its row of scalars
+        TABLE   int64: the addresses of scalars, row by row
+        V0 ...  the results, by dtype: a row for each program
+
+    Args:
+        listing: What is computed, in float64.
+        totals: For each of its scalars, which measure it is; `None` for those of the table.
+        measured: The dtypes to which the sums are rounded.
+        outputs: The dtypes of what it writes.
+        combine: How parts are combined: "sum", "max" or "min".
+    """
+    names, put, count = Names(listing.dtype, listing.constants), Text(), len(measured)
+    nothing, joined, together = REDUCED[{"max": "amax", "min": "amin"}.get(combine, combine)]
+    kinds = list(dict.fromkeys(outputs))
+    width, tensors = totals.count(None), "".join(f"V{k}, " for k in range(len(kinds)))
+    put(0, "@triton.jit", f"def kernel(PARTS, RANGES, TABLE, {tensors}BLOCK: tl.constexpr):")
+    put(1, "program = tl.program_id(0).to(tl.int64)")
+    for k, name in enumerate(("first", "last", "row")):
+        put(1, f"{name} = tl.load(RANGES + 3 * program + {k}).to(tl.int32)")
+    for k in range(count):
+        put(1, f"s{k} = tl.full((BLOCK,), {nothing}, tl.float64)")
+    put(1, "for begin in range(first, last, BLOCK):")
+    put(2, "at = begin + tl.arange(0, BLOCK)")
+    for k in range(count):
+        value = f"tl.load(PARTS + at * {count} + {k}, at < last, other={nothing})"
+        put(2, f"s{k} = {joined.format(f's{k}', value)}")
+    for k, dtype in enumerate(measured):
+        rounded = f".to({TYPES[dtype]}).to({names.dtype})" if dtype in TYPES else ""
+        put(1, f"t{k} = {together.format(f's{k}')}{rounded}")
+    slots = itertools.count()
+    for k, total in enumerate(totals):
+        if total is None:
+            put(1, f"e{k} = scalar(tl.load(TABLE + row * {width} + {next(slots)}))")
+        else:
+            put(1, f"e{k} = t{total}")
+    put(1, *map(names.line, listing.uniform))
+    columns = dict.fromkeys(kinds, 0)
+    for dtype, (_, written) in zip(outputs, listing.writes, strict=True):
+        made = f"({names(written)}).to({STORED[dtype]})"
+        place = f"V{kinds.index(dtype)} + program * {outputs.count(dtype)} + {columns[dtype]}"
+        put(1, f"tl.store({place}, {made})")
+        columns[dtype] += 1
+    return str(put)

@@ -1,0 +1,347 @@
+"""Kernels of Triton, in its interpreter: they do what the functions of torch do."""
+
+import importlib.util
+from collections import Counter
+from typing import NamedTuple
+
+import numpy
+import pytest
+import torch
+
+import funcopt as fo
+from funcopt.engine import _kernels, triton
+
+from .as_on_cuda import AsOnCuda
+from .common import Run, gap, lowered_graphs, parameters
+from .test_bytecode import (
+    FUNCTIONS,
+    LENGTHS,
+    assert_rounded_alike,
+    largest_entry,
+    mapped,
+    outcomes,
+    smallest_entry,
+)
+from .test_every_chain import CASES, has_to_run_as_it_is, on_a_device
+
+if importlib.util.find_spec("triton") is None:
+    pytest.skip("Triton is not installed", allow_module_level=True)
+
+import triton.language as tl
+from triton.runtime import interpreter
+
+from funcopt.engine.triton import _launch
+
+CPU = torch.device("cpu")
+FUSED = {"lerp_tensor"}
+REPLAYED = [case for case in CASES if not has_to_run_as_it_is(case.tx)]
+
+
+converted = interpreter._convert_float
+
+
+def rounded_to_nearest(x, given, wanted, mode):
+    """As on devices: the interpreter cuts bfloat16 off."""
+    if (given, wanted) != (tl.float32, tl.bfloat16):
+        return converted(x, given, wanted, mode)
+    return torch.from_numpy(x).bfloat16().view(torch.int16).numpy().view(numpy.uint16)
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """Small pieces, so that tensors have several, and pieces several turns of the loop."""
+    assert _launch.is_interpreted(), "set before Triton was imported, in tests/conftest.py"
+    monkeypatch.setenv("FUNCOPT_KERNELS", "triton")
+    monkeypatch.setattr(_launch, "BLOCK", 8)
+    monkeypatch.setattr(triton.TritonKernel, "chunk", 24)
+    monkeypatch.setattr(_kernels, "_cache", {})
+    monkeypatch.setattr(interpreter, "_convert_float", rounded_to_nearest)
+    with numpy.errstate(all="ignore"):  # by which the interpreter computes
+        yield
+
+
+def kernel_of(lowered):
+    return triton.TritonKernel(lowered, CPU)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("name", sorted(FUNCTIONS.keys() - FUSED))
+def test_an_instruction_rounds_as_the_function_of_torch(monkeypatch, name, dtype):
+    (lowered,) = lowered_graphs(monkeypatch, mapped(FUNCTIONS[name]), dtype)
+    row = torch.linspace(0.1, 0.3, lowered.num_scalars, dtype=dtype)
+    assert_rounded_alike(lowered, row, 16 * torch.finfo(dtype).eps, kernel_of)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("name", FUSED)
+def test_products_and_sums_that_are_rounded_once(monkeypatch, name, dtype):
+    """Twice by the interpreter, so the larger of the terms counts where they cancel."""
+    (lowered,) = lowered_graphs(monkeypatch, mapped(FUNCTIONS[name]), dtype)
+    row = torch.linspace(0.1, 0.3, lowered.num_scalars, dtype=dtype)
+    columns = [torch.linspace(-1 - k, 2, 100).to(x.dtype) for k, x in enumerate(lowered.inputs)]
+    ours, theirs, _, _ = outcomes(lowered, columns, row, kernel_of)
+    for x, y in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(x, y, rtol=0.0, atol=8 * torch.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+def test_sums_are_those_of_float64(monkeypatch, dtype, length):
+    lowered, _ = lowered_graphs(monkeypatch, fo.clip_by_global_norm(1.0), dtype)
+    columns = [torch.linspace(-3, 2, length).to(x.dtype) for x in lowered.inputs]
+    row = torch.full((lowered.num_scalars,), 0.5, dtype=lowered.compute_dtype)
+    _, _, measured, expected = outcomes(lowered, columns, row, kernel_of)
+    for x, y in zip(measured, expected, strict=True):
+        torch.testing.assert_close(x, y.double(), rtol=2e-7, atol=0.0)
+
+
+SHAPES = {"a": (3, 24), "b": (), "c": (7,), "d": (0, 3), "e": (5, 16), "f": (1,), "g": (16,)}
+"""Multiples of 8, which are walked by wide accesses where they are aligned, and others."""
+
+
+def misaligned(x):
+    """The same values at an address that wide accesses cannot take."""
+    return torch.cat([x.new_zeros(1), x.flatten()])[1:].view(x.shape)
+
+
+def units(ours, theirs, dtype):
+    """The largest difference, in units in the last place of the largest entry of each tensor."""
+    worst = 0.0
+    for x, y in zip(ours, theirs, strict=True):
+        assert (x.dtype, x.shape) == (y.dtype, y.shape)
+        if x.numel() and x.is_floating_point():
+            size = y.double().abs().max().clamp(min=1e-12)
+            eps = max(torch.finfo(x.dtype).eps, torch.finfo(dtype).eps)
+            worst = max(worst, ((x.double() - y.double()).abs().max() / size).item() / eps)
+    return worst
+
+
+@pytest.mark.parametrize("aligned", [True, False], ids=["aligned", "misaligned"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("case", REPLAYED, ids=str)
+def test_every_chain_makes_the_steps_of_the_eager_engine(case, dtype, aligned):
+    """One step in bfloat16: a rounding of the first grows in those after it."""
+    runs = []
+    for how in ("eager", "fused"):
+        params = parameters(dtype, SHAPES)
+        if not aligned:
+            params = {name: misaligned(p) for name, p in params.items()}
+        runs.append(Run(case.tx, how, params))
+    for _ in range(1 if dtype is torch.bfloat16 else 3):
+        for run in runs:
+            run.step()
+    assert runs[1].engine.name == "fused"
+    theirs, ours = (run.tensors() for run in runs)
+    assert units(ours, theirs, dtype) <= {torch.float64: 10, torch.float32: 24}.get(dtype, 1.0)
+
+
+@pytest.mark.parametrize("tx", [largest_entry("amax"), smallest_entry("amin")], ids=str)
+@pytest.mark.parametrize("spoiled", [None, 0, 99])
+def test_the_largest_and_the_smallest_entry_are_found_and_a_nan_is_one(tx, spoiled):
+    grads = {"a": torch.linspace(-3, 2, 100), "b": torch.linspace(-1, 7, 90)}
+    if spoiled is not None:
+        grads["a"][spoiled] = torch.nan
+    runs = [Run(tx, how, {k: torch.zeros_like(g) for k, g in grads.items()}) for how in ENGINES]
+    for run in runs:
+        run.step(grads)
+    assert runs[1].engine.name == "fused"
+    for x, y in zip(*(run.tensors() for run in runs), strict=True):
+        torch.testing.assert_close(x, y, equal_nan=True)
+
+
+ENGINES = ("eager", "fused")
+
+
+def test_groups_have_rows_of_their_own():
+    found = []
+    for engine in ENGINES:
+        ps = [torch.nn.Parameter(torch.linspace(-1, 1, n).double()) for n in (12, 7, 100, 5)]
+        groups = [{"params": ps[:2]}, {"params": ps[2:], "lr": 0.3, "max_norm": 0.5}]
+        tx = fo.chain(fo.clip_by_global_norm(1.0), fo.adamw(0.1))
+        opt = fo.Optimizer(groups, tx, engine=engine)
+        for t in range(5):
+            for p in ps:
+                p.grad = p.detach().sin() + t
+            opt.step()
+        assert opt.engine == engine
+        found.append([p.detach() for p in ps])
+    assert gap(*found) <= 1e-14
+
+
+# What concludes on the device.
+
+
+@pytest.fixture
+def concluded(monkeypatch):
+    """How many kernels have concluded, and why others could not."""
+    from funcopt.engine.triton import _conclusion
+
+    found, known = [], _conclusion._conclusion
+
+    def watched(*given):
+        try:
+            made = known(*given)
+        except _conclusion.Unsupported as reason:
+            found.append(str(reason))
+            raise
+        found.append(made)
+        return made
+
+    monkeypatch.setattr(_conclusion, "_conclusion", watched)
+    return found
+
+
+@pytest.mark.parametrize("case", REPLAYED, ids=str)
+def test_every_conclude_of_the_library_is_a_kernel(case, concluded):
+    run = Run(case.tx, "fused", parameters(torch.float32, SHAPES))
+    for _ in range(2):
+        run.step()
+    assert not [why for why in concluded if isinstance(why, str)]
+
+
+class Kept(NamedTuple):
+    mean: torch.Tensor
+    count: torch.Tensor
+
+
+class theirs(fo.TensorRule):
+    """A rule of somebody else: shared scalars in several dtypes, a flag, numbers that change."""
+
+    decay: fo.Scalar = 0.9
+    elementwise = True
+    memory_per = "tree"
+
+    def init_memory(self, like):
+        return Kept(like.clone(), torch.zeros((), dtype=torch.int64))
+
+    def measure_tensor(self, g, slots, p, s):
+        return g.abs().sum(), (g > 0).sum()
+
+    def conclude(self, s, memory, total):
+        size, positive = total
+        mean = s.decay * memory.mean + (1 - s.decay) * size
+        more = {"factor": 1 / (1 + mean), "many": positive > 3, "twice": 2 * s.decay}
+        return more, Kept(mean.to(memory.mean.dtype), memory.count + 1)
+
+    def update_tensor(self, g, slots, p, s):
+        return torch.where(s.many, g * s.factor, -g) * s.twice, slots
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+def test_a_rule_of_somebody_else_concludes_by_a_kernel(dtype, concluded):
+    tx = fo.chain(theirs(fo.linear_schedule(0.9, 0.5, 4)), fo.scale(-0.1))
+    runs = [Run(tx, how, parameters(dtype, SHAPES)) for how in ENGINES]
+    for _ in range(4):
+        for run in runs:
+            run.step()
+    assert runs[1].engine.name == "fused"
+    assert len(concluded) == 1, "a scalar that changes makes no new kernel"
+    ours, known = (run.tensors() for run in runs)
+    assert units(ours, known, dtype) <= 4
+    assert runs[1].tensors()[-1].item() == 4
+
+
+def test_a_conclude_that_looks_at_values_runs_by_torch(concluded):
+    class looking(fo.TensorRule):
+        elementwise = True
+
+        def measure_tensor(self, g, slots, p, s):
+            return g.square().sum()
+
+        def conclude(self, s, memory, total):
+            return {"factor": 0.5 if total > 1 else 2.0}, memory
+
+        def update_tensor(self, g, slots, p, s):
+            return -s.factor * g, slots
+
+    runs = [Run(looking(), how, parameters(torch.float64, SHAPES)) for how in ENGINES]
+    for _ in range(3):
+        for run in runs:
+            run.step()
+    assert runs[1].engine.name == "fused"
+    assert gap(*(run.tensors() for run in runs)) <= 1e-14
+    assert isinstance(concluded[0], str)
+
+
+def test_metrics_are_those_of_the_eager_engine():
+    found = []
+    for engine in ENGINES:
+        ps = {name: torch.nn.Parameter(p) for name, p in parameters(torch.float32, SHAPES).items()}
+        tx = fo.chain(fo.clip_by_global_norm(1.0), fo.lamb(0.1), fo.monitor())
+        opt = fo.Optimizer(ps.items(), tx, engine=engine)
+        for _ in range(2):
+            for p in ps.values():
+                p.grad = p.detach().sin()
+            opt.step()
+        found.append(opt.metrics())
+    assert found[0].keys() == found[1].keys()
+    for name, value in found[0].items():
+        assert float(found[1][name]) == pytest.approx(float(value), rel=1e-6), name
+
+
+# Launches, counted on "meta", with CUDA's rules.
+
+
+@pytest.fixture
+def launched(monkeypatch):
+    found = Counter()
+
+    def counted(call, table, device):
+        found["kernels"] += 1
+
+    monkeypatch.setattr(_launch, "_run", counted)
+    return found
+
+
+FREE = (
+    "alias as_strided detach empty empty_like empty_strided expand lift_fresh reshape "
+    "result_type select slice to unbind unsqueeze view"
+)
+"""What launches nothing."""
+
+
+def launches_of(tx, launched, tensors=148, capturable=False):
+    """Kernels of Triton, and operations of torch, in one step on a device."""
+    params = {str(i): torch.empty(3, device="meta") for i in range(tensors)}
+    grads = {k: torch.empty_like(p) for k, p in params.items()}
+    run = Run(tx, "auto", params)
+    for _ in range(2):
+        run.step(grads)
+    launched.clear()
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    with torch.profiler.profile(activities=activities, acc_events=True) as profile:
+        run.step(grads)
+    assert run.engine.name == "fused"
+    others = {
+        e.key: e.count
+        for e in profile.key_averages()
+        if e.key.startswith("aten::") and e.key.removeprefix("aten::") not in FREE.split(" ")
+    }
+    return launched["kernels"], others
+
+
+@pytest.mark.parametrize(
+    ("tx", "most"),
+    [
+        (fo.adamw(1e-3), 1),
+        (fo.lion(1e-4), 1),
+        (fo.chain(fo.clip_by_global_norm(1.0), fo.adamw(1e-3), fo.ema_of_params(0.99)), 3),
+        (fo.lamb(1e-3), 3),
+    ],
+    ids=["AdamW", "Lion", "clip, AdamW, EMA", "LAMB"],
+)
+def test_a_step_is_one_launch_for_each_pass_and_one_copy(tx, most, launched):
+    assert launches_of(tx, launched) == (most, {"aten::copy_": 1})
+
+
+@on_a_device
+def test_nothing_is_waited_for(case, launched):
+    if has_to_run_as_it_is(case.tx):
+        pytest.skip("not made by kernels")
+    params = {k: p.to("meta") for k, p in parameters().items()}
+    run = Run(case.tx, "auto", params)
+    with AsOnCuda() as mode:
+        for _ in range(3):
+            run.step({k: torch.empty_like(p) for k, p in params.items()})
+    assert run.engine.name == "fused"
+    assert not mode.waits

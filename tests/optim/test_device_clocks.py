@@ -1,0 +1,122 @@
+"""Step counts on a device: parameters that have made the same steps are one bucket, unseen."""
+
+import pytest
+import torch
+
+import funcopt as fo
+from funcopt.optim import _clocks
+
+N = 20
+
+
+def optimizer(tx, device="meta", **kwargs):
+    ps = [torch.nn.Parameter(torch.empty(3, device=device)) for _ in range(N)]
+    named = [(f"p{i}", p) for i, p in enumerate(ps)]
+    return ps, fo.Optimizer(named, tx, capturable=True, **kwargs)
+
+
+def step(ps, opt, without=()):
+    for i, p in enumerate(ps):
+        p.grad = None if i in without else torch.empty_like(p)
+    opt.step()
+
+
+def buckets(opt):
+    return len(opt._plan.firsts)
+
+
+CHAINS = [
+    fo.adamw(1e-3),
+    fo.nadam(1e-3),
+    fo.skip_if(fo.adamw(1e-3)),
+    fo.chain(fo.clip_by_global_norm(1.0), fo.adamw(1e-3), fo.ema_of_params(0.99)),
+    fo.schedule_free_adamw(1e-3),
+]
+
+
+@pytest.mark.parametrize("tx", CHAINS, ids=str)
+def test_all_parameters_are_one_bucket(tx):
+    ps, opt = optimizer(tx)
+    step(ps, opt)  # which makes the state
+    for _ in range(3):
+        step(ps, opt)
+        assert buckets(opt) == 1
+
+
+@pytest.mark.parametrize("tx", CHAINS[:2], ids=str)
+def test_those_that_have_missed_a_step_are_another(tx):
+    ps, opt = optimizer(tx)
+    step(ps, opt)
+    step(ps, opt, without=(3, 4))
+    step(ps, opt)
+    assert buckets(opt) == 2
+    step(ps, opt)
+    assert buckets(opt) == 2
+    step(ps, opt, without=range(5, N))
+    assert buckets(opt) == 2
+
+
+def test_groups_are_apart():
+    ps = [torch.nn.Parameter(torch.empty(3, device="meta")) for _ in range(N)]
+    opt = fo.optim.AdamW([{"params": ps[:5]}, {"params": ps[5:], "lr": 0.1}], capturable=True)
+    for _ in range(2):
+        step(ps, opt)
+    assert buckets(opt) == 2
+
+
+def test_a_number_that_somebody_writes_is_known_no_more():
+    ps, opt = optimizer(fo.adamw(1e-3))
+    step(ps, opt)
+    opt.state[ps[7]]["step"].add_(1)
+    step(ps, opt)
+    assert buckets(opt) == 2
+
+
+def test_a_number_that_takes_the_place_of_another_is_not_known():
+    ps, opt = optimizer(fo.adamw(1e-3))
+    step(ps, opt)
+    opt.state[ps[7]]["step"] = torch.zeros((), device="meta")
+    step(ps, opt)
+    assert buckets(opt) == 2
+
+
+def test_copies_are_not_known():
+    x = torch.zeros((), device="meta")
+    _clocks.note(x, _clocks.Known(0.0))
+    assert _clocks.clock_key(x) == _clocks.Known(0.0)
+    assert _clocks.clock_key(x.clone()) != _clocks.Known(0.0)
+
+
+def test_values_are_looked_at_once_where_they_are_not_known(monkeypatch):
+    """As after a checkpoint. Here the CPU is a device."""
+    scalars = [torch.tensor(float(i // 2)) for i in range(4)]
+    looked = []
+
+    def stack(tensors, known=torch.stack):
+        looked.append(len(tensors))
+        return known(tensors)
+
+    monkeypatch.setattr(_clocks, "_on_host", lambda x: False)
+    monkeypatch.setattr(torch, "stack", stack)
+    for _ in range(2):
+        _clocks.look_once(scalars)
+    assert looked == [4]
+    known = [_clocks._known(x) for x in scalars]
+    assert known[0] == known[1] != known[2] == known[3]
+
+
+@pytest.mark.parametrize("tx", CHAINS, ids=str)
+def test_the_steps_are_those_of_clocks_on_the_host(tx):
+    """On a CPU, where both can be computed."""
+    found = []
+    for capturable in (False, True):
+        torch.manual_seed(0)
+        ps = [torch.nn.Parameter(torch.randn(3, dtype=torch.float64)) for _ in range(4)]
+        named = [(f"p{i}", p) for i, p in enumerate(ps)]
+        opt = fo.Optimizer(named, tx, capturable=capturable)
+        for t in range(5):
+            for i, p in enumerate(ps):
+                p.grad = None if (t, i) == (2, 1) else p.detach().sin()
+            opt.step()
+        found.append(torch.cat([p.detach() for p in ps]))
+    torch.testing.assert_close(*found, rtol=1e-12, atol=1e-12)
