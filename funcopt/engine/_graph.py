@@ -57,7 +57,7 @@ class Graph:
         self,
         compute_dtype: torch.dtype,
         device: torch.device,
-        source_of: Callable[[Tensor], ScalarSource | None] | None = None,
+        source_of: Callable[[Tensor, torch.device], ScalarSource | None] | None = None,
     ) -> None:
         self.compute_dtype, self.device = compute_dtype, device
         self.source_of = source_of  # where a flag is read; until all is traced
@@ -192,10 +192,10 @@ class Graph:
             if x.requires_grad and self._with_grad:
                 raise Unsupported(f"`{name}` of a tensor that derivatives are taken by")
             near = x.device.type == "cpu" or x.device == self.device
-            if not x.dim() and near and as_inputs:
-                if x.is_floating_point():
-                    return self.scalar(constant_source(x))
-                if self.source_of is not None and (source := self.source_of(x)) is not None:
+            if not x.dim() and near and as_inputs and x.is_floating_point():
+                return self.scalar(constant_source(x))
+            if self.source_of is not None and as_inputs:
+                if (source := self.source_of(x, self.device)) is not None:
                     return self.flag(source)
             raise Unsupported(f"`{name}` of a tensor that was not passed to the rule")
         return x

@@ -110,12 +110,12 @@ class Tracer:
 
         return TracedScalars(type(node.rules[0]).__name__, values, trace)
 
-    def _source_of(self, x: Tensor) -> ScalarSource | None:
-        """Where a flag is found in every step, if a stage has chosen by it."""
+    def _source_of(self, x: Tensor, device: torch.device) -> ScalarSource | None:
+        """Where kernels of a device find a flag in every step, if a stage has chosen by it."""
         for k, node in enumerate(self._nodes):
             for at, flag in enumerate(node.flags):
                 if flag is x:
-                    return _flag_source(k, at)
+                    return _near(_flag_source(k, at), device)
         return None
 
     def reduce(self, node: Node, parts: list[Any]) -> None:
