@@ -148,6 +148,9 @@ class Graph:
         )
         return self._append(call, result.meta, reduces and not result.meta.is_vector)
 
+    def _source(self, x: Tensor) -> ScalarSource | None:
+        return None if self.source_of is None else self.source_of(x, self.device)
+
     def _append(self, value: Any, meta: TensorMeta, is_reduction: bool = False) -> Symbol:
         self.values.append(value)
         symbol: Symbol = meta.example().as_subclass(Symbol)
@@ -194,9 +197,8 @@ class Graph:
             near = x.device.type == "cpu" or x.device == self.device
             if not x.dim() and near and as_inputs and x.is_floating_point():
                 return self.scalar(constant_source(x))
-            if self.source_of is not None and as_inputs:
-                if (source := self.source_of(x, self.device)) is not None:
-                    return self.flag(source)
+            if as_inputs and (source := self._source(x)) is not None:
+                return self.flag(source)
             raise Unsupported(f"`{name}` of a tensor that was not passed to the rule")
         return x
 
