@@ -69,6 +69,10 @@ class TensorRule(PerTensor):
     per_example: ClassVar[bool] = False
     """`g` has one axis more than `p`, in front: the gradients of all examples."""
 
+    batched: ClassVar[bool] = False
+    """Whether engines may stack tensors of one shape, and call `update_tensor` once for all of
+    them, under `torch.func.vmap`: for a rule of matrices that has no side effects."""
+
     random: ClassVar[bool] = False
     """`s.draw` has random numbers for this tensor, by its name, the same on one rank or many."""
 

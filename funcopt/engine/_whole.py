@@ -51,10 +51,30 @@ class WholeCell(NamedTuple):
         gs = [self._lifted(column[self.g][leaf]) for leaf in self.leaves]
         ps = [self._lifted(column[self.p][leaf]) for leaf in self.leaves]
         old = [[self._lifted(column[role][leaf]) for role in self.slots] for leaf in self.leaves]
-        scalars = [node.row_scalars(row, self.dtype, self.block.device) for row in self.rows]
-        us, new = rule.update_tensors(gs, list(map(self.spec.unflatten, old)), ps, scalars)
+        scalars = {row: node.row_scalars(row, self.dtype, self.block.device) for row in self.rows}
+        slots = list(map(self.spec.unflatten, old))
+        us: list[Any] = [None] * len(gs)
+        new = us.copy()
+        for places in self._batches(rule, gs, old):
+            some = ([x[k] for k in places] for x in (gs, slots, ps))
+            own = [scalars[self.rows[k]] for k in places]
+            update = updated_together if len(places) > 1 else type(rule).update_tensors
+            for k, u, after in zip(places, *update(rule, *some, own), strict=True):
+                us[k], new[k] = u, after
         for leaf, u, before, after in zip(self.leaves, us, old, new, strict=True):
             self._keep(leaf, u, before, precision.entries(after))
+
+    def _batches(
+        self, rule: Any, gs: Sequence[Tensor], slots: Sequence[Sequence[Tensor]]
+    ) -> list[list[int]]:
+        """The places of tensors that are updated together: of one shape, with the same scalars."""
+        if not (rule.batched and pays(self.block.device)):
+            return [[k] for k in range(len(gs))]
+        found: dict[Any, list[int]] = {}
+        for k, (g, own) in enumerate(zip(gs, slots, strict=True)):
+            shapes = [(x.shape, x.dtype) for x in (g, *own)]
+            found.setdefault((self.rows[k], *shapes), []).append(k)
+        return list(found.values())
 
     def _lifted(self, x: Tensor) -> Tensor:
         """A tensor as rules see it; none is complex here."""
@@ -75,6 +95,30 @@ class WholeCell(NamedTuple):
             y = x if x is y else next(each)
             y = y.to(self.dtype) if y.is_floating_point() else y
             block.set_scratch(at, leaf, _laid_as(block.columns[role][leaf], y))
+
+
+def pays(device: torch.device) -> bool:
+    """Whether one call for many tensors is faster than one for each, as where launches count."""
+    return device.type != "cpu"
+
+
+def updated_together(
+    rule: Any,
+    gs: Sequence[Tensor],
+    slots: Sequence[Any],
+    ps: Sequence[Tensor],
+    scalars: Sequence[Any],
+) -> tuple[Sequence[Tensor], Sequence[Any]]:
+    """`update_tensor` of tensors of one shape with the same scalars, by one call under `vmap`."""
+
+    def one(g: Tensor, own: Any, p: Tensor) -> Any:
+        return rule.update_tensor(g, own, p, scalars[0])
+
+    own = tree.map(lambda *x: torch.stack(x), *slots)
+    u, new = torch.func.vmap(one)(torch.stack(list(gs)), own, torch.stack(list(ps)))
+    leaves, spec = tree.flatten(new)
+    each = zip(*(x.unbind() for x in leaves), strict=True) if leaves else [()] * len(gs)
+    return u.unbind(), [spec.unflatten(x) for x in each]
 
 
 class WholePass(NamedTuple):

@@ -84,6 +84,7 @@ class scale_by_muon(TensorRule):
     dims: Literal["batch", "flatten"] | None = None
     ns_dtype: torch.dtype | None = torch.bfloat16
     state_dtype: torch.dtype | None = None
+    batched = True
 
     def __post_init__(self) -> None:
         checks.in_unit_interval(self, "momentum", self.momentum)

@@ -73,6 +73,7 @@ class scale_by_shampoo(TensorRule):
     merge_dims: bool = False
     precondition_1d: bool = False
     graft: bool = False
+    batched = True
 
     def __post_init__(self) -> None:
         if self.beta2 is not None:

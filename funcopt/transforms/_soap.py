@@ -89,6 +89,7 @@ class scale_by_soap(TensorRule):
     normalize_grads: bool = False
     correct_bias: bool = True
     state_dtype: torch.dtype | None = None
+    batched = True
 
     def __post_init__(self) -> None:
         checks.betas(self, "betas", self.betas)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 import funcopt as fo
+from funcopt.engine import _whole
 
 from .common import Run, gap, gradients, parameters
 
@@ -285,3 +286,63 @@ def test_slots_that_a_later_stage_would_compute_with_are_left_to_torch():
             run.step()
     assert runs[1].engine.name == "eager"
     assert gap(*(run.tensors() for run in runs)) == 0
+
+
+# Tensors of one shape together, as on a device.
+
+MANY = {**{f"a{i}": (4, 4) for i in range(4)}, **{f"b{i}": (5, 5) for i in range(3)}, "c": (3,)}
+BATCHED = [
+    fo.scale_by_muon(ns_dtype=None),
+    fo.chain(fo.scale_by_soap(precondition_frequency=2), fo.scale(-0.1)),
+    fo.chain(fo.scale_by_shampoo(precondition_frequency=2, graft=True), fo.scale(-0.1)),
+    fo.muon(0.1, ns_dtype=None),
+]
+
+
+def only_matrices(tx):
+    return {k: shape for k, shape in MANY.items() if len(shape) == 2} if tx in BATCHED[:1] else MANY
+
+
+@pytest.mark.parametrize("tx", BATCHED, ids=str)
+def test_those_of_one_shape_are_updated_together(tx, monkeypatch):
+    calls, known = [], _whole.updated_together
+
+    def counted(rule, gs, *others):
+        calls.append(len(gs))
+        return known(rule, gs, *others)
+
+    params = parameters(shapes=only_matrices(tx))
+    runs = [Run(tx, how, {k: p.clone() for k, p in params.items()}) for how in ("eager", "fused")]
+    with monkeypatch.context() as patch:
+        patch.setattr(_whole, "pays", lambda device: True)
+        patch.setattr(_whole, "updated_together", counted)
+        for t in range(3):
+            generator = torch.Generator().manual_seed(t)  # of full rank, or eigenvectors are any
+            grads = {k: torch.randn(p.shape, generator=generator).to(p) for k, p in params.items()}
+            for run in runs:
+                run.step(grads)
+    assert runs[1].engine.name == "fused"
+    assert sorted(calls) == [3, 3, 3, 4, 4, 4]
+    # Eigenvectors have no sign of their own: slots of SOAP may differ where updates do not.
+    assert gap(*(list(run.params.values()) for run in runs)) <= 1e-9
+
+
+@pytest.mark.parametrize("tx", BATCHED[:3], ids=str)
+def test_on_a_device_more_of_a_shape_are_no_more_operations(tx):
+    found = []
+    for many in (3, 12):
+        params = {f"{i:02}": torch.empty(6, 4, device="meta") for i in range(many)}
+        grads = {k: torch.empty_like(p) for k, p in params.items()}
+        run = Run(tx, "auto", params)
+        for _ in range(2):
+            run.step(grads)
+        activities = [torch.profiler.ProfilerActivity.CPU]
+        with torch.profiler.profile(activities=activities, acc_events=True) as profile:
+            run.step(grads)
+        found.append(
+            {e.key: e.count for e in profile.key_averages() if e.key in PRODUCTS and e.count}
+        )
+    assert found[0] == found[1]
+
+
+PRODUCTS = ("aten::bmm", "aten::mm", "aten::baddbmm", "aten::linalg_qr", "aten::_linalg_eigh")
