@@ -8,8 +8,9 @@ from fnmatch import fnmatchcase
 import pytest
 import torch
 
+import funcopt as fo
 from benchmarks import __main__ as command
-from benchmarks import compiling, duel, machine, memory, ours, scaling, targets
+from benchmarks import compiling, duel, gpu, machine, memory, ours, scaling, targets
 from benchmarks.chains import CHAINS, LR
 from benchmarks.contenders import Contender, Run, absent
 from benchmarks.duel import (
@@ -435,3 +436,26 @@ def test_the_command_says_what_it_cannot_do(tmp_path, capsys, monkeypatch):
     assert "Nobody fits" in capsys.readouterr().out
     assert command.main(["table", "speed"]) == 2
     assert "There is no part speed, only table, memory" in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore")  # of rivals
+def test_the_table_of_a_gpu_is_made_on_a_cpu_too(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(gpu, "PROBLEMS", {"tiny": ((4, 3), (3,))})
+    monkeypatch.setattr(gpu, "rivals_installed", lambda chain: {})
+    monkeypatch.setattr(machine, "bandwidth", lambda device: 1e9)
+    assert gpu.table("cpu", True, tmp_path) == 0
+    page = (tmp_path / "performance_gpu.md").read_text()
+    lines = [line for line in page.splitlines() if line.startswith("| tiny")]
+    assert {line.split(" | ")[2] for line in lines} == gpu.ENTRIES.keys()
+    assert not [line for line in lines if "Error" in line]
+
+
+def test_the_bytes_of_a_gpus_table_are_those_that_a_step_moves():
+    """A step reads the gradient, parameter and slots, and writes the last two."""
+    for name, entry in gpu.ENTRIES.items():
+        if entry.reads:
+            like = torch.zeros(3)
+            slots = fo.tree.leaves(entry.tx.init([like]).slots)
+            once = 1 + 2 * (1 + sum(x.shape == like.shape for x in slots))
+            again = {"clip + AdamW + EMA": 1, "LAMB": 4}.get(name, 0)
+            assert entry.reads == once + again, name

@@ -93,8 +93,9 @@ class Optimizer(ObservedOptimizer):
             plus one; "compiled", the same by machine code for this chain, which takes seconds to
             compile; "torch", by a kernel of torch where that has one for the chain; "foreach",
             each operation once for all tensors; or "eager", operation by operation, exactly as
-            under `pure_engine("eager")`. On a CPU "auto" is "fused" if there is a C++ compiler,
-            else "torch" or "foreach". Results are equal up to rounding. Not in checkpoints.
+            under `pure_engine("eager")`. "auto" is "fused" on a CPU with a C++ compiler;
+            elsewhere "torch", "fused" (by Triton) or "foreach", in this order. Results are equal
+            up to rounding. Not in checkpoints.
 
     Raises:
         HyperparameterError: If a value is out of range, or groups differ in structure.

@@ -52,8 +52,8 @@ def small(monkeypatch):
     """Small pieces, so that tensors have several, and pieces several turns of the loop."""
     assert _launch.is_interpreted(), "set before Triton was imported, in tests/conftest.py"
     monkeypatch.setenv("FUNCOPT_KERNELS", "triton")
-    monkeypatch.setattr(_launch, "BLOCK", 8)
-    monkeypatch.setattr(triton.TritonKernel, "chunk", 24)
+    monkeypatch.setattr(_launch, "BLOCK", 16)
+    monkeypatch.setattr(triton.TritonKernel, "chunk", 48)
     monkeypatch.setattr(_kernels, "_cache", {})
     monkeypatch.setattr(interpreter, "_convert_float", rounded_to_nearest)
     with numpy.errstate(all="ignore"):  # by which the interpreter computes
@@ -95,7 +95,7 @@ def test_sums_are_those_of_float64(monkeypatch, dtype, length):
         torch.testing.assert_close(x, y.double(), rtol=2e-7, atol=0.0)
 
 
-SHAPES = {"a": (3, 24), "b": (), "c": (7,), "d": (0, 3), "e": (5, 16), "f": (1,), "g": (16,)}
+SHAPES = {"a": (3, 32), "b": (), "c": (7,), "d": (0, 3), "e": (5, 16), "f": (1,), "g": (16,)}
 """Multiples of 8, which are walked by wide accesses where they are aligned, and others."""
 
 
@@ -116,8 +116,15 @@ def units(ours, theirs, dtype):
     return worst
 
 
-@pytest.mark.parametrize("aligned", [True, False], ids=["aligned", "misaligned"])
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(
+    ("dtype", "aligned"),
+    [
+        (torch.float64, True),
+        (torch.float32, False),
+        (torch.bfloat16, True),
+    ],
+    ids=["float64", "float32, misaligned", "bfloat16"],
+)
 @pytest.mark.parametrize("case", REPLAYED, ids=str)
 def test_every_chain_makes_the_steps_of_the_eager_engine(case, dtype, aligned):
     """One step in bfloat16: a rounding of the first grows in those after it."""
