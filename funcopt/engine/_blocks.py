@@ -136,7 +136,7 @@ class Tasks:
         self.table_address = self._table.buffer_info()[0]
         self.rows_address = self._rows.buffer_info()[0]
         self._owner = torch.tensor(owner, dtype=torch.int64, device="cpu")
-        self.copies: dict[torch.device, Tensor] = {}  # on devices, for kernels that need them there
+        self.sent: Any = None  # the same on devices, for kernels that need it there
 
     def spans(self) -> list[tuple[int, int]]:
         """The first task of every leaf, in the order of `leaves`, and the first one after them."""

@@ -56,10 +56,11 @@ class WholeCell(NamedTuple):
         us: list[Any] = [None] * len(gs)
         new = us.copy()
         for places in self._batches(rule, gs, old):
-            some = ([x[k] for k in places] for x in (gs, slots, ps))
             own = [scalars[self.rows[k]] for k in places]
-            update = updated_together if len(places) > 1 else type(rule).update_tensors
-            for k, u, after in zip(places, *update(rule, *some, own), strict=True):
+            some_gs, some_slots, some_ps = ([x[k] for k in places] for x in (gs, slots, ps))
+            update: Any = updated_together if len(places) > 1 else type(rule).update_tensors
+            made = update(rule, some_gs, some_slots, some_ps, own)
+            for k, u, after in zip(places, *made, strict=True):
                 us[k], new[k] = u, after
         for leaf, u, before, after in zip(self.leaves, us, old, new, strict=True):
             self._keep(leaf, u, before, precision.entries(after))

@@ -21,7 +21,7 @@ import funcopt as fo
 from funcopt.engine import _tracer
 from funcopt.engine._guards import Unsupported
 from funcopt.engine._translation import translate
-from funcopt.engine.triton import _conclusion, _launch
+from funcopt.engine.triton import _conclusion, _kernel, _launch
 from funcopt.engine.triton._source import pass_source
 
 from .common import Run, parameters, softened
@@ -159,6 +159,32 @@ def compiled_conclusion(source, dtypes):
     return compiled(source, names, kinds, NVIDIA)
 
 
+class Driver:
+    """Stands for that of a device, as far as kernels are compiled and not launched."""
+
+    def get_current_device(self):
+        return 0
+
+    def get_current_stream(self, device):
+        return 0
+
+    def get_current_target(self):
+        return NVIDIA
+
+
+def times_compiled(lowered):
+    """How often a kernel is compiled: when made, and for other numbers and places of tensors."""
+    triton.runtime.driver.set_active(Driver())
+    _kernel.on = lambda device: contextlib.nullcontext()
+    function = _kernel.TritonKernel(lowered, torch.device("cuda"))._function
+    made = len(function.device_caches[0][0])
+    table = torch.zeros(100, dtype=torch.int64)
+    for place in (table, table[1:]):
+        for leaves in (1, 2, 16, 148):
+            function.warmup(table, place, leaves, grid=(1,), **_launch.options())
+    return made, len(function.device_caches[0][0])
+
+
 POINTERS = {
     torch.float64: "*fp64",
     torch.float32: "*fp32",
@@ -182,4 +208,10 @@ if __name__ == "__main__":
         assembly = "".join(map(str, compiled_pass(adamw, target).asm.values()))
         others[str(target)] = sum(assembly.count(word) for word in words)
     concluded = [compiled_conclusion(*one) for one in conclusions().items()]
-    print(json.dumps({"passes": found, "others": others, "concluded": len(concluded)}))
+    facts_found = {
+        "passes": found,
+        "others": others,
+        "concluded": len(concluded),
+        "compiled": times_compiled(adamw),
+    }
+    print(json.dumps(facts_found))

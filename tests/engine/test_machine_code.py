@@ -54,3 +54,8 @@ def test_other_devices_have_the_same(found):
 
 def test_what_every_stage_concludes_is_compiled(found):
     assert found["concluded"] >= 12
+
+
+def test_a_kernel_is_compiled_once_when_it_is_made(found):
+    """Not in the middle of a run, for another number of tensors or another place of a table."""
+    assert found["compiled"] == [1, 1]

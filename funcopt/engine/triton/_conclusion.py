@@ -20,7 +20,7 @@ from .._replay import Launch
 from .._scalar_graph import ScalarGraph, traced
 from .._symbols import ScalarSymbol, Symbol
 from ._kernel import TritonKernel
-from ._launch import function_of, launch, make_pending, sent
+from ._launch import Sent, function_of, launch, make_pending
 from ._source import conclusion_source
 
 
@@ -57,14 +57,13 @@ class Conclusion:
         ranges: Sequence[tuple[int, int, int]],
         node: int,
         measures: MeasureSpec,
-        device: torch.device,
     ) -> None:
         if len({case.kind for case in cases}) > 1:
             raise Unsupported("parameter groups that conclude each in its own way")
         self.guards = [guard for case in cases for guard in case.guards]
         self._function, self._cases = function_of(cases[0].source), cases
         self._node, self._measures = node, measures
-        self._ranges = sent(itertools.chain.from_iterable(ranges), device)
+        self._ranges = Sent(itertools.chain.from_iterable(ranges))
         self._case_of = [case for _, _, case in ranges]  # of each program
 
     def run(self, nodes: Sequence[Node], launches: Sequence[Launch]) -> None:
@@ -79,7 +78,7 @@ class Conclusion:
             torch.empty(programs, columns, dtype=dtype, device=device)
             for dtype, columns in zip(self._cases[0].dtypes, self._cases[0].columns, strict=True)
         ]
-        given = [part, self._ranges]
+        given = [part, self._ranges.on(device)]
         launch(self._function, programs, given, array.array("q"), rows, made, device)
         found = [[column.unbind() for column in x.unbind(1)] for x in made]
         self._give(
@@ -172,12 +171,12 @@ def _conclusion(
             dtypes = [dtype for _, dtype in kinds]
             cases.append(_case(nodes, k, bucket, dtypes, measures, device))
         ranges = [(*spans[at], case_of[i]) for i, at in enumerate(order)]
-        return Conclusion(cases, ranges, k, measures, device)
+        return Conclusion(cases, ranges, k, measures)
     dtypes = [measures.widest] * measures.no_rows.shape[1]
     shared = len(node.rules) > 1 and node.rules[0].memory_per == "tree"
     buckets = [0] if shared else range(len(node.rules))
     cases = [_case(nodes, k, bucket, dtypes, measures, device, shared) for bucket in buckets]
-    return Conclusion(cases, [(0, begin, case) for case in range(len(cases))], k, measures, device)
+    return Conclusion(cases, [(0, begin, case) for case in range(len(cases))], k, measures)
 
 
 def _case(

@@ -11,7 +11,7 @@ from .._blocks import Block, Tasks
 from .._foreach import no_measures
 from .._lowering import LoweredGraph
 from .._translation import translate
-from ._launch import function_of, is_interpreted, launch, on, options, sent
+from ._launch import Sent, function_of, is_interpreted, launch, on, options
 from ._source import pass_source
 
 
@@ -24,11 +24,9 @@ class TritonKernel:
         self._lowered, self._measures = lowered, len(lowered.measures)
         self._function = function_of(pass_source(translate(lowered)))
         if not is_interpreted() and device.type != "meta":
-            out = [torch.float64] * bool(self._measures)
+            given = [torch.int64, torch.int64, *[torch.float64] * bool(self._measures)]  # pointers
             with on(device):  # now, and not in the middle of a step
-                self._function.warmup(
-                    torch.int64, torch.int64, *out, torch.int32, grid=(1,), **options()
-                )
+                self._function.warmup(*given, 1, grid=(1,), **options())
 
     def __call__(
         self, block: Block, tasks: Tasks, roles: tuple[int, ...], rows: Sequence[Sequence[Any]]
@@ -42,7 +40,7 @@ class TritonKernel:
         launch(
             self._function,
             tasks.count,
-            [_on(device, tasks)],
+            [_sent(tasks).on(device)],
             block.pointers(roles),
             rows,
             [*out, block.leaves],
@@ -51,8 +49,9 @@ class TritonKernel:
         return out[0] if out else None
 
 
-def _on(device: torch.device, tasks: Tasks) -> Tensor:
-    """Leaf, start, length and row of every task, on a device: sent there once."""
-    if device not in tasks.copies:
-        tasks.copies[device] = sent(itertools.chain.from_iterable(tasks), device)
-    return tasks.copies[device]
+def _sent(tasks: Tasks) -> Sent:
+    """Leaf, start, length and row of every task."""
+    if tasks.sent is None:
+        tasks.sent = Sent(itertools.chain.from_iterable(tasks))
+    sent: Sent = tasks.sent
+    return sent

@@ -101,12 +101,34 @@ def _upload(host: "array.array[int]", to: Tensor) -> None:
     to.copy_(given, non_blocking=True)
 
 
-def sent(numbers: Iterable[int], device: torch.device) -> Tensor:
-    """Numbers on a device, on their way."""
-    host = array.array("q", numbers)
-    to = torch.empty(len(host), dtype=torch.int64, device=device)
-    _upload(host, to)
-    return to
+class Sent:
+    """Numbers that every step needs on a device: they go there once, for each stream."""
+
+    def __init__(self, numbers: Iterable[int]) -> None:
+        self._numbers = array.array("q", numbers)
+        self._copies: dict[Any, Tensor] = {}
+
+    def on(self, device: torch.device) -> Tensor:
+        """Where work of the current stream finds them."""
+        if is_capturing(device):  # what is copied there belongs to that graph
+            before = (x for (place, _), x in self._copies.items() if place == device)
+            found = next(before, None)
+            return self._copy(device) if found is None else found
+        key = (device, _stream(device))
+        if key not in self._copies:
+            self._copies[key] = self._copy(device)
+        return self._copies[key]
+
+    def _copy(self, device: torch.device) -> Tensor:
+        to = torch.empty(len(self._numbers), dtype=torch.int64, device=device)
+        _upload(self._numbers, to)
+        return to
+
+
+def _stream(device: torch.device) -> Any:
+    if device.type in ("cpu", "meta"):
+        return None
+    return torch.get_device_module(device).current_stream(device)
 
 
 _captured: list[Tensor] = []

@@ -121,6 +121,12 @@ def _stored(value: str, dtype: str) -> str:
     return f"({value}).to(tl.float32).to({dtype})" if "16" in dtype else f"({value}).to({dtype})"
 
 
+def _jit(numbers: Sequence[str], pointers: Sequence[str]) -> str:
+    """Compiles once, whatever the numbers are, and at which addresses tables lie."""
+    options = f"do_not_specialize={numbers}, do_not_specialize_on_alignment={pointers}"
+    return f"@triton.jit({options})"
+
+
 def pass_source(listing: Listing) -> str:
     """The source of `kernel`, which runs a listing over all tasks.
 
@@ -138,8 +144,9 @@ def pass_source(listing: Listing) -> str:
     columns, width, measures = len(listing.tensors), listing.scalars, len(listing.measures)
     put(0, "@triton.jit", f"def body({', '.join(map(names, given))}):")
     put(1, *map(names.line, listing.body), f"return ({''.join(f'{x}, ' for x in made)})", "")
-    put(0, "", '@triton.jit(do_not_specialize=["leaves"])')
-    put(0, f"def kernel(TASKS, TABLE, {'OUT, ' if measures else ''}leaves, BLOCK: tl.constexpr):")
+    pointers = ["TASKS", "TABLE", *(["OUT"] if measures else [])]
+    put(0, "", _jit(["leaves"], pointers))
+    put(0, f"def kernel({', '.join(pointers)}, leaves, BLOCK: tl.constexpr):")
     put(1, "task = tl.program_id(0).to(tl.int64)")
     for k, name in enumerate(("leaf", "start", "length", "row")):
         put(1, f"{name} = tl.load(TASKS + 4 * task + {k})")
@@ -205,8 +212,9 @@ def conclusion_source(
     names, put, count = Names(listing.dtype, listing.constants), Text(), len(measured)
     nothing, joined, together = REDUCED[{"max": "amax", "min": "amin"}.get(combine, combine)]
     kinds = list(dict.fromkeys(outputs))
-    width, tensors = totals.count(None), "".join(f"V{k}, " for k in range(len(kinds)))
-    put(0, "@triton.jit", f"def kernel(PARTS, RANGES, TABLE, {tensors}BLOCK: tl.constexpr):")
+    width = totals.count(None)
+    pointers = ["PARTS", "RANGES", "TABLE", *(f"V{k}" for k in range(len(kinds)))]
+    put(0, _jit([], pointers), f"def kernel({', '.join(pointers)}, BLOCK: tl.constexpr):")
     put(1, "program = tl.program_id(0).to(tl.int64)")
     for k, name in enumerate(("first", "last", "row")):
         put(1, f"{name} = tl.load(RANGES + 3 * program + {k}).to(tl.int32)")
