@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .. import tree
 from .._numerics import shards
-from .._numerics.scalars import NO_FLOAT64, exact, moved, near
+from .._numerics.scalars import NO_FLOAT64, moved, near
 from ..errors import LeafError, StructureError
 from ..typing import Memory, Slots
 from . import precision
@@ -18,6 +18,7 @@ from .per_tensor import PerTensor as PerTensor
 from .per_tensor import Ran as Ran
 from .per_tensor import below as below
 from .per_tensor import check_fields, check_memory
+from .preparing import prepared
 from .record import unchecked
 from .reduction import Reduce
 from .stage import Bucket, Members, Node, Scalars
@@ -194,7 +195,7 @@ class TensorRule(PerTensor):
         for tx, made, count, before in buckets:
             rule, step, own = on_one_device(tx.evaluated(count), made, before)
             rules.append(rule)
-            rows.append({**rule.hyperparam_values(), **rule.prepare(exact(step), own)})
+            rows.append({**rule.hyperparam_values(), **prepared(rule, step, own)})
             memory.append(own)
         node = Node(rules, rows, memory, members)
         if (self.concludes or self.required_extra) and not self.measures:

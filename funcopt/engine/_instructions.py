@@ -50,7 +50,8 @@ SYNONYMS = {
     "min": "amin",
     "clip": "clamp",
 }
-REVERSED = {"radd": "add", "rsub": "sub", "rmul": "mul", "rdiv": "div", "rtruediv": "div"}
+REVERSED = {f"r{name}": name for name in ("add", "sub", "mul", "div", "pow")}
+REVERSED["rtruediv"] = "div"
 COMMUTATIVE = ("add", "mul", "maximum", "minimum", "eq", "ne", "and", "or", "xor")
 CASTS = ("to", "type", "float", "double")
 FILLS = {"zeros_like": 0.0, "ones_like": 1.0}

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 
 from .._core import precision
+from .._core.preparing import Prepare, prepare, prepared_by
 from .._core.stage import Node
 from ..combinators import walk
 from ..errors import FuncoptError
+from . import triton
 from ._block_layout import BlockLayout
 from ._foreach import ForeachKernel
 from ._guards import GuardFailed, Unsupported
@@ -56,6 +58,10 @@ class TracedBackend:
         self._tx = inputs.tx  # the last one whose structure was compared
         self._compiled: list[CompiledStep] = []  # the latest first
         self._members = MembersCache(self._indices)
+        on_device = any(block.device.type != "cpu" for block in self._layout.blocks)
+        self._prepared: Prepare = (
+            triton.Prepared() if on_device and option != "foreach" else prepare
+        )
         slots = [inputs.slots[i] for i in self._indices]
         self._slots = [precision.map_slots(lambda _: STAND_IN, own) for own in slots]
         stages = [node for _, node in walk(inputs.tx)]
@@ -96,7 +102,8 @@ class TracedBackend:
     def _open(self, inputs: StepInputs) -> Node:
         inputs.ranks.again()
         members, used = self._members(inputs)
-        return inputs.tx.open([inputs.buckets[k] for k in used], members)
+        with prepared_by(self._prepared):
+            return inputs.tx.open([inputs.buckets[k] for k in used], members)
 
     def _replay(self, inputs: StepInputs) -> Node | None:
         """Replays a compiled step whose guards hold, and which decides as this one does."""

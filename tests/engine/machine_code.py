@@ -137,7 +137,7 @@ def conclusions():
     found = {}
 
     def kept(cases, *given):
-        found[cases[0].source] = cases[0].dtypes
+        found[cases[0][1].source] = cases[0][1].dtypes
         raise Unsupported("not to be run")
 
     os.environ["FUNCOPT_KERNELS"] = "triton"

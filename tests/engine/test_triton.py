@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import funcopt as fo
+from funcopt.combinators import walk
 from funcopt.engine import _kernels, triton
 
 from .as_on_cuda import AsOnCuda
@@ -284,6 +285,82 @@ def test_metrics_are_those_of_the_eager_engine():
     assert found[0].keys() == found[1].keys()
     for name, value in found[0].items():
         assert float(found[1][name]) == pytest.approx(float(value), rel=1e-6), name
+
+
+# What is prepared on the device.
+
+
+def rules_that_prepare():
+    """Each once, with its memory."""
+    found = {}
+    for case in REPLAYED:
+        for _, node in walk(case.tx):
+            if isinstance(node, fo.TensorRule):
+                rule = node.evaluated(0.0)
+                if rule.prepare(1.0, memory_of(rule)):
+                    found.setdefault(repr(node), node)
+    return list(found.values())
+
+
+def memory_of(rule):
+    return rule.init_memory(torch.zeros((), dtype=torch.float64))
+
+
+BY_TORCH = ("scale_by_soap", "scale_by_shampoo")
+"""They ask for the remainder of a step, which is no instruction."""
+
+
+@pytest.mark.parametrize("rule", rules_that_prepare(), ids=repr)
+def test_scalars_of_a_step_are_those_of_the_rule(rule):
+    prepared = triton.Prepared()
+    for t in (1, 2, 3, 10, 1000, 123456):
+        step, memory = torch.tensor(float(t)), memory_of(rule)
+        one = rule.evaluated(step)
+        with torch.no_grad():
+            theirs = one.prepare(step.double(), memory)
+            ours = prepared(one, step, memory)
+        assert ours.keys() == theirs.keys()
+        for name, value in theirs.items():
+            for x, y in zip(fo.tree.leaves(ours[name]), fo.tree.leaves(value), strict=True):
+                assert float(x) == pytest.approx(float(y), rel=1e-9, abs=1e-12), name
+    by_torch = [code is None for code in prepared._known.values()]
+    assert all(by_torch) is any(by_torch) is (type(rule).__name__ in BY_TORCH)
+
+
+def test_what_is_prepared_follows_hyperparameters_without_a_new_kernel():
+    prepared = triton.Prepared()
+    for beta in (0.9, 0.99, 0.5):
+        rule = fo.scale_by_adam(betas=(beta, 0.999))
+        with torch.no_grad():
+            found = prepared(rule, torch.tensor(3.0), ())
+        for name, value in rule.prepare(3.0, ()).items():
+            for x, y in zip(fo.tree.leaves(found[name]), fo.tree.leaves(value), strict=True):
+                assert float(x) == pytest.approx(float(y), rel=1e-12)
+    assert len(prepared._known) == 1
+
+
+@pytest.mark.parametrize(
+    ("tx", "most"),
+    [
+        (fo.adamw(1e-3), 2),
+        (fo.lion(1e-4), 1),
+        (fo.chain(fo.clip_by_global_norm(1.0), fo.adamw(1e-3), fo.ema_of_params(0.99)), 5),
+        (fo.lamb(1e-3), 4),
+        (fo.nadam(1e-3), 2),
+    ],
+    ids=["AdamW", "Lion", "clip, AdamW, EMA", "LAMB", "NAdam"],
+)
+def test_with_step_counts_on_the_device_launches_do_not_grow(tx, most, launched):
+    for n in (4, 148):
+        ps = [torch.nn.Parameter(torch.empty(3, device="meta")) for _ in range(n)]
+        opt = fo.Optimizer([(f"p{i}", p) for i, p in enumerate(ps)], tx, capturable=True)
+        for _ in range(3):
+            for p in ps:
+                p.grad = torch.empty_like(p)
+            launched.clear()
+            opt.step()
+        assert opt.engine == "fused"
+        assert launched["kernels"] == most
 
 
 # Launches, counted on "meta", with CUDA's rules.

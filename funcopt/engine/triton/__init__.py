@@ -4,3 +4,4 @@ from ._kernel import TritonKernel as TritonKernel
 from ._launch import is_available as is_available
 from ._launch import make_pending as make_pending
 from ._launch import together as together
+from ._prepared import Prepared as Prepared

@@ -4,48 +4,24 @@ Nothing is waited for. A program of the grid concludes once: for each parameter 
 tensor where these are measured one by one.
 """
 
-import array
 import itertools
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 
 from ..._core.record import unchecked
 from ..._core.reduction import MeasureSpec
 from ..._core.stage import DifferingScalar, Node, Scalars, common_scalars
-from .._calls import ScalarInput
 from .._guards import Guard, ScalarSource, Unsupported
 from .._replay import Launch
 from .._scalar_graph import ScalarGraph, traced
-from .._symbols import ScalarSymbol, Symbol
 from ._kernel import TritonKernel
-from ._launch import Sent, function_of, launch, make_pending
-from ._source import conclusion_source
+from ._launch import Sent, make_pending
+from ._scalars import ScalarCode, has_result, scalar_code
 
-
-class Result(NamedTuple):
-    """Where a value lies that a kernel makes: in which of its tensors, and in which column."""
-
-    tensor: int
-    column: int
-
-
-class Case(NamedTuple):
-    """How one parameter group concludes, from measures in some dtypes."""
-
-    bucket: int
-    source: str
-    scalars: Sequence[ScalarSource]  # that the kernel reads
-    dtypes: tuple[torch.dtype, ...]  # of the tensors of its results, each with so many columns
-    columns: tuple[int, ...]
-    returned: Any  # scalars and memory, with a `Result` or a source for each value
-    guards: Sequence[Guard]
-
-    @property
-    def kind(self) -> Any:
-        """What has to be the same where one launch concludes several."""
-        return self.source, self.dtypes, self.columns
+Case = tuple[int, ScalarCode]
+"""A parameter group, and how it concludes from measures in some dtypes."""
 
 
 class Conclusion:
@@ -58,11 +34,10 @@ class Conclusion:
         node: int,
         measures: MeasureSpec,
     ) -> None:
-        if len({case.kind for case in cases}) > 1:
+        if len({code.kind for _, code in cases}) > 1:
             raise Unsupported("parameter groups that conclude each in its own way")
-        self.guards = [guard for case in cases for guard in case.guards]
-        self._function, self._cases = function_of(cases[0].source), cases
-        self._node, self._measures = node, measures
+        self.guards = [guard for _, code in cases for guard in code.guards]
+        self._cases, self._node, self._measures = cases, node, measures
         self._ranges = Sent(itertools.chain.from_iterable(ranges))
         self._case_of = [case for _, _, case in ranges]  # of each program
 
@@ -72,62 +47,29 @@ class Conclusion:
         if len(parts) > 1:
             make_pending()
         part = parts[0] if len(parts) == 1 else torch.cat(parts)
-        device, programs = part.device, len(self._case_of)
-        rows = [[x.read(nodes, 0) for x in case.scalars] for case in self._cases]
-        made = [
-            torch.empty(programs, columns, dtype=dtype, device=device)
-            for dtype, columns in zip(self._cases[0].dtypes, self._cases[0].columns, strict=True)
+        rows = [code.read(nodes) for _, code in self._cases]
+        found = self._cases[0][1].launch(part, self._ranges, rows, len(self._case_of))
+        concluded = [
+            self._cases[case][1].filled(nodes, found, k) for k, case in enumerate(self._case_of)
         ]
-        given = [part, self._ranges.on(device)]
-        launch(self._function, programs, given, array.array("q"), rows, made, device)
-        found = [[column.unbind() for column in x.unbind(1)] for x in made]
-        self._give(
-            nodes[self._node],
-            [
-                _filled(self._cases[case].returned, nodes, found, k)
-                for k, case in enumerate(self._case_of)
-            ],
-        )
+        self._give(nodes[self._node], concluded)
 
     def _give(self, node: Node, concluded: Sequence[tuple[Mapping[str, Any], Any]]) -> None:
         """Gives the scalars of all programs, and the memory, to a node."""
         if node.rules[0].measure_per == "tensor":
-            rows = [node.rows[self._cases[case].bucket] for case in self._case_of]
+            rows = [node.rows[self._cases[case][0]] for case in self._case_of]
             each = zip(rows, concluded, strict=True)
             node.rows = [{**own, **more} for own, (more, _) in each]
             node.row_of = range(len(node.rows))
             node.row_buckets, node.row_keys = self._measures.bucket_of, self._measures.keys
-            node.per_tensor_scalars |= {
-                name for name, x in self._cases[0].returned[0].items() if _has_result(x)
-            }
+            more, _ = self._cases[0][1].returned
+            node.per_tensor_scalars |= {name for name, x in more.items() if has_result(x)}
             return
         if len(concluded) < len(node.rows):  # one memory for all groups
             concluded = [concluded[0]] * len(node.rows)
         each = zip(node.rows, concluded, strict=True)
         node.rows = [{**own, **more} for own, (more, _) in each]
         node.memory = [memory for _, memory in concluded]
-
-
-def _has_result(x: Any) -> bool:
-    return isinstance(x, Result) or (isinstance(x, (tuple, list)) and any(map(_has_result, x)))
-
-
-def _filled(x: Any, nodes: Sequence[Node], found: Any, program: int) -> Any:
-    if isinstance(x, Result):
-        return found[x.tensor][x.column][program]
-    if isinstance(x, ScalarSource):
-        return x.read(nodes, 0)
-    return _mapped(lambda y: _filled(y, nodes, found, program), x)
-
-
-def _mapped(function: Callable[[Any], Any], x: Any) -> Any:
-    """`x` with `function` of all that is in it; it is called of no leaf of other types."""
-    if isinstance(x, dict):
-        return {key: function(value) for key, value in x.items()}
-    if isinstance(x, (tuple, list)):
-        made = map(function, x)
-        return type(x)(*made) if hasattr(x, "_fields") else type(x)(made)
-    return x
 
 
 def conclusion_of(
@@ -209,41 +151,7 @@ def _case(
     rule = unchecked(rule, {name: values[name] for name in rule.hyperparameters})
     scalars = Scalars(type(rule).__name__, values)
     returned = traced(graph, lambda: rule.conclude(scalars, memory, total, **given))
-    outputs: list[Symbol] = []
-    columns: dict[torch.dtype, int] = {}
-
-    def placed(x: Any) -> Any:
-        """A `Result` for a symbol that is computed, a source for what is known."""
-        if isinstance(x, ScalarSymbol):
-            return x.source
-        if not isinstance(x, Symbol):
-            return _mapped(placed, x)
-        value = graph.values[x.at]
-        if isinstance(value, ScalarInput) and graph.sources[value.position] is not None:
-            return graph.sources[value.position]
-        outputs.append(x)
-        columns[x.meta.dtype] = columns.get(x.meta.dtype, 0) + 1
-        return Result(list(columns).index(x.meta.dtype), columns[x.meta.dtype] - 1)
-
-    returned = placed(tuple(returned))
-    listing, inputs = graph.listing(outputs)
-    scalar_inputs = [at for at in inputs if graph.sources[at] is not None]
-    source = conclusion_source(
-        listing,
-        [at if graph.sources[at] is None else None for at in inputs],
-        dtypes,
-        [x.meta.dtype for x in outputs],
-        rule.combine,
-    )
-    return Case(
-        bucket,
-        source,
-        [graph.sources[at] for at in scalar_inputs],
-        tuple(columns),
-        tuple(columns.values()),
-        returned,
-        graph.guards,
-    )
+    return bucket, scalar_code(graph, tuple(returned), dtypes, rule.combine)
 
 
 def _agree(node: Node) -> bool:

@@ -188,14 +188,14 @@ def pass_source(listing: Listing) -> str:
 STORED = {**TYPES, torch.int64: "tl.int64", torch.bool: "tl.int1"}
 
 
-def conclusion_source(
+def scalar_source(
     listing: Listing,
     totals: Sequence[int | None],
     measured: Sequence[torch.dtype],
     outputs: Sequence[torch.dtype],
     combine: str,
 ) -> str:
-    """The source of `kernel`, which adds up parts, and runs a listing of the sums and of scalars.
+    """The source of `kernel`, which runs a listing of scalars, and of sums of parts, if there are.
 
         PARTS   float64: the measures of all tasks
         RANGES  int64, three for each program: the first and last of its parts, its row of scalars
