@@ -5,6 +5,8 @@ import contextvars
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import torch
+
 from .._numerics.scalars import exact
 from ..typing import Memory
 
@@ -23,6 +25,8 @@ _by = contextvars.ContextVar[Prepare]("funcopt_prepare", default=prepare)
 
 def prepared(rule: Any, step: Any, memory: Memory) -> Mapping[str, Any]:
     """The scalars of a rule in this context."""
+    if torch.compiler.is_compiling():  # which knows no such variables
+        return prepare(rule, step, memory)
     return _by.get()(rule, step, memory)
 
 
