@@ -38,7 +38,7 @@ class Softened(NamedTuple):
 
 
 class softened(fo.TensorRule):
-    """A rule of somebody else, who knows nothing of kernels."""
+    """A custom rule, which knows nothing of kernels."""
 
     decay: fo.Scalar = 0.9
     elementwise = True
@@ -81,7 +81,7 @@ ENTRIES = {
     "LAMB": Entry(fo.lamb(1e-3), 11),
     "Muon": Entry(fo.muon(1e-3, labels="muon"), 0, matrices=True),
     "SOAP": Entry(fo.soap(1e-3), 0, matrices=True),
-    "of somebody else": Entry(fo.chain(softened(), fo.scale(-1e-3)), 5),
+    "custom rule": Entry(fo.chain(softened(), fo.scale(-1e-3)), 5),
 }
 
 

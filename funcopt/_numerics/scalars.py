@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.overrides import handle_torch_function, has_torch_function_unary
+from torch.overrides import handle_torch_function
 
 from ..errors import FuncoptError, HyperparameterError, LeafError
 
@@ -81,8 +81,8 @@ def is_plain(x: Any) -> bool:
     return type(x) in (Tensor, torch.nn.Parameter)
 
 
-def is_stand_in(x: Tensor) -> bool:
-    """Whether `x` stands for a tensor in a trace, and has no device of its own."""
+def is_stand_in(x: Any) -> bool:
+    """Whether `x` stands for a tensor or a number in a trace; it has no device of its own."""
     return getattr(type(x), "stands_in", False)
 
 
@@ -264,7 +264,7 @@ def full(x: Any, device: torch.device | None, dtype: torch.dtype | None = None) 
     if dtype is None:
         lacks = device is not None and device.type in NO_FLOAT64
         dtype = torch.float32 if lacks else torch.float64
-    if type(x) is not float and has_torch_function_unary(x):  # what stands for a number in a trace
+    if is_stand_in(x):  # a number, in a trace
         made: Tensor = handle_torch_function(torch.full, (x,), (), x, dtype=dtype, device=device)
         return made
     return torch.full((), x, dtype=dtype, device=device)

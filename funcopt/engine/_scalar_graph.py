@@ -113,7 +113,7 @@ def traced(graph: ScalarGraph, function: Callable[[], Any]) -> Any:
     """What a function of values of a graph returns.
 
     Raises:
-        Unsupported: If it looks at a tensor, or does more than arithmetic.
+        Unsupported: If it reads the value of a tensor, or does more than arithmetic.
     """
     try:
         with torch.no_grad(), Factories(graph):

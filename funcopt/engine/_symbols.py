@@ -61,6 +61,8 @@ class ScalarSymbol:
     and adds a guard that the value stays the same.
     """
 
+    stands_in = True
+
     def __init__(self, value: float, source: ScalarSource, guards: list[Guard]) -> None:
         self.value, self.source, self.guards = value, source, guards
 

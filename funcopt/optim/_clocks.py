@@ -164,7 +164,7 @@ _noted = WeakIdKeyDictionary()  # by tensor: its version, and what is known of i
 
 
 def note(x: Tensor, known: Known | None) -> None:
-    """Notes what is known of a number on a device, until somebody else writes it."""
+    """Notes what is known of a number on a device, until it is written otherwise."""
     if known is not None and not _on_host(x):
         _noted[x] = (x._version, known)
 
@@ -186,7 +186,7 @@ def _on_host(x: Tensor) -> bool:
 
 
 def look_once(scalars: Sequence[Tensor]) -> None:
-    """Looks at those numbers on a device of which nothing is known: as after a checkpoint."""
+    """Reads those numbers on a device of which nothing is known: as after a checkpoint."""
     unknown = [x for x in scalars if not (x.is_meta or _on_host(x) or _known(x))]
     if unknown and not is_capturing(unknown[0].device):
         values = torch.stack([x.to(unknown[0].device, torch.float64) for x in unknown]).tolist()

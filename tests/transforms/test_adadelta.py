@@ -68,7 +68,7 @@ def test_it_remembers_what_torch_remembers_by_the_same_names():
     [
         ({"rho": -0.1}, r"`rho` must lie in \[0, 1\), got -0.1"),
         ({"eps": -1e-6}, "`eps` must not be negative, got -1e-06"),
-        ({"eps": math.nan}, "`eps` must not be negative, got nan"),
+        ({"eps": math.nan}, "`eps` must be a number, got nan"),
     ],
 )
 def test_a_bad_hyperparameter_is_named(arguments, complaint):

@@ -421,7 +421,7 @@ def test_shapes_tell():
 )
 def test_matrices_without_names_are_refused(make):
     """An embedding or head would be trained as a hidden layer."""
-    with pytest.raises(LabelError, match=r"pass `model.named_parameters\(\)`, or `labels`"):
+    with pytest.raises(LabelError, match=r"pass `model.named_parameters\(\)`, in parameter"):
         make(transformer().parameters())
 
 

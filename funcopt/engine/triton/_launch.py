@@ -184,7 +184,7 @@ def launch(
 def together() -> Iterator[None]:
     """Within it, launches wait for one another.
 
-    Nothing may look at what they make before `make_pending`.
+    Nothing may read what they make before `make_pending`.
     """
     before, _pending.calls = _pending.calls, {}
     try:

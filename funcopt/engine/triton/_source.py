@@ -117,7 +117,7 @@ class Names:
 
 
 def _stored(value: str, dtype: str) -> str:
-    """A value in another dtype; by way of float32 to a half, as torch."""
+    """A value in another dtype; through float32 to a half, as torch."""
     return f"({value}).to(tl.float32).to({dtype})" if "16" in dtype else f"({value}).to({dtype})"
 
 
