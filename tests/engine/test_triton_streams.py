@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from funcopt.engine.triton import _launch
+from funcopt.engine.triton import _launch, _pinned
 
 META = torch.device("meta")
 
@@ -47,3 +47,55 @@ def test_the_values_arrive():
     sent = _launch.Sent(range(5))
     assert sent.on(torch.device("cpu")).tolist() == [0, 1, 2, 3, 4]
     assert isinstance(sent.on(torch.device("cpu")), torch.Tensor)
+
+
+# Memory that replays copy from again.
+
+
+@pytest.fixture
+def reserve(monkeypatch):
+    """A reserve, and how much memory has been allocated for it."""
+    found = []
+
+    def allocated(numbers):
+        found.append(numbers)
+        return torch.zeros(numbers, dtype=torch.int64)
+
+    monkeypatch.setattr(_pinned, "allocated", allocated)
+    monkeypatch.setattr(_pinned, "LEAST", 8)
+    return _pinned.Reserve(), found
+
+
+def test_nothing_is_allocated_within_a_capture(reserve):
+    made, allocated = reserve
+    made.make_room(8)
+    taken = [made.take(torch.tensor([k, k + 1])) for k in range(4)]
+    assert allocated == [8]
+    assert [x.tolist() for x in taken] == [[0, 1], [1, 2], [2, 3], [3, 4]]
+
+
+def test_what_was_taken_is_not_used_again(reserve):
+    made, allocated = reserve
+    made.make_room(4)
+    first = made.take(torch.tensor([1, 2, 3, 4, 5]))
+    made.make_room(4)
+    second = made.take(torch.tensor([6, 7, 8, 9]))
+    assert allocated == [8, 8]
+    assert first.tolist() == [1, 2, 3, 4, 5]
+    assert second.tolist() == [6, 7, 8, 9]
+
+
+def test_without_a_step_before_there_is_room_all_the_same(reserve):
+    made, allocated = reserve
+    assert made.take(torch.tensor([1, 2, 3])).tolist() == [1, 2, 3]
+    assert allocated == [3]
+
+
+@pytest.mark.parametrize("captured", [False, True])
+def test_a_step_makes_room_for_captures_after_it(captured, monkeypatch, reserve):
+    made, allocated = reserve
+    monkeypatch.setattr(_pinned, "_reserve", made)
+    monkeypatch.setattr(_pinned, "is_capturing", lambda device: captured)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda x: x)
+    assert _pinned.pinned(torch.tensor([1, 2]), META).tolist() == [1, 2]
+    assert allocated == ([2] if captured else [32])

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ..._numerics.capturing import is_capturing
+from ._pinned import pinned
 
 WARPS = 4
 BLOCK = 1024
@@ -95,9 +96,7 @@ def _upload(host: "array.array[int]", to: Tensor) -> None:
         return
     given = torch.frombuffer(host, dtype=torch.int64)
     if to.device.type not in ("cpu", "meta"):
-        given = given.pin_memory()
-        if is_capturing(to.device):
-            _captured.append(given)
+        given = pinned(given, to.device)
     to.copy_(given, non_blocking=True)
 
 
@@ -129,10 +128,6 @@ def _stream(device: torch.device) -> Any:
     if device.type in ("cpu", "meta"):
         return None
     return torch.get_device_module(device).current_stream(device)
-
-
-_captured: list[Tensor] = []
-"""What replays of CUDA graphs copy again: it stays where it is, with these numbers."""
 
 
 def _run(call: TableLaunch, table: Tensor, device: torch.device) -> None:
