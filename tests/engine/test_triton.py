@@ -422,6 +422,14 @@ def test_a_step_is_one_launch_for_each_pass_and_one_copy(tx, most, launched):
     assert launches_of(tx, launched) == (most, {"aten::copy_": 1})
 
 
+def test_a_flag_on_the_device_costs_a_few_operations_on_scalars(launched):
+    """Its counts are there, too."""
+    kernels, others = launches_of(fo.skip_if(fo.adamw(1e-3)), launched)
+    copies = others.pop("aten::copy_")
+    others = {name: count for name, count in others.items() if "empty" not in name}
+    assert (kernels, copies, sum(others.values())) == (4, 3, 7)
+
+
 @on_a_device
 def test_nothing_is_waited_for(case, launched):
     if has_to_run_as_it_is(case.tx):
