@@ -193,9 +193,13 @@ class TensorRule(PerTensor):
     def open(self, buckets: Sequence[Bucket], members: Members) -> Node:
         rules, rows, memory = [], [], []
         for tx, made, count, before in buckets:
-            rule, step, own = on_one_device(tx.evaluated(count), made, before)
+            rule, step, own = tx.evaluated(count), made, before
+            if before != () or isinstance(step, Tensor):
+                rule, step, own = on_one_device(rule, step, own)
             rules.append(rule)
-            rows.append({**rule.hyperparam_values(), **prepared(rule, step, own)})
+            by_number = not isinstance(step, Tensor)  # nearly always: nothing stands in between
+            more = rule.prepare(step, own) if by_number else prepared(rule, step, own)
+            rows.append({**rule.hyperparam_values(), **more})
             memory.append(own)
         node = Node(rules, rows, memory, members)
         if (self.concludes or self.required_extra) and not self.measures:

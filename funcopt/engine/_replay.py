@@ -187,10 +187,9 @@ class Replay:
         Raises:
             GuardFailed: If no trace holds for this step. No result has been written then.
         """
-        with triton.together():
-            while self._made < len(self._left[0].passes):
-                self._make_next()
-            self.finish()
+        while self._made < len(self._left[0].passes):
+            self._make_next()
+        self.finish()
 
     def follow(self, run: Callable[[Reduce], Any]) -> None:
         """Makes a step along the decisions of `run`, which computes nothing.

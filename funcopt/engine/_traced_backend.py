@@ -58,10 +58,9 @@ class TracedBackend:
         self._tx = inputs.tx  # the last one whose structure was compared
         self._compiled: list[CompiledStep] = []  # the latest first
         self._members = MembersCache(self._indices)
-        on_device = any(block.device.type != "cpu" for block in self._layout.blocks)
-        self._prepared: Prepare = (
-            triton.Prepared() if on_device and option != "foreach" else prepare
-        )
+        self._on_device = any(map(_is_device, (block.device for block in self._layout.blocks)))
+        by_kernels = self._on_device and option != "foreach"
+        self._prepared: Prepare = triton.Prepared() if by_kernels else prepare
         slots = [inputs.slots[i] for i in self._indices]
         self._slots = [precision.map_slots(lambda _: STAND_IN, own) for own in slots]
         stages = [node for _, node in walk(inputs.tx)]
@@ -102,8 +101,11 @@ class TracedBackend:
     def _open(self, inputs: StepInputs) -> Node:
         inputs.ranks.again()
         members, used = self._members(inputs)
+        buckets = [inputs.buckets[k] for k in used]
+        if not self._on_device:
+            return inputs.tx.open(buckets, members)
         with prepared_by(self._prepared):
-            return inputs.tx.open([inputs.buckets[k] for k in used], members)
+            return inputs.tx.open(buckets, members)
 
     def _replay(self, inputs: StepInputs) -> Node | None:
         """Replays a compiled step whose guards hold, and which decides as this one does."""
@@ -115,6 +117,9 @@ class TracedBackend:
             if self._decides:
                 gs: list[Any] = [STAND_IN] * len(self._indices)
                 replay.follow(lambda reduce: inputs.tx.run(gs, self._slots, gs, node, reduce))
+            elif self._on_device:
+                with triton.together():
+                    replay.run()
             else:
                 replay.run()
         except GuardFailed:
@@ -146,3 +151,7 @@ class TracedBackend:
         if self.replays:
             self._compiled = [compiled, *self._compiled[: MAX_COMPILED - 1]]
         return node
+
+
+def _is_device(device: torch.device) -> bool:
+    return device.type != "cpu" or triton.is_available(device)  # the interpreter, in tests
