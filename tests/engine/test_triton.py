@@ -253,6 +253,19 @@ def test_a_rule_of_somebody_else_concludes_by_a_kernel(dtype, concluded):
     assert runs[1].tensors()[-1].item() == 4
 
 
+@pytest.mark.parametrize("parts", [1, 15, 16, 17, 33])
+def test_any_number_of_parts_is_added_up(parts):
+    """That many tasks, of which a program adds 16 at once."""
+    shape = {"a": ((parts - 1) * triton.TritonKernel.chunk + 5,)}
+    runs = [
+        Run(fo.clip_by_global_norm(1.0), how, parameters(torch.float64, shape)) for how in ENGINES
+    ]
+    for run in runs:
+        run.step({"a": torch.ones(shape["a"], dtype=torch.float64)})
+    assert runs[1].engine.name == "fused"
+    assert gap(*(run.tensors() for run in runs)) <= 1e-14
+
+
 def test_a_conclude_that_looks_at_values_runs_by_torch(concluded):
     class looking(fo.TensorRule):
         elementwise = True
