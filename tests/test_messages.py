@@ -17,6 +17,8 @@ from funcopt.errors import (
     StructureError,
 )
 
+from .test_errors import assert_says
+
 NET = torch.nn.Linear(2, 1)
 PARAMS = fo.split_module(NET).params
 X, Y = torch.randn(6, 2), torch.randn(6, 1)
@@ -306,6 +308,20 @@ MISTAKES = {
         StructureError,
         "`state_dict`: expected the state of a transformation",
     ),
+    "averages from a state with fewer stages": (
+        lambda: fo.eval_params(
+            fo.chain(fo.adamw(1e-3), fo.ema_of_params(0.9)), fo.adamw(1e-3).init(PARAMS), PARAMS
+        ),
+        StructureError,
+        "`eval_params`: the state, of type `State`, was made by another transformation. The order ",
+    ),
+    "averages from the state of another stage": (
+        lambda: fo.eval_params(
+            fo.ema_of_params(0.9), fo.sgd(0.1, momentum=0.9).init(PARAMS), PARAMS
+        ),
+        StructureError,
+        "`eval_params`: the state, of type `State`, was made by another transformation. The order ",
+    ),
     "a module that estimates": (
         lambda: fo.zero_order(lambda x: x)(torch.ones(2)),
         StructureError,
@@ -316,10 +332,7 @@ MISTAKES = {
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_gets_its_sentence(mistake):
-    make, kind, sentence = MISTAKES[mistake]
-    with pytest.raises(kind) as caught:
-        make()
-    assert str(caught.value).startswith(sentence)
+    assert_says(*MISTAKES[mistake])
 
 
 # What nothing depends on

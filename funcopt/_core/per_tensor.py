@@ -97,11 +97,21 @@ class PerTensor(GradientTransformation):
         return new_updates, State(step, self.memory_after(node)[0], new_slots), node
 
     def averaged(self, state: OptState, params: Params) -> Params:
-        if not isinstance(state, State):
+        if torch.compiler.is_compiling():
+            return self._averaged(state, params)
+        try:
+            return self._averaged(state, params)
+        except FuncoptError:
+            raise
+        except Exception as error:
+            if isinstance(state, State) and self._is_state_for(state, params):
+                raise
             raise StructureError(
                 f"`eval_params`: the state, of type `{type(state).__name__}`, was made by another "
                 "transformation. The order is `eval_params(tx, state, params)`."
-            )
+            ) from error
+
+    def _averaged(self, state: Any, params: Params) -> Params:
         ps, spec = tree.flatten(params)
         each = zip(names_of(params), ps, spec.flatten_up_to(state.slots), strict=True)
         memory = state.memory

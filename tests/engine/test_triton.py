@@ -13,10 +13,11 @@ from funcopt.combinators import walk
 from funcopt.engine import _kernels, triton
 
 from .as_on_cuda import AsOnCuda
-from .common import Run, gap, lowered_graphs, parameters
+from .common import Run, gap, gradients, lowered_graphs, parameters, watched
 from .test_bytecode import (
     FUNCTIONS,
     LENGTHS,
+    assert_extremes_are_found,
     assert_rounded_alike,
     largest_entry,
     mapped,
@@ -150,15 +151,7 @@ def test_every_chain_makes_the_steps_of_the_eager_engine(case, dtype, aligned):
 @pytest.mark.parametrize("tx", [largest_entry("amax"), smallest_entry("amin")], ids=str)
 @pytest.mark.parametrize("spoiled", [None, 0, 99])
 def test_the_largest_and_the_smallest_entry_are_found_and_a_nan_is_one(tx, spoiled):
-    grads = {"a": torch.linspace(-3, 2, 100), "b": torch.linspace(-1, 7, 90)}
-    if spoiled is not None:
-        grads["a"][spoiled] = torch.nan
-    runs = [Run(tx, how, {k: torch.zeros_like(g) for k, g in grads.items()}) for how in ENGINES]
-    for run in runs:
-        run.step(grads)
-    assert runs[1].engine.name == "fused"
-    for x, y in zip(*(run.tensors() for run in runs), strict=True):
-        torch.testing.assert_close(x, y, equal_nan=True)
+    assert_extremes_are_found(tx, spoiled, (100, 90))
 
 
 ENGINES = ("eager", "fused")
@@ -178,6 +171,53 @@ def test_groups_have_rows_of_their_own():
         assert opt.engine == engine
         found.append([p.detach() for p in ps])
     assert gap(*found) <= 1e-14
+
+
+@pytest.mark.parametrize(
+    "tx",
+    [
+        fo.adamw(1e-2),
+        fo.chain(fo.clip_by_global_norm(1.0), fo.lion(1e-2), fo.ema_of_params(0.9)),
+        fo.lamb(1e-2),
+    ],
+    ids=["AdamW", "clip, Lion, EMA", "LAMB"],
+)
+def test_the_pure_form_is_made_by_the_same_kernels(tx):
+    """Out of place: what goes in stays as it is."""
+    params = parameters(torch.float64, SHAPES)
+    found = []
+    for engine in ENGINES:
+        state, values = tx.init(params), params
+        for t in range(3):
+            grads, before = gradients(values, t), {k: p.clone() for k, p in values.items()}
+            with watched(engine) as made:
+                updates, state = tx.update(grads, state, values)
+            assert made == [engine == "fused"]
+            assert gap(list(values.values()), list(before.values())) == 0
+            values = fo.apply_updates(values, updates)
+        found.append([*values.values(), *fo.tree.leaves(state)])
+    assert gap(*found) <= 1e-14
+
+
+@pytest.mark.parametrize("layout", ["complex", "channels last", "transposed"])
+def test_any_memory_order(layout):
+    found = []
+    for engine in ENGINES:
+        p = torch.linspace(-1, 1, 240, dtype=torch.float64).reshape(2, 4, 5, 6)
+        if layout == "complex":
+            p = torch.complex(p, p.flip(0))
+        elif layout == "channels last":
+            p = p.to(memory_format=torch.channels_last)
+        else:
+            p = p.transpose(1, 3)
+        p = torch.nn.Parameter(p)
+        opt = fo.Optimizer([p], fo.chain(fo.clip_by_global_norm(1.0), fo.adamw(0.1)), engine=engine)
+        for t in range(3):
+            p.grad = torch.sin(p.detach() + t)
+            opt.step()
+        assert opt.engine == engine
+        found.append(p.detach())
+    torch.testing.assert_close(*found, rtol=1e-13, atol=1e-14)
 
 
 # What concludes on the device.
