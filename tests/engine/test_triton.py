@@ -220,6 +220,24 @@ def test_any_memory_order(layout):
     torch.testing.assert_close(*found, rtol=1e-13, atol=1e-14)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_a_rate_is_read_where_it_lies_in_any_dtype(dtype, monkeypatch):
+    """On a device, to ask for its value would be to wait."""
+    lr, found = torch.tensor(0.25 if dtype.is_floating_point else 2, dtype=dtype), []
+    for engine in ENGINES:
+        p = torch.nn.Parameter(torch.linspace(-1, 1, 20, dtype=torch.float64))
+        opt = fo.Optimizer([p], fo.sgd(lr, momentum=0.9), engine=engine)
+        for _ in range(3):
+            p.grad = p.detach().sin()
+            with monkeypatch.context() as patch:
+                if engine == "fused":
+                    patch.setattr(torch.Tensor, "__float__", None)
+                opt.step()
+        assert opt.engine == engine
+        found.append(p.detach())
+    torch.testing.assert_close(*found, rtol=1e-14, atol=1e-15)
+
+
 # What concludes on the device.
 
 

@@ -11,7 +11,7 @@ from .._blocks import Block, Tasks
 from .._foreach import no_measures
 from .._lowering import LoweredGraph
 from .._translation import translate
-from ._launch import Sent, function_of, is_interpreted, launch, on, options
+from ._launch import Sent, TableLaunch, function_of, is_interpreted, launch, on, options
 from ._source import pass_source
 
 
@@ -38,12 +38,14 @@ class TritonKernel:
         if self._measures:
             out = [torch.empty(tasks.count, self._measures, dtype=torch.float64, device=device)]
         launch(
-            self._function,
-            tasks.count,
-            [_sent(tasks).on(device)],
-            block.pointers(roles),
-            rows,
-            [*out, block.leaves],
+            TableLaunch(
+                self._function,
+                tasks.count,
+                before=[_sent(tasks).on(device)],
+                pointers=block.pointers(roles),
+                rows=rows,
+                after=[*out, block.leaves],
+            ),
             device,
         )
         return out[0] if out else None

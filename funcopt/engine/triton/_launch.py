@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ..._numerics.capturing import is_capturing
+from ..._numerics.scalars import double
 from ._pinned import pinned
 
 WARPS = 4
@@ -30,13 +31,14 @@ KINDS = {torch.float64: 0, torch.float32: 1, torch.int64: 2, torch.bool: 3}
 
 
 class TableLaunch(NamedTuple):
-    """A launch that has to be made."""
+    """A launch of a kernel that reads a table."""
 
     function: Any
-    programs: int
-    before: Sequence[Any]  # arguments, and those after the table
-    after: Sequence[Any]
-    begin: int  # of its table, among all of them
+    programs: int  # the size of its grid
+    before: Sequence[Any]  # arguments before the table
+    pointers: "array.array[int]"  # addresses of tensors: the table begins with them
+    rows: Sequence[Sequence[Any]]  # scalars, of the host or on the device: their addresses follow
+    after: Sequence[Any]  # arguments after the table
 
 
 class TableLaunches:
@@ -44,27 +46,22 @@ class TableLaunches:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._calls: list[TableLaunch] = []
+        self._calls: list[tuple[TableLaunch, int]] = []  # and where the table of each begins
         self._table = array.array("q")
         self._own: list[int] = []  # where addresses of scalars in the table itself are to be put
         self._values = array.array("d")
         self._kept: list[Any] = []  # tensors whose addresses are in the table
 
-    def add(
-        self,
-        function: Any,
-        programs: int,
-        before: Sequence[Any],
-        pointers: "array.array[int]",
-        rows: Sequence[Sequence[Any]],
-        after: Sequence[Any],
-    ) -> None:
-        """Adds one: its table has pointers, and the addresses of the scalars of all rows."""
-        self._calls.append(TableLaunch(function, programs, before, after, len(self._table)))
-        self._table.extend(pointers)
-        for row in rows:
+    def add(self, call: TableLaunch) -> None:
+        """Adds one."""
+        self._calls.append((call, len(self._table)))
+        self._table.extend(call.pointers)
+        for row in call.rows:
             for x in row:
-                if isinstance(x, Tensor) and x.device == self._device and x.dtype in KINDS:
+                if isinstance(x, Tensor) and x.device == self._device:
+                    x = (
+                        x if x.dtype in KINDS else double(x)
+                    )  # not read here: it would be waited for
                     self._kept.append(x)
                     address = 0 if x.is_meta else x.data_ptr()
                     self._table.append(address | KINDS[x.dtype] << 60)
@@ -84,8 +81,8 @@ class TableLaunches:
             self._table[at] += behind
         self._table.frombytes(self._values.tobytes())
         _upload(self._table, table)
-        for call in calls:
-            _run(call, table[call.begin :], device)
+        for call, begin in calls:
+            _run(call, table[begin:], device)
         self._table, self._own, self._values = array.array("q"), [], array.array("d")
         self._kept.clear()
 
@@ -144,35 +141,17 @@ class _Pending(threading.local):
 _pending = _Pending()
 
 
-def launch(
-    function: Any,
-    programs: int,
-    before: Sequence[Any],
-    pointers: "array.array[int]",
-    rows: Sequence[Sequence[Any]],
-    after: Sequence[Any],
-    device: torch.device,
-) -> None:
-    """Launches a kernel, or lets it wait for others, for the table of all of them.
-
-    Args:
-        function: The kernel.
-        programs: The size of its grid.
-        before: Its arguments before the table.
-        pointers: Addresses of tensors: the table begins with them.
-        rows: Scalars, of the host or on the device, whose addresses follow.
-        after: Its arguments after the table.
-        device: Where all tensors are.
-    """
+def launch(call: TableLaunch, device: torch.device) -> None:
+    """Launches a kernel on a device, or lets it wait for others, for the table of all of them."""
     waiting = _pending.calls
-    calls = (
-        TableLaunches(device)
-        if waiting is None
-        else waiting.setdefault(device, TableLaunches(device))
-    )
-    calls.add(function, programs, before, pointers, rows, after)
     if waiting is None:
+        calls = TableLaunches(device)
+        calls.add(call)
         calls.make()
+        return
+    if device not in waiting:
+        waiting[device] = TableLaunches(device)
+    waiting[device].add(call)
 
 
 @contextlib.contextmanager

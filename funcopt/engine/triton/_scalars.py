@@ -11,7 +11,7 @@ from .._calls import ScalarInput
 from .._guards import Guard, ScalarSource
 from .._scalar_graph import ScalarGraph
 from .._symbols import ScalarSymbol, Symbol
-from ._launch import Sent, function_of, launch
+from ._launch import Sent, TableLaunch, function_of, launch
 from ._source import scalar_source
 
 
@@ -48,7 +48,7 @@ class ScalarCode(NamedTuple):
         ]
         given = [part, ranges.on(device)]
         function = function_of(self.source)
-        launch(function, programs, given, array.array("q"), rows, made, device)
+        launch(TableLaunch(function, programs, given, array.array("q"), rows, made), device)
         return [[column.unbind() for column in x.unbind(1)] for x in made]
 
     def read(self, nodes: Any) -> list[Any]:
