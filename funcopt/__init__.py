@@ -69,7 +69,9 @@ from .combinators import masked as masked
 from .combinators import norm_outlier as norm_outlier
 from .combinators import not_finite as not_finite
 from .combinators import partition as partition
+from .combinators import quantized as quantized
 from .combinators import reset_label as reset_label
+from .combinators import rounded as rounded
 from .combinators import sam as sam
 from .combinators import schedule_free as schedule_free
 from .combinators import scheduled as scheduled
@@ -254,9 +256,11 @@ __all__ = [
     "primal_averaging",
     "prodigy",
     "pure_engine",
+    "quantized",
     "radam",
     "reset_label",
     "rmsprop",
+    "rounded",
     "rprop",
     "safe_sqrt",
     "sam",

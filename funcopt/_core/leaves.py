@@ -158,8 +158,11 @@ class Leaves:
             now[i] = precision.lower(p, now[i])
         return self._spec.unflatten(now)
 
-    def lower(self, us: list[Tensor], slots: list[Slots]) -> tuple[Any, Slots]:
-        """The trees of the updates, in the gradients' dtype, and of the slots, each in its own."""
+    def lower(self, us: list[Tensor], slots: list[Slots], exact: bool = False) -> tuple[Any, Slots]:
+        """The trees of the updates, in the gradients' dtype, and of the slots, each in its own.
+
+        Updates that are `exact` stay in the dtype in which they were computed.
+        """
         new_us, new_slots = list(self._old), list(self._old_slots)
         for i, u, new in zip(self.active, us, slots, strict=True):
             old = self._like(i)
@@ -174,7 +177,7 @@ class Leaves:
                 )
             if any(u is entry for entry in precision.entries(new)):
                 u = u.clone()  # else who changes the update in place changes the state
-            new_us[i] = precision.lower(u, old)
+            new_us[i] = precision.lower(u, old, u.dtype if exact else None)
             new_slots[i] = precision.lower_slots(new, self._old_slots[i])
         return self._spec.unflatten(new_us), self._spec.unflatten(new_slots)
 

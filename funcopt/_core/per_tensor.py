@@ -93,7 +93,7 @@ class PerTensor(GradientTransformation):
         now = number(step)
         node = self.open([Bucket(self, now, now - 1, state.memory)], self._members(leaves, extra))
         us, slots = self.run(leaves.gs, leaves.slots, leaves.ps, node, reduce)
-        new_updates, new_slots = leaves.lower(us, slots)
+        new_updates, new_slots = leaves.lower(us, slots, self.exact_updates)
         return new_updates, State(step, self.memory_after(node)[0], new_slots), node
 
     def averaged(self, state: OptState, params: Params) -> Params:
@@ -176,6 +176,12 @@ class PerTensor(GradientTransformation):
 
     comes_last: ClassVar[bool] = False
     """It needs the final update, so no later stage may change the update."""
+
+    is_outermost: ClassVar[bool] = False
+    """It is about parameters as they are stored, so nothing may be around it."""
+
+    exact_updates: ClassVar[bool] = False
+    """Updates come out as they are computed, in at least float32, not in the gradient's dtype."""
 
     changes_updates: ClassVar[bool] = True
     """Whether updates come out otherwise than they went in."""

@@ -59,15 +59,15 @@ def lift_examples(x: Tensor, wide: torch.dtype) -> Tensor:
     return x.to(wide)
 
 
-def lower(x: Tensor, like: Tensor) -> Tensor:
-    """The inverse of `lift`, in shape and dtype of `like`."""
-    if _is_lowered(x, like):
+def lower(x: Tensor, like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """The inverse of `lift`, in the shape of `like`, and in a real dtype, by default its own."""
+    if dtype is None and _is_lowered(x, like):
         return x
     if shards.is_sharded(like):
-        return shards.sharded_as(lower(x, shards.local(like)), like)
+        return shards.sharded_as(lower(x, shards.local(like), dtype), like)
     if like.is_complex():
-        return torch.view_as_complex(x.to(real_dtype(like)))
-    return x.to(like.dtype).reshape(like.shape)
+        return torch.view_as_complex(x.to(dtype or real_dtype(like)))
+    return x.to(dtype or like.dtype).reshape(like.shape)
 
 
 def _is_lowered(x: Tensor, like: Tensor) -> bool:
@@ -172,6 +172,24 @@ def entries(slots: Slots) -> list[Tensor]:
             found.append(part)
         elif part:
             found += entries(part)
+    return found
+
+
+def spans(slots: Slots) -> list[int]:
+    """How many entries of the parameter share one of each tensor in (nested) slots.
+
+    Nearly always 1; otherwise the named tuple says so, in `per`.
+    """
+    if isinstance(slots, Tensor):
+        return [1]
+    found: list[int] = []
+    shared = getattr(slots, "per", {})
+    fields = getattr(slots, "_fields", None) or [""] * len(slots or ())
+    for name, part in zip(fields, slots or (), strict=True):
+        if isinstance(part, Tensor):
+            found.append(shared.get(name, 1))
+        elif part:
+            found += spans(part)
     return found
 
 

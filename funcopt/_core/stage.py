@@ -64,6 +64,7 @@ class Members(NamedTuple):
     tensors: Sequence[Tensor]  # the parameters as they were given, or the gradients
     ranks: Ranks  # those that hold other parts, or other tensors of the same tree
     loss: Loss | None = None  # for stages that evaluate it again
+    in_place: bool = False  # whether whoever runs the pass writes the parameters
 
     def loss_for(self, who: str) -> Loss:
         """The loss as a function of these tensors.
@@ -103,6 +104,7 @@ class Members(NamedTuple):
             tensors=[self.tensors[i] for i in chosen],
             ranks=self.ranks,
             loss=None if self.loss is None else self.loss.subset(chosen),
+            in_place=self.in_place,
         )
         return members, used
 
@@ -164,6 +166,9 @@ class Node:
 
     flags: Sequence[Tensor] = ()
     """Those by which `select` has chosen without looking at them."""
+
+    new_params: Sequence[Tensor | None] | None = None
+    """What parameters become, where that is not their sum with the update, if that is in place."""
 
     is_known = False
     """Set by the engine: what is computed of tensors is known; `run` gets stand-ins for them."""

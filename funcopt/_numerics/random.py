@@ -13,6 +13,7 @@ References:
     https://doi.org/10.1145/2063384.2063405
 """
 
+import functools
 import hashlib
 import math
 from typing import Any
@@ -21,6 +22,7 @@ import torch
 from torch import Tensor
 
 from . import shards
+from .primitive import primitive
 from .scalars import integer
 
 Word = Any
@@ -71,12 +73,84 @@ def _digest(name: str) -> Counter:
     return a, b, c, d
 
 
+@functools.cache
+def key_of(name: str, seed: int) -> tuple[int, int]:
+    """The key of the random bits of a tensor."""
+    low, high = philox(_digest(name), _words(seed))[:2]
+    return low, high
+
+
+GROUP, LANES = 128, 16
+"""So many entries share so many blocks of Philox: 16 of their bits are for each. The first entries
+of a group have the lowest bits of its blocks, one after another, so that vectors are written."""
+
+
+@primitive
+def word(low: Any, high: Any) -> Word:
+    """32 bits, of two numbers below 2^16."""
+    return integer(low) | (integer(high) << 16)
+
+
+@primitive
+def mixed(a: Word, b: Word) -> Word:
+    """The exclusive or of two words."""
+    return a ^ b
+
+
+@primitive
+def bits16(like: Tensor, key: Word, other: Word, begin: Word) -> Tensor:
+    """16 random bits for each entry of `like`, as whole numbers.
+
+    Args:
+        like: What has as many entries.
+        key: A word of the key.
+        other: The other one.
+        begin: How many groups of entries come before the first one.
+    """
+    groups = torch.arange(-(-like.numel() // GROUP), device=like.device) + begin
+    if torch.compiler.is_compiling() or len(groups) <= 2**10:
+        found = _of_groups(groups, (key, other))
+    else:  # a part at a time stays in the cache
+        found = torch.cat([_of_groups(part, (key, other)) for part in groups.split(2**10)])
+    return found.flatten()[: like.numel()].reshape(like.shape)
+
+
+def _of_groups(groups: Tensor, key: tuple[Word, Word]) -> Tensor:
+    """The bits of all entries of groups."""
+    blocks = groups.unsqueeze(1) * LANES + torch.arange(LANES, device=groups.device)
+    return _halves(blocks, key).transpose(1, 2)
+
+
+def _halves(blocks: Tensor, key: tuple[Word, Word]) -> Tensor:
+    """The bits of blocks, by 16, along a new last dimension."""
+    words = torch.stack(torch.broadcast_tensors(*philox((*_words(blocks), 0, 0), key)), -1)
+    return torch.stack([words & 0xFFFF, words >> 16], -1).flatten(-2)
+
+
 class Draw:
     """The random numbers of one tensor."""
 
     def __init__(self, name: str, tensor: Tensor) -> None:
         self._name = name
         self._tensor = tensor  # as it was given: whole, or this rank's part
+
+    def noise(self, seed: int, low: Any, high: Any, like: Tensor) -> Tensor:
+        """16 random bits for each entry of `like`, as whole numbers in [0, 2^16).
+
+        Args:
+            seed: A whole number.
+            low: The lower 16 bits of the step, a number or a 0-d tensor: each step has other bits.
+            high: The 16 bits above them.
+            like: The tensor or its gradient, as a rule sees it.
+        """
+        key, other = key_of(self._name, seed)
+        other = mixed(other, word(low, high))
+        if not shards.is_sharded(self._tensor):
+            return bits16(like, key, other, 0)
+        index = shards.global_indices(self._tensor, like)
+        blocks = index // GROUP * LANES + index % LANES
+        places = index % GROUP // LANES
+        return _halves(blocks, (key, other)).gather(-1, places.unsqueeze(-1)).squeeze(-1)
 
     def normal(self, seed: Any, step: Any, like: Tensor) -> Tensor:
         """Independent numbers of mean 0 and variance 1, one for each entry of `like`.

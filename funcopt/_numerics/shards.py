@@ -4,6 +4,7 @@ Elementwise mathematics needs nothing else. A rule that is not elementwise is gi
 tensor, and its update is sharded again.
 """
 
+import math
 import sys
 from typing import Any
 
@@ -120,6 +121,49 @@ def global_indices(x: Tensor, like: Tensor) -> Tensor:
     if x.is_complex():
         index = 2 * index.unsqueeze(-1) + torch.arange(2, device=like.device)
     return index.reshape(like.shape)
+
+
+def largest_part(x: Tensor) -> int:
+    """The number of entries of the largest part of `x` on any rank."""
+    if not is_sharded(x):
+        return x.numel()
+    sizes = list(x.shape)
+    for ranks, place in zip(x.device_mesh.shape, x.placements, strict=True):
+        if not place.is_replicate():
+            sizes[place.dim] = -(-sizes[place.dim] // ranks)
+    return math.prod(sizes)
+
+
+def in_rows(part: Tensor, like: Any) -> Tensor:
+    """The vector whose local part is `part`, as long on every rank, where `like` is sharded."""
+    if not is_sharded(like):
+        return part
+    from torch.distributed.tensor import DTensor, Replicate, Shard
+
+    mesh, places = like.device_mesh, like.placements
+    along = [Replicate() if place.is_replicate() else Shard(0) for place in places]
+    cuts = math.prod(mesh.shape[dim] for dim in split_dims(like))
+    made: Tensor = DTensor.from_local(
+        part, mesh, along, run_check=False, shape=torch.Size([cuts * len(part)]), stride=(1,)
+    )
+    return made
+
+
+def first_index(x: Tensor) -> int | None:
+    """The index in the full tensor of the first entry of the local part of `x`.
+
+    `None` if the part is no piece of the whole, row by row.
+    """
+    if not is_sharded(x):
+        return 0
+    first, last, count = 0, 0, 1
+    for dim, size in enumerate(x.shape):
+        part = _part_of_range(x, dim)
+        if not len(part):
+            return 0
+        first, last = first * size + int(part[0]), last * size + int(part[-1])
+        count *= len(part)
+    return first if last - first + 1 == count else None
 
 
 def _part_of_range(x: Any, dim: int) -> Tensor:

@@ -25,7 +25,10 @@ from ._metrics import MetricKey as MetricKey
 from ._metrics import measurements as measurements
 from ._metrics import update_with_metrics as update_with_metrics
 from ._partition import partition as partition
+from ._quantized import quantized as quantized
 from ._reset import reset_label as reset_label
+from ._rounded import Rounding as Rounding
+from ._rounded import rounded as rounded
 from ._sam import sam as sam
 from ._schedule_free import schedule_free as schedule_free
 from ._scheduled import scheduled as scheduled

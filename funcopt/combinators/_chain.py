@@ -16,7 +16,7 @@ from .._core.tensor_rule import GradientTransformation, Part, PerTensor, Ran, be
 from .._hints.calls import listed
 from ..errors import ArgumentError, HyperparameterError, StructureError
 from ..typing import Memory, OptState, Params, Slots, Updates
-from ._inner import check_parts
+from ._inner import check_parts, refuse_outermost
 from ._order import changes_updates, comes_last, refuse_before_first, which_comes_last
 
 
@@ -61,6 +61,7 @@ class chain(PerTensor):
                 "a stage before it would take the examples for a dimension of the parameters."
             )
         refuse_before_first(flat)
+        refuse_outermost(self, flat)
         object.__setattr__(self, "stages", tuple(flat))
 
     def init(self, params: Params, *, capturable: bool = False) -> OptState:

@@ -1,5 +1,6 @@
 """Checks of the inner transformation of a combinator."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from .._core.compact import in_message
@@ -17,6 +18,7 @@ def check_inner(owner: GradientTransformation, inner: Any, what: str = "`inner`"
             f"`{who}`: {what} must be a transformation that works tensor by tensor, got "
             f"{in_message(inner)}."
         )
+    refuse_outermost(owner, [inner])
     if not inner.takes_examples():
         return
     taking = [type(x).__name__ for _, x in walk(inner) if x.takes_examples()][-1]
@@ -27,6 +29,23 @@ def check_inner(owner: GradientTransformation, inner: Any, what: str = "`inner`"
         f"`{who}`: `{taking}` takes one gradient for each example, and inside of `{who}` there is "
         f"one for all of them. {way_out}"
     )
+
+
+def refuse_outermost(
+    owner: GradientTransformation, inside: Sequence[GradientTransformation]
+) -> None:
+    """Refuses what has to be around all others, inside of `owner`.
+
+    Raises:
+        HyperparameterError: Saying where it belongs.
+    """
+    for _, stage in (found for tx in inside for found in walk(tx)):
+        if getattr(stage, "is_outermost", False):
+            what, who = type(stage).__name__, type(owner).__name__
+            raise HyperparameterError(
+                f"`{who}`: `{what}` is about parameters as they are stored, so it has to be "
+                f"outermost: `{what}({who}(...))`."
+            )
 
 
 def check_parts(owner: GradientTransformation, part: str, count: int, memory: Any) -> None:

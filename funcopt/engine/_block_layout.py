@@ -1,7 +1,7 @@
 """The block layout: how the tensors of a step are grouped into blocks and cells for kernels."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -11,6 +11,7 @@ from .. import tree
 from .._core import precision
 from .._core.tensor_rule import TensorRule
 from .._numerics import shards
+from .._numerics.random import GROUP, key_of
 from .._numerics.scalars import is_plain
 from ..combinators import walk
 from ._blocks import GRADIENT, PARAMETER, Block, Roles, as_real, overlap, same_memory_order
@@ -46,6 +47,9 @@ class BlockLayout:
         routes, local = _routes(inputs), self._local_tensors(inputs)
         groups: dict[Any, list[int]] = {}
         self.eager: list[int] = []
+        self._begins_at: dict[int, int] = {}  # in a whole tensor, by groups of random bits
+        self._keys: Callable[[], Sequence[str]] = tuple
+        self._words: tuple[Any, Any] = (None, None)
         self.reasons: dict[str, None] = {}  # why some are eager
         for i, route in enumerate(routes):
             try:
@@ -53,7 +57,10 @@ class BlockLayout:
                     raise Unsupported("extra arguments shaped like the parameters")
                 structure = _slot_structure(inputs.slots[i])
                 sharded = shards.is_sharded(inputs.ps[i])
-                kinds = _kinds(local[i], route, sharded)
+                per = self._per(inputs.slots[i])
+                kinds = _kinds(local[i], route, sharded, per)
+                if route.draws:
+                    self._begins_at[i] = _begin(inputs.ps[i])
                 key = (route.key, inputs.negate[i], structure, kinds)
                 groups.setdefault(key, []).append(i)
             except Unsupported as reason:
@@ -63,13 +70,15 @@ class BlockLayout:
         self.cells: list[Cell] = []
         self._staged: list[tuple[int, int]] = []  # block and leaf: through contiguous copies
         for indices in groups.values():
+            per = self._per(inputs.slots[indices[0]])
+            in_order = routes[indices[0]].draws or any(x > 1 for x in per)
             self._staged += [
                 (len(self.blocks), leaf)
                 for leaf, i in enumerate(indices)
-                if not same_memory_order(_alike(local[i]))
+                if not _in_same_order(_alike(local[i]), in_order)
             ]
             roles = Roles(len(precision.entries(inputs.slots[indices[0]])), self._out_of_place)
-            block = Block(indices, self._columns(inputs, indices), roles)
+            block = Block(indices, self._columns(inputs, indices), roles, per)
             cells: dict[Any, list[int]] = {}
             for leaf, i in enumerate(indices):
                 cells.setdefault(inputs.bucket_of[i], []).append(leaf)
@@ -93,6 +102,7 @@ class BlockLayout:
         Returns pairs of a tensor whose memory a kernel cannot walk, and the contiguous copy that
         takes its place and is to be written back.
         """
+        self._keys = inputs.keys
         same = inputs.ps is self._last[0] and inputs.slots is self._last[1]
         if same and self._plain and not self._staged:  # views would not follow `p.data = ...`
             key = inputs.address_key
@@ -124,6 +134,7 @@ class BlockLayout:
         Out of place, to all tensors: nothing else says when they are gone.
         """
         self.drop_scratch()
+        self._keys = tuple
         for block in self.blocks:
             if self._out_of_place:
                 block.set_columns([[] for _ in block.columns])
@@ -131,6 +142,23 @@ class BlockLayout:
                 block.set_gradients([], same_addresses=True)
         if self._out_of_place:
             self._last = (None, None)
+
+    def random_words(self, i: int, seed: int) -> Sequence[int]:
+        """The key of the random bits of a tensor, and where those of its part begin, by 16 bits."""
+        names = self._keys()
+        if self._words[0] != (seed, names):
+            found = {}
+            for at, begin in self._begins_at.items():
+                words = (*key_of(names[at], seed), begin)
+                found[at] = [x >> shift & 0xFFFF for x in words for shift in (0, 16)]
+            self._words = ((seed, names), found)
+        words_of: Sequence[int] = self._words[1][i]
+        return words_of
+
+    def _per(self, slots: Any) -> list[int]:
+        """How many entries share a number, by role."""
+        spans = precision.spans(slots)
+        return [1, 1, *spans, *((1, *spans) if self._out_of_place else ())]
 
     def drop_scratch(self) -> None:
         """Drops what was passed on between the kernels of a step."""
@@ -180,7 +208,7 @@ class BlockLayout:
         return found
 
 
-def _kinds(parts: Sequence[Tensor], route: "_Route", sharded: bool) -> Any:
+def _kinds(parts: Sequence[Tensor], route: "_Route", sharded: bool, per: Sequence[int]) -> Any:
     """The device, and the dtypes of parameter, gradient and slots, if kernels can take them.
 
     Of slots that have another shape, and are for a rule that sees whole tensors, `None`.
@@ -197,16 +225,36 @@ def _kinds(parts: Sequence[Tensor], route: "_Route", sharded: bool) -> Any:
             raise Unsupported(f"tensors of {x.layout} and {type(x).__name__}")
         if x._is_zerotensor():  # which autograd makes where a derivative is zero
             raise Unsupported("zeros that have no memory")
-        if x.is_complex() != p.is_complex() or x.is_conj() or x.is_neg():
+        if (x.is_complex() != p.is_complex() and per[role] == 1) or x.is_conj() or x.is_neg():
             raise Unsupported("complex tensors beside real ones")
-        if x.shape != p.shape and not (route.whole and role > GRADIENT):
+        if x.shape != p.shape and per[role] == 1 and not (route.whole and role > GRADIENT):
             raise Unsupported("slots that are not shaped like the parameter")
-    return (p.device, *(as_real(x).dtype if x.shape == p.shape else None for x in parts))
+    alike = (x.shape == p.shape or n > 1 for x, n in zip(parts, per, strict=True))
+    return (p.device, *(as_real(x).dtype if so else None for x, so in zip(parts, alike)))  # noqa: B905
 
 
 def _alike(parts: Sequence[Tensor]) -> list[Tensor]:
     """Those of the tensors that are shaped like the parameter, as rules see them."""
     return [as_real(x) for x in parts if x.shape == parts[PARAMETER].shape]
+
+
+def _in_same_order(parts: Sequence[Tensor], of_rows: bool) -> bool:
+    """Whether their memory can be walked together, row by row if that order matters."""
+    if of_rows:
+        return all(x.is_contiguous() for x in parts)
+    return same_memory_order(parts)
+
+
+def _begin(p: Tensor) -> int:
+    """How many groups of entries, which share random bits, come before the part of a tensor.
+
+    Raises:
+        Unsupported: If the part begins within one, or is no piece of the whole, row by row.
+    """
+    first = shards.first_index(p)
+    if first is None or first % GROUP or first // GROUP >= 2**32:
+        raise Unsupported("random bits of a part that does not begin with a group of entries")
+    return first // GROUP
 
 
 class _Route(NamedTuple):
@@ -215,6 +263,7 @@ class _Route(NamedTuple):
     key: Any
     whole: str | None  # one that has to see all entries of a tensor
     random: str | None  # one that draws random numbers
+    draws: bool  # whether kernels draw random bits
 
 
 def _routes(inputs: StepInputs) -> list[_Route]:
@@ -226,11 +275,13 @@ def _routes(inputs: StepInputs) -> list[_Route]:
 
 
 def _route(found: Sequence[Any]) -> _Route:
-    rules = [node for _, node in found if isinstance(node, TensorRule)]
+    nodes = [node for _, node in found]
+    rules = [node for node in nodes if isinstance(node, TensorRule)]
     return _Route(
         tuple(path for path, _ in found),
         next((type(rule).__name__ for rule in rules if not rule.elementwise), None),
         next((type(rule).__name__ for rule in rules if rule.random), None),
+        any(getattr(node, "random", False) for node in nodes if node not in rules),
     )
 
 

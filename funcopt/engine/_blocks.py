@@ -47,17 +47,23 @@ _NONE = torch.empty(0, device="cpu")
 class Block:
     """Tensors of the same dtypes, as columns: parameters, gradients, and each entry of the slots.
 
-    A leaf is the position of a parameter in its column; the role of a column is its position.
+    A leaf is the position of a parameter in its column; the role of a column is its position. `per`
+    says of each column how many entries share one of its numbers, by default none do.
     """
 
     def __init__(
-        self, indices: Sequence[int], columns: Sequence[Sequence[Tensor]], roles: Roles
+        self,
+        indices: Sequence[int],
+        columns: Sequence[Sequence[Tensor]],
+        roles: Roles,
+        per: Sequence[int] = (),
     ) -> None:
         self.indices = list(indices)  # of each leaf among all tensors of the step
         self.roles = roles
         self.leaves = len(self.indices)
         self.device = columns[0][0].device
         self.given = len(columns)  # the columns after these are scratch
+        self.per = list(per) or [1] * self.given
         self.set_columns(columns)
         self.lengths = [x.numel() for x in self.columns[PARAMETER]]
         self._tasks: dict[Any, Tasks] = {}

@@ -12,10 +12,17 @@ from typing import NamedTuple
 
 import torch
 
+from ._calls import Input
 from ._guards import Unsupported
-from ._instructions import CODES, NARROW
+from ._instructions import CODES, SHARED, STORED
 from ._lowering import LoweredGraph
-from ._translation import KINDS, VARYING, Instruction, Listing, Register, translate
+from ._translation import KINDS, VARYING, Instruction, Listing, Register, storage, translate
+
+BLOCK, BLOCK_OF_SCALES = 384, 512
+"""Entries that an instruction works on: whole vectors, and whole blocks that share a scale."""
+
+STORAGES = ("", *STORED.values(), *SHARED.values())
+"""How columns may be stored, by their numbers in a program."""
 
 MAX_REGISTERS = 96
 """As many blocks stay in the cache next to a core."""
@@ -26,7 +33,7 @@ class Program(NamedTuple):
 
     head: "array.array[int]"
     code: "array.array[int]"
-    dtypes: "array.array[int]"
+    storages: "array.array[int]"
     measures: "array.array[int]"
     constants: "array.array[float]"
 
@@ -70,18 +77,20 @@ def assemble(lowered: LoweredGraph) -> Program:
     for x in listing.measures:
         factor = None if x.factor is None else names.get(x.factor, x.factor)
         measures.extend((CODES.index(x.code), number(factor)))
-    head = (*counts[:3], total, len(listing.measures), len(uniform), len(body))
+    shares = any(x.per == 256 for x in listing.tensors)
+    block = BLOCK if not shares else BLOCK_OF_SCALES
+    head = (*counts[:3], total, len(listing.measures), len(uniform), len(body), block)
     return Program(
         array.array("i", head),
         code,
-        array.array("i", [_dtype_code(dtype, listing) for dtype in listing.tensors]),
+        array.array("i", [_storage_code(x, listing) for x in listing.tensors]),
         measures,
         array.array("f" if listing.dtype is torch.float32 else "d", listing.constants),
     )
 
 
-def _dtype_code(dtype: torch.dtype, listing: Listing) -> int:
-    return 0 if dtype is listing.dtype else 1 + list(NARROW).index(dtype)
+def _storage_code(x: Input, listing: Listing) -> int:
+    return STORAGES.index(storage(x, listing.dtype))
 
 
 def _with_writes(body: list[Instruction], listing: Listing) -> list[Instruction]:
@@ -89,14 +98,14 @@ def _with_writes(body: list[Instruction], listing: Listing) -> list[Instruction]
     written, copies = dict(listing.writes), []
     direct: dict[Register, Register] = {}
     for k, register in written.items():
-        tensor, dtype = Register("tensor", k), listing.tensors[k]
+        tensor, stored = Register("tensor", k), storage(listing.tensors[k], listing.dtype)
         made = next((i for i, x in enumerate(body) if x.to == register), len(body))
         later = {x for one in body[made + 1 :] for x in one.args} | set(written.values())
-        if made < len(body) and tensor not in later and dtype is listing.dtype:
+        if made < len(body) and tensor not in later and not stored:
             direct.setdefault(register, tensor)
         if direct.get(register) == tensor:
             continue
-        code = "copy" if dtype is listing.dtype else f"store_{NARROW[dtype]}"
+        code = f"store_{stored}" if stored else "copy"
         copies.append(Instruction(code, tensor, (register,)))
     return [x.renamed(direct) for x in (*body, *copies)]
 

@@ -3,6 +3,9 @@
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
+
+from .._numerics.blockwise import for_blocks, for_entries, packed, unpacked
 
 
 class Ref(NamedTuple):
@@ -16,6 +19,19 @@ class Input(NamedTuple):
 
     role: int
     dtype: torch.dtype
+    per: int = 1  # how many entries of the parameter share one of its own
+
+    def for_entries(self, x: Tensor, like: Tensor) -> Tensor:
+        """Such a tensor, with a number for each entry of `like`."""
+        if self.per == 1:
+            return x
+        return unpacked(x, like) if self.per == 2 else for_entries(x, self.per, like)
+
+    def shared(self, x: Tensor) -> Tensor:
+        """The inverse."""
+        if self.per == 1:
+            return x
+        return packed(x) if self.per == 2 else for_blocks(x, self.per)
 
 
 class ScalarInput(NamedTuple):

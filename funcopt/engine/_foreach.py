@@ -66,7 +66,8 @@ class ForeachKernel:
         leaves, row_of = zip(*((leaf, row) for leaf, _, _, row in tasks), strict=True)
         lowered = self._lowered
         given = [[as_vector(block.columns[role][leaf]) for leaf in leaves] for role in roles]
-        values: list[Any] = [*given]
+        by_leaf = [lowered.for_entries(tensors) for tensors in zip(*given, strict=True)]
+        values: list[Any] = list(map(list, zip(*by_leaf, strict=True)))
         for k in range(lowered.num_scalars):
             values.append(RowScalars([_scalar(row[k], lowered.compute_dtype) for row in rows]))
         for call in lowered.calls:
@@ -75,7 +76,8 @@ class ForeachKernel:
                 if self._last_use[x.at] == len(values) - 1:
                     values[x.at] = None  # its memory can be used again
         for at, ref in lowered.writes:
-            torch._foreach_copy_(given[at], values[ref.at])  # pyright: ignore[reportPrivateImportUsage]
+            new = list(map(lowered.inputs[at].shared, values[ref.at]))
+            torch._foreach_copy_(given[at], new)  # pyright: ignore[reportPrivateImportUsage]
         if not lowered.measures:
             return None
         columns = [torch.stack(values[ref.at]) for ref in lowered.measures]

@@ -68,9 +68,12 @@ class Graph:
         self._scalars: dict[Any, Symbol] = {}
         self._with_grad = torch.is_grad_enabled()  # where the update is made
 
-    def input(self, role: int, dtype: torch.dtype) -> Symbol:
-        """A tensor that will be passed in, in its own dtype."""
-        return self._append(Input(role, dtype), TensorMeta(dtype, True))
+    def input(self, role: int, dtype: torch.dtype, per: int = 1) -> Symbol:
+        """A tensor that will be passed in, in its own dtype.
+
+        Where one of its numbers is for several entries, the symbol has it for each of them.
+        """
+        return self._append(Input(role, dtype, per), TensorMeta(dtype, True))
 
     def scalar(self, source: ScalarSource, key: Any = None) -> Symbol:
         """A 0-d tensor that will be in the row of scalars; one for each key."""
@@ -103,7 +106,7 @@ class Graph:
         """
         if not isinstance(self.values[x.at], Input):
             return x
-        if not x.meta.dtype.is_floating_point:
+        if not x.meta.dtype.is_floating_point or self.values[x.at].per > 1:
             raise Unsupported("an integer input that is stored elsewhere")
         return x * self.scalar(constant_source(1.0), ("constant", "1.0"))
 

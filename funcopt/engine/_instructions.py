@@ -2,6 +2,8 @@
 
 import torch
 
+from .._numerics.blockwise import BOOKS
+
 UNARY = (
     "not", "neg", "abs", "square", "sqrt", "rsqrt", "reciprocal", "sign", "exp", "expm1", "log",
     "log1p", "tanh", "sigmoid", "isnan", "isfinite", "signbit", "copy",
@@ -13,8 +15,23 @@ BINARY = (
 TERNARY = ("where", "clamp", "lerp", "fmadd")
 REDUCTIONS = ("sum", "amax", "amin")
 NARROW = {torch.float32: "float", torch.bfloat16: "bfloat16", torch.float16: "half"}
-CONVERSIONS = tuple(f"{verb}_{x}" for verb in ("load", "store", "round") for x in NARROW.values())
-CODES = (*UNARY, *BINARY, *TERNARY, *REDUCTIONS, *CONVERSIONS)
+WHOLE = {torch.int16: "int16", torch.int8: "int8", torch.uint8: "uint8"}
+STORED = {**NARROW, **WHOLE}
+"""Dtypes other than that of registers, from and to which entries are converted."""
+SHARED = {(torch.uint8, 2): "nibble", **{(torch.float32, x): f"blocks{x}" for x in (128, 256)}}
+"""Columns in which several entries share a number: two codes, or one scale for a block."""
+CONVERSIONS = (
+    *(f"{verb}_{x}" for verb in ("load", "store") for x in (*STORED.values(), *SHARED.values())),
+    *(f"round_{x}" for x in NARROW.values()),
+)
+PRIMITIVES = (
+    "word", "mixed", "bits16", "truncated", "low_half", "with_low_half", "rounded_at_random",
+    *(f"{verb}_{x}" for verb in ("residual", "with_residual") for x in ("bfloat16", "float16")),
+    *(f"block_amax_{x}" for x in (128, 256)),
+    *(f"{verb}_{x}" for verb in ("encoded", "decoded") for x in (*BOOKS, "float8")),
+)  # fmt: skip
+"""Those of functions of ours that are one operation, in float32; words are kept as their bits."""
+CODES = (*UNARY, *BINARY, *TERNARY, *REDUCTIONS, *CONVERSIONS, *PRIMITIVES)
 
 ARITY = {
     **dict.fromkeys(UNARY, 1),

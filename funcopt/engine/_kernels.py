@@ -209,13 +209,15 @@ def kernel_for(lowered: LoweredGraph, device: torch.device, option: str = "fused
 
 
 def _interpreted(lowered: LoweredGraph, chunk: int) -> Kernel:
+    chunk = sys.maxsize if lowered.sees_places else chunk
     return LoopKernel(lowered, lambda *given: lowered(given[:-1], given[-1]), chunk)
 
 
 def _build(
     lowered: LoweredGraph, device: torch.device, kinds: Sequence[str], or_lists: bool
 ) -> Kernel:
-    chunk = CHUNK if device.type == "cpu" else sys.maxsize
+    in_parts = device.type == "cpu" and not lowered.sees_places
+    chunk = CHUNK if in_parts else sys.maxsize
     builders: dict[str, Callable[[], Kernel]] = {
         "interpreted": lambda: _interpreted(lowered, chunk),
         "bytecode": lambda: BytecodeKernel(lowered),
@@ -229,6 +231,8 @@ def _build(
             # Dispatch modes around the step have nothing to do with how it is compiled.
             with warnings.catch_warnings(action="ignore"), _disable_current_modes():
                 if kind in COMPILED:
+                    if lowered.sees_places:
+                        raise Unsupported("codes of blocks, or random bits")
                     check_compiler(device)
                     return _announced(what, kind, lowered, builders[kind])
                 return builders[kind]()

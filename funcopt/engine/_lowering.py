@@ -32,15 +32,29 @@ class LoweredGraph(NamedTuple):
         head = (default, self.compute_dtype, self.inputs, self.num_scalars)
         return "\n".join(map(str, (*head, *calls, self.writes, self.measures)))
 
+    @property
+    def sees_places(self) -> bool:
+        """Whether it matters where in its tensor an entry is: no part of one can be worked on."""
+        return any(x.per > 1 for x in self.inputs) or any(
+            getattr(call.func, "is_primitive", False) for call in self.calls
+        )
+
     def __call__(self, tensors: Sequence[Tensor], row: Tensor) -> tuple[Tensor, ...]:
         """Interprets it on vectors, which it changes in place."""
-        values: list[Any] = [*tensors, *row.unbind()]
+        values: list[Any] = [*self.for_entries(tensors), *row.unbind()]
         for call in self.calls:
             kwargs = {k: _resolved(v, values) for k, v in call.kwargs}
             values.append(call.func(*_resolved(call.args, values), **kwargs))
         for at, ref in self.writes:
-            tensors[at].copy_(values[ref.at])
+            tensors[at].copy_(self.inputs[at].shared(values[ref.at]))
         return tuple(values[ref.at] for ref in self.measures)
+
+    def for_entries(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """Its inputs as vectors that have a number for each entry."""
+        like = next((x for x, of in zip(tensors, self.inputs, strict=True) if of.per == 1), None)
+        if like is None:
+            return list(tensors)
+        return [of.for_entries(x, like) for x, of in zip(tensors, self.inputs, strict=True)]
 
     def module(self) -> torch.fx.GraphModule:
         """The same as a module of torch.fx, for compilers."""

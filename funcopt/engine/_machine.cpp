@@ -8,6 +8,7 @@
 #include <ATen/cpu/vec/functional.h>
 #include <ATen/cpu/vec/vec.h>
 #include <c10/util/BFloat16.h>
+#include <c10/util/Float8_e4m3fn.h>
 #include <c10/util/Half.h>
 
 #include <algorithm>
@@ -20,12 +21,11 @@
 
 namespace {
 
-constexpr int64_t BLOCK = 384;  // entries; a multiple of every vector's length
 constexpr int64_t LINE = 64;    // bytes of the cache
 
 // The order is that of `_instructions.py`; `_machine.py` fills in the list.
 enum Code : int32_t { CODES };
-enum DType : int32_t { OWN, FLOAT, BFLOAT16, HALF };
+enum Storage : int32_t { STORAGES };
 
 struct Instruction {
   int32_t code, to, a, b, c;
@@ -40,7 +40,27 @@ struct Measure {
 struct Program {
   int32_t tensors, scalars, constants, registers, measures;
   int32_t prologue, body;  // instructions: for each row of scalars, and for each block
+  int32_t block;           // entries: a multiple of every vector's length, and of what shares a scale
 };
+
+// Bytes of a number, and how many entries share it: 2^shift.
+struct Size {
+  int64_t bytes, shift;
+
+  int64_t of(int64_t entries) const { return (entries >> shift) * bytes; }
+};
+
+inline Size size_of(int32_t storage, int64_t own) {
+  switch (storage) {
+    case FLOAT: return {4, 0};
+    case BFLOAT16: case HALF: case INT16: return {2, 0};
+    case INT8: case UINT8: return {1, 0};
+    case NIBBLE: return {1, 1};
+    case BLOCKS128: return {4, 7};
+    case BLOCKS256: return {4, 8};
+  }
+  return {own, 0};
+}
 
 template <typename T>
 using Vec = at::vec::Vectorized<T>;
@@ -103,8 +123,11 @@ inline void store(int64_t n, void* to, const T* x) {
   for (int64_t i = 0; i < n; i++) y[i] = static_cast<S>(static_cast<float>(x[i]));
 }
 
+// STORAGE
+
 template <typename T>
-void run(const Instruction& s, T* const* reg, void* const* memory, int64_t n, double* found) {
+void run(
+    const Instruction& s, T* const* reg, void* const* memory, int64_t n, int64_t at, double* found) {
   using V = Vec<T>;
   const V zero(0), one(1);
   T* to = reg[s.to];
@@ -179,6 +202,12 @@ void run(const Instruction& s, T* const* reg, void* const* memory, int64_t n, do
     case STORE_FLOAT: return store<float>(n, memory[s.to], a);
     case STORE_BFLOAT16: return store<c10::BFloat16>(n, memory[s.to], a);
     case STORE_HALF: return store<c10::Half>(n, memory[s.to], a);
+    case LOAD_INT16: return load<int16_t>(n, to, memory[s.a]);
+    case LOAD_INT8: return load<int8_t>(n, to, memory[s.a]);
+    case LOAD_UINT8: return load<uint8_t>(n, to, memory[s.a]);
+    case STORE_INT16: return store<int16_t>(n, memory[s.to], a);
+    case STORE_INT8: return store<int8_t>(n, memory[s.to], a);
+    case STORE_UINT8: return store<uint8_t>(n, memory[s.to], a);
     case ROUND_FLOAT:
       for (int64_t i = 0; i < n; i++) to[i] = static_cast<float>(a[i]);
       return;
@@ -201,6 +230,8 @@ void run(const Instruction& s, T* const* reg, void* const* memory, int64_t n, do
       if (!(x >= found[s.measure]) && found[s.measure] == found[s.measure]) found[s.measure] = x;
       return;
     }
+    default:
+      if constexpr (std::is_same_v<T, float>) run_storage(s, reg, memory, n, at);
   }
 }
 
@@ -217,12 +248,12 @@ struct Worker {
 
   Worker(const Program& program, const Instruction* code, const T* constants)
       : program(program), code(code), constants(constants),
-        blocks(new T[(program.registers - program.tensors) * BLOCK + LINE]),
+        blocks(new T[(program.registers - program.tensors) * program.block + LINE]),
         reg(new T*[program.registers]()), memory(new void*[program.tensors]()) {
     const auto begin = reinterpret_cast<uintptr_t>(blocks.get());
     T* const aligned = reinterpret_cast<T*>((begin + LINE - 1) / LINE * LINE);
     for (int64_t r = program.tensors; r < program.registers; r++)
-      reg[r] = aligned + (r - program.tensors) * BLOCK;
+      reg[r] = aligned + (r - program.tensors) * program.block;
   }
 
   // Repeats the scalars over a block, and computes what follows from them alone.
@@ -232,7 +263,8 @@ struct Worker {
     for (int64_t k = 0; k < program.scalars; k++) std::fill_n(first[k], n, scalars[k]);
     for (int64_t k = 0; k < program.constants; k++)
       std::fill_n(first[program.scalars + k], n, constants[k]);
-    for (int64_t k = 0; k < program.prologue; k++) run(code[k], reg.get(), memory.get(), n, nullptr);
+    for (int64_t k = 0; k < program.prologue; k++)
+      run(code[k], reg.get(), memory.get(), n, 0, nullptr);
     row = which;
     filled = n;
   }
@@ -245,9 +277,10 @@ double empty(int32_t code) {
 
 template <typename T>
 void drive(
-    const Program& program, const Instruction* code, const int32_t* dtypes, const Measure* measures,
+    const Program& program, const Instruction* code, const int32_t* storages, const Measure* measures,
     const T* constants, int64_t tasks, const int64_t* table, const int64_t* pointers, int64_t leaves,
     const T* rows, const int64_t* row_of, double* out, int64_t threads) {
+  const int64_t BLOCK = program.block;
   const int64_t grain = std::max<int64_t>(1, tasks / (threads * 16));
 #pragma omp parallel num_threads(threads) if (threads > 1)
   {
@@ -255,9 +288,8 @@ void drive(
     T** reg = worker.reg.get();
     void** memory = worker.memory.get();
     std::vector<char*> next(program.tensors);
-    std::vector<int64_t> sizes(program.tensors);
-    for (int64_t k = 0; k < program.tensors; k++)
-      sizes[k] = dtypes[k] == OWN ? sizeof(T) : dtypes[k] == FLOAT ? 4 : 2;
+    std::vector<Size> sizes(program.tensors);
+    for (int64_t k = 0; k < program.tensors; k++) sizes[k] = size_of(storages[k], sizeof(T));
     const int64_t most = program.tensors * BLOCK * sizeof(T) / LINE;
     const int64_t lines = (most + program.body - 1) / std::max(1, program.body);
 #pragma omp for schedule(dynamic, grain)
@@ -269,10 +301,10 @@ void drive(
       for (int64_t k = 0; k < program.measures; k++) found[k] = empty(measures[k].code);
       for (int64_t start = 0; start < length; start += BLOCK) {
         for (int64_t k = 0; k < program.tensors; k++) {
-          const int64_t size = sizes[k];
-          memory[k] = reinterpret_cast<char*>(pointers[k * leaves + leaf]) + (from + start) * size;
+          const Size size = sizes[k];
+          memory[k] = reinterpret_cast<char*>(pointers[k * leaves + leaf]) + size.of(from + start);
           reg[k] = static_cast<T*>(memory[k]);
-          next[k] = static_cast<char*>(memory[k]) + BLOCK * size;
+          next[k] = static_cast<char*>(memory[k]) + size.of(BLOCK);
         }
         const int64_t n = std::min(BLOCK, length - start);
         const int64_t ahead = std::max<int64_t>(0, std::min(BLOCK, length - start - BLOCK));
@@ -280,11 +312,12 @@ void drive(
         for (int64_t k = 0; k < program.body; k++) {
           // While it computes, the next block comes: as many lines with each instruction.
           for (int64_t i = 0; i < lines && tensor < program.tensors; i++) {
-            if (at < ahead * sizes[tensor]) __builtin_prefetch(next[tensor] + at);
+            const int64_t bytes = sizes[tensor].of(ahead);
+            if (at < bytes) __builtin_prefetch(next[tensor] + at);
             at += LINE;
-            if (at >= ahead * sizes[tensor]) tensor++, at = 0;
+            if (at >= bytes) tensor++, at = 0;
           }
-          run(code[program.prologue + k], reg, memory, n, found);
+          run(code[program.prologue + k], reg, memory, n, from + start, found);
         }
       }
       for (int64_t k = 0; k < program.measures; k++)
@@ -297,11 +330,11 @@ void drive(
 
 #define DRIVER(NAME, T)                                                                          \
   extern "C" void NAME(                                                                          \
-      const void* program, const void* code, const void* dtypes, const void* measures,           \
+      const void* program, const void* code, const void* storages, const void* measures,          \
       const void* constants, int64_t tasks, const int64_t* table, const int64_t* pointers,       \
       int64_t leaves, const void* rows, const int64_t* row_of, double* out, int64_t threads) {   \
     drive<T>(*static_cast<const Program*>(program), static_cast<const Instruction*>(code),       \
-             static_cast<const int32_t*>(dtypes), static_cast<const Measure*>(measures),         \
+             static_cast<const int32_t*>(storages), static_cast<const Measure*>(measures),         \
              static_cast<const T*>(constants), tasks, table, pointers, leaves,                   \
              static_cast<const T*>(rows), row_of, out, threads);                                 \
   }

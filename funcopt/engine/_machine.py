@@ -9,7 +9,9 @@ from typing import Any
 
 import torch
 
+from .._numerics import blockwise
 from . import _libraries
+from ._bytecode import STORAGES
 from ._guards import Unsupported
 from ._instructions import CODES
 
@@ -63,9 +65,25 @@ def is_installed() -> bool:
     return _libraries.is_compiled([MACHINE])
 
 
+def _text(name: str) -> str:
+    return pathlib.Path(__file__).with_name(name).read_text(encoding="utf-8")
+
+
+def _books() -> str:
+    """The books of numbers, as constants of C++."""
+    lines = []
+    for name in blockwise.BOOKS:
+        numbers = (
+            ", ".join(f"{x.hex()}f" for x in table)
+            for table in (blockwise.book(name), blockwise.boundaries(name))
+        )
+        lines.append(f"const Book {name.upper()}_BOOK({{{'}, {'.join(numbers)}}});")
+    return "\n".join(lines)
+
+
 MACHINE = (
-    pathlib.Path(__file__)
-    .with_suffix(".cpp")
-    .read_text(encoding="utf-8")
-    .replace("CODES", ", ".join(map(str.upper, CODES)), 1)
+    _text("_machine.cpp")
+    .replace("{ CODES }", f"{{ {', '.join(map(str.upper, CODES))} }}", 1)
+    .replace("{ STORAGES }", f"{{ {', '.join(x.upper() or 'OWN' for x in STORAGES)} }}", 1)
+    .replace("// STORAGE\n", _text("_storage.cpp").replace("// BOOKS\n", f"{_books()}\n", 1), 1)
 )

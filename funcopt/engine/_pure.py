@@ -122,7 +122,7 @@ class _CachedUpdate:
             return None
         positions = known.trees.positions
         entries = [flat[at] for at in positions]
-        results = Results.fresh(columns[0], columns[1], entries)
+        results = Results.fresh(columns[0], columns[1], entries, tx.exact_updates)
         step = state.step + 1
         inputs = known.trees.inputs(tx, columns, step, state.memory, {}, entries, results)
         try:

@@ -14,6 +14,7 @@ from .._core.reduction import reduce
 from .._core.stage import NO_MEMBERS, Bucket, Members, Node
 from .._core.tensor_rule import PerTensor
 from .._numerics import shards
+from .._numerics.scalars import widen
 from ..typing import Slots
 
 
@@ -24,9 +25,18 @@ class Results(NamedTuple):
     entries: list[Tensor]
 
     @classmethod
-    def fresh(cls, ps: Sequence[Tensor], gs: Sequence[Tensor], entries: Sequence[Tensor]) -> Self:
-        """For updates in the dtypes of the gradients, and entries in their own."""
-        us = [torch.empty_like(p, dtype=g.dtype) for p, g in zip(ps, gs, strict=True)]
+    def fresh(
+        cls,
+        ps: Sequence[Tensor],
+        gs: Sequence[Tensor],
+        entries: Sequence[Tensor],
+        exact: bool = False,
+    ) -> Self:
+        """For updates in the dtypes of the gradients, or `exact` ones, and entries in their own."""
+        us = [
+            torch.empty_like(p, dtype=widen(g.dtype) if exact else g.dtype)
+            for p, g in zip(ps, gs, strict=True)
+        ]
         return cls(us, list(map(_fresh, entries)))
 
 
@@ -83,6 +93,7 @@ class StepInputs(NamedTuple):
             tensors=self.ps,
             ranks=self.ranks,
             loss=loss,
+            in_place=not self.out_of_place,
         )
 
     def subset(self, indices: Sequence[int]) -> "StepInputs":
@@ -112,8 +123,11 @@ class StepInputs(NamedTuple):
             return precision.lift_examples(g, wide), slots, precision.lift(p, wide)
         return precision.lift(g, wide), slots, precision.lift(p, wide)
 
-    def commit(self, i: int, u: Tensor, slots: Slots) -> None:
-        """Applies the update of one tensor and stores its new slots, in place."""
+    def commit(self, i: int, u: Tensor, slots: Slots, q: Tensor | None = None) -> None:
+        """Applies the update of one tensor and stores its new slots, in place.
+
+        `q` is what the parameter becomes, if that is not its sum with the update.
+        """
         p = shards.local(self.ps[i])
         p = torch.view_as_real(p) if p.is_complex() else p
         old, new = (
@@ -122,7 +136,10 @@ class StepInputs(NamedTuple):
         )
         changed = [(x, y) for x, y in zip(old, new, strict=True) if x is not y]
         values = precision.unaliased(tuple(y for _, y in changed), (p, *old))
-        p.add_(u.view_as(p))
+        if q is None:
+            p.add_(u.view_as(p))
+        else:
+            p.copy_(q.view_as(p))
         for (x, _), y in zip(changed, values, strict=True):
             shards.local(x).copy_(shards.local(y))
 
@@ -173,9 +190,14 @@ def eager_step(inputs: StepInputs) -> Node:
     with nullcontext() if inputs.evaluate is None else inputs.evaluate(ps) as loss:
         node = inputs.tx.open(inputs.buckets, inputs.members(loss))
         us, new = inputs.tx.run(gs, slots, ps, node, reduce)
-    for i, (u, own) in enumerate(zip(us, new, strict=True)):
-        inputs.commit(i, u, own)
+    for i, (u, own, q) in enumerate(zip(us, new, new_params(node, us), strict=True)):
+        inputs.commit(i, u, own, q)
     return node
+
+
+def new_params(node: Node, us: Sequence[Any]) -> Sequence[Any]:
+    """What the parameters of a pass become; `None` for their sum with the update."""
+    return [None] * len(us) if node.new_params is None else node.new_params
 
 
 def flatten_nodes(node: Node) -> list[Node]:

@@ -65,8 +65,12 @@ class TracedBackend:
         self._slots = [precision.map_slots(lambda _: STAND_IN, own) for own in slots]
         stages = [node for _, node in walk(inputs.tx)]
         self._decides = any(map(makes_decisions, stages))
-        known = all(is_replayable(node) or makes_decisions(node) for node in stages)
-        self.replays = known and not self._layout.eager
+        for node in stages:
+            if not (is_replayable(node) or makes_decisions(node)):
+                # Else it would depend on what was traced before, which engine makes a step.
+                who = type(node).__name__
+                raise Unsupported(f"`{who}` declares neither `replayable` nor `decides`")
+        self.replays = not self._layout.eager
         """Whether a step is made by the kernels of an earlier one, and not traced again."""
 
     def holds(self, inputs: StepInputs) -> bool:

@@ -10,6 +10,7 @@ from .. import tree
 from .._core import precision
 from .._core.reduction import MeasureSpec, nothing_measured
 from .._core.stage import Node, Scalars
+from .._numerics import random
 from .._numerics.scalars import double, moved, near
 from ._block_layout import BlockLayout
 from ._blocks import GRADIENT, PARAMETER
@@ -19,7 +20,7 @@ from ._guards import Guard, ScalarSource, Unsupported
 from ._kernels import kernel_for
 from ._lowering import lower_graph
 from ._replay import CellScalars, CompiledStep, Launch, Pass, ReductionPass, Store
-from ._step import StepInputs, flatten_nodes
+from ._step import StepInputs, flatten_nodes, new_params
 from ._symbols import Opaque, ScalarSymbol, Symbol
 from ._whole import Scratch, WholeCell, WholePass
 from .triton._conclusion import conclusion_of
@@ -82,9 +83,10 @@ class Tracer:
         graph = self._graphs[i] = Graph(wide, block.device, self._source_of)
         at = cell.leaves[0]
         shape = block.columns[PARAMETER][at].shape
+        firsts = [column[at] for column in block.columns[: block.given]]
         given: list[Any] = [
-            graph.input(role, x.dtype) if x.shape == shape else Opaque.of(role)
-            for role, x in enumerate(column[at] for column in block.columns[: block.given])
+            graph.input(role, x.dtype, per) if per > 1 or x.shape == shape else Opaque.of(role)
+            for role, (x, per) in enumerate(zip(firsts, block.per, strict=True))
         ]
         p, g, *rest = (x.to(wide) if _is_narrow(x, wide) else x for x in given)
         if self._inputs.negate[i]:
@@ -108,7 +110,10 @@ class Tracer:
                 source = ScalarSource(lambda nodes, i: nodes[k].rows[row][name])
             return _traced_scalar(graph, values[name], source)
 
-        return TracedScalars(type(node.rules[0]).__name__, values, trace)
+        found = TracedScalars(type(node.rules[0]).__name__, values, trace)
+        if node.rules[0].random:
+            found.draw = TracedDraw(graph, self._layout)
+        return found
 
     def _source_of(self, x: Tensor, device: torch.device) -> ScalarSource | None:
         """Where kernels of a device find a flag in every step, if a stage has chosen by it."""
@@ -280,26 +285,30 @@ class Tracer:
         """Launches the last pass, which writes all results: nothing can fail any more."""
         outputs: dict[int, Outputs] = {}
         eager = []
-        for i, u, new in zip(self._indices, us, slots, strict=True):
+        qs = new_params(self._nodes[0], us)
+        for i, u, new, q in zip(self._indices, us, slots, qs, strict=True):
             if i in self._cell_of:
-                outputs[i] = (self._writes(i, u, new), [])
+                outputs[i] = (self._writes(i, u, new, q), [])
             else:
-                eager.append((i, u, new))
+                eager.append((i, u, new, q))
         launches = self._launches(outputs)
         compiled = CompiledStep(
             self._decisions, self._passes, self._new_guards(), launches, self._stores
         )
         compiled.finish(self._nodes)
-        for i, u, new in eager:
-            self._inputs.commit(i, u, new)
+        for one in eager:
+            self._inputs.commit(*one)
         for graph in self._graphs.values():  # these, and the nodes, hold the tracer and its tensors
             graph.source_of = None
         for node in self._nodes:
             node.trace_hook = node.decide_hook = node.whole_hook = None
         return compiled
 
-    def _writes(self, i: int, u: Any, new: Any) -> dict[int, Any]:
-        """The new values of a parameter, or its update, and its slots, by role."""
+    def _writes(self, i: int, u: Any, new: Any, q: Any) -> dict[int, Any]:
+        """The new values of a parameter, or its update, and its slots, by role.
+
+        That of a parameter is `q`, if it is not its sum with the update.
+        """
         p, old = self._lifted[i]
         graph, roles = self._graphs[i], self._layout.blocks[self._cell_of[i].block].roles
         entries = precision.entries(new)
@@ -311,6 +320,8 @@ class Tracer:
         writes = {}
         if roles.out_of_place:
             writes[PARAMETER] = graph.copied(u)
+        elif q is not None:
+            writes[PARAMETER] = graph.copied(q)
         elif not graph.is_zero_update(u):
             writes[PARAMETER] = p + u
         cell = self._cell_of[i]
@@ -358,6 +369,28 @@ class Tracer:
             new += graph.guards[self._guards_taken.get(i, 0) :]
             self._guards_taken[i] = len(graph.guards)
         return new
+
+
+class TracedDraw:
+    """Random bits for a symbol."""
+
+    def __init__(self, graph: Graph, layout: BlockLayout) -> None:
+        self._graph, self._layout = graph, layout
+
+    def noise(self, seed: Any, low: Any, high: Any, like: Symbol) -> Any:
+        """As by `Draw`."""
+        graph, layout, seed = self._graph, self._layout, int(seed)
+
+        def part(k: int) -> Any:
+            source = ScalarSource(lambda nodes, i: layout.random_words(i, seed)[k], True)
+            return graph.scalar(source, ("random", seed, k))
+
+        def scalar(x: Any) -> Any:
+            return graph.scalar(x.source, id(x.source)) if isinstance(x, ScalarSymbol) else x
+
+        step = random.word(scalar(low), scalar(high))
+        key, other, begin = (random.word(part(k), part(k + 1)) for k in (0, 2, 4))
+        return random.bits16(like, key, random.mixed(other, step), begin)
 
 
 class TracedScalars(Scalars):

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ._calls import Call, Ref, op_name
+from .._numerics.primitive import instruction_of
+from ._calls import Call, Input, Ref, op_name
 from ._guards import Unsupported
 from ._instructions import (
     ARITY,
@@ -22,9 +23,13 @@ from ._instructions import (
     LOGICAL,
     NARROW,
     POWERS,
+    PRIMITIVES,
     REDUCTIONS,
     REVERSED,
+    SHARED,
+    STORED,
     SYNONYMS,
+    WHOLE,
 )
 from ._lowering import LoweredGraph
 from ._meta_inference import TensorMeta, infer
@@ -79,13 +84,27 @@ class Listing(NamedTuple):
     """Instructions in order, and what becomes of their results."""
 
     dtype: torch.dtype  # of all registers but the tensors
-    tensors: tuple[torch.dtype, ...]
+    tensors: tuple[Input, ...]
     scalars: int
     constants: tuple[float, ...]
     uniform: tuple[Instruction, ...]  # those of numbers, once for each row of scalars
     body: tuple[Instruction, ...]  # those of entries
     writes: tuple[tuple[int, Register], ...]  # the tensor that is overwritten, and by which value
     measures: tuple[Measure, ...]
+
+
+def storage(x: Input, own: torch.dtype) -> str:
+    """How a tensor is stored, as conversions call it; "" if it is as in registers.
+
+    Raises:
+        Unsupported: If there is no conversion.
+    """
+    if x.per == 1 and x.dtype is own:
+        return ""
+    found = STORED.get(x.dtype) if x.per == 1 else SHARED.get((x.dtype, x.per))
+    if found is None:
+        raise Unsupported(f"tensors of {x.dtype}" + f", one for {x.per} entries" * (x.per > 1))
+    return found
 
 
 def translate(lowered: LoweredGraph) -> Listing:
@@ -129,18 +148,12 @@ class _Translator:
             *(Operand(Register("tensor", k), x) for k, x in enumerate(tensors)),
             *(Operand(Register("scalar", k), x) for k, x in enumerate(scalars)),
         ]
-        self._narrow = [self._is_narrow(x.dtype) for x in lowered.inputs]
+        self._stored = [storage(x, self._wide) for x in lowered.inputs]
         self._loaded: dict[int, Register] = {}  # tensors in the compute dtype
         self._constants: dict[str, int] = {}  # by their text, since zeros have signs
         self._uniform: list[Instruction] = []
         self._body: list[Instruction] = []
         self._count = itertools.count()
-
-    def _is_narrow(self, dtype: torch.dtype) -> bool:
-        """Whether entries have to be widened before they are computed with."""
-        if dtype is not self._wide and dtype not in NARROW:
-            raise Unsupported(f"tensors of {dtype}")
-        return dtype is not self._wide
 
     def translate(self, call: Call) -> None:
         """Adds the instructions of a call."""
@@ -155,6 +168,8 @@ class _Translator:
             value = given[inferred.argument]
         elif inferred.meta is None:
             raise Unsupported(f"`{name}`: {inferred.error}")
+        elif getattr(call.func, "is_primitive", False):
+            value = self._primitive(call.func, args, inferred.meta)
         elif any(x.reduction for x in given):
             value = self._scaled(name, args, inferred.meta)
         elif name in REDUCTIONS and len(args) == 1 and not kwargs:
@@ -181,19 +196,30 @@ class _Translator:
         flags = [getattr(getattr(x, "meta", None), "dtype", None) is torch.bool for x in args]
         if name in LOGICAL and not all(flags):
             raise Unsupported(f"`{name}` of numbers")
+        moves = name == "where" and meta.dtype in WHOLE
         if meta.dtype is torch.bool:
             if name not in (*FLAGS, "isinf", "where"):
                 raise Unsupported(f"`{name}` of flags")
-        elif meta.dtype is not self._wide and not self._of_scalars:
+        elif meta.dtype is not self._wide and not (self._of_scalars or moves):
             raise Unsupported(f"`{name}` in {meta.dtype}")
         options = {k: self._value(v) for k, v in kwargs.items()}
         name, args = self._simplified(name, args, options)
         if options or ARITY.get(name) != len(args):
             raise Unsupported(f"`{name}` of {len(args)} arguments and {sorted(options)}")
         register = self._emit(name, *args)
-        if meta.dtype in (torch.bool, torch.int64, self._wide):
+        if meta.dtype in (torch.bool, torch.int64, self._wide, *WHOLE):
             return Operand(register, meta)
         return self._cast(Operand(register, TensorMeta(self._wide, meta.is_vector)), meta)
+
+    def _primitive(self, func: Any, args: list[Any], meta: TensorMeta) -> Operand:
+        """A function of ours that is one instruction."""
+        code = instruction_of(func, args)
+        given = [x for x in args if isinstance(x, (Operand, float))]
+        if code not in PRIMITIVES or self._wide is not torch.float32:
+            raise Unsupported(f"`{code}` in {self._wide}")
+        if code == "bits16":  # of its first argument, only the length counts
+            return Operand(self._emit(code, *given[1:], varies=True), meta)
+        return Operand(self._emit(code, *given), meta)
 
     def _simplified(
         self, name: str, args: list[Any], options: dict[str, Any]
@@ -268,10 +294,10 @@ class _Translator:
         factor = others[0] if x.factor is None else self._emit("mul", x.factor, others[0])
         return x._replace(meta=meta, factor=self._register(factor))
 
-    def _emit(self, code: str, *args: Any) -> Register:
+    def _emit(self, code: str, *args: Any, varies: bool = False) -> Register:
         """Adds an instruction, and returns the register that it writes."""
         given = tuple(map(self._register, args))
-        uniform = not any(x.kind in VARYING for x in given)
+        uniform = not varies and not any(x.kind in VARYING for x in given)
         if code in COMMUTATIVE and given[0].kind not in VARYING:
             given = given[::-1]  # the machine is faster where the last one is uniform
         to = Register("uniform" if uniform else "value", next(self._count))
@@ -284,7 +310,7 @@ class _Translator:
             if x.reduction:
                 raise Unsupported(f"a {x.reduction} within one tensor")
             x = x.register
-            return self._load(x.number) if x.kind == "tensor" and self._narrow[x.number] else x
+            return self._load(x.number) if x.kind == "tensor" and self._stored[x.number] else x
         if isinstance(x, Register):
             return x
         if not isinstance(x, (int, float)):
@@ -296,7 +322,7 @@ class _Translator:
         """The register of a tensor of another dtype, which is widened once."""
         if k not in self._loaded:
             self._loaded[k] = Register("value", next(self._count))
-            load = f"load_{NARROW[self._lowered.inputs[k].dtype]}"
+            load = f"load_{self._stored[k]}"
             self._body.append(Instruction(load, self._loaded[k], (Register("tensor", k),)))
         return self._loaded[k]
 
@@ -323,7 +349,7 @@ class _Translator:
         writes = tuple((k, self._register(self._values[ref.at])) for k, ref in lowered.writes)
         return Listing(
             self._wide,
-            tuple(x.dtype for x in lowered.inputs),
+            lowered.inputs,
             lowered.num_scalars,
             tuple(map(float, self._constants)),
             tuple(self._uniform),

@@ -14,6 +14,8 @@ def with_lr(tx: GradientTransformation) -> GradientTransformation:
     Where only some branches of a partition have one, the others get theirs, so that every group has
     an `lr` for schedulers to set.
     """
+    if getattr(tx, "is_outermost", False):
+        return tx.with_children({key: with_lr(child) for key, child in tx.children().items()})
     if _has_lr(tx):
         branches = any(isinstance(node, partition) for _, node in walk(tx))
         return _with_lr_inside(tx) if branches else tx

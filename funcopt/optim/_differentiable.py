@@ -11,7 +11,7 @@ from ..engine import StepInputs
 
 def differentiable_step(inputs: StepInputs) -> tuple[Node, list[object]]:
     """Adds the updates to the parameters, and returns the new slots."""
-    node = inputs.tx.open(inputs.buckets, inputs.members())
+    node = inputs.tx.open(inputs.buckets, inputs.members()._replace(in_place=False))
     lifted = [inputs.lifted(i) for i in range(len(inputs.ps))]
     gs, slots, ps = ([one[k] for one in lifted] for k in range(3))
     us, new = inputs.tx.run(gs, slots, ps, node, reduce)

@@ -110,11 +110,15 @@ def check_layout(tx: PerTensor, name: str | None, p: Tensor) -> None:
 
 
 def _by_field(values: Any) -> list[tuple[str, Tensor]]:
-    """The tensors of a named tuple by field, with a number where a field holds several."""
-    out = []
+    """The tensors of a named tuple by field, with another or a number where a field has several."""
+    out: list[tuple[str, Tensor]] = []
     for name, value in zip(getattr(values, "_fields", ()), values, strict=True):
-        for i, x in enumerate(entries(value)):
-            out.append((name if isinstance(value, Tensor) else f"{name}/{i}", x))
+        if isinstance(value, Tensor):
+            out.append((name, value))
+        elif hasattr(value, "_fields"):
+            out += [(f"{name}/{field}", x) for field, x in _by_field(value)]
+        else:
+            out += [(f"{name}/{i}", x) for i, x in enumerate(entries(value))]
     return out
 
 

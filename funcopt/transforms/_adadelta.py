@@ -18,6 +18,8 @@ class AdadeltaSlots(NamedTuple):
     square_avg: Tensor  # like p: EMA of the squared gradient
     acc_delta: Tensor  # like p: EMA of the squared update
 
+    nonnegative = frozenset({"square_avg", "acc_delta"})
+
 
 class scale_by_adadelta(TensorRule):
     """Scales the gradient by the ratio of two root mean squares, of updates and of gradients.

@@ -17,6 +17,8 @@ class AdagradSlots(NamedTuple):
 
     sum: Tensor  # like p: sum of the squared gradients, from initial_accumulator_value on
 
+    nonnegative = frozenset({"sum"})
+
 
 class scale_by_adagrad(TensorRule):
     """Divides the gradient by the root of the sum of all squared gradients.

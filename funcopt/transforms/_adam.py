@@ -19,6 +19,8 @@ class AdamSlots(NamedTuple):
     exp_avg_sq: Tensor  # like p: EMA of its square
     max_exp_avg_sq: Any  # like p: maximum of exp_avg_sq so far; () without amsgrad
 
+    nonnegative = frozenset({"exp_avg_sq", "max_exp_avg_sq"})
+
 
 class scale_by_adam(TensorRule):
     """Divides the EMA of the gradient by the root of the EMA of its square, both bias-corrected.

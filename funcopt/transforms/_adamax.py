@@ -18,6 +18,8 @@ class AdamaxSlots(NamedTuple):
     exp_avg: Tensor  # like p: EMA of the gradient
     exp_inf: Tensor  # like p: decayed maximum of its absolute value
 
+    nonnegative = frozenset({"exp_inf"})
+
 
 class scale_by_adamax(TensorRule):
     """Divides the EMA of the gradient by the decayed maximum of its absolute value.

@@ -18,6 +18,8 @@ class BeliefSlots(NamedTuple):
     exp_avg: Tensor  # like p: EMA of the gradient
     exp_avg_var: Tensor  # like p: EMA of its squared deviation from exp_avg
 
+    nonnegative = frozenset({"exp_avg_var"})
+
 
 class scale_by_belief(TensorRule):
     """Divides the EMA of the gradient by the root of the EMA of its squared deviation.

@@ -21,6 +21,8 @@ class DAdaptAdamSlots(NamedTuple):
     exp_avg_sq: Tensor  # like p: EMA of the squared gradient
     s: Tensor  # like p: weighted sum of the gradients
 
+    nonnegative = frozenset({"exp_avg_sq"})
+
 
 class DAdaptAdamMemory(NamedTuple):
     """The shared scalars of `scale_by_dadapt_adam`, of all tensors together."""

@@ -20,6 +20,8 @@ class FactoredRmsSlots(NamedTuple):
     col_var: Any  # the same of columns; or ()
     variance: Any  # like p: EMA of the square of every entry; or ()
 
+    nonnegative = frozenset({"variance"})
+
 
 class scale_by_factored_rms(TensorRule):
     """Divides the gradient by its root mean square, factored into rows and columns.

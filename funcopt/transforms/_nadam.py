@@ -18,6 +18,8 @@ class NadamSlots(NamedTuple):
     exp_avg: Tensor  # like p: EMA of the gradient
     exp_avg_sq: Tensor  # like p: EMA of its square
 
+    nonnegative = frozenset({"exp_avg_sq"})
+
 
 class NadamMemory(NamedTuple):
     """The shared scalars of NAdam."""

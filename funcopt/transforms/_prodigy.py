@@ -22,6 +22,8 @@ class ProdigySlots(NamedTuple):
     s: Tensor  # like p: weighted sum of the gradients
     p0: Tensor  # like p: the initial parameters
 
+    nonnegative = frozenset({"exp_avg_sq"})
+
 
 class ProdigyMemory(NamedTuple):
     """The shared scalars of Prodigy, of all tensors together."""

@@ -18,6 +18,8 @@ class RadamSlots(NamedTuple):
     exp_avg: Tensor  # like p: EMA of the gradient
     exp_avg_sq: Tensor  # like p: EMA of its square
 
+    nonnegative = frozenset({"exp_avg_sq"})
+
 
 class scale_by_radam(TensorRule):
     """Adam, rectified by the variance of its adaptive learning rate, as in torch.

@@ -18,6 +18,8 @@ class RmsSlots(NamedTuple):
     square_avg: Tensor  # like p: EMA of the squared gradient
     grad_avg: Any  # like p: EMA of the gradient; () if not centered
 
+    nonnegative = frozenset({"square_avg"})
+
 
 class scale_by_rms(TensorRule):
     """Divides the gradient by the root of the EMA of its square, or of its variance.

@@ -23,6 +23,8 @@ class SoapSlots(NamedTuple):
     GG: Factors  # (n, n) for each dimension of size n: EMA of G G^T; () where none
     Q: Factors  # (n, n) likewise: the eigenvectors of GG, as columns
 
+    nonnegative = frozenset({"exp_avg_sq"})
+
 
 class scale_by_soap(TensorRule):
     """Adam in the eigenbases of Shampoo's preconditioner, refreshed every few updates.

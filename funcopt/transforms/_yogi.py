@@ -18,6 +18,8 @@ class YogiSlots(NamedTuple):
     exp_avg: Tensor  # like p: EMA of the gradient
     exp_avg_sq: Tensor  # like p: follows its square, by changes that are no larger than it
 
+    nonnegative = frozenset({"exp_avg_sq"})
+
 
 class scale_by_yogi(TensorRule):
     """Adam, with a second moment whose change is bounded by the squared gradient.

@@ -1,5 +1,6 @@
 """A lowered graph as one launch for all tensors of a block."""
 
+import functools
 import itertools
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +13,7 @@ from .._foreach import no_measures
 from .._lowering import LoweredGraph
 from .._translation import translate
 from ._launch import Sent, TableLaunch, function_of, is_interpreted, launch, on, options
-from ._source import pass_source
+from ._source import books, looks_up, pass_source
 
 
 class TritonKernel:
@@ -22,9 +23,17 @@ class TritonKernel:
 
     def __init__(self, lowered: LoweredGraph, device: torch.device) -> None:
         self._lowered, self._measures = lowered, len(lowered.measures)
-        self._function = function_of(pass_source(translate(lowered)))
+        listing = translate(lowered)
+        self._books = [_books(device)] if looks_up(listing) else []
+        self._function = function_of(pass_source(listing))
         if not is_interpreted() and device.type != "meta":
-            given = [torch.int64, torch.int64, *[torch.float64] * bool(self._measures)]  # pointers
+            books = [torch.float32] * len(self._books)
+            given = [
+                torch.int64,
+                *books,
+                torch.int64,
+                *[torch.float64] * bool(self._measures),
+            ]  # pointers
             with on(device):  # now, and not in the middle of a step
                 self._function.warmup(*given, 1, grid=(1,), **options())
 
@@ -41,7 +50,7 @@ class TritonKernel:
             TableLaunch(
                 self._function,
                 tasks.count,
-                before=[_sent(tasks).on(device)],
+                before=[_sent(tasks).on(device), *self._books],
                 pointers=block.pointers(roles),
                 rows=rows,
                 after=[*out, block.leaves],
@@ -49,6 +58,12 @@ class TritonKernel:
             device,
         )
         return out[0] if out else None
+
+
+@functools.cache
+def _books(device: torch.device) -> Tensor:
+    """The numbers that codes stand for, on a device."""
+    return torch.tensor(books(), dtype=torch.float32, device=device)
 
 
 def _sent(tasks: Tasks) -> Sent:

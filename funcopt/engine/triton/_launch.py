@@ -209,7 +209,7 @@ def function_of(source: str) -> Any:
     """The kernel of a source. Triton keeps on disk what it is compiled to."""
     name = f"<funcopt kernel {hashlib.sha256(source.encode()).hexdigest()[:16]}>"
     linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
-    functions = importlib.import_module("._functions", __package__)
-    found = {**vars(functions), "__name__": __name__}
+    modules = (importlib.import_module(f".{x}", __package__) for x in ("_functions", "_storage"))
+    found = {**dict(item for one in modules for item in vars(one).items()), "__name__": __name__}
     exec(compile(source, name, "exec"), found)
     return found["kernel"]

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 import torch
 
+from ..._numerics.blockwise import BOOKS, book, boundaries
+from .._calls import Input
 from .._instructions import FLAGS, NARROW
 from .._translation import Instruction, Listing, Register
 
@@ -17,8 +19,24 @@ TYPES = {
     torch.float32: "tl.float32",
     torch.bfloat16: "tl.bfloat16",
     torch.float16: "tl.float16",
+    torch.int16: "tl.int16",
+    torch.int8: "tl.int8",
+    torch.uint8: "tl.uint8",
 }
 BY_NAME = {name: TYPES[dtype] for dtype, name in NARROW.items()}
+
+
+def books() -> list[float]:
+    """All books, each after its boundaries, as kernels look them up."""
+    return [x for name in BOOKS for x in (*boundaries(name), *book(name))]
+
+
+def _looked_up(text: str, name: str, of_boundaries: bool) -> str:
+    """An expression that looks up one of them."""
+    before = sum(2 * len(book(x)) - 1 for x in BOOKS[: BOOKS.index(name)])
+    size = len(book(name))
+    return text.format(before + (0 if of_boundaries else size - 1), size.bit_length() - 1)
+
 
 EXPRESSIONS = {
     "copy": "{0}",
@@ -59,6 +77,23 @@ EXPRESSIONS = {
     "clamp": "smallest(largest({0}, {1}), {2})",
     "lerp": "from_nearer({0}, {1}, {2})",
     "fmadd": "tl.fma({0}, {1}, {2})",
+    "word": "word({0}, {1})",
+    "mixed": "mixed({0}, {1})",
+    "bits16": "random_bits({0}, {1}, {2}, place, BLOCK)",
+    "truncated": "truncated({0})",
+    "low_half": "low_half({0})",
+    "with_low_half": "with_low_half({0}, {1})",
+    "rounded_at_random": "rounded_at_random({0}, {1})",
+    "residual_bfloat16": "residual({0}, {1}, 7, -126)",
+    "residual_float16": "residual({0}, {1}, 10, -14)",
+    "with_residual_bfloat16": "with_residual({0}, {1}, 7, -126)",
+    "with_residual_float16": "with_residual({0}, {1}, 10, -14)",
+    "block_amax_128": "block_amax({0}, here, 128, BLOCK)",
+    "block_amax_256": "block_amax({0}, here, 256, BLOCK)",
+    "encoded_float8": "encoded_float8({0})",
+    "decoded_float8": "decoded_float8({0})",
+    **{f"encoded_{x}": _looked_up("encoded({{0}}, BOOKS + {}, {})", x, True) for x in BOOKS},
+    **{f"decoded_{x}": _looked_up("decoded({{0}}, BOOKS + {})", x, False) for x in BOOKS},
 }
 """Of every instruction. A flag is 1 or 0 in the compute dtype, as in every machine."""
 
@@ -118,6 +153,8 @@ class Names:
 
 def _stored(value: str, dtype: str) -> str:
     """A value in another dtype; through float32 to a half, as torch."""
+    if "int" in dtype:
+        return f"({value}).to(tl.int32).to({dtype})"
     return f"({value}).to(tl.float32).to({dtype})" if "16" in dtype else f"({value}).to({dtype})"
 
 
@@ -140,11 +177,17 @@ def pass_source(listing: Listing) -> str:
     used |= {x for _, x in listing.writes} | {x.register for x in listing.measures}
     given = sorted(x for x in used if x.kind in ("tensor", "scalar", "uniform"))
     made = [names(x) for _, x in listing.writes] + [names(x.register) for x in listing.measures]
+    codes = {one.code for one in listing.body}
+    asked = [x for x in ("place", "here") if any(x in EXPRESSIONS.get(y, "") for y in codes)]
+    if any("BLOCK" in EXPRESSIONS.get(y, "") for y in codes):
+        asked.append("BLOCK: tl.constexpr")
+    asked += ["BOOKS"] if looks_up(listing) else []
     read = [x.number for x in given if x.kind == "tensor"]
     columns, width, measures = len(listing.tensors), listing.scalars, len(listing.measures)
-    put(0, "@triton.jit", f"def body({', '.join(map(names, given))}):")
+    put(0, "@triton.jit", f"def body({', '.join([*map(names, given), *asked])}):")
     put(1, *map(names.line, listing.body), f"return ({''.join(f'{x}, ' for x in made)})", "")
-    pointers = ["TASKS", "TABLE", *(["OUT"] if measures else [])]
+    given_too = ["BOOKS"] if looks_up(listing) else []
+    pointers = ["TASKS", *given_too, "TABLE", *(["OUT"] if measures else [])]
     put(0, "", _jit(["leaves"], pointers))
     put(0, f"def kernel({', '.join(pointers)}, leaves, BLOCK: tl.constexpr):")
     put(1, "task = tl.program_id(0).to(tl.int64)")
@@ -154,26 +197,27 @@ def pass_source(listing: Listing) -> str:
     for k in range(width):
         put(1, f"e{k} = scalar(tl.load(slots + {k})).to({names.dtype})")
     put(1, *map(names.line, listing.uniform))
-    for k, dtype in enumerate(listing.tensors):
-        size = dtype.itemsize
-        put(1, f"a{k} = tl.load(TABLE + {k} * leaves + leaf) + start * {size}")
+    for k, x in enumerate(listing.tensors):
+        before = "start" if x.per == 1 else f"(start // {x.per})"
+        put(1, f"a{k} = tl.load(TABLE + {k} * leaves + leaf) + {before} * {x.dtype.itemsize}")
     for k, one in enumerate(listing.measures):
         put(1, f"s{k} = tl.full((BLOCK,), {REDUCED[one.code][0]}, {names.dtype})")
     together = " | ".join(f"a{k}" for k in range(columns))
     put(1, f"if (({together}) % 16 == 0) & (length % 8 == 0):")
     for aligned in (True, False):
         put(1, *([] if aligned else ["else:"]))
-        for k, dtype in enumerate(listing.tensors):
-            pointer = f"a{k}.to(tl.pointer_type({TYPES[dtype]}))"
+        for k, x in enumerate(listing.tensors):
+            pointer = f"a{k}.to(tl.pointer_type({TYPES[x.dtype]}))"
             put(2, f"p{k} = tl.multiple_of({pointer}, 16)" if aligned else f"p{k} = {pointer}")
         put(2, "end = tl.multiple_of(length, 8)" if aligned else "end = length")
         put(2, "for begin in range(0, end, BLOCK):")
         put(3, "at = begin + tl.arange(0, BLOCK)", "here = at < end")
-        put(3, *(f"x{k} = tl.load(p{k} + at, here, other=0.0)" for k in read))
+        put(3, *(f"x{k} = {_loaded(f'p{k}', listing.tensors[k])}" for k in read))
+        put(3, *(["place = start + begin"] if "place" in asked else []))
         out = [f"w{k}" for k, _ in listing.writes] + [f"q{k}" for k in range(measures)]
-        put(3, f"{''.join(f'{x}, ' for x in out)}= body({', '.join(map(names, given))})")
-        for k, _ in listing.writes:
-            put(3, f"tl.store(p{k} + at, {_stored(f'w{k}', TYPES[listing.tensors[k]])}, here)")
+        arguments = [*map(names, given), *(x.partition(":")[0] for x in asked)]
+        put(3, f"{''.join(f'{x}, ' for x in out)}= body({', '.join(arguments)})")
+        put(3, *(_store(f"p{k}", f"w{k}", listing.tensors[k]) for k, _ in listing.writes))
         for k, one in enumerate(listing.measures):
             nothing, joined, _ = REDUCED[one.code]
             value = f"tl.where(here, q{k}, tl.full((), {nothing}, {names.dtype}))"
@@ -183,6 +227,31 @@ def pass_source(listing: Listing) -> str:
         value = REDUCED[one.code][2].format(f"s{k}") + factor
         put(1, f"tl.store(OUT + task * {measures} + {k}, ({value}).to(tl.float64))")
     return str(put)
+
+
+def looks_up(listing: Listing) -> bool:
+    """Whether its kernel needs `books`."""
+    return any("BOOKS" in EXPRESSIONS.get(one.code, "") for one in listing.body)
+
+
+def _loaded(pointer: str, x: Input) -> str:
+    """The numbers of the entries `at`, as they are stored."""
+    if x.per == 1:
+        return f"tl.load({pointer} + at, here, other=0.0)"
+    text = f"tl.load({pointer} + at // {x.per}, here, other=0)"
+    return text if x.per > 2 else f"({text}.to(tl.int32) >> (4 - 4 * (at % 2))) & 15"
+
+
+def _store(pointer: str, value: str, x: Input) -> str:
+    """Stores those of the entries `at`."""
+    stored = _stored(value, TYPES[x.dtype])
+    if x.per == 1:
+        return f"tl.store({pointer} + at, {stored}, here)"
+    if x.per > 2:
+        return f"tl.store({pointer} + at // {x.per}, {stored}, here & (at % {x.per} == 0))"
+    two = "begin // 2 + tl.arange(0, BLOCK // 2)"
+    codes = f"pairs({value}, here, BLOCK).to(tl.uint8)"
+    return f"tl.store({pointer} + {two}, {codes}, {two} < (end + 1) // 2)"
 
 
 STORED = {**TYPES, torch.int64: "tl.int64", torch.bool: "tl.int1"}
