@@ -4,6 +4,7 @@ from ._accumulate import AccumulateSlots as AccumulateSlots
 from ._accumulate import accumulate as accumulate
 from ._cautious import cautious as cautious
 from ._chain import chain as chain
+from ._codecs import Format as Format
 from ._explain import explain_transformation as explain_transformation
 from ._hyperparams import FieldPath as FieldPath
 from ._hyperparams import field_paths as field_paths

@@ -59,9 +59,11 @@ class AliasOptimizer(Optimizer):
     `like`, or else of `make`. By keyword, every class also takes what torch's classes take
     (`maximize`, `foreach`, `capturable`, `differentiable`, `fused`), `engine`, and shorthands for
     the stages around it: ``max_grad_norm=1.0`` is `clip_by_global_norm`, ``ema=0.999`` is
-    `ema_of_params`, ``accumulate=4`` is `accumulate`, in this chain:
+    `ema_of_params`, ``accumulate=4`` is `accumulate`, ``quantized="8bit"`` is `quantized` and
+    ``rounding="stochastic"`` is `rounded`, in this chain:
 
-        accumulate(chain(clip_by_global_norm(max_grad_norm), make(...), ema_of_params(ema)), 4)
+        inner = chain(clip_by_global_norm(1.0), quantized(make(...), "8bit"), ema_of_params(0.999))
+        rounded(accumulate(inner, 4), "stochastic")
 
     The first two are keys of `param_groups`, read at every step, where they are given.
 
@@ -171,6 +173,12 @@ class FunctionOptimizer(AliasOptimizer, Generic[P]):
     def __init__(self, params: ParamsT, *args: Any, accumulate: int, **kwargs: Any) -> None: ...
 
     @overload
+    def __init__(self, params: ParamsT, *args: Any, quantized: Format, **kwargs: Any) -> None: ...
+
+    @overload
+    def __init__(self, params: ParamsT, *args: Any, rounding: Rounding, **kwargs: Any) -> None: ...
+
+    @overload
     def __init__(
         self, params: ParamsT, *args: Any, engine: EngineOption, **kwargs: Any
     ) -> None: ...
@@ -218,7 +226,7 @@ def optimizer_class(
 
     The arguments of `make` are the arguments of the class, its defaults, and the keys of its
     `param_groups`: they are read at every step. What else torch's classes take, `engine`, and the
-    shorthands `max_grad_norm`, `ema` and `accumulate`, it takes by keyword. Type checkers know the
+    shorthands `max_grad_norm`, `ema`, `accumulate`, `quantized` and `rounding`, it takes by keyword. Type checkers know the
     parameters, and the arguments as `make` has them.
 
     Where `make` returns a `partition`, arguments are initial values only: every label is a

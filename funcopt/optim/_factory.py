@@ -27,7 +27,7 @@ from ..combinators import (
 from ..errors import HyperparameterError
 from ._default_lr import with_lr
 from ._options import Options, as_hyperparameter, same_value
-from ._short_ways import ACCUMULATE, SHORT_WAYS, names_of_fields, short_ways_of, with_short_ways
+from ._short_ways import SHORT_WAYS, STRUCTURE, names_of_fields, short_ways_of, with_short_ways
 
 
 class GroupTransformation(NamedTuple):
@@ -262,7 +262,7 @@ class FunctionFactory(Factory):
 
     @property
     def common(self) -> tuple[str, ...]:
-        return *self.maker.dtypes, *(key for key in self._short_ways if key == ACCUMULATE)
+        return *self.maker.dtypes, *(key for key in self._short_ways if key in STRUCTURE)
 
     def check_group(self, group: Mapping[str, Any]) -> None:
         for key in SHORT_WAYS:

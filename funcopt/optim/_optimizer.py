@@ -33,7 +33,7 @@ from .._core.stage import Node
 from .._core.tensor_rule import GradientTransformation, PerTensor
 from .._hints.calls import explained, name_caller
 from .._numerics.autocast import outside_contexts
-from ..combinators import walk
+from ..combinators import Rounding, rounded, walk
 from ..engine import Engine, EngineOption
 from ..typing import ParamsT
 from . import _hooks, _reshape
@@ -89,6 +89,8 @@ class Optimizer(ObservedOptimizer):
             stages of a pipeline; sums over tensors then span its ranks, also those that have no
             gradient. Or a function of name and parameter that returns one, or None: for experts
             beside dense weights. An attribute too, to be set afterwards.
+        rounding: How parameters in 16 bits are written: "nearest", "stochastic", "kahan",
+            "remainder8", "remainder" or "master"; all but the first are `rounded` around `tx`.
         engine: How steps are made: "fused", in one pass over memory for each sum over tensors,
             plus one; "compiled", the same by machine code for this chain, which takes seconds to
             compile; "torch", by a kernel of torch where that has one for the chain; "foreach",
@@ -112,8 +114,11 @@ class Optimizer(ObservedOptimizer):
         differentiable: bool = False,
         capturable: bool = False,
         measure_group: Any = None,
+        rounding: Rounding = "nearest",
         engine: EngineOption = "auto",
     ) -> None:
+        if rounding != "nearest":
+            tx = rounded(tx, rounding)
         if measure_group is not None:
             self.measure_group = measure_group
         factory = chain_factory(tx)

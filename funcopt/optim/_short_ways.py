@@ -5,15 +5,15 @@ from typing import Any
 
 from .._core import checks
 from .._core.tensor_rule import GradientTransformation
-from ..combinators import FieldPath, accumulate, chain, walk
+from ..combinators import FieldPath, accumulate, chain, quantized, rounded, walk
 from ..errors import HyperparameterError
 from ..transforms import clip_by_global_norm, ema_of_params
 from ._options import Options
 
-ACCUMULATE = "accumulate"
-"""The shorthand that is structure: an argument of the class, no key of a group."""
+ACCUMULATE, QUANTIZED, ROUNDING = STRUCTURE = ("accumulate", "quantized", "rounding")
+"""The shorthands that are structure: arguments of the class, no keys of a group."""
 
-SHORT_WAYS: Options = {"max_grad_norm": None, "ema": None, ACCUMULATE: None}
+SHORT_WAYS: Options = {"max_grad_norm": None, "ema": None, **dict.fromkeys(STRUCTURE)}
 """The arguments of all classes that stand for stages, each left out where it is `None`."""
 
 
@@ -33,8 +33,8 @@ def names_of_fields(tx: GradientTransformation, ways: Iterable[str]) -> dict[Fie
     path: tuple[str, ...] = ()
     if not FIELDS.keys() & set(ways):
         return {}
-    if ACCUMULATE in ways:
-        path, tx = ("inner",), tx.children()["inner"]
+    for _ in {ACCUMULATE, ROUNDING} & set(ways):
+        path, tx = (*path, "inner"), tx.children()["inner"]
     found: dict[FieldPath, str] = {}
     stages = list(tx.children().items())
     for way, (kind, field) in FIELDS.items():
@@ -52,7 +52,8 @@ def shorthands_of(group: Mapping[str, Any], field: str | None) -> Options:
 def with_short_ways(tx: GradientTransformation, ways: Mapping[str, Any]) -> GradientTransformation:
     """`tx` between the stages that the shorthands stand for.
 
-        accumulate(chain(clip_by_global_norm(max_grad_norm), tx, ema_of_params(ema)), accumulate)
+        inner = chain(clip_by_global_norm(max_grad_norm), quantized(tx, ...), ema_of_params(ema))
+        rounded(accumulate(inner, accumulate), rounding)
 
     Args:
         tx: The transformation of a class.
@@ -63,7 +64,7 @@ def with_short_ways(tx: GradientTransformation, ways: Mapping[str, Any]) -> Grad
     """
     if not ways:
         return tx
-    stages = [tx]
+    stages = [quantized(tx, ways[QUANTIZED])] if QUANTIZED in ways else [tx]
     if "max_grad_norm" in ways:
         stages.insert(0, clip_by_global_norm(ways["max_grad_norm"]))
         _refuse_closure("max_grad_norm", tx, "Clip in the closure, as soon as there are gradients.")
@@ -74,12 +75,12 @@ def with_short_ways(tx: GradientTransformation, ways: Mapping[str, Any]) -> Grad
                 f"`ema_of_params`: `ema` is a second average of the weights: `{average}` keeps the "
                 "one that `eval()` and `averaged()` evaluate. Leave out `ema`."
             )
-    inner = chain(*stages) if len(stages) > 1 else tx
-    if ACCUMULATE not in ways:
-        return inner
-    checks.whole_number("accumulate", ACCUMULATE, ways[ACCUMULATE], least=1)
-    _refuse_closure(ACCUMULATE, tx, "Accumulate in the closure.")
-    return accumulate(inner, ways[ACCUMULATE])
+    made = chain(*stages) if len(stages) > 1 else stages[0]
+    if ACCUMULATE in ways:
+        checks.whole_number("accumulate", ACCUMULATE, ways[ACCUMULATE], least=1)
+        _refuse_closure(ACCUMULATE, tx, "Accumulate in the closure.")
+        made = accumulate(made, ways[ACCUMULATE])
+    return rounded(made, ways[ROUNDING]) if ROUNDING in ways else made
 
 
 def _refuse_closure(way: str, tx: GradientTransformation, instead: str) -> None:
