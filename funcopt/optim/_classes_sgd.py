@@ -1,0 +1,46 @@
+"""The classes of SGD's relatives, and of methods by signs, made of aliases.
+
+Written by `scripts/optim_classes.py`. The bodies of `__init__` are declarations, never run.
+"""
+
+# fmt: off
+
+
+import torch
+
+from ..aliases import (
+    lars,
+    lion,
+)
+from ..engine import EngineOption
+from ..typing import ParamsT, Scalar
+from ._alias import AliasOptimizer
+
+
+class LARS(AliasOptimizer, make=lars):
+    """LARS: L2 regularization, `scale_by_trust_ratio`, the learning rate, then momentum.
+
+    See `lars`.
+    """
+
+    def __init__(
+        self, params: ParamsT, lr: Scalar = 1.0, momentum: Scalar = 0.9, weight_decay: Scalar = 0.0,
+        trust_coefficient: Scalar = 0.001, eps: Scalar = 0.0, nesterov: bool = False, *,
+        state_dtype: torch.dtype | None = None, maximize: bool = False, foreach: bool | None = None,
+        capturable: bool = False, differentiable: bool = False, fused: bool | None = None,
+        max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, engine: EngineOption = "auto",
+    ) -> None: ...
+
+
+class Lion(AliasOptimizer, make=lion):
+    """Lion: `scale_by_lion`, with decoupled weight decay; see `lion`."""
+
+    def __init__(
+        self, params: ParamsT, lr: Scalar = 0.0001, betas: tuple[Scalar, Scalar] = (0.9, 0.99),
+        weight_decay: Scalar = 0.0, *, state_dtype: torch.dtype | None = None,
+        maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
+        differentiable: bool = False, fused: bool | None = None,
+        max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, engine: EngineOption = "auto",
+    ) -> None: ...
