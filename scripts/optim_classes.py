@@ -46,6 +46,10 @@ FAMILIES = {  # by file; where a class is not torch's, its arguments are those o
         "Yogi": "yogi",
         "MARS": "mars",
         "LAMB": "lamb",
+        "AdEMAMix": "ademamix",
+        "ADOPT": "adopt",
+        "Adan": "adan",
+        "StableAdamW": "stable_adamw",
     },
     "sgd": {
         "LARS": "lars",

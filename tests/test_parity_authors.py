@@ -260,6 +260,59 @@ MARS = [
 ]
 
 
+def ports(name, alias, cls, *options):
+    """The class of the port and ours, for pairs of options: ours, and those that differ there."""
+    for own, differing in options:
+        given = {**own, **differing}
+        yield Row(
+            f"pytorch_optimizer.{name}({', '.join(given)})",
+            alias(**own),
+            lambda params, own=own: cls(params, **own),
+            of_port(name, **given),
+        )
+
+
+DECOUPLED = {"weight_decouple": True}
+ADOPT = {"clip_lambda": lambda t: (t - 1) ** 0.25}  # of the authors; the port has t instead
+VARIANTS_OF_ADAM = [
+    *ports(
+        "AdEMAMix",
+        fo.ademamix,
+        optim.AdEMAMix,
+        ({}, {"alpha": 2.0}),
+        ({"alpha": 5.0, "weight_decay": 0.1, "betas": (0.8, 0.99, 0.999), "eps": 1e-3}, DECOUPLED),
+    ),
+    Row(
+        "pytorch_optimizer.AdEMAMix(t_alpha_beta3)",
+        fo.ademamix(beta3_warmup=150, alpha_warmup=150),
+        lambda params: optim.AdEMAMix(params, beta3_warmup=150, alpha_warmup=150),
+        of_port("AdEMAMix", alpha=2.0, t_alpha_beta3=150),
+    ),
+    *ports(
+        "ADOPT",
+        fo.adopt,
+        optim.ADOPT,
+        ({}, ADOPT),
+        ({"weight_decay": 0.1, "lr": 0.01}, ADOPT),
+        ({"betas": (0.8, 0.9), "eps": 1e-2}, ADOPT),
+    ),
+    *ports(
+        "Adan",
+        fo.adan,
+        optim.Adan,
+        ({}, {}),
+        ({"lr": 0.01, "betas": (0.9, 0.8, 0.95), "eps": 1e-3, "weight_decay": 0.1}, DECOUPLED),
+    ),
+    *ports(
+        "StableAdamW",
+        fo.stable_adamw,
+        optim.StableAdamW,
+        ({}, {"eps": 1e-6}),
+        ({"lr": 0.01, "betas": (0.8, 0.999), "eps": 1e-2, "weight_decay": 0.5}, {}),
+    ),
+]
+
+
 def lookahead(k, alpha):
     def theirs(params):
         inner = torch.optim.AdamW(params, 0.05, weight_decay=0.1)
@@ -280,6 +333,7 @@ ROWS = [
     *SOAP,
     *SHAMPOO,
     *MARS,
+    *VARIANTS_OF_ADAM,
     *(lookahead(k, alpha) for k, alpha in [(5, 0.5), (1, 0.5), (6, 0.8)]),
 ]
 

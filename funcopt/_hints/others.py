@@ -109,7 +109,6 @@ HEAVYBALL = {
         "LaProp MSAMLaProp UnscaledAdamW SUDSAdamW HyperBallAdamW AdamC",
         f"{_NONE}; the nearest is `fo.adamw()`",
     ),
-    **_all("AdEMAMix ADOPT", f"{_NONE}; the nearest is `fo.adamw()`"),
 }
 
 PACKAGES = {
@@ -126,6 +125,7 @@ PACKAGES = {
     "Nadam": "`fo.optim.NAdam(params)`, or `fo.nadam()`",
     "NadamW": "`fo.optim.NAdam(params, decoupled_weight_decay=True)`",
     "Mars": "`fo.optim.MARS(params)`, or `fo.mars()`",
+    "Adopt": "`fo.optim.ADOPT(params)`, or `fo.adopt()`",
     "Adabelief": "`fo.optim.AdaBelief(params)`, or `fo.adabelief()`",
     "ScheduleFreeAdamW": "`fo.optim.AdamWScheduleFree(params)`, or `fo.schedule_free_adamw()`",
     "ScheduleFreeSGD": "`fo.optim.SGDScheduleFree(params)`, or `fo.schedule_free_sgd()`",
@@ -145,8 +145,6 @@ PACKAGES = {
     "fo.scale_by_learning_rate(lr))`",
     "Signum": _SIGNUM,
     "SignSGD": _SIGNUM,
-    "StableAdamW": "`fo.chain(fo.scale_by_adam(), fo.clip_by_block_rms(1.0), "
-    "fo.add_decayed_weights(weight_decay), fo.scale_by_learning_rate(lr))`",
     "CAdamW": "`fo.cautious(fo.adamw())`",
     "CLion": "`fo.cautious(fo.lion())`",
     "ScalableShampoo": "`fo.optim.Shampoo(params)`, or `fo.shampoo()`",
@@ -157,7 +155,6 @@ PACKAGES = {
     **_all("SophiaH SophiaG Sophia", _OPTAX["sophia"]),
     **_all("AdaHessian Adahessian", _OPTAX["sophia"]),
     **_all("SM3 CAME", _OPTAX["sm3"]),
-    "Adan": _OPTAX["adan"],
     "MADGRAD": _OPTAX["madgrad"],
     "NovoGrad": _OPTAX["novograd"],
     **_all("GaLore Fira APOLLO", _OPTAX["galore"]),
@@ -178,7 +175,7 @@ PACKAGES = {
     ),
     **_all(
         "A2Grad AccSGD AdaBound AdaGC AdaGO AdaMod AdaNorm AdaPNM AdaShift AdaSmooth AdaTAM Adai "
-        "Adalite AdamG AdamMini AdamP AdamS AdamWSN Adopt AggMo Aida AliG Alice Amos Ano ApolloDQN "
+        "Adalite AdamG AdamMini AdamP AdamS AdamWSN AggMo Aida AliG Alice Amos Ano ApolloDQN "
         "AvaGrad BCOS Conda DASH DeMo DiffGrad DualAdam EXAdam EmoFact EmoLynx EmoNavi FAdam FOCUS "
         "FTRL Fromage Grams Gravity GrokFastAdamW Kate Kron LoRARite MSVAG Magma Nero OrthoGrad "
         "PAdam PCGrad PID PNM QHAdam QHM RACS ROSE RotoGrad SGDP SGDSaI SPAM SPlus SRMM SWATS SaRA "

@@ -6,7 +6,9 @@ A class of `funcopt.optim` that is looked for in `funcopt` needs no line here.
 _AS_IT_IS = "which works on all optimizers here"
 
 CLASSES = {
+    "ADOPT": "adopt",
     "ASGD": "asgd",
+    "AdEMAMix": "ademamix",
     "AdaBelief": "adabelief",
     "Adadelta": "adadelta",
     "Adafactor": "adafactor",
@@ -15,6 +17,7 @@ CLASSES = {
     "AdamW": "adamw",
     "AdamWScheduleFree": "schedule_free_adamw",
     "Adamax": "adamax",
+    "Adan": "adan",
     "DAdaptAdamW": "dadapt_adamw",
     "LAMB": "lamb",
     "LARS": "lars",
@@ -31,6 +34,7 @@ CLASSES = {
     "SGDScheduleFree": "schedule_free_sgd",
     "SOAP": "soap",
     "Shampoo": "shampoo",
+    "StableAdamW": "stable_adamw",
     "Yogi": "yogi",
 }
 """By class of `funcopt.optim`, the transformation that it steps by."""

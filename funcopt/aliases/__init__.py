@@ -8,6 +8,10 @@ from ._adam import adamw as adamw
 from ._adam import nadam as nadam
 from ._adam import radam as radam
 from ._adam import yogi as yogi
+from ._adam_variants import adan as adan
+from ._adam_variants import ademamix as ademamix
+from ._adam_variants import adopt as adopt
+from ._adam_variants import stable_adamw as stable_adamw
 from ._adaptive import adadelta as adadelta
 from ._adaptive import adagrad as adagrad
 from ._adaptive import rmsprop as rmsprop

@@ -4,9 +4,13 @@ from .._hints.names import explain_missing as _explain_missing
 from . import lr_scheduler as lr_scheduler
 from . import swa_utils as swa_utils
 from ._alias import optimizer_class as optimizer_class
+from ._classes_adam import ADOPT as ADOPT
 from ._classes_adam import LAMB as LAMB
 from ._classes_adam import MARS as MARS
 from ._classes_adam import AdaBelief as AdaBelief
+from ._classes_adam import Adan as Adan
+from ._classes_adam import AdEMAMix as AdEMAMix
+from ._classes_adam import StableAdamW as StableAdamW
 from ._classes_adam import Yogi as Yogi
 from ._classes_free import AdamWScheduleFree as AdamWScheduleFree
 from ._classes_free import DAdaptAdamW as DAdaptAdamW
@@ -40,6 +44,7 @@ from ._param_groups import param_groups_weight_decay as param_groups_weight_deca
 from ._plot_schedules import plot_schedules as plot_schedules
 
 __all__ = [
+    "ADOPT",
     "ASGD",
     "LAMB",
     "LARS",
@@ -47,6 +52,7 @@ __all__ = [
     "MARS",
     "SGD",
     "SOAP",
+    "AdEMAMix",
     "AdaBelief",
     "Adadelta",
     "Adafactor",
@@ -55,6 +61,7 @@ __all__ = [
     "AdamW",
     "AdamWScheduleFree",
     "Adamax",
+    "Adan",
     "DAdaptAdamW",
     "LRRangeTest",
     "Lion",
@@ -67,6 +74,7 @@ __all__ = [
     "Rprop",
     "SGDScheduleFree",
     "Shampoo",
+    "StableAdamW",
     "Yogi",
     "explain",
     "find_lr",

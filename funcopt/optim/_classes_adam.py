@@ -10,8 +10,12 @@ import torch
 
 from ..aliases import (
     adabelief,
+    adan,
+    ademamix,
+    adopt,
     lamb,
     mars,
+    stable_adamw,
     yogi,
 )
 from ..engine import EngineOption
@@ -64,6 +68,65 @@ class LAMB(AliasOptimizer, make=lamb):
     def __init__(
         self, params: ParamsT, lr: Scalar = 0.001, betas: tuple[Scalar, Scalar] = (0.9, 0.999),
         eps: Scalar = 1e-6, weight_decay: Scalar = 0.0, *, state_dtype: torch.dtype | None = None,
+        maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
+        differentiable: bool = False, fused: bool | None = None,
+        max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, engine: EngineOption = "auto",
+    ) -> None: ...
+
+
+class AdEMAMix(AliasOptimizer, make=ademamix):
+    """AdEMAMix: `scale_by_ademamix`, with decoupled weight decay; see `ademamix`."""
+
+    def __init__(
+        self, params: ParamsT, lr: Scalar = 0.001,
+        betas: tuple[Scalar, Scalar, Scalar] = (0.9, 0.999, 0.9999), alpha: Scalar = 2.0,
+        beta3_warmup: int | None = None, alpha_warmup: int | None = None, eps: Scalar = 1e-8,
+        weight_decay: Scalar = 0.0, *, state_dtype: torch.dtype | None = None,
+        maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
+        differentiable: bool = False, fused: bool | None = None,
+        max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, engine: EngineOption = "auto",
+    ) -> None: ...
+
+
+class ADOPT(AliasOptimizer, make=adopt):
+    """ADOPT: `scale_by_adopt`, with L2 regularization or decoupled weight decay; see `adopt`."""
+
+    def __init__(
+        self, params: ParamsT, lr: Scalar = 0.001, betas: tuple[Scalar, Scalar] = (0.9, 0.9999),
+        eps: Scalar = 1e-6, weight_decay: Scalar = 0.0, decoupled_weight_decay: bool = False, *,
+        clip_exp: Scalar | None = 0.25, state_dtype: torch.dtype | None = None,
+        maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
+        differentiable: bool = False, fused: bool | None = None,
+        max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, engine: EngineOption = "auto",
+    ) -> None: ...
+
+
+class Adan(AliasOptimizer, make=adan):
+    """Adan: `scale_by_adan`, with decoupled weight decay; see `adan`."""
+
+    def __init__(
+        self, params: ParamsT, lr: Scalar = 0.001,
+        betas: tuple[Scalar, Scalar, Scalar] = (0.98, 0.92, 0.99), eps: Scalar = 1e-8,
+        weight_decay: Scalar = 0.0, *, state_dtype: torch.dtype | None = None,
+        maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
+        differentiable: bool = False, fused: bool | None = None,
+        max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, engine: EngineOption = "auto",
+    ) -> None: ...
+
+
+class StableAdamW(AliasOptimizer, make=stable_adamw):
+    """StableAdamW: `scale_by_stable_adamw`, which is AdamW with update clipping.
+
+    See `stable_adamw`.
+    """
+
+    def __init__(
+        self, params: ParamsT, lr: Scalar = 0.001, betas: tuple[Scalar, Scalar] = (0.9, 0.99),
+        eps: Scalar = 1e-6, weight_decay: Scalar = 0.01, *, state_dtype: torch.dtype | None = None,
         maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
         differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
