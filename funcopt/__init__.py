@@ -35,29 +35,37 @@ from .aliases import adafactor as adafactor
 from .aliases import adagrad as adagrad
 from .aliases import adam as adam
 from .aliases import adamax as adamax
+from .aliases import adamaxw as adamaxw
 from .aliases import adamw as adamw
 from .aliases import adan as adan
 from .aliases import ademamix as ademamix
 from .aliases import adopt as adopt
+from .aliases import amsgrad as amsgrad
 from .aliases import asgd as asgd
 from .aliases import dadapt_adamw as dadapt_adamw
 from .aliases import dpsgd as dpsgd
 from .aliases import hidden_weights as hidden_weights
 from .aliases import lamb as lamb
+from .aliases import laprop as laprop
 from .aliases import lars as lars
 from .aliases import lion as lion
 from .aliases import mars as mars
 from .aliases import muon as muon
 from .aliases import nadam as nadam
+from .aliases import nadamw as nadamw
 from .aliases import noisy_sgd as noisy_sgd
 from .aliases import prodigy as prodigy
 from .aliases import radam as radam
+from .aliases import ranger as ranger
 from .aliases import rmsprop as rmsprop
 from .aliases import rprop as rprop
 from .aliases import schedule_free_adamw as schedule_free_adamw
 from .aliases import schedule_free_sgd as schedule_free_sgd
 from .aliases import sgd as sgd
+from .aliases import sgdw as sgdw
 from .aliases import shampoo as shampoo
+from .aliases import sign_sgd as sign_sgd
+from .aliases import signum as signum
 from .aliases import soap as soap
 from .aliases import stable_adamw as stable_adamw
 from .aliases import yogi as yogi
@@ -199,6 +207,7 @@ __all__ = [
     "adagrad",
     "adam",
     "adamax",
+    "adamaxw",
     "adamw",
     "adan",
     "adaptive_grad_clip",
@@ -207,6 +216,7 @@ __all__ = [
     "add_noise",
     "ademamix",
     "adopt",
+    "amsgrad",
     "apply_updates",
     "apply_updates_",
     "asgd",
@@ -243,6 +253,7 @@ __all__ = [
     "identity",
     "join_schedules",
     "lamb",
+    "laprop",
     "lars",
     "lbfgs",
     "linear_schedule",
@@ -256,6 +267,7 @@ __all__ = [
     "multi_step_decay_schedule",
     "muon",
     "nadam",
+    "nadamw",
     "newton_cg",
     "noisy_sgd",
     "norm_outlier",
@@ -268,6 +280,7 @@ __all__ = [
     "prodigy",
     "pure_engine",
     "radam",
+    "ranger",
     "reset_label",
     "rmsprop",
     "rprop",
@@ -310,7 +323,10 @@ __all__ = [
     "select",
     "set_to_zero",
     "sgd",
+    "sgdw",
     "shampoo",
+    "sign_sgd",
+    "signum",
     "skip_if",
     "soap",
     "solve_cg",

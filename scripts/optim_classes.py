@@ -50,10 +50,18 @@ FAMILIES = {  # by file; where a class is not torch's, its arguments are those o
         "ADOPT": "adopt",
         "Adan": "adan",
         "StableAdamW": "stable_adamw",
+        "NAdamW": "nadamw",
+        "AdamaxW": "adamaxw",
+        "AMSGrad": "amsgrad",
+        "LaProp": "laprop",
+        "Ranger": "ranger",
     },
     "sgd": {
         "LARS": "lars",
         "Lion": "lion",
+        "SGDW": "sgdw",
+        "Signum": "signum",
+        "SignSGD": "sign_sgd",
     },
     "matrix": {
         "Muon": "muon",

@@ -205,6 +205,10 @@ ROWS = [
         "chain(add_decayed_weights(0.1), sgd(0.1, momentum=0.9))",
     ),
     Row(fo.adamw(0.01, weight_decay=0.1), "adamw(0.01, weight_decay=0.1)"),
+    Row(fo.nadamw(0.01), "nadamw(0.01)"),
+    Row(fo.adamaxw(0.01, weight_decay=0.1), "adamaxw(0.01, weight_decay=0.1)"),
+    Row(fo.signum(0.01), "signum(0.01)"),
+    Row(fo.sign_sgd(0.01), "sign_sgd(0.01)"),
     # Averages
     Row(fo.schedule_free(fo.sgd(0.1)), "contrib.schedule_free(sgd(0.1), 0.1)"),
     Row(

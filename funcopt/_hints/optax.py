@@ -16,14 +16,6 @@ def _all(names: str, text: str) -> dict[str, str]:
 
 NAMES = {
     # aliases
-    "adamaxw": "`fo.chain(fo.scale_by_adamax(), fo.add_decayed_weights(0.01), "
-    "fo.scale_by_learning_rate(lr))`",
-    "amsgrad": "`fo.adam(lr, amsgrad=True)`, computed as in torch",
-    "nadamw": "`fo.nadam(lr, weight_decay=0.01, decoupled_weight_decay=True)`, torch's, or "
-    "`fo.scale_by_adam(nesterov=True)` in a chain, Optax's",
-    "sign_sgd": "`fo.chain(fo.scale_by_sign(), fo.scale_by_learning_rate(lr))`",
-    "signum": "`fo.chain(fo.ema(0.9, debias=False), fo.scale_by_sign(), "
-    "fo.scale_by_learning_rate(lr))`",
     "fromage": "no alias: write `fo.chain(fo.scale_by_trust_ratio(min_norm=1e-6), "
     "fo.scale_by_learning_rate(lr))`, and shrink all parameters after it",
     "novograd": f"{_NONE}; the nearest is `fo.lamb(lr)`",

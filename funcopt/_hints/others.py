@@ -12,7 +12,6 @@ def _all(names: str, text: str) -> dict[str, str]:
 _NONE = "no counterpart"
 _RULE = f"{_NONE}; it would be a `fo.TensorRule`, and a class by `fo.optim.optimizer_class`"
 _8BIT = f"{_NONE}: states of 8 bits are not stored; `state_dtype=torch.bfloat16` halves them"
-_SIGNUM = _OPTAX["signum"]
 
 TORCHOPT = {
     **{
@@ -89,7 +88,7 @@ HEAVYBALL = {
     "no hidden matrix to AdamW",
     "SplitOpt": "`fo.partition(transforms, labels)`",
     "SAMWrapper": "`fo.sam(tx)`",
-    "SignLaProp": _SIGNUM,
+    "SignLaProp": f"{_NONE}; the nearest are `fo.signum()` and `fo.laprop()`",
     "SOAPNAdam": f"{_NONE}; the nearest is `fo.soap()`",
     "SOAPAdEMAMix": f"{_NONE}; the nearest is `fo.soap()`",
     "capture_param_shapes": "nothing to capture: shapes are those of the parameters",
@@ -106,7 +105,7 @@ HEAVYBALL = {
         f"{_NONE}; the nearest are `fo.soap()` and `fo.shampoo()`",
     ),
     **_all(
-        "LaProp MSAMLaProp UnscaledAdamW SUDSAdamW HyperBallAdamW AdamC",
+        "MSAMLaProp UnscaledAdamW SUDSAdamW HyperBallAdamW AdamC",
         f"{_NONE}; the nearest is `fo.adamw()`",
     ),
 }
@@ -123,7 +122,8 @@ PACKAGES = {
     "FusedSGD": "`fo.optim.SGD(params)`, or `fo.sgd()`; every chain is fused",
     "Lars": "`fo.optim.LARS(params)`, or `fo.lars()`",
     "Nadam": "`fo.optim.NAdam(params)`, or `fo.nadam()`",
-    "NadamW": "`fo.optim.NAdam(params, decoupled_weight_decay=True)`",
+    "NadamW": "`fo.optim.NAdam(params, decoupled_weight_decay=True)`, torch's, or "
+    "`fo.optim.NAdamW(params)`, Optax's",
     "Mars": "`fo.optim.MARS(params)`, or `fo.mars()`",
     "Adopt": "`fo.optim.ADOPT(params)`, or `fo.adopt()`",
     "Adabelief": "`fo.optim.AdaBelief(params)`, or `fo.adabelief()`",
@@ -139,12 +139,7 @@ PACKAGES = {
     ),
     **_all("SAM ASAM GSAM WSAM BSAM LookSAM FriendlySAM", "`fo.sam(tx)`, with `adaptive=True` too"),
     **_all("Lookahead", "`fo.lookahead(tx)`"),
-    "Ranger": "`fo.lookahead(fo.radam())`",
-    "Ranger21": f"{_NONE}; the nearest is `fo.lookahead(fo.radam())`",
-    "SGDW": "`fo.chain(fo.trace(momentum), fo.add_decayed_weights(weight_decay), "
-    "fo.scale_by_learning_rate(lr))`",
-    "Signum": _SIGNUM,
-    "SignSGD": _SIGNUM,
+    "Ranger21": f"{_NONE}; the nearest is `fo.ranger()`",
     "CAdamW": "`fo.cautious(fo.adamw())`",
     "CLion": "`fo.cautious(fo.lion())`",
     "ScalableShampoo": "`fo.optim.Shampoo(params)`, or `fo.shampoo()`",

@@ -5,16 +5,22 @@ import torch
 from .._core import checks
 from .._core.tensor_rule import GradientTransformation
 from .._hints.calls import explained
-from ..combinators import chain
+from ..combinators import chain, lookahead
 from ..schedules import half_life_schedule, linear_schedule
 from ..transforms import (
+    centralize,
+    ema,
+    scale_by_adam,
+    scale_by_adamax,
     scale_by_adan,
     scale_by_ademamix,
     scale_by_adopt,
     scale_by_learning_rate,
+    scale_by_radam,
     scale_by_stable_adamw,
 )
 from ..typing import Scalar
+from ._adam import adam
 from ._decayed import decayed
 
 
@@ -180,6 +186,186 @@ def stable_adamw(
         scale_by_stable_adamw(betas, eps=eps, weight_decay=weight_decay, state_dtype=state_dtype),
         scale_by_learning_rate(lr),
     )
+
+
+@explained
+def nadamw(
+    lr: Scalar = 1e-3,
+    betas: tuple[Scalar, Scalar] = (0.9, 0.999),
+    eps: Scalar = 1e-8,
+    weight_decay: Scalar = 1e-4,
+    *,
+    state_dtype: torch.dtype | None = None,
+) -> GradientTransformation:
+    """NAdamW as in Optax: `scale_by_adam` with Nesterov momentum, with decoupled weight decay.
+
+    Steps and defaults are those of `optax.nadamw`. PyTorch's NAdam with decoupled weight decay,
+    whose momentum warms up, is ``nadam(decoupled_weight_decay=True)``. The moments are stored in
+    `state_dtype`, else in the dtype of the parameter.
+
+    Args:
+        lr: Learning rate; not negative.
+        betas: Decay rates of the EMAs of the gradient and of its square, in [0, 1).
+        eps: Added to the root of the second moment, in units of the gradient; not negative.
+        weight_decay: Decoupled weight decay, times the learning rate; not negative.
+        state_dtype: Storage dtype of the slots; by default that of the parameter.
+
+    Raises:
+        HyperparameterError: If a decay rate is outside [0, 1), or another hyperparameter is
+            negative.
+
+    References:
+        Dozat, "Incorporating Nesterov Momentum into Adam", 2016.
+        https://openreview.net/forum?id=OM0jvwB8jIp57ZJjtNEZ
+    """
+    scaling = scale_by_adam(betas, eps=eps, nesterov=True, state_dtype=state_dtype)
+    return decayed(scaling, weight_decay, lr, decoupled=True)
+
+
+@explained
+def adamaxw(
+    lr: Scalar = 2e-3,
+    betas: tuple[Scalar, Scalar] = (0.9, 0.999),
+    eps: Scalar = 1e-8,
+    weight_decay: Scalar = 1e-4,
+    *,
+    state_dtype: torch.dtype | None = None,
+) -> GradientTransformation:
+    """Adamax with decoupled weight decay: `scale_by_adamax`, then the decay.
+
+    The steps are those of `optax.adamaxw`, with its `weight_decay`; the other defaults are those of
+    `adamax`. The moments are stored in `state_dtype`, else in the dtype of the parameter.
+
+    Args:
+        lr: Learning rate; not negative.
+        betas: Decay rates of the EMA of the gradient and of the maximum, in [0, 1).
+        eps: Added to the absolute value of the gradient; not negative.
+        weight_decay: Decoupled weight decay, times the learning rate; not negative.
+        state_dtype: Storage dtype of the slots; by default that of the parameter.
+
+    Raises:
+        HyperparameterError: If a decay rate is outside [0, 1), or another hyperparameter is
+            negative.
+
+    References:
+        Kingma and Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015, section 7.1.
+        https://arxiv.org/abs/1412.6980. Loshchilov and Hutter, "Decoupled Weight Decay
+        Regularization", ICLR 2019. https://arxiv.org/abs/1711.05101
+    """
+    scaling = scale_by_adamax(betas, eps=eps, state_dtype=state_dtype)
+    return decayed(scaling, weight_decay, lr, decoupled=True)
+
+
+@explained
+def amsgrad(
+    lr: Scalar = 1e-3,
+    betas: tuple[Scalar, Scalar] = (0.9, 0.999),
+    eps: Scalar = 1e-8,
+    weight_decay: Scalar = 0.0,
+    *,
+    state_dtype: torch.dtype | None = None,
+) -> GradientTransformation:
+    """AMSGrad: `adam` with `amsgrad`, which divides by the maximum of the second moments.
+
+    Steps and defaults are those of ``torch.optim.Adam(amsgrad=True)``: the maximum is taken before
+    the bias correction, in Optax after it. The moments are stored in `state_dtype`, else in the
+    dtype of the parameter.
+
+    Args:
+        lr: Learning rate; not negative.
+        betas: Decay rates of the EMAs of the gradient and of its square, in [0, 1).
+        eps: Added to the root of the second moment, in units of the gradient; not negative.
+        weight_decay: Weight decay, added to the gradient (L2 regularization); not negative.
+        state_dtype: Storage dtype of the slots; by default that of the parameter.
+
+    Raises:
+        HyperparameterError: If a decay rate is outside [0, 1), or another hyperparameter is
+            negative.
+
+    References:
+        Reddi et al., "On the Convergence of Adam and Beyond", ICLR 2018.
+        https://arxiv.org/abs/1904.09237
+    """
+    return adam(lr, betas, eps, weight_decay, amsgrad=True, state_dtype=state_dtype)
+
+
+@explained
+def laprop(
+    lr: Scalar = 4e-4,
+    betas: tuple[Scalar, Scalar] = (0.9, 0.999),
+    eps: Scalar = 1e-15,
+    weight_decay: Scalar = 0.0,
+    *,
+    state_dtype: torch.dtype | None = None,
+) -> GradientTransformation:
+    """LaProp: `scale_by_adam` without a first moment, then `ema` of the normalized gradients.
+
+    While the learning rate is constant, steps and defaults are those of the authors' `LaProp`,
+    which decays the parameters after the step instead of before it. There the learning rate is
+    inside the EMA; here it multiplies the EMA, so a schedule takes effect at once. Both slots are
+    stored in `state_dtype`, else in the dtype of the parameter.
+
+    Args:
+        lr: Learning rate; not negative.
+        betas: Decay rates of the EMAs of the normalized gradient and of the squared gradient, in
+            [0, 1).
+        eps: Added to the root of the second moment, in units of the gradient; not negative.
+        weight_decay: Decoupled weight decay, times the learning rate; not negative.
+        state_dtype: Storage dtype of the slots; by default that of the parameter.
+
+    Raises:
+        HyperparameterError: If a decay rate is outside [0, 1), or another hyperparameter is
+            negative.
+
+    References:
+        Ziyin et al., "LaProp: Separating Momentum and Adaptivity in Adam", 2020.
+        https://arxiv.org/abs/2002.04839
+    """
+    checks.betas("laprop", "betas", betas)
+    b1, b2 = betas
+    normalized = scale_by_adam((0.0, b2), eps=eps, first_moment=False, state_dtype=state_dtype)
+    scaling = chain(normalized, ema(b1, state_dtype=state_dtype))
+    return decayed(scaling, weight_decay, lr, decoupled=True)
+
+
+@explained
+def ranger(
+    lr: Scalar = 1e-3,
+    betas: tuple[Scalar, Scalar] = (0.95, 0.999),
+    eps: Scalar = 1e-5,
+    weight_decay: Scalar = 0.0,
+    sync_period: int = 6,
+    slow_step_size: Scalar = 0.5,
+    *,
+    state_dtype: torch.dtype | None = None,
+) -> GradientTransformation:
+    """Ranger: `lookahead` around `centralize` and `scale_by_radam`, with decoupled weight decay.
+
+    The defaults are those of the author's `Ranger`. The slow parameters are the averaged weights,
+    used for evaluation: `eval_params`, or `Optimizer.averaged`. The slots are stored in
+    `state_dtype`, else in the dtype of the parameter.
+
+    Args:
+        lr: Learning rate; not negative.
+        betas: Decay rates of the EMAs of the gradient and of its square, in [0, 1).
+        eps: Added outside the root, before the bias correction, in units of the gradient; not
+            negative.
+        weight_decay: Decoupled weight decay, times the learning rate; not negative.
+        sync_period: The number of updates from one sync of `lookahead` to the next.
+        slow_step_size: The step size of the slow parameters, in [0, 1].
+        state_dtype: Storage dtype of the slots; by default that of the parameter.
+
+    Raises:
+        HyperparameterError: If a hyperparameter is out of range.
+
+    References:
+        Wright, "Ranger: a synergistic optimizer", 2019,
+        https://github.com/lessw2020/Ranger-Deep-Learning-Optimizer. Liu et al., "On the Variance
+        of the Adaptive Learning Rate and Beyond", ICLR 2020. https://arxiv.org/abs/1908.03265
+    """
+    radam = scale_by_radam(betas, eps=eps, state_dtype=state_dtype)
+    inner = decayed(chain(centralize(), radam), weight_decay, lr, decoupled=True)
+    return lookahead(inner, sync_period, slow_step_size, state_dtype=state_dtype)
 
 
 def _from_first_step(

@@ -8,8 +8,13 @@ from ._classes_adam import ADOPT as ADOPT
 from ._classes_adam import LAMB as LAMB
 from ._classes_adam import MARS as MARS
 from ._classes_adam import AdaBelief as AdaBelief
+from ._classes_adam import AdamaxW as AdamaxW
 from ._classes_adam import Adan as Adan
 from ._classes_adam import AdEMAMix as AdEMAMix
+from ._classes_adam import AMSGrad as AMSGrad
+from ._classes_adam import LaProp as LaProp
+from ._classes_adam import NAdamW as NAdamW
+from ._classes_adam import Ranger as Ranger
 from ._classes_adam import StableAdamW as StableAdamW
 from ._classes_adam import Yogi as Yogi
 from ._classes_free import AdamWScheduleFree as AdamWScheduleFree
@@ -20,7 +25,10 @@ from ._classes_matrix import SOAP as SOAP
 from ._classes_matrix import Muon as Muon
 from ._classes_matrix import Shampoo as Shampoo
 from ._classes_sgd import LARS as LARS
+from ._classes_sgd import SGDW as SGDW
 from ._classes_sgd import Lion as Lion
+from ._classes_sgd import SignSGD as SignSGD
+from ._classes_sgd import Signum as Signum
 from ._classes_torch import ASGD as ASGD
 from ._classes_torch import LBFGS as LBFGS
 from ._classes_torch import SGD as SGD
@@ -51,7 +59,9 @@ __all__ = [
     "LBFGS",
     "MARS",
     "SGD",
+    "SGDW",
     "SOAP",
+    "AMSGrad",
     "AdEMAMix",
     "AdaBelief",
     "Adadelta",
@@ -61,19 +71,25 @@ __all__ = [
     "AdamW",
     "AdamWScheduleFree",
     "Adamax",
+    "AdamaxW",
     "Adan",
     "DAdaptAdamW",
     "LRRangeTest",
+    "LaProp",
     "Lion",
     "Muon",
     "NAdam",
+    "NAdamW",
     "Optimizer",
     "Prodigy",
     "RAdam",
     "RMSprop",
+    "Ranger",
     "Rprop",
     "SGDScheduleFree",
     "Shampoo",
+    "SignSGD",
+    "Signum",
     "StableAdamW",
     "Yogi",
     "explain",

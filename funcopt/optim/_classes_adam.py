@@ -10,11 +10,16 @@ import torch
 
 from ..aliases import (
     adabelief,
+    adamaxw,
     adan,
     ademamix,
     adopt,
+    amsgrad,
     lamb,
+    laprop,
     mars,
+    nadamw,
+    ranger,
     stable_adamw,
     yogi,
 )
@@ -127,6 +132,84 @@ class StableAdamW(AliasOptimizer, make=stable_adamw):
     def __init__(
         self, params: ParamsT, lr: Scalar = 0.001, betas: tuple[Scalar, Scalar] = (0.9, 0.99),
         eps: Scalar = 1e-6, weight_decay: Scalar = 0.01, *, state_dtype: torch.dtype | None = None,
+        maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
+        differentiable: bool = False, fused: bool | None = None,
+        max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, engine: EngineOption = "auto",
+    ) -> None: ...
+
+
+class NAdamW(AliasOptimizer, make=nadamw):
+    """NAdamW as in Optax: `scale_by_adam` with Nesterov momentum, with decoupled weight decay.
+
+    See `nadamw`.
+    """
+
+    def __init__(
+        self, params: ParamsT, lr: Scalar = 0.001, betas: tuple[Scalar, Scalar] = (0.9, 0.999),
+        eps: Scalar = 1e-8, weight_decay: Scalar = 0.0001, *,
+        state_dtype: torch.dtype | None = None, maximize: bool = False, foreach: bool | None = None,
+        capturable: bool = False, differentiable: bool = False, fused: bool | None = None,
+        max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, engine: EngineOption = "auto",
+    ) -> None: ...
+
+
+class AdamaxW(AliasOptimizer, make=adamaxw):
+    """Adamax with decoupled weight decay: `scale_by_adamax`, then the decay; see `adamaxw`."""
+
+    def __init__(
+        self, params: ParamsT, lr: Scalar = 0.002, betas: tuple[Scalar, Scalar] = (0.9, 0.999),
+        eps: Scalar = 1e-8, weight_decay: Scalar = 0.0001, *,
+        state_dtype: torch.dtype | None = None, maximize: bool = False, foreach: bool | None = None,
+        capturable: bool = False, differentiable: bool = False, fused: bool | None = None,
+        max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, engine: EngineOption = "auto",
+    ) -> None: ...
+
+
+class AMSGrad(AliasOptimizer, make=amsgrad):
+    """AMSGrad: `adam` with `amsgrad`, which divides by the maximum of the second moments.
+
+    See `amsgrad`.
+    """
+
+    def __init__(
+        self, params: ParamsT, lr: Scalar = 0.001, betas: tuple[Scalar, Scalar] = (0.9, 0.999),
+        eps: Scalar = 1e-8, weight_decay: Scalar = 0.0, *, state_dtype: torch.dtype | None = None,
+        maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
+        differentiable: bool = False, fused: bool | None = None,
+        max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, engine: EngineOption = "auto",
+    ) -> None: ...
+
+
+class LaProp(AliasOptimizer, make=laprop):
+    """LaProp: `scale_by_adam` without a first moment, then `ema` of the normalized gradients.
+
+    See `laprop`.
+    """
+
+    def __init__(
+        self, params: ParamsT, lr: Scalar = 0.0004, betas: tuple[Scalar, Scalar] = (0.9, 0.999),
+        eps: Scalar = 1e-15, weight_decay: Scalar = 0.0, *, state_dtype: torch.dtype | None = None,
+        maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
+        differentiable: bool = False, fused: bool | None = None,
+        max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, engine: EngineOption = "auto",
+    ) -> None: ...
+
+
+class Ranger(AliasOptimizer, make=ranger):
+    """Ranger: `lookahead` around `centralize` and `scale_by_radam`, with decoupled weight decay.
+
+    See `ranger`.
+    """
+
+    def __init__(
+        self, params: ParamsT, lr: Scalar = 0.001, betas: tuple[Scalar, Scalar] = (0.95, 0.999),
+        eps: Scalar = 1e-5, weight_decay: Scalar = 0.0, sync_period: int = 6,
+        slow_step_size: Scalar = 0.5, *, state_dtype: torch.dtype | None = None,
         maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
         differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
