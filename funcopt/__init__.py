@@ -35,27 +35,39 @@ from .aliases import adafactor as adafactor
 from .aliases import adagrad as adagrad
 from .aliases import adam as adam
 from .aliases import adamax as adamax
+from .aliases import adamaxw as adamaxw
 from .aliases import adamw as adamw
+from .aliases import adan as adan
+from .aliases import ademamix as ademamix
+from .aliases import adopt as adopt
+from .aliases import amsgrad as amsgrad
 from .aliases import asgd as asgd
 from .aliases import dadapt_adamw as dadapt_adamw
 from .aliases import dpsgd as dpsgd
 from .aliases import hidden_weights as hidden_weights
 from .aliases import lamb as lamb
+from .aliases import laprop as laprop
 from .aliases import lars as lars
 from .aliases import lion as lion
 from .aliases import mars as mars
 from .aliases import muon as muon
 from .aliases import nadam as nadam
+from .aliases import nadamw as nadamw
 from .aliases import noisy_sgd as noisy_sgd
 from .aliases import prodigy as prodigy
 from .aliases import radam as radam
+from .aliases import ranger as ranger
 from .aliases import rmsprop as rmsprop
 from .aliases import rprop as rprop
 from .aliases import schedule_free_adamw as schedule_free_adamw
 from .aliases import schedule_free_sgd as schedule_free_sgd
 from .aliases import sgd as sgd
+from .aliases import sgdw as sgdw
 from .aliases import shampoo as shampoo
+from .aliases import sign_sgd as sign_sgd
+from .aliases import signum as signum
 from .aliases import soap as soap
+from .aliases import stable_adamw as stable_adamw
 from .aliases import yogi as yogi
 
 # Functions of transformations
@@ -103,6 +115,7 @@ from .schedules import constant_schedule as constant_schedule
 from .schedules import cosine_decay_schedule as cosine_decay_schedule
 from .schedules import cosine_restarts_schedule as cosine_restarts_schedule
 from .schedules import exponential_decay as exponential_decay
+from .schedules import half_life_schedule as half_life_schedule
 from .schedules import join_schedules as join_schedules
 from .schedules import linear_schedule as linear_schedule
 from .schedules import multi_step_decay_schedule as multi_step_decay_schedule
@@ -144,6 +157,9 @@ from .transforms import scale_by_adadelta as scale_by_adadelta
 from .transforms import scale_by_adagrad as scale_by_adagrad
 from .transforms import scale_by_adam as scale_by_adam
 from .transforms import scale_by_adamax as scale_by_adamax
+from .transforms import scale_by_adan as scale_by_adan
+from .transforms import scale_by_ademamix as scale_by_ademamix
+from .transforms import scale_by_adopt as scale_by_adopt
 from .transforms import scale_by_asgd as scale_by_asgd
 from .transforms import scale_by_belief as scale_by_belief
 from .transforms import scale_by_dadapt_adam as scale_by_dadapt_adam
@@ -162,6 +178,7 @@ from .transforms import scale_by_rprop as scale_by_rprop
 from .transforms import scale_by_shampoo as scale_by_shampoo
 from .transforms import scale_by_sign as scale_by_sign
 from .transforms import scale_by_soap as scale_by_soap
+from .transforms import scale_by_stable_adamw as scale_by_stable_adamw
 from .transforms import scale_by_trust_ratio as scale_by_trust_ratio
 from .transforms import scale_by_yogi as scale_by_yogi
 from .transforms import set_to_zero as set_to_zero
@@ -192,11 +209,16 @@ __all__ = [
     "adagrad",
     "adam",
     "adamax",
+    "adamaxw",
     "adamw",
+    "adan",
     "adaptive_grad_clip",
     "add_decayed_weights",
     "add_mars_correction",
     "add_noise",
+    "ademamix",
+    "adopt",
+    "amsgrad",
     "apply_updates",
     "apply_updates_",
     "asgd",
@@ -226,12 +248,14 @@ __all__ = [
     "export_step",
     "freeze",
     "from_functions",
+    "half_life_schedule",
     "hidden_weights",
     "hypergrad",
     "hyperparams",
     "identity",
     "join_schedules",
     "lamb",
+    "laprop",
     "lars",
     "lbfgs",
     "linear_schedule",
@@ -245,6 +269,7 @@ __all__ = [
     "multi_step_decay_schedule",
     "muon",
     "nadam",
+    "nadamw",
     "newton_cg",
     "noisy_sgd",
     "norm_outlier",
@@ -258,6 +283,7 @@ __all__ = [
     "pure_engine",
     "quantized",
     "radam",
+    "ranger",
     "reset_label",
     "rmsprop",
     "rounded",
@@ -269,6 +295,9 @@ __all__ = [
     "scale_by_adagrad",
     "scale_by_adam",
     "scale_by_adamax",
+    "scale_by_adan",
+    "scale_by_ademamix",
+    "scale_by_adopt",
     "scale_by_asgd",
     "scale_by_belief",
     "scale_by_dadapt_adam",
@@ -287,6 +316,7 @@ __all__ = [
     "scale_by_shampoo",
     "scale_by_sign",
     "scale_by_soap",
+    "scale_by_stable_adamw",
     "scale_by_trust_ratio",
     "scale_by_yogi",
     "schedule_free",
@@ -297,13 +327,17 @@ __all__ = [
     "select",
     "set_to_zero",
     "sgd",
+    "sgdw",
     "shampoo",
+    "sign_sgd",
+    "signum",
     "skip_if",
     "soap",
     "solve_cg",
     "solve_neumann",
     "solve_normal_cg",
     "split_module",
+    "stable_adamw",
     "stack",
     "state_dict",
     "step_decay_schedule",

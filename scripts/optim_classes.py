@@ -1,10 +1,10 @@
-"""Writes `funcopt/optim/_classes.py`: every class with its arguments, for editors and checkers.
+"""Writes `funcopt/optim/_classes_*.py`: every class with its arguments, for editors and checkers.
 
     python scripts/optim_classes.py
 
 The arguments are those of the class of torch, where there is one, and by keyword those that only
 the function has of which the class is made; annotations are always those of the function. A test
-compares the file with what this makes.
+compares the files with what this makes.
 """
 
 import ast
@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-FILE = Path(__file__).parent.parent / "funcopt" / "optim" / "_classes.py"
+FOLDER = Path(__file__).parent.parent / "funcopt" / "optim"
 
 WIDTH, INDENT = 100, "    "
 
@@ -39,21 +39,49 @@ LIKE_TORCH = {  # the function that each class is made of; its arguments are tho
     "Rprop": "rprop",
     "LBFGS": "of_torch",
 }
-CLASSES = {  # those of other classes are the arguments of the function
-    **LIKE_TORCH,
-    "SGDScheduleFree": "schedule_free_sgd",
-    "AdamWScheduleFree": "schedule_free_adamw",
-    "LAMB": "lamb",
-    "LARS": "lars",
-    "Lion": "lion",
-    "MARS": "mars",
-    "AdaBelief": "adabelief",
-    "Yogi": "yogi",
-    "Muon": "muon",
-    "SOAP": "soap",
-    "Shampoo": "shampoo",
-    "Prodigy": "prodigy",
-    "DAdaptAdamW": "dadapt_adamw",
+FAMILIES = {  # by file; where a class is not torch's, its arguments are those of the function
+    "torch": LIKE_TORCH,
+    "adam": {
+        "AdaBelief": "adabelief",
+        "Yogi": "yogi",
+        "MARS": "mars",
+        "LAMB": "lamb",
+        "AdEMAMix": "ademamix",
+        "ADOPT": "adopt",
+        "Adan": "adan",
+        "StableAdamW": "stable_adamw",
+        "NAdamW": "nadamw",
+        "AdamaxW": "adamaxw",
+        "AMSGrad": "amsgrad",
+        "LaProp": "laprop",
+        "Ranger": "ranger",
+    },
+    "sgd": {
+        "LARS": "lars",
+        "Lion": "lion",
+        "SGDW": "sgdw",
+        "Signum": "signum",
+        "SignSGD": "sign_sgd",
+    },
+    "matrix": {
+        "Muon": "muon",
+        "SOAP": "soap",
+        "Shampoo": "shampoo",
+    },
+    "free": {
+        "SGDScheduleFree": "schedule_free_sgd",
+        "AdamWScheduleFree": "schedule_free_adamw",
+        "Prodigy": "prodigy",
+        "DAdaptAdamW": "dadapt_adamw",
+    },
+}
+
+TITLES = {
+    "torch": "The classes of `torch.optim`: same names, arguments and steps.",
+    "adam": "The classes of Adam's relatives, made of aliases.",
+    "sgd": "The classes of SGD's relatives, and of methods by signs, made of aliases.",
+    "matrix": "The classes of matrix preconditioners, made of aliases.",
+    "free": "The Schedule-Free and learning-rate-free classes, made of aliases.",
 }
 
 EXECUTION = {  # what every class takes besides: annotation and default
@@ -67,7 +95,7 @@ EXECUTION = {  # what every class takes besides: annotation and default
     "accumulate": ("int | None", "None"),
     "engine": ("EngineOption", '"auto"'),
 }
-HEAD = '''"""The classes of `torch.optim` and of others, made of aliases: same arguments and steps.
+HEAD = '''"""{title}
 
 Written by `scripts/optim_classes.py`. The bodies of `__init__` are declarations, never run.
 """
@@ -78,22 +106,28 @@ Written by `scripts/optim_classes.py`. The bodies of `__init__` are declarations
 
 def main() -> None:
     without_optim()
-    FILE.write_text(written())
+    for name, text in written().items():
+        (FOLDER / name).write_text(text)
 
 
 def without_optim() -> None:
     """Lets `funcopt` be imported while a function has an argument that its class has not yet."""
     stand_in = types.ModuleType("funcopt.optim")
-    stand_in.__path__ = [str(FILE.parent)]
+    stand_in.__path__ = [str(FOLDER)]
     stand_in.__getattr__ = lambda name: None  # type: ignore[method-assign]
     sys.modules["funcopt.optim"] = stand_in
-    sys.path.insert(0, str(FILE.parents[2]))
+    sys.path.insert(0, str(FOLDER.parents[1]))
 
 
-def written() -> str:
-    """The file as it should be."""
-    made = {name: one_class(name, function(maker)) for name, maker in CLASSES.items()}
-    return HEAD + imports("\n".join(made.values())) + "".join(made.values())
+def written() -> dict[str, str]:
+    """The files as they should be, by name."""
+    return {f"_classes_{family}.py": one_file(family) for family in FAMILIES}
+
+
+def one_file(family: str) -> str:
+    made = [one_class(name, function(maker)) for name, maker in FAMILIES[family].items()]
+    text = "".join(made)
+    return HEAD.format(title=TITLES[family]) + imports(FAMILIES[family].values(), text) + text
 
 
 def function(maker: str) -> Callable[..., Any]:
@@ -108,19 +142,20 @@ def like(name: str) -> type | None:
     return found
 
 
-def imports(body: str) -> str:
+def imports(makers: Iterable[str], body: str) -> str:
     """What the classes need, in the order of ruff."""
-    names = sorted(set(CLASSES.values()) - {"of_torch"})
+    names = sorted({*makers} - {"of_torch"})
     types = [t for t in ("Literal",) if f"{t}[" in body]
     standard = "import math\n" * ("math." in body)
     standard += f"from typing import {', '.join(types)}\n" * bool(types)
     labels = "from ..combinators import Labels\n" * ("Labels" in body)
     line_search = "from ..transforms import LineSearch\n" * ("LineSearch" in body)
+    of_torch = "from ._lbfgs import of_torch\n" * ("of_torch" in body)
     listed = "".join(f"    {name},\n" for name in names)
     return (
         f"\n{standard}\nimport torch\n\nfrom ..aliases import (\n{listed})\n{labels}"
         f"from ..engine import EngineOption\n{line_search}from ..typing import ParamsT, Scalar\n"
-        "from ._alias import AliasOptimizer\nfrom ._lbfgs import of_torch\n"
+        f"from ._alias import AliasOptimizer\n{of_torch}"
     )
 
 

@@ -90,6 +90,20 @@ ROWS = [
     ),
     Row(fo.yogi(0.01), "yogi(0.01)"),
     Row(fo.centralize(), "centralize()"),
+    Row(fo.scale_by_ademamix(alpha=6.0), "contrib.scale_by_ademamix()"),
+    Row(
+        fo.scale_by_ademamix((0.8, 0.95, slower), alpha=slower, eps=1e-3),
+        "contrib.scale_by_ademamix(0.8, 0.95, slower, slower, eps=1e-3)",
+    ),
+    Row(fo.ademamix(0.01, alpha=5.0), "contrib.ademamix(0.01)"),
+    Row(fo.scale_by_adopt(), "contrib.scale_by_adopt()"),
+    Row(
+        fo.scale_by_adopt((0.8, 0.95), eps=1e-3, clip_exp=None),
+        "contrib.scale_by_adopt(0.8, 0.95, 1e-3, use_clipping=False)",
+    ),
+    Row(fo.adopt(0.01), "contrib.adopt(0.01)"),
+    # Optax has 1 - b2 where the authors have b2.
+    Row(fo.scale_by_adan((0.98, 0.5, 0.99)), "scale_by_adan(b2=0.5)"),
     # Other adaptive scalings
     Row(
         fo.scale_by_adagrad(initial_accumulator_value=0.1, eps=1e-7, eps_in_sqrt=True),
@@ -191,6 +205,10 @@ ROWS = [
         "chain(add_decayed_weights(0.1), sgd(0.1, momentum=0.9))",
     ),
     Row(fo.adamw(0.01, weight_decay=0.1), "adamw(0.01, weight_decay=0.1)"),
+    Row(fo.nadamw(0.01), "nadamw(0.01)"),
+    Row(fo.adamaxw(0.01, weight_decay=0.1), "adamaxw(0.01, weight_decay=0.1)"),
+    Row(fo.signum(0.01), "signum(0.01)"),
+    Row(fo.sign_sgd(0.01), "sign_sgd(0.01)"),
     # Averages
     Row(fo.schedule_free(fo.sgd(0.1)), "contrib.schedule_free(sgd(0.1), 0.1)"),
     Row(

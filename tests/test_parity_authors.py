@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import functools
 import importlib
 import types
 from collections.abc import Callable, Sequence
@@ -224,10 +225,14 @@ SHAMPOO = rows(
 )
 
 
-def mars(b2=0.99, eps=1e-8, decay=0.0, **options):
-    """`fo.mars` with the epsilons of the port: of what is not yet corrected, and below the root."""
-    tx = fo.mars(eps=lambda t: eps / (1 - b2 ** (t + 1)) ** 0.5, weight_decay=decay, **options)
+def with_epsilons_of_port(make, b2, eps, **options):
+    """With the epsilons of the port: of what is not yet corrected, and below the root."""
+    tx = make(eps=lambda t: eps / (1 - b2 ** (t + 1)) ** 0.5, **options)
     return fo.with_hyperparams(tx, eps_root=lambda t: 1e-15 / (1 - b2 ** (t + 1)))
+
+
+def mars(b2=0.99, eps=1e-8, decay=0.0, **options):
+    return with_epsilons_of_port(fo.mars, b2, eps, weight_decay=decay, **options)
 
 
 def of_port(name, **options):
@@ -260,6 +265,97 @@ MARS = [
 ]
 
 
+def ports(name, alias, cls, *options):
+    """The class of the port and ours, for pairs of options: ours, and those that differ there."""
+    for own, differing in options:
+        given = {**own, **differing}
+        yield Row(
+            f"pytorch_optimizer.{name}({', '.join(given)})",
+            alias(**own),
+            lambda params, own=own: cls(params, **own),
+            of_port(name, **given),
+        )
+
+
+DECOUPLED = {"weight_decouple": True}
+RADAM = {"degenerated_to_sgd": True}  # else the port ascends until the variance is known
+ADOPT = {"clip_lambda": lambda t: (t - 1) ** 0.25}  # of the authors; the port has t instead
+VARIANTS_OF_ADAM = [
+    *ports(
+        "AdEMAMix",
+        fo.ademamix,
+        optim.AdEMAMix,
+        ({}, {"alpha": 2.0}),
+        ({"alpha": 5.0, "weight_decay": 0.1, "betas": (0.8, 0.99, 0.999), "eps": 1e-3}, DECOUPLED),
+    ),
+    Row(
+        "pytorch_optimizer.AdEMAMix(t_alpha_beta3)",
+        fo.ademamix(beta3_warmup=150, alpha_warmup=150),
+        lambda params: optim.AdEMAMix(params, beta3_warmup=150, alpha_warmup=150),
+        of_port("AdEMAMix", alpha=2.0, t_alpha_beta3=150),
+    ),
+    *ports(
+        "ADOPT",
+        fo.adopt,
+        optim.ADOPT,
+        ({}, ADOPT),
+        ({"weight_decay": 0.1, "lr": 0.01}, ADOPT),
+        ({"betas": (0.8, 0.9), "eps": 1e-2}, ADOPT),
+    ),
+    *ports(
+        "Adan",
+        fo.adan,
+        optim.Adan,
+        ({}, {}),
+        ({"lr": 0.01, "betas": (0.9, 0.8, 0.95), "eps": 1e-3, "weight_decay": 0.1}, DECOUPLED),
+    ),
+    *ports(
+        "StableAdamW",
+        fo.stable_adamw,
+        optim.StableAdamW,
+        ({}, {"eps": 1e-6}),
+        ({"lr": 0.01, "betas": (0.8, 0.999), "eps": 1e-2, "weight_decay": 0.5}, {}),
+    ),
+    *(
+        row(
+            f"pytorch_optimizer.LaProp(betas={(b1, b2)}, eps={eps})",
+            with_epsilons_of_port(fo.laprop, b2, eps, betas=(b1, b2)),
+            of_port("LaProp", betas=(b1, b2), eps=eps, foreach=False),  # else in float32
+        )
+        for b1, b2, eps in [(0.9, 0.999, 1e-15), (0.8, 0.9, 1e-3)]
+    ),
+    *ports(
+        "Ranger",
+        fo.ranger,
+        optim.Ranger,
+        ({}, RADAM),
+        ({"lr": 0.05, "betas": (0.9, 0.99), "eps": 1e-3, "weight_decay": 0.1}, RADAM),
+    ),
+    *ports(
+        "Ranger",
+        functools.partial(fo.ranger, sync_period=3, slow_step_size=0.8),
+        functools.partial(optim.Ranger, sync_period=3, slow_step_size=0.8),
+        ({}, {**RADAM, "k": 3, "alpha": 0.8}),
+    ),
+    *ports(
+        "SGDW",
+        fo.sgdw,
+        optim.SGDW,
+        ({"lr": 0.05, "weight_decay": 0.1}, {}),
+        ({"lr": 0.05, "weight_decay": 0.1, "momentum": 0.9, "nesterov": True}, {}),
+        ({"lr": 0.05, "weight_decay": 0.1, "momentum": 0.9, "dampening": 0.3}, {}),
+    ),
+    *ports(
+        "SignSGD",
+        fo.signum,
+        optim.Signum,
+        ({}, {}),
+        ({"lr": 0.01, "momentum": 0.5, "weight_decay": 0.1}, {}),
+    ),
+    *ports("SignSGD", fo.sign_sgd, optim.SignSGD, ({"weight_decay": 0.1}, {"momentum": 0.0})),
+]
+
+
 def lookahead(k, alpha):
     def theirs(params):
         inner = torch.optim.AdamW(params, 0.05, weight_decay=0.1)
@@ -280,6 +376,7 @@ ROWS = [
     *SOAP,
     *SHAMPOO,
     *MARS,
+    *VARIANTS_OF_ADAM,
     *(lookahead(k, alpha) for k, alpha in [(5, 0.5), (1, 0.5), (6, 0.8)]),
 ]
 

@@ -102,7 +102,7 @@ TAKING = {
 
 
 def test_there_are_aliases_that_take_it():
-    assert set(ALIASES) - set(TAKING) == {"noisy_sgd"}
+    assert set(ALIASES) - set(TAKING) == {"noisy_sgd", "sign_sgd"}
 
 
 @pytest.mark.parametrize("make", TAKING.values(), ids=TAKING)
@@ -126,7 +126,7 @@ def test_slots_have_that_dtype_and_updates_that_of_the_gradients(make, dtype, st
 @pytest.mark.parametrize("cls", CLASSES.values(), ids=CLASSES)
 def test_a_class_takes_it_as_its_alias_does(cls):
     taken = inspect.signature(cls).parameters.get("state_dtype")
-    assert (taken is None) == (cls is optim.LBFGS)
+    assert (taken is None) == (cls in (optim.LBFGS, optim.SignSGD))
     if taken is None:
         return
     assert (taken.kind, taken.default) == (taken.KEYWORD_ONLY, None)

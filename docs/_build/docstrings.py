@@ -42,7 +42,7 @@ class Docstrings(Extension):
                 record.decorators.append(_dataclass)
         makers = {m.name: m for m in found if ".aliases." in m.path or m.name == "of_torch"}
         for optimizer in found:
-            if isinstance(optimizer, Class) and optimizer.module.name == "_classes":
+            if isinstance(optimizer, Class) and optimizer.module.name.startswith("_classes_"):
                 _add_arguments(optimizer, makers)
         for member in found:
             if member.docstring:

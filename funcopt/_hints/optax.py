@@ -16,17 +16,8 @@ def _all(names: str, text: str) -> dict[str, str]:
 
 NAMES = {
     # aliases
-    "adamaxw": "`fo.chain(fo.scale_by_adamax(), fo.add_decayed_weights(0.01), "
-    "fo.scale_by_learning_rate(lr))`",
-    "amsgrad": "`fo.adam(lr, amsgrad=True)`, computed as in torch",
-    "nadamw": "`fo.nadam(lr, weight_decay=0.01, decoupled_weight_decay=True)`, torch's, or "
-    "`fo.scale_by_adam(nesterov=True)` in a chain, Optax's",
-    "sign_sgd": "`fo.chain(fo.scale_by_sign(), fo.scale_by_learning_rate(lr))`",
-    "signum": "`fo.chain(fo.ema(0.9, debias=False), fo.scale_by_sign(), "
-    "fo.scale_by_learning_rate(lr))`",
     "fromage": "no alias: write `fo.chain(fo.scale_by_trust_ratio(min_norm=1e-6), "
     "fo.scale_by_learning_rate(lr))`, and shrink all parameters after it",
-    "adan": f"{_NONE}; the nearest is `fo.nadam(lr)`",
     "novograd": f"{_NONE}; the nearest is `fo.lamb(lr)`",
     "sm3": f"{_NONE}; `fo.adafactor(lr)` saves as much memory",
     "optimistic_gradient_descent": f"{_NONE}",
@@ -58,7 +49,7 @@ NAMES = {
     "stateless": "`fo.from_functions(init_fn, update_fn)`, or a `fo.TensorRule`",
     "stateless_with_tree_map": "`update_tensor` of a `fo.TensorRule`",
     **_all(
-        "scale_by_adan scale_by_novograd scale_by_sm3 scale_by_optimistic_gradient scale_by_polyak",
+        "scale_by_novograd scale_by_sm3 scale_by_optimistic_gradient scale_by_polyak",
         f"{_NONE}; it would be a `fo.TensorRule`",
     ),
     # combinators
@@ -119,15 +110,12 @@ NAMES = {
     ),
     "madgrad": f"{_NONE}; the nearest is `fo.schedule_free_sgd()`",
     "acprop": f"{_NONE}; the nearest is `fo.adabelief(lr)`",
-    **_all(
-        "ademamix simplified_ademamix adopt",
-        f"{_NONE}; the nearest is `fo.adamw(lr)`",
-    ),
+    "simplified_ademamix": f"{_NONE}; the nearest is `fo.ademamix(lr)`",
     "galore": f"{_NONE}; `fo.adafactor(lr)` saves memory of the state",
     "sophia": f"{_NONE}; the nearest is `fo.newton_cg()`",
     "hutchinson_estimator_diag_hessian": f"{_NONE}; use `torch.func.jvp` of `torch.func.grad`",
     **_all(
-        "scale_by_acprop scale_by_ademamix scale_by_simplified_ademamix scale_by_adopt "
+        "scale_by_acprop scale_by_simplified_ademamix "
         "scale_by_cocob scale_by_galore scale_by_madgrad",
         f"{_NONE}; it would be a `fo.TensorRule`",
     ),

@@ -12,7 +12,6 @@ def _all(names: str, text: str) -> dict[str, str]:
 _NONE = "no counterpart"
 _RULE = f"{_NONE}; it would be a `fo.TensorRule`, and a class by `fo.optim.optimizer_class`"
 _8BIT = f"{_NONE}: states of 8 bits are not stored; `state_dtype=torch.bfloat16` halves them"
-_SIGNUM = _OPTAX["signum"]
 
 TORCHOPT = {
     **{
@@ -89,7 +88,7 @@ HEAVYBALL = {
     "no hidden matrix to AdamW",
     "SplitOpt": "`fo.partition(transforms, labels)`",
     "SAMWrapper": "`fo.sam(tx)`",
-    "SignLaProp": _SIGNUM,
+    "SignLaProp": f"{_NONE}; the nearest are `fo.signum()` and `fo.laprop()`",
     "SOAPNAdam": f"{_NONE}; the nearest is `fo.soap()`",
     "SOAPAdEMAMix": f"{_NONE}; the nearest is `fo.soap()`",
     "capture_param_shapes": "nothing to capture: shapes are those of the parameters",
@@ -106,10 +105,9 @@ HEAVYBALL = {
         f"{_NONE}; the nearest are `fo.soap()` and `fo.shampoo()`",
     ),
     **_all(
-        "LaProp MSAMLaProp UnscaledAdamW SUDSAdamW HyperBallAdamW AdamC",
+        "MSAMLaProp UnscaledAdamW SUDSAdamW HyperBallAdamW AdamC",
         f"{_NONE}; the nearest is `fo.adamw()`",
     ),
-    **_all("AdEMAMix ADOPT", f"{_NONE}; the nearest is `fo.adamw()`"),
 }
 
 PACKAGES = {
@@ -124,8 +122,10 @@ PACKAGES = {
     "FusedSGD": "`fo.optim.SGD(params)`, or `fo.sgd()`; every chain is fused",
     "Lars": "`fo.optim.LARS(params)`, or `fo.lars()`",
     "Nadam": "`fo.optim.NAdam(params)`, or `fo.nadam()`",
-    "NadamW": "`fo.optim.NAdam(params, decoupled_weight_decay=True)`",
+    "NadamW": "`fo.optim.NAdam(params, decoupled_weight_decay=True)`, torch's, or "
+    "`fo.optim.NAdamW(params)`, Optax's",
     "Mars": "`fo.optim.MARS(params)`, or `fo.mars()`",
+    "Adopt": "`fo.optim.ADOPT(params)`, or `fo.adopt()`",
     "Adabelief": "`fo.optim.AdaBelief(params)`, or `fo.adabelief()`",
     "ScheduleFreeAdamW": "`fo.optim.AdamWScheduleFree(params)`, or `fo.schedule_free_adamw()`",
     "ScheduleFreeSGD": "`fo.optim.SGDScheduleFree(params)`, or `fo.schedule_free_sgd()`",
@@ -139,14 +139,7 @@ PACKAGES = {
     ),
     **_all("SAM ASAM GSAM WSAM BSAM LookSAM FriendlySAM", "`fo.sam(tx)`, with `adaptive=True` too"),
     **_all("Lookahead", "`fo.lookahead(tx)`"),
-    "Ranger": "`fo.lookahead(fo.radam())`",
-    "Ranger21": f"{_NONE}; the nearest is `fo.lookahead(fo.radam())`",
-    "SGDW": "`fo.chain(fo.trace(momentum), fo.add_decayed_weights(weight_decay), "
-    "fo.scale_by_learning_rate(lr))`",
-    "Signum": _SIGNUM,
-    "SignSGD": _SIGNUM,
-    "StableAdamW": "`fo.chain(fo.scale_by_adam(), fo.clip_by_block_rms(1.0), "
-    "fo.add_decayed_weights(weight_decay), fo.scale_by_learning_rate(lr))`",
+    "Ranger21": f"{_NONE}; the nearest is `fo.ranger()`",
     "CAdamW": "`fo.cautious(fo.adamw())`",
     "CLion": "`fo.cautious(fo.lion())`",
     "ScalableShampoo": "`fo.optim.Shampoo(params)`, or `fo.shampoo()`",
@@ -157,7 +150,6 @@ PACKAGES = {
     **_all("SophiaH SophiaG Sophia", _OPTAX["sophia"]),
     **_all("AdaHessian Adahessian", _OPTAX["sophia"]),
     **_all("SM3 CAME", _OPTAX["sm3"]),
-    "Adan": _OPTAX["adan"],
     "MADGRAD": _OPTAX["madgrad"],
     "NovoGrad": _OPTAX["novograd"],
     **_all("GaLore Fira APOLLO", _OPTAX["galore"]),
@@ -178,7 +170,7 @@ PACKAGES = {
     ),
     **_all(
         "A2Grad AccSGD AdaBound AdaGC AdaGO AdaMod AdaNorm AdaPNM AdaShift AdaSmooth AdaTAM Adai "
-        "Adalite AdamG AdamMini AdamP AdamS AdamWSN Adopt AggMo Aida AliG Alice Amos Ano ApolloDQN "
+        "Adalite AdamG AdamMini AdamP AdamS AdamWSN AggMo Aida AliG Alice Amos Ano ApolloDQN "
         "AvaGrad BCOS Conda DASH DeMo DiffGrad DualAdam EXAdam EmoFact EmoLynx EmoNavi FAdam FOCUS "
         "FTRL Fromage Grams Gravity GrokFastAdamW Kate Kron LoRARite MSVAG Magma Nero OrthoGrad "
         "PAdam PCGrad PID PNM QHAdam QHM RACS ROSE RotoGrad SGDP SGDSaI SPAM SPlus SRMM SWATS SaRA "

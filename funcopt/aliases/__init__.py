@@ -8,6 +8,15 @@ from ._adam import adamw as adamw
 from ._adam import nadam as nadam
 from ._adam import radam as radam
 from ._adam import yogi as yogi
+from ._adam_variants import adamaxw as adamaxw
+from ._adam_variants import adan as adan
+from ._adam_variants import ademamix as ademamix
+from ._adam_variants import adopt as adopt
+from ._adam_variants import amsgrad as amsgrad
+from ._adam_variants import laprop as laprop
+from ._adam_variants import nadamw as nadamw
+from ._adam_variants import ranger as ranger
+from ._adam_variants import stable_adamw as stable_adamw
 from ._adaptive import adadelta as adadelta
 from ._adaptive import adagrad as adagrad
 from ._adaptive import rmsprop as rmsprop
@@ -26,5 +35,8 @@ from ._sgd import asgd as asgd
 from ._sgd import dpsgd as dpsgd
 from ._sgd import noisy_sgd as noisy_sgd
 from ._sgd import sgd as sgd
+from ._sgd import sgdw as sgdw
 from ._sign import lion as lion
 from ._sign import rprop as rprop
+from ._sign import sign_sgd as sign_sgd
+from ._sign import signum as signum

@@ -17,6 +17,7 @@ from ..transforms import (
     scale_by_yogi,
 )
 from ..typing import Scalar
+from ._decayed import decayed
 
 
 @explained
@@ -136,7 +137,7 @@ def nadam(
     """
     checks.switch("nadam", "decoupled_weight_decay", decoupled_weight_decay)
     scaling = scale_by_nadam(betas, eps=eps, momentum_decay=momentum_decay, state_dtype=state_dtype)
-    return _decayed(scaling, weight_decay, lr, decoupled_weight_decay)
+    return decayed(scaling, weight_decay, lr, decoupled_weight_decay)
 
 
 @explained
@@ -172,7 +173,7 @@ def radam(
     """
     checks.switch("radam", "decoupled_weight_decay", decoupled_weight_decay)
     scaling = scale_by_radam(betas, eps=eps, state_dtype=state_dtype)
-    return _decayed(scaling, weight_decay, lr, decoupled_weight_decay)
+    return decayed(scaling, weight_decay, lr, decoupled_weight_decay)
 
 
 @explained
@@ -205,7 +206,7 @@ def adamax(
         https://arxiv.org/abs/1412.6980
     """
     scaling = scale_by_adamax(betas, eps=eps, state_dtype=state_dtype)
-    return _decayed(scaling, weight_decay, lr, decoupled=False)
+    return decayed(scaling, weight_decay, lr, decoupled=False)
 
 
 @explained
@@ -239,7 +240,7 @@ def adabelief(
         Gradients", NeurIPS 2020. https://arxiv.org/abs/2010.07468
     """
     scaling = scale_by_belief(betas, eps=eps, state_dtype=state_dtype)
-    return _decayed(scaling, weight_decay, lr, decoupled=True)
+    return decayed(scaling, weight_decay, lr, decoupled=True)
 
 
 @explained
@@ -271,12 +272,4 @@ def yogi(
         Zaheer et al., "Adaptive Methods for Nonconvex Optimization", NeurIPS 2018.
     """
     scaling = scale_by_yogi(betas, eps=eps, state_dtype=state_dtype)
-    return _decayed(scaling, weight_decay, lr, decoupled=True)
-
-
-def _decayed(
-    scaling: GradientTransformation, weight_decay: Scalar, lr: Scalar, decoupled: bool
-) -> GradientTransformation:
-    decay = add_decayed_weights(weight_decay)
-    before, after = (scaling, decay) if decoupled else (decay, scaling)
-    return chain(before, after, scale_by_learning_rate(lr))
+    return decayed(scaling, weight_decay, lr, decoupled=True)

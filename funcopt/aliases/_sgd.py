@@ -16,6 +16,7 @@ from ..transforms import (
     trace,
 )
 from ..typing import Scalar
+from ._decayed import decayed
 
 
 @explained
@@ -122,6 +123,41 @@ def sgd(
         trace(momentum, dampening=dampening, nesterov=nesterov, state_dtype=state_dtype),
         scale_by_learning_rate(lr),
     )
+
+
+@explained
+def sgdw(
+    lr: Scalar = 1e-3,
+    momentum: Scalar = 0.0,
+    dampening: Scalar = 0.0,
+    weight_decay: Scalar = 0.0,
+    nesterov: bool = False,
+    *,
+    state_dtype: torch.dtype | None = None,
+) -> GradientTransformation:
+    """SGDW: `trace` of the gradients, with decoupled weight decay.
+
+    `sgd`, but that the decay is no part of the momentum. The momentum is stored in `state_dtype`,
+    else in the dtype of the parameter; at 0 it takes no memory.
+
+    Args:
+        lr: Learning rate; not negative.
+        momentum: Decay rate of the momentum, in [0, 1); 0 for none.
+        dampening: Dampening of the momentum: its new gradients are multiplied by ``1 -
+            dampening``.
+        weight_decay: Decoupled weight decay, times the learning rate; not negative.
+        nesterov: Use Nesterov momentum.
+        state_dtype: Storage dtype of the momentum; by default that of the parameter.
+
+    Raises:
+        HyperparameterError: If a hyperparameter is negative.
+
+    References:
+        Loshchilov and Hutter, "Decoupled Weight Decay Regularization", ICLR 2019, Algorithm 1.
+        https://arxiv.org/abs/1711.05101
+    """
+    scaling = trace(momentum, dampening=dampening, nesterov=nesterov, state_dtype=state_dtype)
+    return decayed(scaling, weight_decay, lr, decoupled=True)
 
 
 @explained

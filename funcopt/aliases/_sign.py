@@ -7,12 +7,15 @@ from .._hints.calls import explained
 from ..combinators import chain
 from ..transforms import (
     add_decayed_weights,
+    ema,
     scale,
     scale_by_learning_rate,
     scale_by_lion,
     scale_by_rprop,
+    scale_by_sign,
 )
 from ..typing import Scalar
+from ._decayed import decayed
 
 
 @explained
@@ -79,3 +82,53 @@ def rprop(
         RPROP Algorithm", ICNN 1993.
     """
     return chain(scale_by_rprop(lr, etas, step_sizes, state_dtype=state_dtype), scale(-1.0))
+
+
+@explained
+def signum(
+    lr: Scalar = 1e-3,
+    momentum: Scalar = 0.9,
+    weight_decay: Scalar = 0.0,
+    *,
+    state_dtype: torch.dtype | None = None,
+) -> GradientTransformation:
+    """Signum: the sign of the `ema` of the gradient, with decoupled weight decay.
+
+    Without decay, the steps are those of `optax.signum`. The EMA is stored in `state_dtype`, else
+    in the dtype of the parameter.
+
+    Args:
+        lr: Learning rate; not negative.
+        momentum: Decay rate of the EMA of the gradient, in [0, 1).
+        weight_decay: Decoupled weight decay, times the learning rate; not negative.
+        state_dtype: Storage dtype of the EMA; by default that of the parameter.
+
+    Raises:
+        HyperparameterError: If `momentum` is outside [0, 1), or another hyperparameter is negative.
+
+    References:
+        Bernstein et al., "signSGD: Compressed Optimisation for Non-Convex Problems", ICML 2018,
+        Algorithm 2. https://arxiv.org/abs/1802.04434
+    """
+    scaling = chain(ema(momentum, debias=False, state_dtype=state_dtype), scale_by_sign())
+    return decayed(scaling, weight_decay, lr, decoupled=True)
+
+
+@explained
+def sign_sgd(lr: Scalar = 1e-3, weight_decay: Scalar = 0.0) -> GradientTransformation:
+    """SignSGD: `scale_by_sign`, with decoupled weight decay.
+
+    Without decay, the steps are those of `optax.sign_sgd`. There is no state.
+
+    Args:
+        lr: Learning rate; not negative.
+        weight_decay: Decoupled weight decay, times the learning rate; not negative.
+
+    Raises:
+        HyperparameterError: If a hyperparameter is negative.
+
+    References:
+        Bernstein et al., "signSGD: Compressed Optimisation for Non-Convex Problems", ICML 2018,
+        Algorithm 1. https://arxiv.org/abs/1802.04434
+    """
+    return decayed(scale_by_sign(), weight_decay, lr, decoupled=True)

@@ -4,32 +4,44 @@ from .._hints.names import explain_missing as _explain_missing
 from . import lr_scheduler as lr_scheduler
 from . import swa_utils as swa_utils
 from ._alias import optimizer_class as optimizer_class
-from ._classes import ASGD as ASGD
-from ._classes import LAMB as LAMB
-from ._classes import LARS as LARS
-from ._classes import LBFGS as LBFGS
-from ._classes import MARS as MARS
-from ._classes import SGD as SGD
-from ._classes import SOAP as SOAP
-from ._classes import AdaBelief as AdaBelief
-from ._classes import Adadelta as Adadelta
-from ._classes import Adafactor as Adafactor
-from ._classes import Adagrad as Adagrad
-from ._classes import Adam as Adam
-from ._classes import Adamax as Adamax
-from ._classes import AdamW as AdamW
-from ._classes import AdamWScheduleFree as AdamWScheduleFree
-from ._classes import DAdaptAdamW as DAdaptAdamW
-from ._classes import Lion as Lion
-from ._classes import Muon as Muon
-from ._classes import NAdam as NAdam
-from ._classes import Prodigy as Prodigy
-from ._classes import RAdam as RAdam
-from ._classes import RMSprop as RMSprop
-from ._classes import Rprop as Rprop
-from ._classes import SGDScheduleFree as SGDScheduleFree
-from ._classes import Shampoo as Shampoo
-from ._classes import Yogi as Yogi
+from ._classes_adam import ADOPT as ADOPT
+from ._classes_adam import LAMB as LAMB
+from ._classes_adam import MARS as MARS
+from ._classes_adam import AdaBelief as AdaBelief
+from ._classes_adam import AdamaxW as AdamaxW
+from ._classes_adam import Adan as Adan
+from ._classes_adam import AdEMAMix as AdEMAMix
+from ._classes_adam import AMSGrad as AMSGrad
+from ._classes_adam import LaProp as LaProp
+from ._classes_adam import NAdamW as NAdamW
+from ._classes_adam import Ranger as Ranger
+from ._classes_adam import StableAdamW as StableAdamW
+from ._classes_adam import Yogi as Yogi
+from ._classes_free import AdamWScheduleFree as AdamWScheduleFree
+from ._classes_free import DAdaptAdamW as DAdaptAdamW
+from ._classes_free import Prodigy as Prodigy
+from ._classes_free import SGDScheduleFree as SGDScheduleFree
+from ._classes_matrix import SOAP as SOAP
+from ._classes_matrix import Muon as Muon
+from ._classes_matrix import Shampoo as Shampoo
+from ._classes_sgd import LARS as LARS
+from ._classes_sgd import SGDW as SGDW
+from ._classes_sgd import Lion as Lion
+from ._classes_sgd import SignSGD as SignSGD
+from ._classes_sgd import Signum as Signum
+from ._classes_torch import ASGD as ASGD
+from ._classes_torch import LBFGS as LBFGS
+from ._classes_torch import SGD as SGD
+from ._classes_torch import Adadelta as Adadelta
+from ._classes_torch import Adafactor as Adafactor
+from ._classes_torch import Adagrad as Adagrad
+from ._classes_torch import Adam as Adam
+from ._classes_torch import Adamax as Adamax
+from ._classes_torch import AdamW as AdamW
+from ._classes_torch import NAdam as NAdam
+from ._classes_torch import RAdam as RAdam
+from ._classes_torch import RMSprop as RMSprop
+from ._classes_torch import Rprop as Rprop
 from ._explain import explain as explain
 from ._find_lr import LRRangeTest as LRRangeTest
 from ._find_lr import find_lr as find_lr
@@ -40,13 +52,17 @@ from ._param_groups import param_groups_weight_decay as param_groups_weight_deca
 from ._plot_schedules import plot_schedules as plot_schedules
 
 __all__ = [
+    "ADOPT",
     "ASGD",
     "LAMB",
     "LARS",
     "LBFGS",
     "MARS",
     "SGD",
+    "SGDW",
     "SOAP",
+    "AMSGrad",
+    "AdEMAMix",
     "AdaBelief",
     "Adadelta",
     "Adafactor",
@@ -55,18 +71,26 @@ __all__ = [
     "AdamW",
     "AdamWScheduleFree",
     "Adamax",
+    "AdamaxW",
+    "Adan",
     "DAdaptAdamW",
     "LRRangeTest",
+    "LaProp",
     "Lion",
     "Muon",
     "NAdam",
+    "NAdamW",
     "Optimizer",
     "Prodigy",
     "RAdam",
     "RMSprop",
+    "Ranger",
     "Rprop",
     "SGDScheduleFree",
     "Shampoo",
+    "SignSGD",
+    "Signum",
+    "StableAdamW",
     "Yogi",
     "explain",
     "find_lr",

@@ -13,6 +13,7 @@ from ._cosine import cosine_restarts_schedule as cosine_restarts_schedule
 from ._exponential import exponential_decay as exponential_decay
 from ._exponential import multi_step_decay_schedule as multi_step_decay_schedule
 from ._exponential import step_decay_schedule as step_decay_schedule
+from ._half_life import half_life_schedule as half_life_schedule
 from ._join import join_schedules as join_schedules
 from ._one_cycle import one_cycle_schedule as one_cycle_schedule
 from ._polynomial import linear_schedule as linear_schedule
@@ -25,6 +26,7 @@ __all__ = [
     "cosine_decay_schedule",
     "cosine_restarts_schedule",
     "exponential_decay",
+    "half_life_schedule",
     "join_schedules",
     "linear_schedule",
     "multi_step_decay_schedule",

@@ -8,7 +8,13 @@ from ._adam import AdamSlots as AdamSlots
 from ._adam import scale_by_adam as scale_by_adam
 from ._adamax import AdamaxSlots as AdamaxSlots
 from ._adamax import scale_by_adamax as scale_by_adamax
+from ._adan import AdanSlots as AdanSlots
+from ._adan import scale_by_adan as scale_by_adan
 from ._adaptive_clipping import adaptive_grad_clip as adaptive_grad_clip
+from ._ademamix import AdemamixSlots as AdemamixSlots
+from ._ademamix import scale_by_ademamix as scale_by_ademamix
+from ._adopt import AdoptSlots as AdoptSlots
+from ._adopt import scale_by_adopt as scale_by_adopt
 from ._asgd import scale_by_asgd as scale_by_asgd
 from ._averaging import EmaOfParamsSlots as EmaOfParamsSlots
 from ._averaging import ema_of_params as ema_of_params
@@ -63,6 +69,8 @@ from ._shampoo import ShampooSlots as ShampooSlots
 from ._shampoo import scale_by_shampoo as scale_by_shampoo
 from ._soap import SoapSlots as SoapSlots
 from ._soap import scale_by_soap as scale_by_soap
+from ._stable_adamw import StableAdamwSlots as StableAdamwSlots
+from ._stable_adamw import scale_by_stable_adamw as scale_by_stable_adamw
 from ._trust_ratio import scale_by_trust_ratio as scale_by_trust_ratio
 from ._yogi import YogiSlots as YogiSlots
 from ._yogi import scale_by_yogi as scale_by_yogi

@@ -22,7 +22,7 @@ CLASSES = {
     if inspect.isclass(cls) and issubclass(cls, AliasOptimizer)
 }
 WITH_CLOSURE = {"LBFGS"}
-WITH_AVERAGE = {"ASGD", "SGDScheduleFree", "AdamWScheduleFree"}
+WITH_AVERAGE = {"ASGD", "SGDScheduleFree", "AdamWScheduleFree", "Ranger"}
 
 
 def averages(net, opt):

@@ -4,6 +4,7 @@ import ast
 import importlib.util
 import inspect
 import pathlib
+import sys
 
 import pytest
 import torch
@@ -13,14 +14,17 @@ from funcopt import optim
 from funcopt.optim._alias import AliasOptimizer
 
 ROOT = pathlib.Path(__file__).parents[2]
-FILE = pathlib.Path(funcopt.__file__).parent / "optim" / "_classes.py"
+FILES = sorted((pathlib.Path(funcopt.__file__).parent / "optim").glob("_classes_*.py"))
 CLASSES = {
     name: value
     for name, value in vars(optim).items()
     if inspect.isclass(value) and issubclass(value, AliasOptimizer)
 }
 WRITTEN = {
-    node.name: node for node in ast.parse(FILE.read_text()).body if isinstance(node, ast.ClassDef)
+    node.name: node
+    for path in FILES
+    for node in ast.parse(path.read_text()).body
+    if isinstance(node, ast.ClassDef)
 }
 MORE = ["maximize", "foreach", "capturable", "differentiable", "fused"]
 MORE += ["max_grad_norm", "ema", "accumulate", "engine"]
@@ -34,8 +38,9 @@ def load_script():
     return script
 
 
-def test_the_file_is_what_the_script_writes():
-    assert FILE.read_text() == load_script().written(), "run `python scripts/optim_classes.py`"
+def test_the_files_are_what_the_script_writes():
+    found = {path.name: path.read_text() for path in FILES}
+    assert found == load_script().written(), "run `python scripts/optim_classes.py`"
 
 
 def test_every_class_is_written():
@@ -46,8 +51,8 @@ def test_every_class_is_written():
 def written_init(name):
     """The `__init__` that is written, as a function that only has a signature."""
     (init,) = [x for x in WRITTEN[name].body if isinstance(x, ast.FunctionDef)]
-    space = dict(vars(funcopt.optim._classes))
-    exec(compile(ast.Module([init], []), FILE, "exec"), space)
+    space = dict(vars(sys.modules[getattr(optim, name).__module__]))
+    exec(compile(ast.Module([init], []), name, "exec"), space)
     return inspect.signature(space["__init__"]).parameters
 
 

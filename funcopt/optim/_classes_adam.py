@@ -1,0 +1,217 @@
+"""The classes of Adam's relatives, made of aliases.
+
+Written by `scripts/optim_classes.py`. The bodies of `__init__` are declarations, never run.
+"""
+
+# fmt: off
+
+
+import torch
+
+from ..aliases import (
+    adabelief,
+    adamaxw,
+    adan,
+    ademamix,
+    adopt,
+    amsgrad,
+    lamb,
+    laprop,
+    mars,
+    nadamw,
+    ranger,
+    stable_adamw,
+    yogi,
+)
+from ..engine import EngineOption
+from ..typing import ParamsT, Scalar
+from ._alias import AliasOptimizer
+
+
+class AdaBelief(AliasOptimizer, make=adabelief):
+    """AdaBelief: `scale_by_belief`, with decoupled weight decay; see `adabelief`."""
+
+    def __init__(
+        self, params: ParamsT, lr: Scalar = 0.001, betas: tuple[Scalar, Scalar] = (0.9, 0.999),
+        eps: Scalar = 1e-16, weight_decay: Scalar = 0.0, *, state_dtype: torch.dtype | None = None,
+        maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
+        differentiable: bool = False, fused: bool | None = None,
+        max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, engine: EngineOption = "auto",
+    ) -> None: ...
+
+
+class Yogi(AliasOptimizer, make=yogi):
+    """Yogi: `scale_by_yogi`, with decoupled weight decay; see `yogi`."""
+
+    def __init__(
+        self, params: ParamsT, lr: Scalar = 0.01, betas: tuple[Scalar, Scalar] = (0.9, 0.999),
+        eps: Scalar = 0.001, weight_decay: Scalar = 0.0, *, state_dtype: torch.dtype | None = None,
+        maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
+        differentiable: bool = False, fused: bool | None = None,
+        max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, engine: EngineOption = "auto",
+    ) -> None: ...
+
+
+class MARS(AliasOptimizer, make=mars):
+    """MARS-AdamW: `add_mars_correction`, then AdamW; see `mars`."""
+
+    def __init__(
+        self, params: ParamsT, lr: Scalar = 0.003, betas: tuple[Scalar, Scalar] = (0.95, 0.99),
+        eps: Scalar = 1e-8, weight_decay: Scalar = 0.0, amsgrad: bool = False,
+        gamma: Scalar = 0.025, *, state_dtype: torch.dtype | None = None, maximize: bool = False,
+        foreach: bool | None = None, capturable: bool = False, differentiable: bool = False,
+        fused: bool | None = None, max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, engine: EngineOption = "auto",
+    ) -> None: ...
+
+
+class LAMB(AliasOptimizer, make=lamb):
+    """LAMB: `scale_by_adam` and weight decay, then `scale_by_trust_ratio`; see `lamb`."""
+
+    def __init__(
+        self, params: ParamsT, lr: Scalar = 0.001, betas: tuple[Scalar, Scalar] = (0.9, 0.999),
+        eps: Scalar = 1e-6, weight_decay: Scalar = 0.0, *, state_dtype: torch.dtype | None = None,
+        maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
+        differentiable: bool = False, fused: bool | None = None,
+        max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, engine: EngineOption = "auto",
+    ) -> None: ...
+
+
+class AdEMAMix(AliasOptimizer, make=ademamix):
+    """AdEMAMix: `scale_by_ademamix`, with decoupled weight decay; see `ademamix`."""
+
+    def __init__(
+        self, params: ParamsT, lr: Scalar = 0.001,
+        betas: tuple[Scalar, Scalar, Scalar] = (0.9, 0.999, 0.9999), alpha: Scalar = 2.0,
+        beta3_warmup: int | None = None, alpha_warmup: int | None = None, eps: Scalar = 1e-8,
+        weight_decay: Scalar = 0.0, *, state_dtype: torch.dtype | None = None,
+        maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
+        differentiable: bool = False, fused: bool | None = None,
+        max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, engine: EngineOption = "auto",
+    ) -> None: ...
+
+
+class ADOPT(AliasOptimizer, make=adopt):
+    """ADOPT: `scale_by_adopt`, with L2 regularization or decoupled weight decay; see `adopt`."""
+
+    def __init__(
+        self, params: ParamsT, lr: Scalar = 0.001, betas: tuple[Scalar, Scalar] = (0.9, 0.9999),
+        eps: Scalar = 1e-6, weight_decay: Scalar = 0.0, decoupled_weight_decay: bool = False, *,
+        clip_exp: Scalar | None = 0.25, state_dtype: torch.dtype | None = None,
+        maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
+        differentiable: bool = False, fused: bool | None = None,
+        max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, engine: EngineOption = "auto",
+    ) -> None: ...
+
+
+class Adan(AliasOptimizer, make=adan):
+    """Adan: `scale_by_adan`, with decoupled weight decay; see `adan`."""
+
+    def __init__(
+        self, params: ParamsT, lr: Scalar = 0.001,
+        betas: tuple[Scalar, Scalar, Scalar] = (0.98, 0.92, 0.99), eps: Scalar = 1e-8,
+        weight_decay: Scalar = 0.0, *, state_dtype: torch.dtype | None = None,
+        maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
+        differentiable: bool = False, fused: bool | None = None,
+        max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, engine: EngineOption = "auto",
+    ) -> None: ...
+
+
+class StableAdamW(AliasOptimizer, make=stable_adamw):
+    """StableAdamW: `scale_by_stable_adamw`, which is AdamW with update clipping.
+
+    See `stable_adamw`.
+    """
+
+    def __init__(
+        self, params: ParamsT, lr: Scalar = 0.001, betas: tuple[Scalar, Scalar] = (0.9, 0.99),
+        eps: Scalar = 1e-6, weight_decay: Scalar = 0.01, *, state_dtype: torch.dtype | None = None,
+        maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
+        differentiable: bool = False, fused: bool | None = None,
+        max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, engine: EngineOption = "auto",
+    ) -> None: ...
+
+
+class NAdamW(AliasOptimizer, make=nadamw):
+    """NAdamW as in Optax: `scale_by_adam` with Nesterov momentum, with decoupled weight decay.
+
+    See `nadamw`.
+    """
+
+    def __init__(
+        self, params: ParamsT, lr: Scalar = 0.001, betas: tuple[Scalar, Scalar] = (0.9, 0.999),
+        eps: Scalar = 1e-8, weight_decay: Scalar = 0.0001, *,
+        state_dtype: torch.dtype | None = None, maximize: bool = False, foreach: bool | None = None,
+        capturable: bool = False, differentiable: bool = False, fused: bool | None = None,
+        max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, engine: EngineOption = "auto",
+    ) -> None: ...
+
+
+class AdamaxW(AliasOptimizer, make=adamaxw):
+    """Adamax with decoupled weight decay: `scale_by_adamax`, then the decay; see `adamaxw`."""
+
+    def __init__(
+        self, params: ParamsT, lr: Scalar = 0.002, betas: tuple[Scalar, Scalar] = (0.9, 0.999),
+        eps: Scalar = 1e-8, weight_decay: Scalar = 0.0001, *,
+        state_dtype: torch.dtype | None = None, maximize: bool = False, foreach: bool | None = None,
+        capturable: bool = False, differentiable: bool = False, fused: bool | None = None,
+        max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, engine: EngineOption = "auto",
+    ) -> None: ...
+
+
+class AMSGrad(AliasOptimizer, make=amsgrad):
+    """AMSGrad: `adam` with `amsgrad`, which divides by the maximum of the second moments.
+
+    See `amsgrad`.
+    """
+
+    def __init__(
+        self, params: ParamsT, lr: Scalar = 0.001, betas: tuple[Scalar, Scalar] = (0.9, 0.999),
+        eps: Scalar = 1e-8, weight_decay: Scalar = 0.0, *, state_dtype: torch.dtype | None = None,
+        maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
+        differentiable: bool = False, fused: bool | None = None,
+        max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, engine: EngineOption = "auto",
+    ) -> None: ...
+
+
+class LaProp(AliasOptimizer, make=laprop):
+    """LaProp: `scale_by_adam` without a first moment, then `ema` of the normalized gradients.
+
+    See `laprop`.
+    """
+
+    def __init__(
+        self, params: ParamsT, lr: Scalar = 0.0004, betas: tuple[Scalar, Scalar] = (0.9, 0.999),
+        eps: Scalar = 1e-15, weight_decay: Scalar = 0.0, *, state_dtype: torch.dtype | None = None,
+        maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
+        differentiable: bool = False, fused: bool | None = None,
+        max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, engine: EngineOption = "auto",
+    ) -> None: ...
+
+
+class Ranger(AliasOptimizer, make=ranger):
+    """Ranger: `lookahead` around `centralize` and `scale_by_radam`, with decoupled weight decay.
+
+    See `ranger`.
+    """
+
+    def __init__(
+        self, params: ParamsT, lr: Scalar = 0.001, betas: tuple[Scalar, Scalar] = (0.95, 0.999),
+        eps: Scalar = 1e-5, weight_decay: Scalar = 0.0, sync_period: int = 6,
+        slow_step_size: Scalar = 0.5, *, state_dtype: torch.dtype | None = None,
+        maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
+        differentiable: bool = False, fused: bool | None = None,
+        max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, engine: EngineOption = "auto",
+    ) -> None: ...

@@ -1,0 +1,73 @@
+"""The classes of matrix preconditioners, made of aliases.
+
+Written by `scripts/optim_classes.py`. The bodies of `__init__` are declarations, never run.
+"""
+
+# fmt: off
+
+from typing import Literal
+
+import torch
+
+from ..aliases import (
+    muon,
+    shampoo,
+    soap,
+)
+from ..combinators import Labels
+from ..engine import EngineOption
+from ..typing import ParamsT, Scalar
+from ._alias import AliasOptimizer
+
+
+class Muon(AliasOptimizer, make=muon):
+    """Muon for the matrices of hidden layers, AdamW for embeddings, heads, norms and biases.
+
+    See `muon`.
+    """
+
+    def __init__(
+        self, params: ParamsT, lr: Scalar = 0.001, weight_decay: Scalar = 0.1,
+        momentum: Scalar = 0.95, nesterov: bool = True,
+        ns_coefficients: tuple[Scalar, Scalar, Scalar] = (3.4445, -4.775, 2.0315),
+        eps: Scalar = 1e-7, ns_steps: int = 5,
+        adjust_lr_fn: Literal["original", "match_rms_adamw"] | None = None, *,
+        dims: Literal["batch", "flatten"] | None = None,
+        ns_dtype: torch.dtype | None = torch.bfloat16, adamw_lr: Scalar = 0.001,
+        adamw_betas: tuple[Scalar, Scalar] = (0.9, 0.999), adamw_eps: Scalar = 1e-8,
+        adamw_weight_decay: Scalar = 0.01, labels: Labels | None = None,
+        state_dtype: torch.dtype | None = None, maximize: bool = False, foreach: bool | None = None,
+        capturable: bool = False, differentiable: bool = False, fused: bool | None = None,
+        max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, engine: EngineOption = "auto",
+    ) -> None: ...
+
+
+class SOAP(AliasOptimizer, make=soap):
+    """SOAP: `scale_by_soap`, with decoupled weight decay; see `soap`."""
+
+    def __init__(
+        self, params: ParamsT, lr: Scalar = 0.003, betas: tuple[Scalar, Scalar] = (0.95, 0.95),
+        shampoo_beta: Scalar | None = None, eps: Scalar = 1e-8, weight_decay: Scalar = 0.01,
+        precondition_frequency: int = 10, max_precond_dim: int = 10000, merge_dims: bool = False,
+        precondition_1d: bool = False, normalize_grads: bool = False, correct_bias: bool = True, *,
+        state_dtype: torch.dtype | None = None, maximize: bool = False, foreach: bool | None = None,
+        capturable: bool = False, differentiable: bool = False, fused: bool | None = None,
+        max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, engine: EngineOption = "auto",
+    ) -> None: ...
+
+
+class Shampoo(AliasOptimizer, make=shampoo):
+    """Shampoo: `scale_by_shampoo`, then weight decay, then momentum; see `shampoo`."""
+
+    def __init__(
+        self, params: ParamsT, lr: Scalar = 0.1, momentum: Scalar = 0.0, weight_decay: Scalar = 0.0,
+        eps: Scalar = 0.0001, beta2: Scalar | None = None, precondition_frequency: int = 1,
+        max_precond_dim: int = 10000, merge_dims: bool = False, precondition_1d: bool = False,
+        graft: bool = False, nesterov: bool = False, *, state_dtype: torch.dtype | None = None,
+        maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
+        differentiable: bool = False, fused: bool | None = None,
+        max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, engine: EngineOption = "auto",
+    ) -> None: ...
