@@ -10,7 +10,6 @@ compares the files with what this makes.
 import ast
 import importlib
 import inspect
-import re
 import sys
 import textwrap
 import types
@@ -93,6 +92,8 @@ EXECUTION = {  # what every class takes besides: annotation and default
     "max_grad_norm": ("Scalar | None", "None"),
     "ema": ("Scalar | None", "None"),
     "accumulate": ("int | None", "None"),
+    "quantized": ("Format | None", "None"),
+    "rounding": ("Rounding | None", "None"),
     "engine": ("EngineOption", '"auto"'),
 }
 HEAD = '''"""{title}
@@ -148,7 +149,8 @@ def imports(makers: Iterable[str], body: str) -> str:
     types = [t for t in ("Literal",) if f"{t}[" in body]
     standard = "import math\n" * ("math." in body)
     standard += f"from typing import {', '.join(types)}\n" * bool(types)
-    labels = "from ..combinators import Labels\n" * ("Labels" in body)
+    used = (x for x in ("Format", "Labels", "Rounding") if re.search(rf"\b{x}\b", body))
+    labels = f"from ..combinators import {', '.join(used)}\n"
     line_search = "from ..transforms import LineSearch\n" * ("LineSearch" in body)
     of_torch = "from ._lbfgs import of_torch\n" * ("of_torch" in body)
     listed = "".join(f"    {name},\n" for name in names)

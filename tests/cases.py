@@ -220,6 +220,23 @@ CASES = [
     Case(fo.lookahead(fo.adamw(fo.linear_schedule(0.1, 0.05, 2)), 2)),
     Case(fo.lookahead(fo.chain(fo.clip_by_global_norm(1.0), fo.nadam()), 2, reset=True)),
     Case(fo.lookahead(fo.sgd(0.1), 1, fo.constant_schedule(0.8))),
+    Case(fo.quantized(fo.adamw(0.1), min_size=0), differentiable=False),
+    Case(fo.quantized(fo.lion(0.1), "4bit", min_size=0), differentiable=False),
+    Case(
+        fo.masked(
+            fo.quantized(
+                fo.scale_by_muon(dims="flatten", ns_dtype=None, ns_steps=2), "fp8", min_size=0
+            ),
+            is_matrix,
+        ),
+        differentiable=False,
+    ),
+    Case(fo.quantized(fo.adamw(0.1), "bf16+8", {"exp_avg_sq": "bf16"}, 0), differentiable=False),
+    Case(fo.quantized(fo.adam())),
+    *(
+        Case(fo.rounded(fo.chain(fo.clip_by_global_norm(1.0), fo.adamw(0.1)), how))
+        for how in ("nearest", "stochastic", "kahan", "remainder8", "remainder", "master")
+    ),
     Case(fo.skip_if(fo.sgd(0.1, momentum=0.9))),
     Case(
         fo.skip_if(fo.adamw(fo.linear_schedule(0.1, 0.05, 2)), fo.norm_outlier(2.0, 0.9, warmup=1))

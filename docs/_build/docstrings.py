@@ -28,6 +28,8 @@ EXECUTION = {
     "max_grad_norm": "Puts `clip_by_global_norm` in front of the chain: bound of the global norm.",
     "ema": "Puts `ema_of_params` behind the chain: decay rate of the averaged weights.",
     "accumulate": "Puts `accumulate` around the chain: number of micro-batches per update.",
+    "quantized": "Puts `quantized` around the chain: how slots are stored.",
+    "rounding": "Puts `rounded` around all: how parameters in 16 bits are written.",
     "engine": 'How steps are executed: "auto", "fused", "compiled", "torch", "foreach", "eager".',
 }
 

@@ -11,8 +11,8 @@ References:
     https://arxiv.org/abs/2309.01507
 """
 
-import functools
 import math
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -23,37 +23,35 @@ from .scalars import is_plain, is_traced
 LARGEST_FLOAT8 = 448.0
 
 
-@functools.cache
-def book(name: str) -> tuple[float, ...]:
-    """The numbers of a book, in order: exact in float32."""
-    if name == "linear4":
-        return tuple((i + 1) / 16 for i in range(16))
-    bits = 4 if "4" in name else 8
-    return _dynamic(bits, signed="unsigned" not in name)
-
-
-BOOKS = ("dynamic8", "dynamic8unsigned", "dynamic4", "linear4")
-
-
-def _dynamic(bits: int, signed: bool) -> tuple[float, ...]:
+def _dynamic(bits: int, signed: bool) -> list[float]:
     """Some bits for a power of ten, the others for the digits: the smaller, the fewer of those."""
-    powers = bits - 1 if signed else bits - 1
-    found = {0.0, 1.0}
+    found, powers = {0.0, 1.0}, bits - 1
     for i in range(powers):
-        points = torch.linspace(0.1, 1, 2 ** (i if signed else i + 1) + 1, dtype=torch.float32)
+        count = 2 ** (i if signed else i + 1) + 1
+        points = torch.linspace(0.1, 1, count, dtype=torch.float32, device="cpu")
         middle = (points[:-1] + points[1:]) / 2 * 10.0 ** (i - powers + 1)
         found.update(middle.tolist())
         if signed:
             found.update((-middle).tolist())
-    return tuple(sorted(found))
+    return sorted(found)
 
 
-@functools.cache
-def boundaries(name: str) -> tuple[float, ...]:
-    """The middles between the numbers of a book, in float32: from one on, the larger is nearer."""
-    values = torch.tensor(book(name), dtype=torch.float64, device="cpu")
+def _middles(numbers: Sequence[float]) -> list[float]:
+    values = torch.tensor(numbers, dtype=torch.float64, device="cpu")
     middles: list[float] = ((values[:-1] + values[1:]) / 2).float().tolist()
-    return tuple(middles)
+    return middles
+
+
+BOOKS: Mapping[str, Sequence[float]] = {
+    "dynamic8": _dynamic(8, signed=True),
+    "dynamic8unsigned": _dynamic(8, signed=False),
+    "dynamic4": _dynamic(4, signed=True),
+    "linear4": [(i + 1) / 16 for i in range(16)],
+}
+"""The numbers of each book, in order: exact in float32."""
+
+BOUNDARIES: Mapping[str, Sequence[float]] = {name: _middles(x) for name, x in BOOKS.items()}
+"""The middles between them, in float32: from one on, the larger number is nearer."""
 
 
 _kept: dict[tuple[str, bool, torch.device], Tensor] = {}
@@ -61,7 +59,7 @@ _kept: dict[tuple[str, bool, torch.device], Tensor] = {}
 
 def _table(name: str, of_boundaries: bool, like: Tensor) -> Tensor:
     """A book, or its boundaries, on the device of a tensor: sent there once."""
-    numbers = boundaries(name) if of_boundaries else book(name)
+    numbers = BOUNDARIES[name] if of_boundaries else BOOKS[name]
     if torch.compiler.is_compiling() or is_traced(like) or not is_plain(like) or like.is_meta:
         return torch.tensor(numbers, dtype=torch.float32, device=like.device)
     key = (name, of_boundaries, like.device)
@@ -105,7 +103,7 @@ def for_blocks(x: Tensor, size: int) -> Tensor:
     """One number for each block, of a tensor that has the same for all entries of one."""
     if getattr(type(x), "stands_in", False):
         return x
-    return x.flatten()[::size].clone()
+    return x.flatten()[::size].clone(memory_format=torch.contiguous_format)
 
 
 def for_entries(scale: Tensor, size: int, like: Tensor) -> Tensor:

@@ -79,6 +79,8 @@ FORMATS: Mapping[Format, tuple[Any, Any]] = {
 
 def initial(how: Any, x: Tensor) -> Any:
     """What is stored, in one of these ways, of the slot `x` of a new state."""
+    if x.is_complex():
+        x = torch.view_as_real(x.resolve_conj())
     if isinstance(how, torch.dtype):
         return x.to(how)
     part = shards.local(x)

@@ -10,6 +10,7 @@ from .._core import checks, precision
 from .._core.reduction import Reduce
 from .._core.stage import Bucket, Members, Node
 from .._core.tensor_rule import GradientTransformation, Part, Ran, below
+from .._numerics import shards
 from ..errors import HyperparameterError
 from ..typing import Memory, Slots
 from ._around import Around
@@ -65,6 +66,7 @@ class quantized(Around):
     slots: Mapping[str, str] | None = None
     min_size: int = 4096
     keep: Labels | None = None
+    measures_tensors = True
     replayable = True
 
     def __post_init__(self) -> None:
@@ -110,12 +112,15 @@ class quantized(Around):
 
     def init_slots(self, name: str | None, p: Tensor) -> Slots:
         made, kept = self._inner.init_slots(name, p), self._kept
-        if p.numel() < self.min_size or p.is_complex() or (kept and kept.of(name, p)):
+        if p.numel() < self.min_size or (kept and kept.of(name, p)):
+            return made
+        if p.is_complex() and shards.is_sharded(p):
             return made
         how = {id(x): self._format(slot, owner) for slot, x, owner in _slots_of(made)}
 
         def one(x: Tensor) -> Any:
-            fits = x.shape == p.shape and x.is_floating_point() and how[id(x)] is not None
+            numbers = x.is_floating_point() or x.is_complex()
+            fits = x.shape == p.shape and numbers and how[id(x)] is not None
             return initial(how[id(x)], x) if fits else x
 
         return precision.map_slots(one, made)

@@ -75,7 +75,7 @@ def _books() -> str:
     for name in blockwise.BOOKS:
         numbers = (
             ", ".join(f"{x.hex()}f" for x in table)
-            for table in (blockwise.book(name), blockwise.boundaries(name))
+            for table in (blockwise.BOOKS[name], blockwise.BOUNDARIES[name])
         )
         lines.append(f"const Book {name.upper()}_BOOK({{{'}, {'.join(numbers)}}});")
     return "\n".join(lines)

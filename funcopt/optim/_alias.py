@@ -21,6 +21,7 @@ import torch
 
 from .._core.tensor_rule import GradientTransformation
 from .._hints.calls import argument_error, name_caller
+from ..combinators import Format, Rounding
 from ..engine import EngineOption
 from ..errors import FuncoptError, HyperparameterError
 from ..typing import ParamsT, Scalar
@@ -226,8 +227,8 @@ def optimizer_class(
 
     The arguments of `make` are the arguments of the class, its defaults, and the keys of its
     `param_groups`: they are read at every step. What else torch's classes take, `engine`, and the
-    shorthands `max_grad_norm`, `ema`, `accumulate`, `quantized` and `rounding`, it takes by keyword. Type checkers know the
-    parameters, and the arguments as `make` has them.
+    shorthands `max_grad_norm`, `ema`, `accumulate`, `quantized` and `rounding`, it takes by
+    keyword. Type checkers know the parameters, and the arguments as `make` has them.
 
     Where `make` returns a `partition`, arguments are initial values only: every label is a
     parameter group, whose keys are the hyperparameters of its own transformation, as in

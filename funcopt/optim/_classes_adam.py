@@ -23,6 +23,7 @@ from ..aliases import (
     stable_adamw,
     yogi,
 )
+from ..combinators import Format, Rounding
 from ..engine import EngineOption
 from ..typing import ParamsT, Scalar
 from ._alias import AliasOptimizer
@@ -37,7 +38,8 @@ class AdaBelief(AliasOptimizer, make=adabelief):
         maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
         differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
-        accumulate: int | None = None, engine: EngineOption = "auto",
+        accumulate: int | None = None, quantized: Format | None = None,
+        rounding: Rounding | None = None, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -50,7 +52,8 @@ class Yogi(AliasOptimizer, make=yogi):
         maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
         differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
-        accumulate: int | None = None, engine: EngineOption = "auto",
+        accumulate: int | None = None, quantized: Format | None = None,
+        rounding: Rounding | None = None, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -63,7 +66,8 @@ class MARS(AliasOptimizer, make=mars):
         gamma: Scalar = 0.025, *, state_dtype: torch.dtype | None = None, maximize: bool = False,
         foreach: bool | None = None, capturable: bool = False, differentiable: bool = False,
         fused: bool | None = None, max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
-        accumulate: int | None = None, engine: EngineOption = "auto",
+        accumulate: int | None = None, quantized: Format | None = None,
+        rounding: Rounding | None = None, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -76,7 +80,8 @@ class LAMB(AliasOptimizer, make=lamb):
         maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
         differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
-        accumulate: int | None = None, engine: EngineOption = "auto",
+        accumulate: int | None = None, quantized: Format | None = None,
+        rounding: Rounding | None = None, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -91,7 +96,8 @@ class AdEMAMix(AliasOptimizer, make=ademamix):
         maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
         differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
-        accumulate: int | None = None, engine: EngineOption = "auto",
+        accumulate: int | None = None, quantized: Format | None = None,
+        rounding: Rounding | None = None, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -105,7 +111,8 @@ class ADOPT(AliasOptimizer, make=adopt):
         maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
         differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
-        accumulate: int | None = None, engine: EngineOption = "auto",
+        accumulate: int | None = None, quantized: Format | None = None,
+        rounding: Rounding | None = None, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -119,7 +126,8 @@ class Adan(AliasOptimizer, make=adan):
         maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
         differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
-        accumulate: int | None = None, engine: EngineOption = "auto",
+        accumulate: int | None = None, quantized: Format | None = None,
+        rounding: Rounding | None = None, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -135,7 +143,8 @@ class StableAdamW(AliasOptimizer, make=stable_adamw):
         maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
         differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
-        accumulate: int | None = None, engine: EngineOption = "auto",
+        accumulate: int | None = None, quantized: Format | None = None,
+        rounding: Rounding | None = None, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -151,7 +160,8 @@ class NAdamW(AliasOptimizer, make=nadamw):
         state_dtype: torch.dtype | None = None, maximize: bool = False, foreach: bool | None = None,
         capturable: bool = False, differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
-        accumulate: int | None = None, engine: EngineOption = "auto",
+        accumulate: int | None = None, quantized: Format | None = None,
+        rounding: Rounding | None = None, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -164,7 +174,8 @@ class AdamaxW(AliasOptimizer, make=adamaxw):
         state_dtype: torch.dtype | None = None, maximize: bool = False, foreach: bool | None = None,
         capturable: bool = False, differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
-        accumulate: int | None = None, engine: EngineOption = "auto",
+        accumulate: int | None = None, quantized: Format | None = None,
+        rounding: Rounding | None = None, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -180,7 +191,8 @@ class AMSGrad(AliasOptimizer, make=amsgrad):
         maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
         differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
-        accumulate: int | None = None, engine: EngineOption = "auto",
+        accumulate: int | None = None, quantized: Format | None = None,
+        rounding: Rounding | None = None, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -196,7 +208,8 @@ class LaProp(AliasOptimizer, make=laprop):
         maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
         differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
-        accumulate: int | None = None, engine: EngineOption = "auto",
+        accumulate: int | None = None, quantized: Format | None = None,
+        rounding: Rounding | None = None, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -213,5 +226,6 @@ class Ranger(AliasOptimizer, make=ranger):
         maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
         differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
-        accumulate: int | None = None, engine: EngineOption = "auto",
+        accumulate: int | None = None, quantized: Format | None = None,
+        rounding: Rounding | None = None, engine: EngineOption = "auto",
     ) -> None: ...

@@ -15,6 +15,7 @@ from ..aliases import (
     schedule_free_adamw,
     schedule_free_sgd,
 )
+from ..combinators import Format, Rounding
 from ..engine import EngineOption
 from ..typing import ParamsT, Scalar
 from ._alias import AliasOptimizer
@@ -32,7 +33,8 @@ class SGDScheduleFree(AliasOptimizer, make=schedule_free_sgd):
         store_average: bool = False, state_dtype: torch.dtype | None = None, maximize: bool = False,
         foreach: bool | None = None, capturable: bool = False, differentiable: bool = False,
         fused: bool | None = None, max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
-        accumulate: int | None = None, engine: EngineOption = "auto",
+        accumulate: int | None = None, quantized: Format | None = None,
+        rounding: Rounding | None = None, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -49,7 +51,8 @@ class AdamWScheduleFree(AliasOptimizer, make=schedule_free_adamw):
         store_average: bool = False, state_dtype: torch.dtype | None = None, maximize: bool = False,
         foreach: bool | None = None, capturable: bool = False, differentiable: bool = False,
         fused: bool | None = None, max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
-        accumulate: int | None = None, engine: EngineOption = "auto",
+        accumulate: int | None = None, quantized: Format | None = None,
+        rounding: Rounding | None = None, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -64,7 +67,8 @@ class Prodigy(AliasOptimizer, make=prodigy):
         state_dtype: torch.dtype | None = None, maximize: bool = False, foreach: bool | None = None,
         capturable: bool = False, differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
-        accumulate: int | None = None, engine: EngineOption = "auto",
+        accumulate: int | None = None, quantized: Format | None = None,
+        rounding: Rounding | None = None, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -79,5 +83,6 @@ class DAdaptAdamW(AliasOptimizer, make=dadapt_adamw):
         maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
         differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
-        accumulate: int | None = None, engine: EngineOption = "auto",
+        accumulate: int | None = None, quantized: Format | None = None,
+        rounding: Rounding | None = None, engine: EngineOption = "auto",
     ) -> None: ...

@@ -14,7 +14,7 @@ from ..aliases import (
     shampoo,
     soap,
 )
-from ..combinators import Labels
+from ..combinators import Format, Labels, Rounding
 from ..engine import EngineOption
 from ..typing import ParamsT, Scalar
 from ._alias import AliasOptimizer
@@ -39,7 +39,8 @@ class Muon(AliasOptimizer, make=muon):
         state_dtype: torch.dtype | None = None, maximize: bool = False, foreach: bool | None = None,
         capturable: bool = False, differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
-        accumulate: int | None = None, engine: EngineOption = "auto",
+        accumulate: int | None = None, quantized: Format | None = None,
+        rounding: Rounding | None = None, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -54,7 +55,8 @@ class SOAP(AliasOptimizer, make=soap):
         state_dtype: torch.dtype | None = None, maximize: bool = False, foreach: bool | None = None,
         capturable: bool = False, differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
-        accumulate: int | None = None, engine: EngineOption = "auto",
+        accumulate: int | None = None, quantized: Format | None = None,
+        rounding: Rounding | None = None, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -69,5 +71,6 @@ class Shampoo(AliasOptimizer, make=shampoo):
         maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
         differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
-        accumulate: int | None = None, engine: EngineOption = "auto",
+        accumulate: int | None = None, quantized: Format | None = None,
+        rounding: Rounding | None = None, engine: EngineOption = "auto",
     ) -> None: ...

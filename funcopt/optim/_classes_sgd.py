@@ -15,6 +15,7 @@ from ..aliases import (
     sign_sgd,
     signum,
 )
+from ..combinators import Format, Rounding
 from ..engine import EngineOption
 from ..typing import ParamsT, Scalar
 from ._alias import AliasOptimizer
@@ -32,7 +33,8 @@ class LARS(AliasOptimizer, make=lars):
         state_dtype: torch.dtype | None = None, maximize: bool = False, foreach: bool | None = None,
         capturable: bool = False, differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
-        accumulate: int | None = None, engine: EngineOption = "auto",
+        accumulate: int | None = None, quantized: Format | None = None,
+        rounding: Rounding | None = None, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -45,7 +47,8 @@ class Lion(AliasOptimizer, make=lion):
         maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
         differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
-        accumulate: int | None = None, engine: EngineOption = "auto",
+        accumulate: int | None = None, quantized: Format | None = None,
+        rounding: Rounding | None = None, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -58,7 +61,8 @@ class SGDW(AliasOptimizer, make=sgdw):
         state_dtype: torch.dtype | None = None, maximize: bool = False, foreach: bool | None = None,
         capturable: bool = False, differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
-        accumulate: int | None = None, engine: EngineOption = "auto",
+        accumulate: int | None = None, quantized: Format | None = None,
+        rounding: Rounding | None = None, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -71,7 +75,8 @@ class Signum(AliasOptimizer, make=signum):
         maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
         differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
-        accumulate: int | None = None, engine: EngineOption = "auto",
+        accumulate: int | None = None, quantized: Format | None = None,
+        rounding: Rounding | None = None, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -83,5 +88,6 @@ class SignSGD(AliasOptimizer, make=sign_sgd):
         maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
         differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
-        accumulate: int | None = None, engine: EngineOption = "auto",
+        accumulate: int | None = None, quantized: Format | None = None,
+        rounding: Rounding | None = None, engine: EngineOption = "auto",
     ) -> None: ...

@@ -22,6 +22,7 @@ from ..aliases import (
     rprop,
     sgd,
 )
+from ..combinators import Format, Rounding
 from ..engine import EngineOption
 from ..transforms import LineSearch
 from ..typing import ParamsT, Scalar
@@ -38,7 +39,8 @@ class SGD(AliasOptimizer, make=sgd, like=torch.optim.SGD):
         foreach: bool | None = None, differentiable: bool = False, fused: bool | None = None,
         state_dtype: torch.dtype | None = None, capturable: bool = False,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
-        accumulate: int | None = None, engine: EngineOption = "auto",
+        accumulate: int | None = None, quantized: Format | None = None,
+        rounding: Rounding | None = None, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -52,7 +54,8 @@ class Adam(AliasOptimizer, make=adam, like=torch.optim.Adam):
         differentiable: bool = False, fused: bool | None = None,
         decoupled_weight_decay: bool = False, state_dtype: torch.dtype | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
-        accumulate: int | None = None, engine: EngineOption = "auto",
+        accumulate: int | None = None, quantized: Format | None = None,
+        rounding: Rounding | None = None, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -65,7 +68,8 @@ class AdamW(AliasOptimizer, make=adamw, like=torch.optim.AdamW):
         maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
         differentiable: bool = False, fused: bool | None = None,
         state_dtype: torch.dtype | None = None, max_grad_norm: Scalar | None = None,
-        ema: Scalar | None = None, accumulate: int | None = None, engine: EngineOption = "auto",
+        ema: Scalar | None = None, accumulate: int | None = None, quantized: Format | None = None,
+        rounding: Rounding | None = None, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -78,7 +82,8 @@ class RMSprop(AliasOptimizer, make=rmsprop, like=torch.optim.RMSprop):
         capturable: bool = False, foreach: bool | None = None, maximize: bool = False,
         differentiable: bool = False, *, state_dtype: torch.dtype | None = None,
         fused: bool | None = None, max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
-        accumulate: int | None = None, engine: EngineOption = "auto",
+        accumulate: int | None = None, quantized: Format | None = None,
+        rounding: Rounding | None = None, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -91,7 +96,8 @@ class Adagrad(AliasOptimizer, make=adagrad, like=torch.optim.Adagrad):
         maximize: bool = False, differentiable: bool = False, fused: bool | None = None,
         state_dtype: torch.dtype | None = None, capturable: bool = False,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
-        accumulate: int | None = None, engine: EngineOption = "auto",
+        accumulate: int | None = None, quantized: Format | None = None,
+        rounding: Rounding | None = None, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -104,7 +110,8 @@ class Adadelta(AliasOptimizer, make=adadelta, like=torch.optim.Adadelta):
         maximize: bool = False, differentiable: bool = False,
         state_dtype: torch.dtype | None = None, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
-        accumulate: int | None = None, engine: EngineOption = "auto",
+        accumulate: int | None = None, quantized: Format | None = None,
+        rounding: Rounding | None = None, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -117,7 +124,8 @@ class Adamax(AliasOptimizer, make=adamax, like=torch.optim.Adamax):
         maximize: bool = False, differentiable: bool = False, capturable: bool = False,
         state_dtype: torch.dtype | None = None, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
-        accumulate: int | None = None, engine: EngineOption = "auto",
+        accumulate: int | None = None, quantized: Format | None = None,
+        rounding: Rounding | None = None, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -131,7 +139,8 @@ class NAdam(AliasOptimizer, make=nadam, like=torch.optim.NAdam):
         maximize: bool = False, capturable: bool = False, differentiable: bool = False,
         state_dtype: torch.dtype | None = None, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
-        accumulate: int | None = None, engine: EngineOption = "auto",
+        accumulate: int | None = None, quantized: Format | None = None,
+        rounding: Rounding | None = None, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -144,7 +153,8 @@ class RAdam(AliasOptimizer, make=radam, like=torch.optim.RAdam):
         foreach: bool | None = None, maximize: bool = False, capturable: bool = False,
         differentiable: bool = False, state_dtype: torch.dtype | None = None,
         fused: bool | None = None, max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
-        accumulate: int | None = None, engine: EngineOption = "auto",
+        accumulate: int | None = None, quantized: Format | None = None,
+        rounding: Rounding | None = None, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -161,7 +171,8 @@ class Adafactor(AliasOptimizer, make=adafactor, like=torch.optim.Adafactor):
         state_dtype: torch.dtype | None = None, capturable: bool = False,
         differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
-        accumulate: int | None = None, engine: EngineOption = "auto",
+        accumulate: int | None = None, quantized: Format | None = None,
+        rounding: Rounding | None = None, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -177,7 +188,8 @@ class ASGD(AliasOptimizer, make=asgd, like=torch.optim.ASGD):
         maximize: bool = False, differentiable: bool = False, capturable: bool = False, *,
         state_dtype: torch.dtype | None = None, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
-        accumulate: int | None = None, engine: EngineOption = "auto",
+        accumulate: int | None = None, quantized: Format | None = None,
+        rounding: Rounding | None = None, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -190,7 +202,8 @@ class Rprop(AliasOptimizer, make=rprop, like=torch.optim.Rprop):
         foreach: bool | None = None, maximize: bool = False, differentiable: bool = False,
         state_dtype: torch.dtype | None = None, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
-        accumulate: int | None = None, engine: EngineOption = "auto",
+        accumulate: int | None = None, quantized: Format | None = None,
+        rounding: Rounding | None = None, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -203,5 +216,6 @@ class LBFGS(AliasOptimizer, make=of_torch, like=torch.optim.LBFGS):
         line_search_fn: str | LineSearch | None = None, *, maximize: bool = False,
         foreach: bool | None = None, capturable: bool = False, differentiable: bool = False,
         fused: bool | None = None, max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
-        accumulate: int | None = None, engine: EngineOption = "auto",
+        accumulate: int | None = None, quantized: Format | None = None,
+        rounding: Rounding | None = None, engine: EngineOption = "auto",
     ) -> None: ...

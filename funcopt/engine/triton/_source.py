@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import torch
 
-from ..._numerics.blockwise import BOOKS, book, boundaries
+from ..._numerics.blockwise import BOOKS, BOUNDARIES
 from .._calls import Input
 from .._instructions import FLAGS, NARROW
 from .._translation import Instruction, Listing, Register
@@ -28,13 +28,13 @@ BY_NAME = {name: TYPES[dtype] for dtype, name in NARROW.items()}
 
 def books() -> list[float]:
     """All books, each after its boundaries, as kernels look them up."""
-    return [x for name in BOOKS for x in (*boundaries(name), *book(name))]
+    return [x for name in BOOKS for x in (*BOUNDARIES[name], *BOOKS[name])]
 
 
 def _looked_up(text: str, name: str, of_boundaries: bool) -> str:
     """An expression that looks up one of them."""
-    before = sum(2 * len(book(x)) - 1 for x in BOOKS[: BOOKS.index(name)])
-    size = len(book(name))
+    others = list(BOOKS)[: list(BOOKS).index(name)]
+    before, size = sum(2 * len(BOOKS[x]) - 1 for x in others), len(BOOKS[name])
     return text.format(before + (0 if of_boundaries else size - 1), size.bit_length() - 1)
 
 
