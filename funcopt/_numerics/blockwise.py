@@ -74,7 +74,7 @@ def encoded(x: Tensor, name: str) -> Tensor:
     """The codes, in uint8, of numbers from -1 to 1: the places of the nearest ones in a book."""
     if name == "float8":
         return (x * LARGEST_FLOAT8).to(torch.float8_e4m3fn).view(torch.uint8)
-    return torch.bucketize(x, _table(name, True, x), right=True).to(torch.uint8)
+    return torch.bucketize(x.contiguous(), _table(name, True, x), right=True).to(torch.uint8)
 
 
 @primitive

@@ -77,8 +77,8 @@ def assemble(lowered: LoweredGraph) -> Program:
     for x in listing.measures:
         factor = None if x.factor is None else names.get(x.factor, x.factor)
         measures.extend((CODES.index(x.code), number(factor)))
-    shares = any(x.per == 256 for x in listing.tensors)
-    block = BLOCK if not shares else BLOCK_OF_SCALES
+    names_of_256 = (x.code for x in (*uniform, *body) if x.code.endswith("256"))
+    block = BLOCK_OF_SCALES if any(names_of_256) else BLOCK
     head = (*counts[:3], total, len(listing.measures), len(uniform), len(body), block)
     return Program(
         array.array("i", head),

@@ -219,6 +219,8 @@ class _Translator:
             raise Unsupported(f"`{code}` in {self._wide}")
         if code == "bits16":  # of its first argument, only the length counts
             return Operand(self._emit(code, *given[1:], varies=True), meta)
+        if code.startswith("block_amax") and given[0].register.kind not in VARYING:
+            return Operand(self._emit("abs", *given), meta)
         return Operand(self._emit(code, *given), meta)
 
     def _simplified(

@@ -5,6 +5,7 @@ compiled to, do not depend on how many tensors there are, or on their sizes.
 """
 
 import itertools
+import re
 from collections.abc import Sequence
 
 import torch
@@ -178,10 +179,11 @@ def pass_source(listing: Listing) -> str:
     given = sorted(x for x in used if x.kind in ("tensor", "scalar", "uniform"))
     made = [names(x) for _, x in listing.writes] + [names(x.register) for x in listing.measures]
     codes = {one.code for one in listing.body}
-    asked = [x for x in ("place", "here") if any(x in EXPRESSIONS.get(y, "") for y in codes)]
-    if any("BLOCK" in EXPRESSIONS.get(y, "") for y in codes):
-        asked.append("BLOCK: tl.constexpr")
-    asked += ["BOOKS"] if looks_up(listing) else []
+    asked = [
+        f"{x}: tl.constexpr" if x == "BLOCK" else x
+        for x in ("place", "here", "BLOCK", "BOOKS")
+        if any(re.search(rf"\b{x}\b", EXPRESSIONS.get(code, "")) for code in codes)
+    ]
     read = [x.number for x in given if x.kind == "tensor"]
     columns, width, measures = len(listing.tensors), listing.scalars, len(listing.measures)
     put(0, "@triton.jit", f"def body({', '.join([*map(names, given), *asked])}):")
