@@ -10,6 +10,7 @@ compares the files with what this makes.
 import ast
 import importlib
 import inspect
+import re
 import sys
 import textwrap
 import types

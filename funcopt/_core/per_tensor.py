@@ -186,6 +186,9 @@ class PerTensor(GradientTransformation):
     changes_updates: ClassVar[bool] = True
     """Whether updates come out otherwise than they went in."""
 
+    nonnegative: ClassVar[frozenset[str]] = frozenset()
+    """The slots of which no entry is negative: `quantized` has codes for such."""
+
     random: ClassVar[bool] = False
     tensor_extra: ClassVar[tuple[str, ...]] = ()
 

@@ -91,8 +91,9 @@ def block_amax(x: Tensor, size: int) -> Tensor:
     if not x.numel():
         return x.abs()
     flat = x.abs().flatten()
-    blocks = torch.nn.functional.pad(flat, (0, -flat.numel() % size)).unflatten(0, (-1, size))
-    return blocks.amax(1, keepdim=True).expand(blocks.shape).flatten()[: x.numel()].view_as(x)
+    blocks = torch.nn.functional.pad(flat, (0, -flat.numel() % size)).reshape(-1, size)
+    largest = blocks.amax(1, keepdim=True).expand(blocks.shape)
+    return largest.flatten()[: x.numel()].reshape(x.shape)
 
 
 # Between what is stored for each entry and for a block. Where kernels are traced, to read and write
@@ -118,8 +119,8 @@ def packed(codes: Tensor) -> Tensor:
     if getattr(type(codes), "stands_in", False):
         return codes
     flat = codes.flatten()
-    pairs = torch.nn.functional.pad(flat, (0, flat.numel() % 2)).unflatten(0, (-1, 2))
-    return (pairs[:, 0] << 4) | pairs[:, 1]
+    pairs = torch.nn.functional.pad(flat, (0, flat.numel() % 2)).reshape(-1, 2)
+    return pairs[:, 0] << 4 | pairs[:, 1]
 
 
 def unpacked(codes: Tensor, like: Tensor) -> Tensor:

@@ -123,7 +123,8 @@ def _of_groups(groups: Tensor, key: tuple[Word, Word]) -> Tensor:
 
 def _halves(blocks: Tensor, key: tuple[Word, Word]) -> Tensor:
     """The bits of blocks, by 16, along a new last dimension."""
-    words = torch.stack(torch.broadcast_tensors(*philox((*_words(blocks), 0, 0), key)), -1)
+    zero = torch.zeros_like(blocks)
+    words = torch.stack([x + zero for x in philox((*_words(blocks), zero, zero), key)], -1)
     return torch.stack([words & 0xFFFF, words >> 16], -1).flatten(-2)
 
 

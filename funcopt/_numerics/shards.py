@@ -123,10 +123,10 @@ def global_indices(x: Tensor, like: Tensor) -> Tensor:
     return index.reshape(like.shape)
 
 
-def largest_part(x: Tensor) -> int:
+def largest_part(x: Any) -> int:
     """The number of entries of the largest part of `x` on any rank."""
     if not is_sharded(x):
-        return x.numel()
+        return int(x.numel())
     sizes = list(x.shape)
     for ranks, place in zip(x.device_mesh.shape, x.placements, strict=True):
         if not place.is_replicate():

@@ -16,12 +16,17 @@ LEAST = 1e-12
 """By which blocks are divided that are zero, or nearly."""
 
 
-class Codes(NamedTuple):
+class CodesAndScale(NamedTuple):
+    """What is stored of numbers in blocks."""
+
+    codes: Tensor  # uint8, like p; or (ceil(n / 2),), where two of them are in one number
+    scale: Tensor  # float32, one for each block: the largest magnitude in it
+
+
+class Codes(CodesAndScale):
     """Codes of 8 bits, and a scale for every 256 entries: of numbers of either sign."""
 
-    codes: Tensor  # uint8, like p
-    scale: Tensor  # float32, (ceil(n / 256),): the largest magnitude of each block
-
+    __slots__ = ()
     per = MappingProxyType({"scale": 256})
     book = "dynamic8"
 
@@ -40,12 +45,10 @@ class Float8Codes(Codes):
     book = "float8"
 
 
-class HalfCodes(NamedTuple):
+class HalfCodes(CodesAndScale):
     """Codes of 4 bits, two in one number, and a scale for every 128 entries."""
 
-    codes: Tensor  # uint8, (ceil(n / 2),)
-    scale: Tensor  # float32, (ceil(n / 128),)
-
+    __slots__ = ()
     per = MappingProxyType({"codes": 2, "scale": 128})
     book = "dynamic4"
 
@@ -64,8 +67,7 @@ class WithRest(NamedTuple):
     rest: Tensor  # int8, like p
 
 
-CODES = (Codes, HalfCodes)
-STORED = (*CODES, WithRest)
+STORED = (CodesAndScale, WithRest)
 
 FORMATS: Mapping[Format, tuple[Any, Any]] = {
     "8bit": (Codes, PositiveCodes),

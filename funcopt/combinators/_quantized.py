@@ -100,7 +100,7 @@ class quantized(Around):
         super().check_names(params)
         if not self.slots or not params:
             return
-        known = {name for one in params for name, _, _ in _slots_of(self._example(*one))}
+        known = {slot for one in params for slot, _ in _slots_of(self._example(*one))}
         if unknown := sorted(set(self.slots) - known):
             raise HyperparameterError(
                 f"`quantized`: no parameter has a slot `{unknown[0]}`; there are {sorted(known)}."
@@ -116,21 +116,25 @@ class quantized(Around):
             return made
         if p.is_complex() and shards.is_sharded(p):
             return made
-        how = {id(x): self._format(slot, owner) for slot, x, owner in _slots_of(made)}
+        how = {
+            id(x): self._format(slot, slot in stage.nonnegative)
+            for stage, own in self._inner.slot_parts(made, name, p)
+            for slot, x in _slots_of(own)
+        }
 
         def one(x: Tensor) -> Any:
             numbers = x.is_floating_point() or x.is_complex()
-            fits = x.shape == p.shape and numbers and how[id(x)] is not None
+            fits = x.shape == p.shape and numbers and how.get(id(x)) is not None
             return initial(how[id(x)], x) if fits else x
 
         return precision.map_slots(one, made)
 
-    def _format(self, slot: str, owner: Any) -> Any:
+    def _format(self, slot: str, nonnegative: bool) -> Any:
         """The way to store a slot; `None` for one that stays as it is."""
         name: Any = (self.slots or {}).get(slot, self.format)
         if name == "fp32":
             return None
-        return FORMATS[name][slot in getattr(owner, "nonnegative", ())]
+        return FORMATS[name][nonnegative]
 
     def init_memory(self, like: Tensor) -> Memory:
         return self._inner.init_memory(like)
@@ -195,11 +199,11 @@ def _map_stored(fn: Callable[..., Any], slots: Slots, *rest: Slots) -> Slots:
     return type(slots)(*made) if hasattr(slots, "_fields") else tuple(made)
 
 
-def _slots_of(slots: Slots, name: str = "") -> Iterator[tuple[str, Tensor, Any]]:
-    """The tensors of slots, with their names and the named tuples that they are in."""
+def _slots_of(slots: Slots, name: str = "") -> Iterator[tuple[str, Tensor]]:
+    """The tensors of slots, with their names."""
     names = getattr(slots, "_fields", None) or [name] * len(slots or ())
     for field, part in zip(names, slots or (), strict=True):
         if isinstance(part, Tensor):
-            yield field, part, slots
+            yield field, part
         elif part:
             yield from _slots_of(part, field)

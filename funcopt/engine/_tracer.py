@@ -396,6 +396,8 @@ class TracedDraw:
 class TracedScalars(Scalars):
     """The scalars of one rule, each traced when the rule reads it."""
 
+    draw: "TracedDraw"
+
     def __init__(self, owner: str, values: Mapping[str, Any], trace: Callable[[str], Any]) -> None:
         super().__init__(owner, {})
         self._values, self._trace = values, trace

@@ -214,7 +214,7 @@ class _Translator:
     def _primitive(self, func: Any, args: list[Any], meta: TensorMeta) -> Operand:
         """A function of ours that is one instruction."""
         code = instruction_of(func, args)
-        given = [x for x in args if isinstance(x, (Operand, float))]
+        given = [x for x in args if isinstance(x, Operand)]
         if code not in PRIMITIVES or self._wide is not torch.float32:
             raise Unsupported(f"`{code}` in {self._wide}")
         if code == "bits16":  # of its first argument, only the length counts

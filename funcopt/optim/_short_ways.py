@@ -64,6 +64,7 @@ def with_short_ways(tx: GradientTransformation, ways: Mapping[str, Any]) -> Grad
     """
     if not ways:
         return tx
+    stages: list[GradientTransformation]
     stages = [quantized(tx, ways[QUANTIZED])] if QUANTIZED in ways else [tx]
     if "max_grad_norm" in ways:
         stages.insert(0, clip_by_global_norm(ways["max_grad_norm"]))

@@ -18,8 +18,6 @@ class AdadeltaSlots(NamedTuple):
     square_avg: Tensor  # like p: EMA of the squared gradient
     acc_delta: Tensor  # like p: EMA of the squared update
 
-    nonnegative = frozenset({"square_avg", "acc_delta"})
-
 
 class scale_by_adadelta(TensorRule):
     """Scales the gradient by the ratio of two root mean squares, of updates and of gradients.
@@ -51,6 +49,7 @@ class scale_by_adadelta(TensorRule):
     eps: Scalar = 1e-6
     state_dtype: torch.dtype | None = None
     elementwise = True
+    nonnegative = frozenset({"square_avg", "acc_delta"})
 
     def __post_init__(self) -> None:
         checks.in_unit_interval(self, "rho", self.rho)

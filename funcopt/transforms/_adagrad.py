@@ -17,8 +17,6 @@ class AdagradSlots(NamedTuple):
 
     sum: Tensor  # like p: sum of the squared gradients, from initial_accumulator_value on
 
-    nonnegative = frozenset({"sum"})
-
 
 class scale_by_adagrad(TensorRule):
     """Divides the gradient by the root of the sum of all squared gradients.
@@ -55,6 +53,7 @@ class scale_by_adagrad(TensorRule):
     eps_in_sqrt: bool = False
     state_dtype: torch.dtype | None = None
     elementwise = True
+    nonnegative = frozenset({"sum"})
 
     def __post_init__(self) -> None:
         checks.non_negative(self, "lr_decay", self.lr_decay)

@@ -19,8 +19,6 @@ class AdamSlots(NamedTuple):
     exp_avg_sq: Tensor  # like p: EMA of its square
     max_exp_avg_sq: Any  # like p: maximum of exp_avg_sq so far; () without amsgrad
 
-    nonnegative = frozenset({"exp_avg_sq", "max_exp_avg_sq"})
-
 
 class scale_by_adam(TensorRule):
     """Divides the EMA of the gradient by the root of the EMA of its square, both bias-corrected.
@@ -71,6 +69,7 @@ class scale_by_adam(TensorRule):
     first_moment: bool = True
     state_dtype: torch.dtype | None = None
     elementwise = True
+    nonnegative = frozenset({"exp_avg_sq", "max_exp_avg_sq"})
 
     def __post_init__(self) -> None:
         checks.betas(self, "betas", self.betas)

@@ -18,8 +18,6 @@ class AdamaxSlots(NamedTuple):
     exp_avg: Tensor  # like p: EMA of the gradient
     exp_inf: Tensor  # like p: decayed maximum of its absolute value
 
-    nonnegative = frozenset({"exp_inf"})
-
 
 class scale_by_adamax(TensorRule):
     """Divides the EMA of the gradient by the decayed maximum of its absolute value.
@@ -51,6 +49,7 @@ class scale_by_adamax(TensorRule):
     eps: Scalar = 1e-8
     state_dtype: torch.dtype | None = None
     elementwise = True
+    nonnegative = frozenset({"exp_inf"})
 
     def __post_init__(self) -> None:
         checks.betas(self, "betas", self.betas)

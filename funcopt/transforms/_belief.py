@@ -18,8 +18,6 @@ class BeliefSlots(NamedTuple):
     exp_avg: Tensor  # like p: EMA of the gradient
     exp_avg_var: Tensor  # like p: EMA of its squared deviation from exp_avg
 
-    nonnegative = frozenset({"exp_avg_var"})
-
 
 class scale_by_belief(TensorRule):
     """Divides the EMA of the gradient by the root of the EMA of its squared deviation.
@@ -54,6 +52,7 @@ class scale_by_belief(TensorRule):
     eps_root: Scalar = 1e-16
     state_dtype: torch.dtype | None = None
     elementwise = True
+    nonnegative = frozenset({"exp_avg_var"})
 
     def __post_init__(self) -> None:
         checks.betas(self, "betas", self.betas)

@@ -21,8 +21,6 @@ class DAdaptAdamSlots(NamedTuple):
     exp_avg_sq: Tensor  # like p: EMA of the squared gradient
     s: Tensor  # like p: weighted sum of the gradients
 
-    nonnegative = frozenset({"exp_avg_sq"})
-
 
 class DAdaptAdamMemory(NamedTuple):
     """The shared scalars of `scale_by_dadapt_adam`, of all tensors together."""
@@ -95,6 +93,7 @@ class scale_by_dadapt_adam(TensorRule):
     use_bias_correction: bool = False
     state_dtype: torch.dtype | None = None
     elementwise = True
+    nonnegative = frozenset({"exp_avg_sq"})
     needs_params = True
     memory_per = "tree"
     metrics = ("d",)

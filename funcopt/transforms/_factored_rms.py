@@ -20,8 +20,6 @@ class FactoredRmsSlots(NamedTuple):
     col_var: Any  # the same of columns; or ()
     variance: Any  # like p: EMA of the square of every entry; or ()
 
-    nonnegative = frozenset({"variance"})
-
 
 class scale_by_factored_rms(TensorRule):
     """Divides the gradient by its root mean square, factored into rows and columns.
@@ -68,6 +66,7 @@ class scale_by_factored_rms(TensorRule):
     min_dim_size_to_factor: int | None = None
     state_dtype: torch.dtype | None = None
     elementwise = False
+    nonnegative = frozenset({"variance"})
 
     def __post_init__(self) -> None:
         checks.not_positive(self, "beta2_decay", self.beta2_decay)

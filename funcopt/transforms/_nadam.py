@@ -18,8 +18,6 @@ class NadamSlots(NamedTuple):
     exp_avg: Tensor  # like p: EMA of the gradient
     exp_avg_sq: Tensor  # like p: EMA of its square
 
-    nonnegative = frozenset({"exp_avg_sq"})
-
 
 class NadamMemory(NamedTuple):
     """The shared scalars of NAdam."""
@@ -61,6 +59,7 @@ class scale_by_nadam(TensorRule):
     momentum_decay: Scalar = 4e-3
     state_dtype: torch.dtype | None = None
     elementwise = True
+    nonnegative = frozenset({"exp_avg_sq"})
 
     def __post_init__(self) -> None:
         checks.betas(self, "betas", self.betas)

@@ -22,8 +22,6 @@ class ProdigySlots(NamedTuple):
     s: Tensor  # like p: weighted sum of the gradients
     p0: Tensor  # like p: the initial parameters
 
-    nonnegative = frozenset({"exp_avg_sq"})
-
 
 class ProdigyMemory(NamedTuple):
     """The shared scalars of Prodigy, of all tensors together."""
@@ -104,6 +102,7 @@ class scale_by_prodigy(TensorRule):
     safeguard_warmup: bool = False
     state_dtype: torch.dtype | None = None
     elementwise = True
+    nonnegative = frozenset({"exp_avg_sq"})
     needs_params = True
     memory_per = "tree"
     metrics = ("d",)

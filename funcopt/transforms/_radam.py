@@ -18,8 +18,6 @@ class RadamSlots(NamedTuple):
     exp_avg: Tensor  # like p: EMA of the gradient
     exp_avg_sq: Tensor  # like p: EMA of its square
 
-    nonnegative = frozenset({"exp_avg_sq"})
-
 
 class scale_by_radam(TensorRule):
     """Adam, rectified by the variance of its adaptive learning rate, as in torch.
@@ -55,6 +53,7 @@ class scale_by_radam(TensorRule):
     eps: Scalar = 1e-8
     state_dtype: torch.dtype | None = None
     elementwise = True
+    nonnegative = frozenset({"exp_avg_sq"})
 
     def __post_init__(self) -> None:
         checks.betas(self, "betas", self.betas)

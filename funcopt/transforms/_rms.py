@@ -18,8 +18,6 @@ class RmsSlots(NamedTuple):
     square_avg: Tensor  # like p: EMA of the squared gradient
     grad_avg: Any  # like p: EMA of the gradient; () if not centered
 
-    nonnegative = frozenset({"square_avg"})
-
 
 class scale_by_rms(TensorRule):
     """Divides the gradient by the root of the EMA of its square, or of its variance.
@@ -55,6 +53,7 @@ class scale_by_rms(TensorRule):
     eps_in_sqrt: bool = False
     state_dtype: torch.dtype | None = None
     elementwise = True
+    nonnegative = frozenset({"square_avg"})
 
     def __post_init__(self) -> None:
         checks.in_unit_interval(self, "alpha", self.alpha)

@@ -23,8 +23,6 @@ class SoapSlots(NamedTuple):
     GG: Factors  # (n, n) for each dimension of size n: EMA of G G^T; () where none
     Q: Factors  # (n, n) likewise: the eigenvectors of GG, as columns
 
-    nonnegative = frozenset({"exp_avg_sq"})
-
 
 class scale_by_soap(TensorRule):
     """Adam in the eigenbases of Shampoo's preconditioner, refreshed every few updates.
@@ -92,6 +90,7 @@ class scale_by_soap(TensorRule):
     correct_bias: bool = True
     state_dtype: torch.dtype | None = None
     batched = True
+    nonnegative = frozenset({"exp_avg_sq"})
 
     def __post_init__(self) -> None:
         checks.betas(self, "betas", self.betas)

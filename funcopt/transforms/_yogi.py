@@ -18,8 +18,6 @@ class YogiSlots(NamedTuple):
     exp_avg: Tensor  # like p: EMA of the gradient
     exp_avg_sq: Tensor  # like p: follows its square, by changes that are no larger than it
 
-    nonnegative = frozenset({"exp_avg_sq"})
-
 
 class scale_by_yogi(TensorRule):
     """Adam, with a second moment whose change is bounded by the squared gradient.
@@ -55,6 +53,7 @@ class scale_by_yogi(TensorRule):
     initial_accumulator_value: Scalar = 1e-6
     state_dtype: torch.dtype | None = None
     elementwise = True
+    nonnegative = frozenset({"exp_avg_sq"})
 
     def __post_init__(self) -> None:
         checks.betas(self, "betas", self.betas)
