@@ -55,3 +55,4 @@ from ._options import pure_engine as pure_engine
 from ._step import StepInputs as StepInputs
 from ._structure import same_structure as same_structure
 from ._tensor_guard import TensorGuard as TensorGuard
+from ._traced_backend import is_device as is_device

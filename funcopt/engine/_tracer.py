@@ -18,9 +18,9 @@ from ._graph import Graph
 from ._guards import Guard, ScalarSource, Unsupported
 from ._kernels import kernel_for
 from ._lowering import lower_graph
-from ._replay import CellScalars, CompiledStep, Launch, Pass, ReductionPass, Store
+from ._replay import CellScalars, ChosenSlot, CompiledStep, Launch, Pass, ReductionPass, Store
 from ._step import StepInputs, flatten_nodes
-from ._symbols import Opaque, ScalarSymbol, Symbol
+from ._symbols import Choice, Opaque, ScalarSymbol, Symbol
 from ._whole import Scratch, WholeCell, WholePass
 from .triton._conclusion import conclusion_of
 
@@ -83,7 +83,7 @@ class Tracer:
         at = cell.leaves[0]
         shape = block.columns[PARAMETER][at].shape
         given: list[Any] = [
-            graph.input(role, x.dtype) if x.shape == shape else Opaque.of(role)
+            graph.input(role, x.dtype) if x.shape == shape else Opaque.of(graph, role)
             for role, x in enumerate(column[at] for column in block.columns[: block.given])
         ]
         p, g, *rest = (x.to(wide) if _is_narrow(x, wide) else x for x in given)
@@ -241,7 +241,7 @@ class Tracer:
             kept = [
                 graph.input(role, graph.compute_dtype)
                 if isinstance(x, Symbol) and x.meta.dtype.is_floating_point
-                else Opaque.of(role)
+                else Opaque.of(graph, role)
                 for role, x in zip(made.new, entries, strict=True)
             ]
             new.append(spec.unflatten(kept))
@@ -317,14 +317,25 @@ class Tracer:
         for role, (before, after) in enumerate(zip(old, entries, strict=True), GRADIENT + 1):
             if isinstance(after, Opaque):
                 target = roles.target(role)
-                block = self._layout.blocks[cell.block]
-                self._stores.append(Store(block, target, after.role, cell.leaves))
+                block, source = self._layout.blocks[cell.block], self._stored(graph, after.source)
+                self._stores.append(Store(block, target, source, cell.leaves))
                 continue
             # Among the results, those that are no floating-point numbers are copies already.
             is_empty = roles.out_of_place and before.meta.dtype.is_floating_point
             if before is not after or is_empty:
                 writes[role] = graph.copied(after)
         return {roles.target(role): x for role, x in writes.items()}
+
+    def _stored(self, graph: Graph, source: int | Choice) -> int | ChosenSlot:
+        """What is stored in a slot that no kernel writes: a column, or one of two by a flag."""
+        if not isinstance(source, Choice):
+            return source
+        lowering = lower_graph(graph, {}, [source.flag])
+        if lowering.roles:
+            raise Unsupported("a slot that is chosen by entries of another")
+        scalars = [graph.sources[k] for k in lowering.scalars]
+        yes, no = (self._stored(graph, x) for x in (source.yes, source.no))
+        return ChosenSlot(lowering.lowered, scalars, yes, no)
 
     def _launches(self, outputs: Mapping[int, Outputs]) -> list[Launch]:
         """The launches that make these outputs: one for all cells of a block with equal graphs."""
