@@ -27,13 +27,13 @@ class unscaled(Around):
     Args:
         inner: The inner transformation, which works tensor by tensor.
         found_inf: Whether a gradient is infinite or NaN: a 0-d tensor that is 0 or not.
-        grad_scale: What the gradients have been multiplied by, a 0-d tensor; 1 if it is None. They
-            are multiplied by its inverse, which is rounded to the dtype of the mathematics.
+        grad_scale: What the gradients have been multiplied by, a 0-d tensor. They are multiplied by
+            its inverse, which is rounded to the dtype of the mathematics.
     """
 
     inner: GradientTransformation
     found_inf: Scalar
-    grad_scale: Scalar | None = None
+    grad_scale: Scalar = 1.0
     replayable = True
 
     def takes_examples(self) -> bool:
@@ -65,7 +65,7 @@ class unscaled(Around):
         good = []
         for g, (skip, factor) in zip(gs, each, strict=True):
             # Rules compute with them in any case, and some of their functions refuse NaN.
-            good.append(torch.where(skip, 0.0, g if factor is None else g * factor))
+            good.append(torch.where(skip, 0.0, g * factor))
         us, new = self._inner.run(good, slots, ps, child, reduce)
         us = [torch.where(skip, -0.0, u) for u, (skip, _) in zip(us, each, strict=True)]
         kept = zip(each, slots, new, strict=True)
@@ -88,7 +88,7 @@ class unscaled(Around):
 
 
 def _flag_and_factor(s: Scalars) -> tuple[Tensor, Any]:
-    return s.found_inf != 0, None if s.grad_scale is None else 1 / s.grad_scale
+    return s.found_inf != 0, 1 / s.grad_scale
 
 
 def _unless(skip: Tensor, old: Slots, new: Slots) -> Slots:

@@ -30,12 +30,12 @@ class Symbol(Tensor):
         return dispatch(func, args, kwargs or {})
 
 
-class Choice(NamedTuple):
+class SlotChoice(NamedTuple):
     """A slot that is one of two, by a flag that is computed of scalars."""
 
     flag: Symbol
-    yes: "int | Choice"
-    no: "int | Choice"
+    yes: "int | SlotChoice"
+    no: "int | SlotChoice"
 
 
 class Opaque(Tensor):
@@ -44,10 +44,10 @@ class Opaque(Tensor):
     stands_in = True
 
     graph: Any  # that of its parameter
-    source: "int | Choice"  # a role, or one of two others
+    source: "int | SlotChoice"  # a role, or one of two others
 
     @classmethod
-    def of(cls, graph: Any, source: "int | Choice") -> "Opaque":
+    def of(cls, graph: Any, source: "int | SlotChoice") -> "Opaque":
         """That of a role, or a choice."""
         made: Opaque = torch.empty((), device="meta").as_subclass(cls)
         made.graph, made.source = graph, source
@@ -56,7 +56,7 @@ class Opaque(Tensor):
     @property
     def role(self) -> int:
         """Its role, if it was not chosen."""
-        if isinstance(self.source, Choice):
+        if isinstance(self.source, SlotChoice):
             raise Unsupported("a slot that is chosen, and not stored but read")
         return self.source
 
@@ -66,7 +66,7 @@ class Opaque(Tensor):
             flag, yes, no = args
             graph = yes.graph
             flag = flag if isinstance(flag, Symbol) else graph.flag_of(flag)
-            return cls.of(graph, Choice(flag, yes.source, no.source))
+            return cls.of(graph, SlotChoice(flag, yes.source, no.source))
         raise Unsupported(f"`{op_name(func)}` of a slot that is not shaped like its parameter")
 
 

@@ -20,7 +20,7 @@ from ._kernels import kernel_for
 from ._lowering import lower_graph
 from ._replay import CellScalars, ChosenSlot, CompiledStep, Launch, Pass, ReductionPass, Store
 from ._step import StepInputs, flatten_nodes
-from ._symbols import Choice, Opaque, ScalarSymbol, Symbol
+from ._symbols import Opaque, ScalarSymbol, SlotChoice, Symbol
 from ._whole import Scratch, WholeCell, WholePass
 from .triton._conclusion import conclusion_of
 
@@ -326,9 +326,9 @@ class Tracer:
                 writes[role] = graph.copied(after)
         return {roles.target(role): x for role, x in writes.items()}
 
-    def _stored(self, graph: Graph, source: int | Choice) -> int | ChosenSlot:
+    def _stored(self, graph: Graph, source: int | SlotChoice) -> int | ChosenSlot:
         """What is stored in a slot that no kernel writes: a column, or one of two by a flag."""
-        if not isinstance(source, Choice):
+        if not isinstance(source, SlotChoice):
             return source
         lowering = lower_graph(graph, {}, [source.flag])
         if lowering.roles:

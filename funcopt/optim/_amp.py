@@ -26,7 +26,7 @@ class Scaling(NamedTuple):
     """What a scaler has set for one step."""
 
     found_inf: Tensor  # (): not 0 if a gradient is infinite or NaN
-    grad_scale: Any  # a number or (), what the gradients have been multiplied by; or `None`
+    grad_scale: Any  # a number or (), what the gradients have been multiplied by
 
     def around(self, inputs: StepInputs) -> tuple[PerTensor, StepInputs]:
         """A transformation that divides the gradients, or does nothing; and the inputs for it."""
@@ -83,9 +83,10 @@ class ScalableOptimizer(torch.optim.Optimizer):
     def _scaling(self) -> Scaling | None:
         """What a scaler has set for this step; `None` if nothing."""
         found_inf = getattr(self, "found_inf", None)
-        if not isinstance(found_inf, Tensor):  # there was no gradient to look at
+        if not isinstance(found_inf, Tensor):  # without any gradient
             return None
-        return Scaling(found_inf.reshape(()), getattr(self, "grad_scale", None))
+        scale = getattr(self, "grad_scale", None)  # none where gradients are unscaled already
+        return Scaling(found_inf.reshape(()), 1.0 if scale is None else scale)
 
 
 def counts_on_device(

@@ -70,9 +70,9 @@ class StateColumn:
                 more = _on(tensors[0].device, made)
                 given = [more] * len(tensors) if isinstance(more, Tensor) else more
                 torch._foreach_add_(tensors, given)  # pyright: ignore[reportPrivateImportUsage]
-            after = _known_after(made)
+            known_after = _known_after(made)
             for x, value in zip(self.tensors, known, strict=True):
-                note(x, value and after(value))
+                note(x, value and known_after(value))
             self._snapshot = self._read()
             return
         if not int(made):
@@ -184,7 +184,8 @@ _noted = WeakIdKeyDictionary()  # by tensor: its version, and what is known of i
 
 def counted(clock: Tensor, made: Any) -> Tensor:
     """A count after the updates that a step has made."""
-    return clock + _on(clock.device, made)
+    after: Tensor = clock + _on(clock.device, made)
+    return after
 
 
 def _on(device: torch.device, made: Any) -> Any:

@@ -13,6 +13,7 @@ from funcopt import optim
 from funcopt.optim import _amp
 
 from ..engine.as_on_cuda import AsOnCuda
+from ..engine.two_devices import Apart, on_host, spread
 
 if importlib.util.find_spec("triton") is None:
     pytest.skip("Triton is not installed", allow_module_level=True)
@@ -31,6 +32,7 @@ CHAINS = {
     "NAdam": fo.nadam(1e-2),
     "LAMB": fo.lamb(1e-2),
     "Muon": fo.muon(1e-2),
+    "SOAP": fo.soap(1e-2),
     "Adafactor": fo.adafactor(1e-2),
     "clip, AdamW, EMA": fo.chain(
         fo.clip_by_global_norm(0.5), fo.adamw(1e-2), fo.ema_of_params(0.9)
@@ -40,6 +42,7 @@ CHAINS = {
     "skip_if": fo.skip_if(fo.sgd(1e-2, momentum=0.9), fo.norm_outlier(warmup=1)),
     "cautious, Prodigy": fo.cautious(fo.prodigy(1.0)),
 }
+ON_DEVICE = [tx for name, tx in CHAINS.items() if name != "accumulate"]
 every_chain = pytest.mark.parametrize("tx", CHAINS.values(), ids=CHAINS)
 
 
@@ -105,6 +108,7 @@ def assert_same(ours, theirs):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @every_chain
 def test_numbers_are_those_of_the_ordinary_way_exactly(tx, dtype, as_device, ordinary):
+    """Contract 48: in whole trainings, with steps that are left out."""
     made = Training(tx, dtype).train()
     assert made.opt._step_supports_amp_scaling
     assert_same(made.tensors(), ordinary(tx, dtype).tensors())
@@ -128,6 +132,7 @@ def test_operation_by_operation_they_are_too(tx, as_device, ordinary):
 @pytest.mark.parametrize("engine", ["auto", "eager"])
 @every_chain
 def test_what_is_left_out_changes_no_bit(tx, engine, as_device):
+    """Contract 48: neither of parameters, nor of slots, counts and what schedules see."""
     made = Training(tx, engine=engine)
     for t in range(8):
         if made.opt.state:
@@ -254,9 +259,7 @@ def test_support_is_claimed_after_a_checkpoint_was_loaded():
 # The step.
 
 
-@pytest.mark.parametrize(
-    "tx", [tx for tx in CHAINS.values() if tx is not CHAINS["accumulate"]], ids=str
-)
+@pytest.mark.parametrize("tx", ON_DEVICE, ids=str)
 def test_nothing_is_waited_for(tx):
     """On "meta", with CUDA's rules."""
     ps = [parameter("meta") for _ in range(3)]
@@ -351,6 +354,22 @@ def test_gradients_may_be_unscaled_before(as_device):
     assert_same(*found)
 
 
+@pytest.mark.parametrize("odd", [0, 1])
+def test_gradients_may_be_unscaled_before_in_some_steps(odd, as_device):
+    """What was traced for a scale is not for none, or the other way round."""
+    made, always = Training(CHAINS["AdamW"]), Training(CHAINS["AdamW"]).train()
+    step = made.scaler.step
+
+    def sometimes(opt):
+        made.t = getattr(made, "t", -1) + 1
+        if made.t % 2 == odd:
+            made.scaler.unscale_(opt)
+        step(opt)
+
+    made.scaler.step = sometimes
+    assert_same(made.train().tensors(), always.tensors())
+
+
 @pytest.mark.parametrize("tx", [CHAINS["AdamW"], CHAINS["NAdam"]], ids=str)
 def test_a_parameter_that_joins_late(tx, as_device, ordinary, monkeypatch):
     """And one that misses a step, which is left out for the others."""
@@ -441,3 +460,33 @@ def test_without_any_gradient_nothing_happens(as_device):
     before = made.tensors()
     made.scaler.step(made.opt)
     assert_same(made.tensors(), before)
+
+
+@pytest.mark.parametrize("engine", ["auto", "eager"])
+@pytest.mark.parametrize("tx", ON_DEVICE, ids=str)
+def test_on_two_devices_nothing_is_waited_for_and_numbers_are_the_same(tx, engine):
+    """Devices with values, which the scaler has found on the first of them."""
+    here = {k: torch.linspace(-1, 2, 6).double() + i for i, k in enumerate("abc")}
+    far = spread(here, ("lazy:0", "lazy:1"))
+    plain, ours = ({k: torch.nn.Parameter(x.clone()) for k, x in xs.items()} for xs in (here, far))
+    opts = [fo.Optimizer(ps.items(), tx, engine="eager") for ps in (plain,)]
+    opts.append(fo.Optimizer(ours.items(), tx, capturable=True, engine=engine))
+    for t in range(7):
+        for k, p in plain.items():
+            p.grad = p.detach().sin() + t
+            g = p.grad * 8.0
+            g[2] = SPOILED.get(t, g[2])
+            ours[k].grad = g.to(ours[k].device)
+        if t not in SPOILED:
+            opts[0].step()
+        opts[1].found_inf = torch.tensor(float(t in SPOILED)).to("lazy:0")
+        opts[1].grad_scale = torch.tensor(8.0).to("lazy:0")
+        with Apart() as mode:
+            opts[1].step()
+        assert t == 0 or not mode.waits
+    assert opts[1].engine in ("foreach", "eager")
+    for k, p in plain.items():
+        torch.testing.assert_close(on_host(ours[k].detach()), p.detach(), rtol=1e-12, atol=1e-14)
+        theirs = opts[0].state[p]
+        for key, x in opts[1].state[ours[k]].items():
+            torch.testing.assert_close(on_host(x), theirs[key], rtol=1e-12, atol=1e-14)
