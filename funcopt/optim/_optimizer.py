@@ -85,7 +85,7 @@ class Optimizer(ObservedOptimizer):
         tx: The transformation. It has to negate the updates, as `scale_by_learning_rate` does.
         maximize: Maximize the loss, by negating the gradients first. May differ between groups.
         differentiable: Let autograd follow the steps; parameters must not be leaves then.
-        capturable: Keep step counts on the devices of the parameters, for CUDA graphs.
+        capturable: Keep step counts on the devices of parameters, for CUDA graphs and scalers.
         measure_group: A process group whose ranks hold other parameters of the same model, such as
             stages of a pipeline; sums over tensors then span its ranks, also those that have no
             gradient. Or a function of name and parameter that returns one, or None: for experts

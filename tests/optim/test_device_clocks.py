@@ -126,6 +126,7 @@ def test_the_steps_are_those_of_clocks_on_the_host(tx):
 def test_a_schedule_sees_a_count_on_the_device():
     """So a graph that is replayed goes on with it."""
     ps, opt = optimizer(CHAINS[-1])
+    assert opt.param_groups[0]["lr"].is_meta
     for without in ((), (3, 4), ()):
         step(ps, opt, without)
         assert {own["updates"].device.type for own in opt.state.values()} == {"meta"}
