@@ -36,5 +36,6 @@ from ._scheduled import scheduled as scheduled
 from ._skip import norm_outlier as norm_outlier
 from ._skip import not_finite as not_finite
 from ._skip import skip_if as skip_if
+from ._unscaled import unscaled as unscaled
 from ._whole import whole as whole
 from ._wrapper import Wrapper as Wrapper

@@ -18,6 +18,7 @@ The engine's ten nouns, and where each lives:
 * **graph** (`_graph`, `Graph`; its calls in `_calls`): the operations on one tensor, as they are
   traced.
 * **tracer** (`_tracer`, `Tracer`): runs the mathematics of a step on symbols, once for each cell.
+  What it sees of scalars and of random bits is in `_traced_scalars`.
 * **guard** (`_guards`, `Guard`): a value that a trace relies on; where it differs, a `GuardFailed`
   leads to a retrace. A `TensorGuard` (`_tensor_guard`) is one on the metadata of many tensors,
   `_identity` has those on many objects, `_structure` those on transformations.
@@ -55,3 +56,4 @@ from ._options import pure_engine as pure_engine
 from ._step import StepInputs as StepInputs
 from ._structure import same_structure as same_structure
 from ._tensor_guard import TensorGuard as TensorGuard
+from ._traced_backend import is_device as is_device

@@ -90,6 +90,16 @@ class Graph:
         """A 0-d tensor of bool that will be in the row of scalars."""
         return self.scalar(source) != 0
 
+    def flag_of(self, x: Any) -> Any:
+        """The same for a flag that a stage has chosen by.
+
+        Raises:
+            Unsupported: If it is none.
+        """
+        if not isinstance(x, Tensor) or (source := self._source(x)) is None:
+            raise Unsupported("a tensor that was not passed to the rule, as a flag")
+        return self.flag(source)
+
     def is_zero_update(self, x: Symbol) -> bool:
         """Whether `x` is minus zero everywhere, so that adding it changes nothing."""
         call = self.values[x.at]

@@ -8,11 +8,12 @@ from torch import Tensor
 
 from .._core.reduction import MeasureSpec, Reduce, conclude_measured, nothing_measured
 from .._core.stage import Node
-from .._numerics.scalars import moved
+from .._numerics.scalars import full, moved
 from . import triton
 from ._blocks import Block, Tasks
 from ._guards import Guard, GuardFailed, ScalarSource, Unsupported, guards_hold
 from ._kernels import Kernel
+from ._lowering import LoweredGraph
 from ._step import flatten_nodes
 
 
@@ -130,20 +131,50 @@ class Pass(Protocol):
         ...
 
 
+class ChosenSlot(NamedTuple):
+    """One of two columns, by a flag that is computed of scalars."""
+
+    flag: LoweredGraph
+    scalars: Sequence[ScalarSource]
+    yes: "int | ChosenSlot"
+    no: "int | ChosenSlot"
+
+    def column(self, block: Block, leaves: Sequence[int], nodes: Sequence[Node]) -> list[Tensor]:
+        """The tensors of these leaves."""
+        read = [source.read(nodes, block.indices[leaves[0]]) for source in self.scalars]
+        row = torch.stack([_scalar(x, block.device).to(self.flag.compute_dtype) for x in read])
+        (flag,) = self.flag([], row)
+        both = (_column(source, block, leaves, nodes) for source in (self.yes, self.no))
+        return [torch.where(flag, yes, no.view_as(yes)) for yes, no in zip(*both, strict=True)]
+
+
+def _scalar(x: Any, device: torch.device) -> Tensor:
+    return moved(x, device) if isinstance(x, Tensor) else full(x, device)
+
+
+def _column(
+    source: int | ChosenSlot, block: Block, leaves: Sequence[int], nodes: Sequence[Node]
+) -> list[Tensor]:
+    if isinstance(source, ChosenSlot):
+        return source.column(block, leaves, nodes)
+    return [block.columns[source][leaf] for leaf in leaves]
+
+
 class Store(NamedTuple):
     """New slots that no kernel writes: of other shapes than the parameters, or whole numbers."""
 
     block: Block
-    target: int  # roles
-    source: int
+    target: int  # a role
+    source: int | ChosenSlot
     leaves: Sequence[int]
 
-    def run(self) -> None:
+    def run(self, nodes: Sequence[Node]) -> None:
         """Writes them."""
-        targets, sources = (self.block.columns[role] for role in (self.target, self.source))
-        for leaf in self.leaves:
-            if targets[leaf] is not sources[leaf]:
-                targets[leaf].copy_(sources[leaf].view_as(targets[leaf]))
+        targets = _column(self.target, self.block, self.leaves, nodes)
+        sources = _column(self.source, self.block, self.leaves, nodes)
+        for x, y in zip(targets, sources, strict=True):
+            if x is not y:
+                x.copy_(y.view_as(x))
 
 
 class CompiledStep(NamedTuple):
@@ -167,7 +198,7 @@ class CompiledStep(NamedTuple):
             triton.make_pending()
         with torch.no_grad():
             for store in self.stores:
-                store.run()
+                store.run(nodes)
 
 
 class Replay:

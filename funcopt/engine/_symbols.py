@@ -2,7 +2,7 @@
 
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,23 +25,48 @@ class Symbol(Tensor):
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if Opaque in types:  # which knows what can be done
+            return NotImplemented
         return dispatch(func, args, kwargs or {})
+
+
+class SlotChoice(NamedTuple):
+    """A slot that is one of two, by a flag that is computed of scalars."""
+
+    flag: Symbol
+    yes: "int | SlotChoice"
+    no: "int | SlotChoice"
 
 
 class Opaque(Tensor):
     """A slot of another shape than its parameter, which only a rule that sees it whole can take."""
 
-    role: int
+    stands_in = True
+
+    graph: Any  # that of its parameter
+    source: "int | SlotChoice"  # a role, or one of two others
 
     @classmethod
-    def of(cls, role: int) -> "Opaque":
-        """That of a role."""
+    def of(cls, graph: Any, source: "int | SlotChoice") -> "Opaque":
+        """That of a role, or a choice."""
         made: Opaque = torch.empty((), device="meta").as_subclass(cls)
-        made.role = role
+        made.graph, made.source = graph, source
         return made
+
+    @property
+    def role(self) -> int:
+        """Its role, if it was not chosen."""
+        if isinstance(self.source, SlotChoice):
+            raise Unsupported("a slot that is chosen, and not stored but read")
+        return self.source
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.where and all(isinstance(x, cls) for x in args[1:]):
+            flag, yes, no = args
+            graph = yes.graph
+            flag = flag if isinstance(flag, Symbol) else graph.flag_of(flag)
+            return cls.of(graph, SlotChoice(flag, yes.source, no.source))
         raise Unsupported(f"`{op_name(func)}` of a slot that is not shaped like its parameter")
 
 

@@ -58,7 +58,7 @@ class TracedBackend:
         self._tx = inputs.tx  # the last one whose structure was compared
         self._compiled: list[CompiledStep] = []  # the latest first
         self._members = MembersCache(self._indices)
-        self._on_device = any(map(_is_device, (block.device for block in self._layout.blocks)))
+        self._on_device = any(map(is_device, (block.device for block in self._layout.blocks)))
         by_kernels = self._on_device and option != "foreach"
         self._prepared: Prepare = triton.Prepared() if by_kernels else prepare
         slots = [inputs.slots[i] for i in self._indices]
@@ -157,5 +157,6 @@ class TracedBackend:
         return node
 
 
-def _is_device(device: torch.device) -> bool:
+def is_device(device: torch.device) -> bool:
+    """Whether values there are not looked at: that would be to wait."""
     return device.type != "cpu" or triton.is_available(device)  # the interpreter, in tests

@@ -1,6 +1,6 @@
 """The tracer: runs the mathematics once on symbols, and makes a compiled step of their graphs."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,8 +10,7 @@ from .. import tree
 from .._core import precision
 from .._core.reduction import MeasureSpec, nothing_measured
 from .._core.stage import Node, Scalars
-from .._numerics import random
-from .._numerics.scalars import double, moved, near
+from .._numerics.scalars import double, moved
 from ._block_layout import BlockLayout
 from ._blocks import GRADIENT, PARAMETER
 from ._calls import Input
@@ -19,9 +18,10 @@ from ._graph import Graph
 from ._guards import Guard, ScalarSource, Unsupported
 from ._kernels import kernel_for
 from ._lowering import lower_graph
-from ._replay import CellScalars, CompiledStep, Launch, Pass, ReductionPass, Store
+from ._replay import CellScalars, ChosenSlot, CompiledStep, Launch, Pass, ReductionPass, Store
 from ._step import StepInputs, flatten_nodes, new_params
-from ._symbols import Opaque, ScalarSymbol, Symbol
+from ._symbols import Opaque, SlotChoice, Symbol
+from ._traced_scalars import TracedDraw, TracedScalars, source_near, traced_scalar
 from ._whole import Scratch, WholeCell, WholePass
 from .triton._conclusion import conclusion_of
 
@@ -85,7 +85,9 @@ class Tracer:
         shape = block.columns[PARAMETER][at].shape
         firsts = [column[at] for column in block.columns[: block.given]]
         given: list[Any] = [
-            graph.input(role, x.dtype, per) if per > 1 or x.shape == shape else Opaque.of(role)
+            graph.input(role, x.dtype, per)
+            if per > 1 or x.shape == shape
+            else Opaque.of(graph, role)
             for role, (x, per) in enumerate(zip(firsts, block.per, strict=True))
         ]
         p, g, *rest = (x.to(wide) if _is_narrow(x, wide) else x for x in given)
@@ -108,7 +110,7 @@ class Tracer:
                 source = ScalarSource(lambda nodes, i: nodes[k].rows[rows[i]][name], True)
             else:
                 source = ScalarSource(lambda nodes, i: nodes[k].rows[row][name])
-            return _traced_scalar(graph, values[name], source)
+            return traced_scalar(graph, values[name], source)
 
         found = TracedScalars(type(node.rules[0]).__name__, values, trace)
         if node.rules[0].random:
@@ -120,7 +122,7 @@ class Tracer:
         for k, node in enumerate(self._nodes):
             for at, flag in enumerate(node.flags):
                 if flag is x:
-                    return _near(_flag_source(k, at), device)
+                    return source_near(_flag_source(k, at), device)
         return None
 
     def reduce(self, node: Node, parts: list[Any]) -> None:
@@ -246,7 +248,7 @@ class Tracer:
             kept = [
                 graph.input(role, graph.compute_dtype)
                 if isinstance(x, Symbol) and x.meta.dtype.is_floating_point
-                else Opaque.of(role)
+                else Opaque.of(graph, role)
                 for role, x in zip(made.new, entries, strict=True)
             ]
             new.append(spec.unflatten(kept))
@@ -328,14 +330,25 @@ class Tracer:
         for role, (before, after) in enumerate(zip(old, entries, strict=True), GRADIENT + 1):
             if isinstance(after, Opaque):
                 target = roles.target(role)
-                block = self._layout.blocks[cell.block]
-                self._stores.append(Store(block, target, after.role, cell.leaves))
+                block, source = self._layout.blocks[cell.block], self._stored(graph, after.source)
+                self._stores.append(Store(block, target, source, cell.leaves))
                 continue
             # Among the results, those that are no floating-point numbers are copies already.
             is_empty = roles.out_of_place and before.meta.dtype.is_floating_point
             if before is not after or is_empty:
                 writes[role] = graph.copied(after)
         return {roles.target(role): x for role, x in writes.items()}
+
+    def _stored(self, graph: Graph, source: int | SlotChoice) -> int | ChosenSlot:
+        """What is stored in a slot that no kernel writes: a column, or one of two by a flag."""
+        if not isinstance(source, SlotChoice):
+            return source
+        lowering = lower_graph(graph, {}, [source.flag])
+        if lowering.roles:
+            raise Unsupported("a slot that is chosen by entries of another")
+        scalars = [graph.sources[k] for k in lowering.scalars]
+        yes, no = (self._stored(graph, x) for x in (source.yes, source.no))
+        return ChosenSlot(lowering.lowered, scalars, yes, no)
 
     def _launches(self, outputs: Mapping[int, Outputs]) -> list[Launch]:
         """The launches that make these outputs: one for all cells of a block with equal graphs."""
@@ -369,74 +382,6 @@ class Tracer:
             new += graph.guards[self._guards_taken.get(i, 0) :]
             self._guards_taken[i] = len(graph.guards)
         return new
-
-
-class TracedDraw:
-    """Random bits for a symbol."""
-
-    def __init__(self, graph: Graph, layout: BlockLayout) -> None:
-        self._graph, self._layout = graph, layout
-
-    def noise(self, seed: Any, low: Any, high: Any, like: Symbol) -> Any:
-        """As by `Draw`."""
-        graph, layout, seed = self._graph, self._layout, int(seed)
-
-        def part(k: int) -> Any:
-            source = ScalarSource(lambda nodes, i: layout.random_words(i, seed)[k], True)
-            return graph.scalar(source, ("random", seed, k))
-
-        def scalar(x: Any) -> Any:
-            return graph.scalar(x.source, id(x.source)) if isinstance(x, ScalarSymbol) else x
-
-        step = random.word(scalar(low), scalar(high))
-        key, other, begin = (random.word(part(k), part(k + 1)) for k in (0, 2, 4))
-        return random.bits16(like, key, random.mixed(other, step), begin)
-
-
-class TracedScalars(Scalars):
-    """The scalars of one rule, each traced when the rule reads it."""
-
-    draw: "TracedDraw"
-
-    def __init__(self, owner: str, values: Mapping[str, Any], trace: Callable[[str], Any]) -> None:
-        super().__init__(owner, {})
-        self._values, self._trace = values, trace
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or name not in self._values:
-            return Scalars(self._owner, self._values).__getattr__(name)
-        found = self._trace(name)
-        self.__dict__[name] = found
-        return found
-
-
-def _traced_scalar(graph: Graph, value: Any, source: ScalarSource) -> Any:
-    """What a traced rule sees of a scalar: a symbol, or a value with a guard."""
-    if isinstance(value, (tuple, list)):
-        return tuple(_traced_scalar(graph, x, source.item(j)) for j, x in enumerate(value))
-    if isinstance(value, Tensor):
-        if value.dim() or value.is_complex():
-            raise Unsupported("a scalar that has a shape, or is complex")
-        if value.is_floating_point():
-            return graph.scalar(_near(source, graph.device))
-        if value.dtype is torch.bool:
-            return graph.flag(_near(source, graph.device))
-        raise Unsupported(f"a scalar of {value.dtype}")
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return ScalarSymbol(value, source, graph.guards)
-    graph.guards.append(Guard(source, value))
-    return value
-
-
-def _near(source: ScalarSource, device: torch.device) -> ScalarSource:
-    """A scalar that is a tensor, where kernels of a device can read it."""
-    read = source.read
-
-    def read_near(nodes: Sequence[Node], i: int) -> Any:
-        x = read(nodes, i)
-        return near(x, device) if isinstance(x, Tensor) else x
-
-    return ScalarSource(read_near, source.per_tensor)
 
 
 def _flag_source(k: int, at: int) -> ScalarSource:

@@ -2,8 +2,9 @@
 
 import array
 import ctypes
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
 from .._numerics.capturing import is_capturing
-from .._numerics.scalars import number
+from .._numerics.scalars import moved, number
 from ..engine import addresses
 
 EXACT = 2**24
@@ -60,15 +61,21 @@ class StateColumn:
             return list(map(number, self.tensors))
         return array.array(LETTERS[self._vector.dtype], self._snapshot)
 
-    def add_one(self) -> None:
+    def add(self, made: Any) -> None:
+        """Counts the updates that a step has made: 1, or a tensor that is 1 or 0."""
         self.room -= 1
         if self._vector is None:
             known = list(map(_known, self.tensors))
             for tensors in self._by_device:  # a launch for each
-                torch._foreach_add_(tensors, 1)  # pyright: ignore[reportPrivateImportUsage]
+                more = _on(tensors[0].device, made)
+                given = [more] * len(tensors) if isinstance(more, Tensor) else more
+                torch._foreach_add_(tensors, given)  # pyright: ignore[reportPrivateImportUsage]
+            known_after = _known_after(made)
             for x, value in zip(self.tensors, known, strict=True):
-                note(x, value and value._replace(since=value.since + 1))
+                note(x, value and known_after(value))
             self._snapshot = self._read()
+            return
+        if not int(made):
             return
         letter, count, size = LETTERS[self._vector.dtype], len(self.rows), self._vector.itemsize
         if self._snapshot == self._snapshot[:size] * count:  # all the same, as nearly always
@@ -96,6 +103,18 @@ class StateColumn:
 def counting(clock: Tensor) -> Tensor:
     """A clock that counts on: the same, or one in float64 where float32 would stop counting."""
     return clock.double() if clock.dtype == torch.float32 and _room(clock) <= 0 else clock
+
+
+def latest(clocks: Sequence[Tensor]) -> Tensor:
+    """The greatest of some counts. Those on a device are not read."""
+    if all(map(_on_host, clocks)):
+        return max(clocks, key=float)
+    distinct = list({clock_key(x): x for x in clocks}.values())
+    if len(distinct) == 1:
+        return distinct[0]
+    device = next(x.device for x in distinct if not _on_host(x))
+    wide = functools.reduce(torch.promote_types, (x.dtype for x in distinct))
+    return torch.stack([moved(x, device).to(wide) for x in distinct]).amax()
 
 
 def _room(clock: Tensor) -> float:
@@ -161,6 +180,25 @@ class Known(NamedTuple):
 
 
 _noted = WeakIdKeyDictionary()  # by tensor: its version, and what is known of it then
+
+
+def counted(clock: Tensor, made: Any) -> Tensor:
+    """A count after the updates that a step has made."""
+    after: Tensor = clock + _on(clock.device, made)
+    return after
+
+
+def _on(device: torch.device, made: Any) -> Any:
+    return moved(made, device) if isinstance(made, Tensor) else made
+
+
+def _known_after(made: Any) -> Callable[[Known], Known]:
+    """What is known of counts after a step, in terms of what was known before it."""
+    if not isinstance(made, Tensor):
+        return lambda known: known._replace(since=known.since + 1)
+    # Those that were equal are, but not to others, which may have missed more than this step.
+    origins: dict[Known, object] = {}
+    return lambda known: Known(origins.setdefault(known, object()))
 
 
 def note(x: Tensor, known: Known | None) -> None:

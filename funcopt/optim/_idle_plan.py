@@ -85,8 +85,9 @@ class IdlePlan:
         store: StateStore,
         memories: Sequence[Memory],
         updates: Tensor | None,
+        made: Any,
         replace: bool,
     ) -> None:
         """Writes what all parameters share."""
-        del updates, replace
+        del updates, made, replace
         store.keep_idle(param_groups, state, memories[0])

@@ -1,5 +1,6 @@
 """The metrics of a step: by parameter group, by parameter, or one number for each name."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -9,7 +10,7 @@ from torch import Tensor
 from .._core import checks
 from .._core.stage import Node
 from .._core.tensor_rule import PerTensor
-from .._numerics.scalars import double, moved
+from .._numerics.scalars import double, moved, where
 from ..combinators import Measurement, MetricKey, measurements, walk
 from ._options import named_parameters, same_value
 
@@ -27,6 +28,7 @@ class Step(NamedTuple):
     tx: PerTensor  # that of one of the groups
     node: Node
     group_of: Sequence[int]  # the group of each bucket
+    left_out: Tensor | None = None  # (): not 0 if no update was made, as a scaler has found
 
 
 def metrics(who: str, step: Step | None, groups: Groups, per: Per | None) -> dict[str, Tensor]:
@@ -48,7 +50,10 @@ def metrics(who: str, step: Step | None, groups: Groups, per: Per | None) -> dic
     said = measurements(step.tx, step.tx.nodes(step.node, range(len(step.group_of))))
     for key, name, value in _by_key(step, said, groups, per):
         found.setdefault(key, []).append((name, value))
-    return {key: _over_stages(values) for key, values in found.items()}
+    one = {key: _over_stages(values) for key, values in found.items()}
+    if step.left_out is None:
+        return one
+    return {key: where(step.left_out != 0, math.nan, value) for key, value in one.items()}
 
 
 def group_names(groups: Groups) -> list[str]:

@@ -1,29 +1,31 @@
 """Printing, metrics and logging of an optimizer."""
 
+import functools
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from .._core.explanation import html_of
-from .._core.tensor_rule import GradientTransformation
 from ..engine import Engine
+from ._amp import ScalableOptimizer
 from ._log import Log, Recorder
 from ._metrics import Per, Step, metrics
 from ._norms import Copies, Norms, as_metrics, norms_of_step
 from ._shown import with_stages
+from ._window import Window, window_of
 
 
-class ObservedOptimizer(torch.optim.Optimizer):
+class ObservedOptimizer(ScalableOptimizer):
     """An optimizer that can be printed, measured and logged."""
-
-    tx: GradientTransformation
-    measure_group: Any = None
 
     _engine: Engine
     _last: Step | None
     _norms: tuple[Step | None, Norms | None] = (None, None)  # of which step, and what was recorded
     _watched = True  # whether steps are recorded and logged
+
+    @functools.cached_property
+    def _window(self) -> Window | None:
+        return window_of(self.tx)
 
     def __repr__(self) -> str:
         return with_stages(super().__repr__(), self.tx)

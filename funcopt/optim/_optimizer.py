@@ -37,23 +37,24 @@ from ..combinators import Rounding, rounded, walk
 from ..engine import Engine, EngineOption
 from ..typing import ParamsT
 from . import _hooks, _reshape
+from ._amp import Scaling, step_made
 from ._averages import TRAIN_MODE, Averages, in_training
 from ._capture import check_capture
 from ._checkpoint import Checkpoint, as_saved, checked
+from ._clocks import counted
 from ._closure import call, check_closure, check_no_function, check_no_trees, evaluator
 from ._differentiable import differentiable_step
 from ._factory import Factory, chain_factory
 from ._given import as_list, check_group, check_no_leaves, check_switches
 from ._gradients import drop_examples, is_probe
 from ._groups import ParameterGroups
-from ._metrics import Step
 from ._observed import ObservedOptimizer
 from ._options import Options
 from ._partial import check_sums, sees_all
 from ._scheduled import ScheduledValues
 from ._state import StateStore, pack_again
 from ._step_plan import Plan, StepPlan, plan_step
-from ._window import Window, waits, window_of
+from ._window import waits
 
 Loss = TypeVar("Loss")
 
@@ -84,7 +85,7 @@ class Optimizer(ObservedOptimizer):
         tx: The transformation. It has to negate the updates, as `scale_by_learning_rate` does.
         maximize: Maximize the loss, by negating the gradients first. May differ between groups.
         differentiable: Let autograd follow the steps; parameters must not be leaves then.
-        capturable: Keep step counts on the devices of the parameters, for CUDA graphs.
+        capturable: Keep step counts on the devices of parameters, for CUDA graphs and scalers.
         measure_group: A process group whose ranks hold other parameters of the same model, such as
             stages of a pipeline; sums over tensors then span its ranks, also those that have no
             gradient. Or a function of name and parameter that returns one, or None: for experts
@@ -201,29 +202,30 @@ class Optimizer(ObservedOptimizer):
         if not state and is_probe():
             return self.init_state()
         self._check_step(extra, closure)
-        updates = self._store.updates(state)
+        updates, scaling = self._store.updates(param_groups, state), self._scaling()
         if updates is not None:
             self._scheduled.check(param_groups, state)
         plan = self._planned()
         if plan is None:
             return None
         try:
-            tx, node = self._run(plan, updates, extra, closure, loss)
+            tx, node = self._run(plan, updates, extra, closure, loss, scaling)
         finally:
             plan.release()
         memories = tx.memory_after(node) if plan.has_memory else [()] * len(plan.firsts)
-        after = None if updates is None or not plan.counts else updates + 1
+        made = 1 if scaling is None else scaling.updates()
+        after = None if updates is None or not plan.counts else counted(updates, made)
         if isinstance(plan, StepPlan) and plan is self._plan:
-            plan.advance(memories, after)
+            plan.advance(memories, after, made)
         else:
             replace = self.defaults["differentiable"]
-            plan.commit(param_groups, state, self._store, memories, after, replace)
+            plan.commit(param_groups, state, self._store, memories, after, made, replace)
         if after is not None:
             for index in range(len(param_groups)):
                 self._scheduled.show(param_groups, state, index, after)
         node.release()  # the loss has all gradients
         if self._window is None or not waits(self.state):
-            self._last = Step(tx, node, plan.group_of)
+            self._last = step_made(tx, node, plan.group_of, scaling)
         return None
 
     def _check_step(self, extra: Options, closure: Any) -> None:
@@ -236,29 +238,27 @@ class Optimizer(ObservedOptimizer):
         if not self._sees_all and self.measure_group is None:
             check_sums(who, self.tx)
 
-    @functools.cached_property
-    def _needs_closure(self) -> bool:
-        return self.tx.needs_closure
-
-    @functools.cached_property
-    def _window(self) -> Window | None:
-        return window_of(self.tx)
-
     def _planned(self) -> Plan | None:
         """The plan of this step; `None` if there is nothing to do."""
         kept, self._plan = self._plan, None
         if kept is not None and kept.holds(self.param_groups, self.state):
             self._plan = kept
             return kept
-        groups, store = self._groups, self._store
-        plan = plan_step(self.param_groups, self.state, groups, store, self.measure_group)
+        parts = self.param_groups, self.state, self._groups, self._store
+        plan = plan_step(*parts, self.measure_group)
         anew = self.defaults["differentiable"] or self.tx.takes_examples()  # in every step
         if isinstance(plan, StepPlan) and plan.lasting and not anew:
             self._plan = plan
         return plan
 
     def _run(
-        self, plan: Plan, updates: Tensor | None, extra: Options, closure: Any, loss: Any
+        self,
+        plan: Plan,
+        updates: Tensor | None,
+        extra: Options,
+        closure: Any,
+        loss: Any,
+        scaling: Scaling | None,
     ) -> tuple[PerTensor, Node]:
         """Makes the step of the parameters and their slots, if all that is given fits."""
         buckets = plan.buckets(updates)
@@ -269,6 +269,8 @@ class Optimizer(ObservedOptimizer):
         if extra:
             check_no_trees(type(self).__name__, tx, extra)
         inputs = plan.inputs(self.param_groups, buckets, extra, self.measure_group)
+        if scaling is not None:
+            tx, inputs = scaling.around(inputs)
         if plan.device is not None:
             check_capture(type(self).__name__, plan.device, buckets)
         if self.defaults["differentiable"]:
@@ -301,7 +303,8 @@ class Optimizer(ObservedOptimizer):
                     super().add_param_group(group)
                 for key in foreign:
                     group.pop(key, None)
-                updates, index = self._store.updates(self.state), len(self.param_groups) - 1
+                updates = self._store.updates(self.param_groups, self.state)
+                index = len(self.param_groups) - 1
                 self._scheduled.show(self.param_groups, self.state, index, updates)
                 self._groups.transformation(self.param_groups, index)  # its values are checked
             self._groups.refresh(self.param_groups, count)

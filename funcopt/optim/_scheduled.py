@@ -53,9 +53,10 @@ class ScheduledValues:
             other = [k for k in schedules if k in shown and not same_value(group[k], shown[k])]
             if not other:
                 continue
-            now = self._current(param_groups, state, index, self._store.updates(state))
+            updates = self._store.updates(param_groups, state)
+            now = self._current(param_groups, state, index, updates)
             for key in other:
-                if not same_value(group[key], now[key]):
+                if not _equal(group[key], now[key]):
                     raise HyperparameterError(
                         f"`{self._who}`: `{key}` of parameter group {index} follows "
                         f"{schedules[key]!r} and cannot be set, got {group[key]!r}. Use the "
@@ -76,3 +77,10 @@ class ScheduledValues:
                 where = f"`{self._who}`: `{key}` of parameter group {index}"
                 raise HyperparameterError(f"{where}: {error}") from error
         return found
+
+
+def _equal(a: Any, b: Any) -> bool:
+    """Whether two values are equal; tensors are read."""
+    if isinstance(a, (tuple, list)) and isinstance(b, (tuple, list)):
+        return len(a) == len(b) and all(map(_equal, a, b))
+    return same_value(*(x.item() if isinstance(x, Tensor) else x for x in (a, b)))

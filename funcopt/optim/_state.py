@@ -9,10 +9,10 @@ from torch import Tensor
 from .._core import precision
 from .._core.tensor_rule import GradientTransformation, PerTensor, TensorRule
 from .._numerics import shards
-from .._numerics.scalars import full
+from .._numerics.scalars import full, moved
 from ..combinators import walk
 from ..typing import Memory
-from ._clocks import Known, counting, note, packed_in_vector
+from ._clocks import Known, counting, latest, note, packed_in_vector
 from ._factory import GroupTransformation
 from ._groups import ParameterGroups
 from ._options import Options, named_parameters, same_value
@@ -99,14 +99,16 @@ class StateStore:
         each = iter(tensors)
         return precision.map_slots(lambda _: next(each), memory)
 
-    def updates(self, state: State) -> Tensor | None:
+    def updates(self, param_groups: list[Options], state: State) -> Tensor | None:
         """How many steps the optimizer has made; `None` where no schedule asks."""
         if not any(self._groups.schedules):
             return None
         kept = [s[UPDATES] for s in state.values() if isinstance(s, dict) and UPDATES in s]
         if kept:
-            return counting(max(kept, key=float))
-        return torch.zeros((), dtype=clock_dtype(), device="cpu")
+            return counting(latest(kept))
+        each = ((p, group) for group in param_groups for p in group["params"])
+        device = next((clock_device(*one) for one in each), torch.device("cpu"))
+        return torch.zeros((), dtype=clock_dtype(), device=device)
 
     def counts(
         self, param_groups: list[Options], state: State, index: int, updates: Any
@@ -181,7 +183,7 @@ class StateStore:
 
     def initialize(self, param_groups: list[Options], state: State, replace: bool) -> None:
         """Creates the state of all parameters that require gradients; what exists is kept."""
-        updates = self.updates(state)
+        updates = self.updates(param_groups, state)
         new: dict[Tensor, dict[str, Tensor]] = {}
         for index, group in enumerate(param_groups):
             transformation = self._groups.transformation(param_groups, index)
@@ -190,7 +192,7 @@ class StateStore:
                     _, initial = initial_state(transformation.tx, name, p)
                     initial[STEP] = new_clock(0.0, p, group)
                     if updates is not None:
-                        initial[UPDATES] = updates
+                        initial[UPDATES] = moved(updates, clock_device(p, group))
                     old = state.get(p, {})
                     new[p] = {k: v for k, v in initial.items() if k not in old}
         self.write(state, new, replace)
@@ -257,10 +259,14 @@ def reads_clock(tx: GradientTransformation, name: str | None, p: Tensor) -> bool
 
 def new_clock(value: float, p: Tensor, group: Mapping[str, Any]) -> Tensor:
     """A count of steps, on the device where those of the group are."""
-    device = p.device if group.get("capturable") else torch.device("cpu")
-    clock = full(value, device, clock_dtype())
+    clock = full(value, clock_device(p, group), clock_dtype())
     note(clock, Known(value))
     return clock
+
+
+def clock_device(p: Tensor, group: Mapping[str, Any]) -> torch.device:
+    """Where the counts of a parameter are."""
+    return p.device if group.get("capturable") else torch.device("cpu")
 
 
 def _write(stored: dict[str, Any], new: Mapping[str, Tensor], replace: bool) -> None:

@@ -1,5 +1,6 @@
 """What a step has to know of parameters, groups and state: found once, and checked every time."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,16 +11,16 @@ from .._core.ranks import Ranks
 from .._core.stage import Bucket
 from .._numerics import shards
 from .._numerics.names import plain_names
-from .._numerics.scalars import number
-from ..engine import StepInputs, TensorGuard, dicts_hold, identical
+from .._numerics.scalars import moved, number
+from ..engine import StepInputs, TensorGuard, dicts_hold, identical, is_device
 from ..typing import Memory
 from ._active import ActiveParameter, active_parameters
-from ._clocks import Known, StateColumn, clock_key, look_once, note
+from ._clocks import Known, StateColumn, clock_key, counted, look_once, note
 from ._groups import ParameterGroups
 from ._idle_plan import IdlePlan
 from ._options import Options, given_names
 from ._ranks import ranks_of, with_means
-from ._state import State, StateStore
+from ._state import State, StateStore, clock_device
 from ._state_layout import STEP, UPDATES
 
 
@@ -230,12 +231,21 @@ class StepPlan:
             for key in one.layout.shared
         }
 
-    def advance(self, memories: Sequence[Memory], updates: Tensor | None) -> None:
-        """Writes clocks and memory after a step, those of all parameters at once."""
+    @functools.cached_property
+    def counts_on_device(self) -> bool:
+        """Whether all clocks and memory are on devices."""
+        every = [x for column in self._columns.values() for x in column.tensors]
+        return all(is_device(x.device) for x in every)
+
+    def advance(self, memories: Sequence[Memory], updates: Tensor | None, made: Any) -> None:
+        """Writes clocks and memory after a step, those of all parameters at once.
+
+        `made` is 1, or a tensor that is 0 if the step was left out.
+        """
         after = [precision.entries(memory) for memory in memories] if self.has_memory else []
         for key, column in self._columns.items():
             if key == STEP:
-                column.add_one()
+                column.add(made)
             elif key == UPDATES:
                 if updates is not None:
                     column.fill([updates] * len(column.rows))
@@ -254,15 +264,17 @@ class StepPlan:
         store: StateStore,
         memories: Sequence[Memory],
         updates: Tensor | None,
+        made: Any,
         replace: bool,
     ) -> None:
         """Writes all state after a step, and what the step has begun: parameter by parameter."""
         new = {}
         for one, slots, bucket in zip(self.active, self.slots, self.bucket_of, strict=True):
             new[one.p] = one.layout.pack(slots, memories[bucket])
-            new[one.p][STEP] = one.step + 1
+            new[one.p][STEP] = counted(one.step, made)
             if updates is not None:
-                new[one.p][UPDATES] = updates
+                device = clock_device(one.p, param_groups[one.group])
+                new[one.p][UPDATES] = moved(updates, device)
         store.write(state, new, replace)
         self._note(state, new)
         after = {

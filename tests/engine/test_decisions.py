@@ -6,9 +6,10 @@ import pytest
 import torch
 
 import funcopt as fo
+from funcopt._core import select, stage
 from funcopt.combinators._accumulate import accumulate
 
-from .common import Run, gap, gradients, parameters
+from .common import Run, gap, gradients, parameters, watched
 
 INNER = fo.chain(fo.clip_by_global_norm(0.5), fo.adamw(fo.linear_schedule(0.1, 0.02, 20)))
 CHAINS = {
@@ -103,3 +104,23 @@ def test_who_looks_at_tensors_is_traced_in_every_step(traces, caplog):
     assert lines == [
         "curious is traced in every step: `dtype` of a tensor, in a stage that decides"
     ]
+
+
+@pytest.mark.parametrize("inner", [fo.adafactor(1e-2), fo.soap(1e-2)], ids=str)
+def test_a_flag_that_is_not_read_chooses_slots_of_any_shape_out_of_place_too(inner, monkeypatch):
+    """As on a device. Such slots are written by no kernel."""
+    for module in (select, stage):
+        monkeypatch.setattr(module, "number", lambda x: x)
+    tx, found = fo.skip_if(inner, fo.norm_outlier(warmup=1)), []
+    for engine in ("eager", "fused"):
+        values = parameters()
+        state = tx.init(values)
+        for t in range(6):
+            grads = {k: g * (1e3 if t == 4 else 1.0) for k, g in gradients(values, t).items()}
+            with watched(engine) as made:
+                updates, state = tx.update(grads, state, values)
+            assert made == [engine == "fused"]
+            values = fo.apply_updates(values, updates)
+        assert 0 < state.memory.skipped < 6
+        found.append([*values.values(), *fo.tree.leaves(state)])
+    assert gap(*found) <= 1e-12

@@ -31,6 +31,7 @@ CHAINS = [
     fo.skip_if(fo.adamw(1e-3)),
     fo.chain(fo.clip_by_global_norm(1.0), fo.adamw(1e-3), fo.ema_of_params(0.99)),
     fo.schedule_free_adamw(1e-3),
+    fo.adamw(fo.cosine_decay_schedule(1e-3, 10)),
 ]
 
 
@@ -120,3 +121,40 @@ def test_the_steps_are_those_of_clocks_on_the_host(tx):
             opt.step()
         found.append(torch.cat([p.detach() for p in ps]))
     torch.testing.assert_close(*found, rtol=1e-12, atol=1e-12)
+
+
+def test_a_schedule_sees_a_count_on_the_device():
+    """So a graph that is replayed goes on with it."""
+    ps, opt = optimizer(CHAINS[-1])
+    assert opt.param_groups[0]["lr"].is_meta
+    for without in ((), (3, 4), ()):
+        step(ps, opt, without)
+        assert {own["updates"].device.type for own in opt.state.values()} == {"meta"}
+    assert opt.param_groups[0]["lr"].is_meta
+    assert buckets(opt) == 2
+
+
+def test_the_latest_count_is_found_without_a_look(monkeypatch):
+    """Here the CPU is a device."""
+    monkeypatch.setattr(_clocks, "_on_host", lambda x: False)
+    monkeypatch.setattr(_clocks, "number", lambda x: x)
+    monkeypatch.setattr(torch.Tensor, "__float__", None)
+    counts = [torch.tensor(x) for x in (3.0, 5.0, 4.0)]
+    assert torch.equal(_clocks.latest(counts), torch.tensor(5.0))
+    for x in counts:
+        _clocks.note(x, _clocks.Known("the same"))
+    assert _clocks.latest(counts) is counts[-1]
+
+
+def test_a_shown_value_that_was_exchanged_for_an_equal_one_is_no_other():
+    """On a device, each is a tensor. Here the CPU is one."""
+    p = torch.nn.Parameter(torch.ones(3))
+    opt = fo.Optimizer([p], fo.sgd(lambda count: torch.as_tensor(0.1 + count)))
+    p.grad = torch.ones(3)
+    opt.step()
+    shown = opt.param_groups[0]["lr"]
+    opt.param_groups[0]["lr"] = torch.tensor(float(shown), dtype=torch.float64)
+    opt.step()
+    opt.param_groups[0]["lr"] = opt.param_groups[0]["lr"] + 1
+    with pytest.raises(fo.errors.HyperparameterError, match="follows"):
+        opt.step()
