@@ -134,12 +134,14 @@ from .training import write_back as write_back
 
 # Stages
 from .transforms import adaptive_grad_clip as adaptive_grad_clip
+from .transforms import add_cautious_decayed_weights as add_cautious_decayed_weights
 from .transforms import add_decayed_weights as add_decayed_weights
 from .transforms import add_mars_correction as add_mars_correction
 from .transforms import add_noise as add_noise
 from .transforms import backtracking as backtracking
 from .transforms import centralize as centralize
 from .transforms import clip as clip
+from .transforms import clip_by_block_norm as clip_by_block_norm
 from .transforms import clip_by_block_rms as clip_by_block_rms
 from .transforms import clip_by_global_norm as clip_by_global_norm
 from .transforms import dp_aggregate as dp_aggregate
@@ -149,7 +151,11 @@ from .transforms import lbfgs as lbfgs
 from .transforms import mean_of_params as mean_of_params
 from .transforms import monitor as monitor
 from .transforms import newton_cg as newton_cg
+from .transforms import normalize_by_update_norm as normalize_by_update_norm
 from .transforms import primal_averaging as primal_averaging
+from .transforms import project_onto_box as project_onto_box
+from .transforms import project_onto_l2_ball as project_onto_l2_ball
+from .transforms import project_onto_simplex as project_onto_simplex
 from .transforms import scale as scale
 from .transforms import scale_by_adadelta as scale_by_adadelta
 from .transforms import scale_by_adagrad as scale_by_adagrad
@@ -182,6 +188,7 @@ from .transforms import scale_by_yogi as scale_by_yogi
 from .transforms import set_to_zero as set_to_zero
 from .transforms import strong_wolfe as strong_wolfe
 from .transforms import trace as trace
+from .transforms import zero_nans as zero_nans
 from .typing import Scalar as Scalar
 from .typing import Schedule as Schedule
 
@@ -211,6 +218,7 @@ __all__ = [
     "adamw",
     "adan",
     "adaptive_grad_clip",
+    "add_cautious_decayed_weights",
     "add_decayed_weights",
     "add_mars_correction",
     "add_noise",
@@ -226,6 +234,7 @@ __all__ = [
     "centralize",
     "chain",
     "clip",
+    "clip_by_block_norm",
     "clip_by_block_rms",
     "clip_by_global_norm",
     "constant_schedule",
@@ -271,6 +280,7 @@ __all__ = [
     "newton_cg",
     "noisy_sgd",
     "norm_outlier",
+    "normalize_by_update_norm",
     "not_finite",
     "one_cycle_schedule",
     "optim",
@@ -278,6 +288,9 @@ __all__ = [
     "polynomial_schedule",
     "primal_averaging",
     "prodigy",
+    "project_onto_box",
+    "project_onto_l2_ball",
+    "project_onto_simplex",
     "pure_engine",
     "radam",
     "ranger",
@@ -354,6 +367,7 @@ __all__ = [
     "with_hyperparams",
     "write_back",
     "yogi",
+    "zero_nans",
     "zero_order",
 ]
 

@@ -42,7 +42,7 @@ TORCHOPT = {
     "module_clone": "`copy.deepcopy(module)`, or the parameters of `fo.split_module(module)`",
     "module_detach_": "`fo.detach_state(state)`, or `detach()` of a `fo.MetaOptimizer`",
     "clip_grad_norm": "`fo.clip_by_global_norm(max_norm)`",
-    "nan_to_num": "`fo.skip_if(tx, fo.not_finite())`, which leaves out the whole update",
+    "nan_to_num": "`fo.zero_nans()`, or `fo.skip_if(tx, fo.not_finite())`, for the whole update",
     "register_hook": f"{_NONE}; use `tensor.register_hook`",
     "accelerated_op_available": "nothing to ask: `engine` of a `fo.Optimizer` says how it steps",
     "ImplicitMetaGradientModule": "`fo.custom_root(optimality)`",
