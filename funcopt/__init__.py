@@ -110,14 +110,19 @@ from .optim import explain as explain
 
 # Schedules
 from .schedules import constant_schedule as constant_schedule
+from .schedules import cosine_cycles_schedule as cosine_cycles_schedule
 from .schedules import cosine_decay_schedule as cosine_decay_schedule
 from .schedules import cosine_restarts_schedule as cosine_restarts_schedule
+from .schedules import cyclic_schedule as cyclic_schedule
 from .schedules import exponential_decay as exponential_decay
 from .schedules import half_life_schedule as half_life_schedule
+from .schedules import inverse_sqrt_schedule as inverse_sqrt_schedule
 from .schedules import join_schedules as join_schedules
 from .schedules import linear_schedule as linear_schedule
 from .schedules import multi_step_decay_schedule as multi_step_decay_schedule
 from .schedules import one_cycle_schedule as one_cycle_schedule
+from .schedules import piecewise_constant_schedule as piecewise_constant_schedule
+from .schedules import piecewise_interpolate_schedule as piecewise_interpolate_schedule
 from .schedules import polynomial_schedule as polynomial_schedule
 from .schedules import step_decay_schedule as step_decay_schedule
 from .schedules import warmup_cosine_decay_schedule as warmup_cosine_decay_schedule
@@ -238,9 +243,11 @@ __all__ = [
     "clip_by_block_rms",
     "clip_by_global_norm",
     "constant_schedule",
+    "cosine_cycles_schedule",
     "cosine_decay_schedule",
     "cosine_restarts_schedule",
     "custom_root",
+    "cyclic_schedule",
     "dadapt_adamw",
     "detach_state",
     "donated",
@@ -260,6 +267,7 @@ __all__ = [
     "hypergrad",
     "hyperparams",
     "identity",
+    "inverse_sqrt_schedule",
     "join_schedules",
     "lamb",
     "laprop",
@@ -285,6 +293,8 @@ __all__ = [
     "one_cycle_schedule",
     "optim",
     "partition",
+    "piecewise_constant_schedule",
+    "piecewise_interpolate_schedule",
     "polynomial_schedule",
     "primal_averaging",
     "prodigy",

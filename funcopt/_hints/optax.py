@@ -75,10 +75,6 @@ NAMES = {
     "with_extra_args_support": "nothing to wrap: `update` of all takes extra arguments",
     "GradientTransformationExtraArgs": "`fo.GradientTransformation`: all take extra arguments",
     # schedules
-    "piecewise_constant_schedule": "`fo.multi_step_decay_schedule(init_value, milestones, gamma)`, "
-    "or `fo.join_schedules(schedules, boundaries)`",
-    "piecewise_interpolate_schedule": "`fo.join_schedules(schedules, boundaries)` of "
-    "`fo.linear_schedule` or `fo.cosine_decay_schedule`",
     "cosine_onecycle_schedule": "`fo.one_cycle_schedule(peak_value, total_steps)`, torch's",
     "linear_onecycle_schedule": "`fo.one_cycle_schedule(peak_value, total_steps, "
     'anneal_strategy="linear")`',
