@@ -2,7 +2,8 @@
 
 ADOPT is Adam in another order: it divides by the second moment of the steps *before*, so that the
 two are independent, and converges for any `beta2` where Adam may not. What the paper shows on a toy
-problem is shown here by one `fo.sweep`, with 20 seeds for every `beta2`.
+problem is shown here by one `fo.sweep`, with 20 seeds for every `beta2`. The second version, which
+clips, is `fo.scale_by_adopt`.
 Taniguchi et al., NeurIPS 2024, https://arxiv.org/abs/2411.02853
 """
 

@@ -112,14 +112,19 @@ from .optim import explain as explain
 
 # Schedules
 from .schedules import constant_schedule as constant_schedule
+from .schedules import cosine_cycles_schedule as cosine_cycles_schedule
 from .schedules import cosine_decay_schedule as cosine_decay_schedule
 from .schedules import cosine_restarts_schedule as cosine_restarts_schedule
+from .schedules import cyclic_schedule as cyclic_schedule
 from .schedules import exponential_decay as exponential_decay
 from .schedules import half_life_schedule as half_life_schedule
+from .schedules import inverse_sqrt_schedule as inverse_sqrt_schedule
 from .schedules import join_schedules as join_schedules
 from .schedules import linear_schedule as linear_schedule
 from .schedules import multi_step_decay_schedule as multi_step_decay_schedule
 from .schedules import one_cycle_schedule as one_cycle_schedule
+from .schedules import piecewise_constant_schedule as piecewise_constant_schedule
+from .schedules import piecewise_interpolate_schedule as piecewise_interpolate_schedule
 from .schedules import polynomial_schedule as polynomial_schedule
 from .schedules import step_decay_schedule as step_decay_schedule
 from .schedules import warmup_cosine_decay_schedule as warmup_cosine_decay_schedule
@@ -136,12 +141,14 @@ from .training import write_back as write_back
 
 # Stages
 from .transforms import adaptive_grad_clip as adaptive_grad_clip
+from .transforms import add_cautious_decayed_weights as add_cautious_decayed_weights
 from .transforms import add_decayed_weights as add_decayed_weights
 from .transforms import add_mars_correction as add_mars_correction
 from .transforms import add_noise as add_noise
 from .transforms import backtracking as backtracking
 from .transforms import centralize as centralize
 from .transforms import clip as clip
+from .transforms import clip_by_block_norm as clip_by_block_norm
 from .transforms import clip_by_block_rms as clip_by_block_rms
 from .transforms import clip_by_global_norm as clip_by_global_norm
 from .transforms import dp_aggregate as dp_aggregate
@@ -151,7 +158,11 @@ from .transforms import lbfgs as lbfgs
 from .transforms import mean_of_params as mean_of_params
 from .transforms import monitor as monitor
 from .transforms import newton_cg as newton_cg
+from .transforms import normalize_by_update_norm as normalize_by_update_norm
 from .transforms import primal_averaging as primal_averaging
+from .transforms import project_onto_box as project_onto_box
+from .transforms import project_onto_l2_ball as project_onto_l2_ball
+from .transforms import project_onto_simplex as project_onto_simplex
 from .transforms import scale as scale
 from .transforms import scale_by_adadelta as scale_by_adadelta
 from .transforms import scale_by_adagrad as scale_by_adagrad
@@ -184,6 +195,7 @@ from .transforms import scale_by_yogi as scale_by_yogi
 from .transforms import set_to_zero as set_to_zero
 from .transforms import strong_wolfe as strong_wolfe
 from .transforms import trace as trace
+from .transforms import zero_nans as zero_nans
 from .typing import Scalar as Scalar
 from .typing import Schedule as Schedule
 
@@ -213,6 +225,7 @@ __all__ = [
     "adamw",
     "adan",
     "adaptive_grad_clip",
+    "add_cautious_decayed_weights",
     "add_decayed_weights",
     "add_mars_correction",
     "add_noise",
@@ -228,12 +241,15 @@ __all__ = [
     "centralize",
     "chain",
     "clip",
+    "clip_by_block_norm",
     "clip_by_block_rms",
     "clip_by_global_norm",
     "constant_schedule",
+    "cosine_cycles_schedule",
     "cosine_decay_schedule",
     "cosine_restarts_schedule",
     "custom_root",
+    "cyclic_schedule",
     "dadapt_adamw",
     "detach_state",
     "donated",
@@ -253,6 +269,7 @@ __all__ = [
     "hypergrad",
     "hyperparams",
     "identity",
+    "inverse_sqrt_schedule",
     "join_schedules",
     "lamb",
     "laprop",
@@ -273,13 +290,19 @@ __all__ = [
     "newton_cg",
     "noisy_sgd",
     "norm_outlier",
+    "normalize_by_update_norm",
     "not_finite",
     "one_cycle_schedule",
     "optim",
     "partition",
+    "piecewise_constant_schedule",
+    "piecewise_interpolate_schedule",
     "polynomial_schedule",
     "primal_averaging",
     "prodigy",
+    "project_onto_box",
+    "project_onto_l2_ball",
+    "project_onto_simplex",
     "pure_engine",
     "quantized",
     "radam",
@@ -358,6 +381,7 @@ __all__ = [
     "with_hyperparams",
     "write_back",
     "yogi",
+    "zero_nans",
     "zero_order",
 ]
 

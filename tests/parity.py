@@ -63,6 +63,9 @@ ROWS = [
     Row(fo.clip(0.5), "clip(0.5)"),
     Row(fo.clip_by_global_norm(1.0, eps=0.0), "clip_by_global_norm(1.0)"),
     Row(fo.clip_by_global_norm(1e3, eps=0.0), "clip_by_global_norm(1e3)"),
+    Row(fo.normalize_by_update_norm(), "normalize_by_update_norm()"),
+    Row(fo.normalize_by_update_norm(0.3, eps=1e-2), "normalize_by_update_norm(0.3, 1e-2)"),
+    Row(fo.zero_nans(), "zero_nans()"),
     # Sums and means
     Row(fo.trace(0.9), "trace(0.9)"),
     Row(fo.trace(0.9, nesterov=True), "trace(0.9, nesterov=True)"),
@@ -115,6 +118,9 @@ ROWS = [
     ),
     Row(fo.scale_by_rms(0.9, eps_in_sqrt=True), "scale_by_rms()"),
     Row(fo.scale_by_rms(0.99, eps=1e-3), "scale_by_rms(0.99, eps=1e-3, eps_in_sqrt=False)"),
+    Row(
+        fo.scale_by_rms(0.9, initial_scale=1.0, eps_in_sqrt=True), "scale_by_rms(initial_scale=1.0)"
+    ),
     Row(
         fo.scale_by_rms(0.9, eps=1e-3, centered=True, eps_in_sqrt=True),
         "scale_by_stddev(eps=1e-3)",

@@ -3,7 +3,10 @@
 import re
 
 _LOSS = "losses are functions of PyTorch, in `torch.nn.functional`"
-_PROJECTION = "no counterpart: project after `fo.apply_updates`, with `fo.tree.map`"
+_PROJECTION = (
+    "stages, the last of a chain: `fo.project_onto_box(lower, upper)`, "
+    "`fo.project_onto_l2_ball(radius)`, `fo.project_onto_simplex(total)`"
+)
 _NONE = "no counterpart"
 _TREE = "trees of tensors are mapped by `fo.tree.map`, with functions of torch"
 _MOMENT = "no counterpart: a rule computes this for one tensor, such as by `torch.lerp`"
@@ -39,10 +42,7 @@ NAMES = {
     "scale_by_distance_over_gradients": f"{_NONE}; the nearest are `fo.prodigy()` and "
     "`fo.dadapt_adamw()`",
     "apply_every": "`fo.accumulate(tx, steps, mean=False)`, around what follows it",
-    "normalize_by_update_norm": f"{_NONE}; the nearest is `fo.clip_by_global_norm(max_norm)`",
-    "zero_nans": "`fo.skip_if(tx, fo.not_finite())`, which leaves out the whole update; by entry "
-    "there is no counterpart",
-    "keep_params_nonnegative": _PROJECTION,
+    "keep_params_nonnegative": "`fo.project_onto_box(lower=0.0)`, the last stage of a chain",
     "per_example_global_norm_clip": "`fo.dp_aggregate(max_norm, noise_multiplier=0.0)`, by example",
     "per_example_layer_norm_clip": f"{_NONE} by layer; by example there is "
     "`fo.dp_aggregate(max_norm, noise_multiplier=0.0)`",
@@ -75,10 +75,6 @@ NAMES = {
     "with_extra_args_support": "nothing to wrap: `update` of all takes extra arguments",
     "GradientTransformationExtraArgs": "`fo.GradientTransformation`: all take extra arguments",
     # schedules
-    "piecewise_constant_schedule": "`fo.multi_step_decay_schedule(init_value, milestones, gamma)`, "
-    "or `fo.join_schedules(schedules, boundaries)`",
-    "piecewise_interpolate_schedule": "`fo.join_schedules(schedules, boundaries)` of "
-    "`fo.linear_schedule` or `fo.cosine_decay_schedule`",
     "cosine_onecycle_schedule": "`fo.one_cycle_schedule(peak_value, total_steps)`, torch's",
     "linear_onecycle_schedule": "`fo.one_cycle_schedule(peak_value, total_steps, "
     'anneal_strategy="linear")`',
@@ -101,7 +97,7 @@ NAMES = {
     "reduce_on_plateau": "`fo.optim.lr_scheduler.ReduceLROnPlateau` on an optimizer; the pure form "
     "has no counterpart",
     "split_real_and_imaginary": "nothing to wrap: complex entries are two reals in every stage",
-    "normalize": f"{_NONE}; the nearest are `fo.clip_by_global_norm(max_norm)` and "
+    "normalize": f"{_NONE} by tensor; the nearest are `fo.normalize_by_update_norm()` and "
     "`fo.scale_by_sign()`; `fo.sam` normalizes by itself",
     "mechanize": f"{_NONE}; the nearest are `fo.prodigy()` and `fo.dadapt_adamw()`",
     **_all(

@@ -42,7 +42,7 @@ TORCHOPT = {
     "module_clone": "`copy.deepcopy(module)`, or the parameters of `fo.split_module(module)`",
     "module_detach_": "`fo.detach_state(state)`, or `detach()` of a `fo.MetaOptimizer`",
     "clip_grad_norm": "`fo.clip_by_global_norm(max_norm)`",
-    "nan_to_num": "`fo.skip_if(tx, fo.not_finite())`, which leaves out the whole update",
+    "nan_to_num": "`fo.zero_nans()`, or `fo.skip_if(tx, fo.not_finite())`, for the whole update",
     "register_hook": f"{_NONE}; use `tensor.register_hook`",
     "accelerated_op_available": "nothing to ask: `engine` of a `fo.Optimizer` says how it steps",
     "ImplicitMetaGradientModule": "`fo.custom_root(optimality)`",
@@ -64,10 +64,10 @@ TRANSFORMERS = {
     "get_cosine_with_min_lr_schedule_with_warmup_lr_rate": "`fo.warmup_cosine_decay_schedule"
     "(init_value, peak_value, warmup_steps, decay_steps, end_value)`",
     "get_cosine_with_hard_restarts_schedule_with_warmup": "`fo.join_schedules(schedules, "
-    "boundaries)` of `fo.linear_schedule` and `fo.cosine_restarts_schedule`",
+    "boundaries)` of `fo.linear_schedule` and `fo.cosine_cycles_schedule`",
     "get_polynomial_decay_schedule_with_warmup": "`fo.join_schedules(schedules, boundaries)` of "
     "`fo.linear_schedule` and `fo.polynomial_schedule`",
-    "get_inverse_sqrt_schedule": "write a function of the step: any hyperparameter takes one",
+    "get_inverse_sqrt_schedule": "`fo.inverse_sqrt_schedule(peak_value, warmup_steps, timescale)`",
     "get_wsd_schedule": "`fo.warmup_stable_decay_schedule(peak_value, warmup_steps, stable_steps, "
     "decay_steps)`",
     "get_reduce_on_plateau_schedule": "`fo.optim.lr_scheduler.ReduceLROnPlateau` on an optimizer",

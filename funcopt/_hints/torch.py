@@ -60,7 +60,7 @@ SCHEDULERS = {
     "StepLR": "fo.step_decay_schedule(init_value, step_size, gamma)",
     "LambdaLR": "lambda step: lr * factor(step)",
     "ChainedScheduler": "lambda step: a(step) * b(step)",
-    "CyclicLR": "",
+    "CyclicLR": "fo.cyclic_schedule(base_value, max_value, step_size_up)",
     "MultiplicativeLR": "",
     "ReduceLROnPlateau": "",
     "LRScheduler": "",

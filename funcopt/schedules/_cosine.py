@@ -105,3 +105,48 @@ class cosine_restarts_schedule(ScheduleRecord):
         size = where(step < begin(size), size / growth, size)
         size = where(step >= begin(size * growth), size * growth, size)
         return begin(size), first * size
+
+
+class cosine_cycles_schedule(ScheduleRecord):
+    """Cosine decay from `init_value` to `end_value`, `num_cycles` times in a fixed number of steps.
+
+    With x the fraction of its cycle that has passed at a step, each of ``decay_steps / num_cycles``
+    steps:
+
+        end_value + (init_value - end_value) (1 + cos(pi x)) / 2
+
+    and `end_value` from step `decay_steps` on. The same as
+    `get_cosine_with_hard_restarts_schedule_with_warmup` of Transformers, after its warm-up, which
+    `join_schedules` puts in front. `cosine_restarts_schedule` goes on without end.
+
+    Args:
+        init_value: The value at the start of every cycle.
+        decay_steps: Steps of all cycles together; positive.
+        num_cycles: The number of cycles, at least 1.
+        end_value: The value towards the end of every cycle, and from step `decay_steps` on.
+
+    Raises:
+        HyperparameterError: If `decay_steps` or `num_cycles` is not a positive integer.
+
+    References:
+        Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", ICLR 2017.
+        https://arxiv.org/abs/1608.03983
+    """
+
+    init_value: Scalar
+    decay_steps: Length
+    num_cycles: int = 1
+    end_value: Scalar = 0.0
+
+    def __post_init__(self) -> None:
+        checks.number(self, "init_value", self.init_value)
+        checks.steps(self, "decay_steps", self.decay_steps)
+        checks.whole_number(self, "num_cycles", self.num_cycles, least=1)
+        checks.number(self, "end_value", self.end_value)
+
+    def __call__(self, step: Any) -> Any:
+        step, start, end = evaluated(step, self.init_value, self.end_value)
+        steps = exact(self.decay_steps)
+        passed = self.num_cycles * clamp(step, 0, steps) / steps  # whole at a restart
+        now = between(start, end, half_cosine(passed - floor(passed)))
+        return where(step >= steps, end, now)

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._numerics.scalars import clamp, cos, double, exact, where
+from .._numerics.scalars import clamp, cos, double, exact, root, where
 from ..typing import Length
 
 
@@ -55,4 +55,14 @@ def half_cosine(x: Any) -> Any:
 
 def one_minus_root(x: Any) -> Any:
     """From 1 to 0, steep at the start."""
-    return 1 - x**0.5
+    return 1 - root(x)
+
+
+def root_of_rest(x: Any) -> Any:
+    """From 1 to 0, steep at the end."""
+    return root(1 - x)
+
+
+def one_minus_square(x: Any) -> Any:
+    """From 1 to 0, flat at the start."""
+    return 1 - x * x

@@ -25,8 +25,11 @@ from ._block import scale_by_param_block_norm as scale_by_param_block_norm
 from ._block import scale_by_param_block_rms as scale_by_param_block_rms
 from ._centralize import centralize as centralize
 from ._clipping import clip as clip
+from ._clipping import clip_by_block_norm as clip_by_block_norm
 from ._clipping import clip_by_global_norm as clip_by_global_norm
+from ._clipping import normalize_by_update_norm as normalize_by_update_norm
 from ._dadapt_adam import scale_by_dadapt_adam as scale_by_dadapt_adam
+from ._decay import add_cautious_decayed_weights as add_cautious_decayed_weights
 from ._decay import add_decayed_weights as add_decayed_weights
 from ._factored_rms import FactoredRmsSlots as FactoredRmsSlots
 from ._factored_rms import scale_by_factored_rms as scale_by_factored_rms
@@ -52,6 +55,9 @@ from ._newton_cg import newton_cg as newton_cg
 from ._noise import add_noise as add_noise
 from ._privacy import dp_aggregate as dp_aggregate
 from ._prodigy import scale_by_prodigy as scale_by_prodigy
+from ._projection import project_onto_box as project_onto_box
+from ._projection import project_onto_l2_ball as project_onto_l2_ball
+from ._projection import project_onto_simplex as project_onto_simplex
 from ._radam import RadamSlots as RadamSlots
 from ._radam import scale_by_radam as scale_by_radam
 from ._relative_step import scale_by_relative_step as scale_by_relative_step
@@ -63,6 +69,7 @@ from ._scaling import scale as scale
 from ._scaling import scale_by_learning_rate as scale_by_learning_rate
 from ._scaling import scale_by_sign as scale_by_sign
 from ._scaling import set_to_zero as set_to_zero
+from ._scaling import zero_nans as zero_nans
 from ._schedule_free import ScheduleFreeSlots as ScheduleFreeSlots
 from ._schedule_free import primal_averaging as primal_averaging
 from ._shampoo import ShampooSlots as ShampooSlots

@@ -1,5 +1,6 @@
 """Weight decay."""
 
+import torch
 from torch import Tensor
 
 from .._core import checks
@@ -43,3 +44,41 @@ class add_decayed_weights(TensorRule):
 
     def update_tensor(self, g: Tensor, slots: Slots, p: Tensor, s: Scalars) -> tuple[Tensor, Slots]:
         return g if is_zero(s.weight_decay) else g + s.weight_decay * p, slots
+
+
+class add_cautious_decayed_weights(TensorRule):
+    """Adds weight decay to the entries that the update moves towards zero.
+
+        u = g + weight_decay p   where g p >= 0,   u = g   elsewhere
+
+    An entry that the update moves away from zero is not held back, so the decay changes the path
+    and not where it ends. It belongs after all stages that change the direction of the updates, and
+    before the learning rate:
+
+        chain(scale_by_adam(), add_cautious_decayed_weights(0.1), scale_by_learning_rate(1e-3))
+
+    `cautious` around `add_decayed_weights` is not this: it leaves out updates. Nothing is rescaled.
+    Shapes: any; on complex tensors, real and imaginary parts are entries.
+
+    Args:
+        weight_decay: The weight decay, in units of the update per unit of the parameter; not
+            negative.
+
+    Raises:
+        HyperparameterError: If `weight_decay` is negative.
+        MissingParamsError: If `update` is not given the parameters.
+
+    References:
+        Chen et al., "Cautious Weight Decay", 2025, Algorithm 1. https://arxiv.org/abs/2510.12402
+    """
+
+    weight_decay: Scalar
+    elementwise = True
+    needs_params = True
+
+    def __post_init__(self) -> None:
+        checks.non_negative(self, "weight_decay", self.weight_decay)
+
+    def update_tensor(self, g: Tensor, slots: Slots, p: Tensor, s: Scalars) -> tuple[Tensor, Slots]:
+        same = g.sign() * p.sign() >= 0  # the product of entries may be too small for a float
+        return g + s.weight_decay * torch.where(same, p, 0.0), slots

@@ -28,7 +28,8 @@ class scale_by_rms(TensorRule):
         u = g / (sqrt(square_avg) + eps)
 
     With `centered`, the square of the EMA of the gradient is subtracted under the root. With
-    `eps_in_sqrt`, as in Optax, the denominator is ``sqrt(square_avg + eps)``.
+    `eps_in_sqrt`, as in Optax, the denominator is ``sqrt(square_avg + eps)``. There is no bias
+    correction, so first steps are long; TensorFlow shortens them by ``initial_scale = 1``.
 
     u has no unit. Shapes: any. Dtypes: slots in `state_dtype`, else in that of the parameter.
 
@@ -37,10 +38,12 @@ class scale_by_rms(TensorRule):
         eps: In units of the gradient (with `eps_in_sqrt`: squared); not negative.
         centered: Divide by the standard deviation.
         eps_in_sqrt: Add `eps` inside the root.
+        initial_scale: Initial value of `square_avg`, in units of the gradient squared; not
+            negative.
         state_dtype: Storage dtype of the slots.
 
     Raises:
-        HyperparameterError: If `alpha` is outside [0, 1), or `eps` is negative.
+        HyperparameterError: If `alpha` is outside [0, 1), or another hyperparameter is negative.
 
     References:
         Tieleman and Hinton, "Lecture 6.5, rmsprop", Coursera: Neural Networks for Machine Learning,
@@ -51,6 +54,7 @@ class scale_by_rms(TensorRule):
     eps: Scalar = 1e-8
     centered: bool = False
     eps_in_sqrt: bool = False
+    initial_scale: Scalar = 0.0
     state_dtype: torch.dtype | None = None
     elementwise = True
     nonnegative = frozenset({"square_avg"})
@@ -58,10 +62,12 @@ class scale_by_rms(TensorRule):
     def __post_init__(self) -> None:
         checks.in_unit_interval(self, "alpha", self.alpha)
         checks.non_negative(self, "eps", self.eps)
+        checks.fixed(self, "initial_scale", self.initial_scale)
 
     def init_tensor(self, p: Tensor) -> RmsSlots:
         zeros = torch.zeros_like(p, dtype=self.state_dtype)
-        return RmsSlots(zeros, zeros.clone() if self.centered else ())
+        square_avg = zeros + self.initial_scale
+        return RmsSlots(square_avg, zeros if self.centered else ())
 
     def prepare(self, step: Any, memory: Memory) -> dict[str, Any]:
         return {"weight": 1 - self.alpha}

@@ -107,3 +107,18 @@ class set_to_zero(TensorRule):
 
     def sign(self) -> int | None:
         return None
+
+
+class zero_nans(TensorRule):
+    """Replaces entries that are NaN by zero; infinite ones stay.
+
+        u = 0 where g is NaN,   u = g elsewhere
+
+    The same as in Optax. What made the entry NaN mostly spoils others too: `skip_if` leaves out the
+    whole update.
+    """
+
+    elementwise = True
+
+    def update_tensor(self, g: Tensor, slots: Slots, p: Tensor, s: Scalars) -> tuple[Tensor, Slots]:
+        return torch.where(g.isnan(), 0.0, g), slots

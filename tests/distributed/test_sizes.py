@@ -18,6 +18,10 @@ from .work import gap, params_of, step
 
 CHAINS = {
     "clip_by_block_rms": fo.chain(fo.clip_by_block_rms(1e-3), fo.sgd(1.0)),
+    "clip_by_block_norm": fo.chain(fo.clip_by_block_norm(1e-2), fo.sgd(1.0)),
+    "normalize_by_update_norm": fo.chain(fo.normalize_by_update_norm(), fo.sgd(0.1)),
+    "project_onto_l2_ball": fo.chain(fo.sgd(0.1), fo.project_onto_l2_ball(0.3)),
+    "project_onto_simplex": fo.chain(fo.sgd(0.1), fo.project_onto_simplex(2.0)),
     "centralize": fo.chain(fo.centralize(), fo.sgd(0.1)),
     "scale_by_param_block_norm": fo.chain(fo.scale_by_param_block_norm(), fo.sgd(0.1)),
     "adaptive_grad_clip": fo.chain(fo.adaptive_grad_clip(0.01), fo.sgd(0.1, momentum=0.9)),
@@ -36,6 +40,10 @@ MAKE = {
     "Adafactor": lambda net: optim.Adafactor(net.parameters(), weight_decay=0.1),
     "AdaBelief": lambda net: optim.AdaBelief(net.parameters(), lr=0.01),
     "Yogi": lambda net: optim.Yogi(net.parameters(), lr=0.01),
+    "ADOPT": lambda net: optim.ADOPT(net.parameters(), lr=0.01),
+    "Adan": lambda net: optim.Adan(net.parameters(), lr=0.01),
+    "Ranger": lambda net: optim.Ranger(net.parameters(), lr=0.01, sync_period=2),
+    "StableAdamW": lambda net: optim.StableAdamW(net.parameters(), lr=0.01, weight_decay=0.1),
     "LAMB": lambda net: optim.LAMB(net.parameters(), lr=0.01, weight_decay=0.1),
     "LARS": lambda net: optim.LARS(net.parameters(), weight_decay=0.1),
     **{

@@ -90,7 +90,7 @@ def test_derivatives_through_five_updates_by_parameters_and_gradients(name):
         return after(fo.tree.map(lambda p, w: p + x * w, (params, grads), way))
 
     zero = torch.tensor(0.0, dtype=torch.float64)
-    slope, expected = grad(along)(zero), difference(along, zero, 1e-4)
+    slope, expected = grad(along)(zero), difference(along, zero, 1e-5)  # short of any kink
     assert abs(slope - expected) <= 1e-6 * max(1.0, abs(expected))
     by_each = grad(after)((params, grads))
     torch.testing.assert_close(fo.tree.dot(by_each, way), slope, rtol=1e-9, atol=1e-12)

@@ -2,14 +2,19 @@
 
 from funcopt.schedules import (
     constant_schedule,
+    cosine_cycles_schedule,
     cosine_decay_schedule,
     cosine_restarts_schedule,
+    cyclic_schedule,
     exponential_decay,
     half_life_schedule,
+    inverse_sqrt_schedule,
     join_schedules,
     linear_schedule,
     multi_step_decay_schedule,
     one_cycle_schedule,
+    piecewise_constant_schedule,
+    piecewise_interpolate_schedule,
     polynomial_schedule,
     step_decay_schedule,
     warmup_cosine_decay_schedule,
@@ -51,6 +56,22 @@ SCHEDULES: list = [
         0.3, 5, 8, 10, init_value=0.1, end_value=0.01, decay_type="cosine"
     ),
     warmup_stable_decay_schedule(0.3, 0, 0, 10, decay_type="1-sqrt"),
+    warmup_stable_decay_schedule(
+        0.3, 5, 8, 10, init_value=0.1, decay_type="1-square", warmup_type="cosine"
+    ),
+    warmup_stable_decay_schedule(0.3, 5, 8, 10, init_value=0.1, warmup_type="1-sqrt"),
+    cosine_cycles_schedule(0.3, 20),
+    cosine_cycles_schedule(0.3, 21, num_cycles=3, end_value=0.1),
+    cyclic_schedule(0.1, 0.3, 7),
+    cyclic_schedule(0.3, 0.1, 3, 8, mode="triangular2"),
+    cyclic_schedule(0.1, 0.3, 7, 2, mode="exp_range", gamma=0.99),
+    inverse_sqrt_schedule(0.3, 5),
+    inverse_sqrt_schedule(0.3, 0),
+    inverse_sqrt_schedule(0.3, 5, timescale=20, init_value=0.1),
+    piecewise_constant_schedule(0.3, (3, 10, 10, 17), (0.5, 2.0, 0.1, 3.0)),
+    piecewise_constant_schedule(0.3, (), ()),
+    piecewise_interpolate_schedule(0.3, (3, 10, 10, 17), (0.5, 2.0, 0.1, 3.0)),
+    piecewise_interpolate_schedule(0.3, (0, 9), (0.5, 2.0), interpolation="cosine"),
     join_schedules((linear_schedule(0.0, 0.3, 5), 0.3, cosine_restarts_schedule(0.3, 4)), (5, 11)),
     join_schedules(
         (

@@ -145,8 +145,7 @@ NO_STEPS = (
         (
             lambda: warmup_stable_decay_schedule(1.0, 5, 5, 5, decay_type="sqrt"),
             "`warmup_stable_decay_schedule`: `decay_type` must be one of 'linear', 'cosine', "
-            "'1-sqrt', got "
-            "'sqrt'.",
+            "'1-sqrt', '1-square', got 'sqrt'.",
         ),
         (
             lambda: join_schedules((1.0, 2.0), (5, 6)),

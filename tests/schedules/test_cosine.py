@@ -1,4 +1,4 @@
-"""`cosine_decay_schedule` and `cosine_restarts_schedule`."""
+"""`cosine_decay_schedule`, `cosine_restarts_schedule` and `cosine_cycles_schedule`."""
 
 import math
 
@@ -9,8 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.optim import lr_scheduler
 
-from funcopt.schedules import cosine_decay_schedule, cosine_restarts_schedule
+from funcopt.schedules import (
+    cosine_cycles_schedule,
+    cosine_decay_schedule,
+    cosine_restarts_schedule,
+    join_schedules,
+    linear_schedule,
+)
 
+from ..frameworks import needed
 from .references import assert_same, of_optax, of_torch
 
 
@@ -87,3 +94,22 @@ def test_between_steps_it_is_continuous_but_for_restarts():
     schedule = cosine_restarts_schedule(1.0, 4, 2)
     assert schedule(3.999) == pytest.approx(0.0, abs=1e-6)
     assert schedule(4.001) == pytest.approx(1.0, abs=1e-6)
+
+
+@pytest.mark.parametrize(("warmup", "steps", "cycles"), [(0, 64, 4), (8, 64, 2), (10, 50, 1)])
+def test_cosine_cycles_are_the_hard_restarts_of_transformers(warmup, steps, cycles):
+    def scheduler(optimizer):
+        make = needed("transformers").get_cosine_with_hard_restarts_schedule_with_warmup
+        return make(optimizer, warmup, warmup + steps, cycles)
+
+    ours = cosine_cycles_schedule(0.1, steps, cycles)
+    if warmup:
+        ours = join_schedules((linear_schedule(0.0, 0.1, warmup), ours), (warmup,))
+    assert_same(ours, of_torch(scheduler, 0.1, warmup + steps + 10))
+
+
+@given(steps=st.integers(1, 10**6), cycles=st.integers(1, 50))
+def test_every_cycle_of_a_fixed_time_begins_exactly(steps, cycles):
+    schedule = cosine_cycles_schedule(1.0, steps * cycles, cycles)
+    assert {schedule(steps * k) for k in range(cycles)} == {1.0}
+    assert schedule(steps * cycles) == 0.0

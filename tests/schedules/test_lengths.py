@@ -55,6 +55,17 @@ LENGTHS = [
     ("no warm-up", lambda n: fo.warmup_cosine_decay_schedule(0.0, 0.1, n - 2, 6)),
     ("stable", lambda n: fo.warmup_stable_decay_schedule(0.1, 1, n, n)),
     ("one cycle", lambda n: fo.one_cycle_schedule(0.1, n + 2)),
+    (
+        "stable, by roots",
+        lambda n: fo.warmup_stable_decay_schedule(
+            0.1, n, 1, n, decay_type="1-sqrt", warmup_type="1-sqrt"
+        ),
+    ),
+    ("cycles", lambda n: fo.cosine_cycles_schedule(0.1, n + 4)),
+    ("up and down", lambda n: fo.cyclic_schedule(0.0, 0.1, n + 4)),
+    ("inverse root", lambda n: fo.inverse_sqrt_schedule(0.1, n)),
+    ("pieces", lambda n: fo.piecewise_constant_schedule(0.1, (1, n), (0.5, 3.0))),
+    ("slopes", lambda n: fo.piecewise_interpolate_schedule(0.1, (1, n), (0.5, 3.0))),
     ("joined", lambda n: fo.join_schedules((fo.linear_schedule(0.0, 0.1, n), 0.05), (n,))),
 ]
 

@@ -14,7 +14,8 @@ from funcopt.schedules import (
     warmup_stable_decay_schedule,
 )
 
-from .references import assert_same, of_optax
+from ..frameworks import needed
+from .references import assert_same, of_optax, of_torch
 
 
 def test_it_goes_from_value_to_value():
@@ -51,6 +52,7 @@ def test_warmup_cosine_decay_is_a_join():
         ("linear", lambda x: 1 - x),
         ("cosine", lambda x: 0.5 * (1 + math.cos(math.pi * x))),
         ("1-sqrt", lambda x: 1 - math.sqrt(x)),
+        ("1-square", lambda x: 1 - x**2),
     ],
 )
 def test_warmup_stable_decay_has_the_cooldown_of_the_paper(shape, fall):
@@ -78,3 +80,23 @@ def test_warmup_stable_decay_is_a_join(warmup, stable):
 def test_the_stable_stretch_is_exactly_the_peak():
     schedule = warmup_stable_decay_schedule(0.1, 5, 8, 10, end_value=0.003, decay_type="1-sqrt")
     assert {schedule(step) for step in range(5, 14)} == {0.1}
+
+
+@pytest.mark.parametrize("warmup_type", ["linear", "cosine", "1-sqrt"])
+@pytest.mark.parametrize("decay_type", ["linear", "cosine", "1-sqrt"])
+@pytest.mark.parametrize("least", [0.0, 0.1])
+def test_warmup_stable_decay_is_that_of_transformers(warmup_type, decay_type, least):
+    def scheduler(optimizer):
+        return needed("transformers").get_wsd_schedule(
+            optimizer,
+            num_warmup_steps=7,
+            num_stable_steps=5,
+            num_decay_steps=11,
+            warmup_type=warmup_type,
+            decay_type=decay_type,
+            min_lr_ratio=least,
+        )
+
+    low = 0.3 * least
+    ours = warmup_stable_decay_schedule(0.3, 7, 5, 11, low, low, decay_type, warmup_type)
+    assert_same(ours, of_torch(scheduler, 0.3, 40), roundings=6)

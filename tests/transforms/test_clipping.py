@@ -141,3 +141,37 @@ def test_clipping_does_not_look_at_the_groups_of_a_chain():
 def test_a_bad_limit_is_named(make, complaint):
     with pytest.raises(ValueError, match=complaint):
         make()
+
+
+# clip_by_block_norm
+
+
+def test_each_tensor_is_clipped_as_by_torch():
+    grads = [numbers(3.0, 4.0), numbers(0.3, 0.4), numbers(30.0)]
+    params = [torch.nn.Parameter(torch.zeros_like(g)) for g in grads]
+    for p, g in zip(params, grads, strict=True):
+        p.grad = g.clone()
+        torch.nn.utils.clip_grad_norm_([p], 1.0)
+    updates = once(fo.clip_by_block_norm(1.0), grads)
+    torch.testing.assert_close(updates, [p.grad for p in params], rtol=1e-15, atol=0)
+
+
+def test_without_epsilon_the_norm_is_exactly_the_bound():
+    (u,) = once(fo.clip_by_block_norm(0.5, eps=0.0), [numbers(3.0, 4.0)])
+    assert u.tolist() == pytest.approx([0.3, 0.4], rel=1e-15)
+
+
+# normalize_by_update_norm
+
+
+@pytest.mark.parametrize("size", [1e-3, 1.0, 1e3])
+def test_all_updates_together_get_one_length(size):
+    grads = [size * numbers(1.0, 2.0), size * numbers(-2.0)]
+    updates = once(fo.normalize_by_update_norm(2.0, eps=1e-12), grads)
+    assert tree.norm(updates).item() == pytest.approx(2.0, rel=1e-9)
+    torch.testing.assert_close(updates[0][1:], -updates[1])
+
+
+def test_updates_that_are_zero_have_no_direction():
+    (u,) = once(fo.normalize_by_update_norm(), [numbers(0.0, 0.0)])
+    assert u.tolist() == [0.0, 0.0]

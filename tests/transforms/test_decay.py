@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 import funcopt as fo
 from funcopt.errors import MissingParamsError
 
+from ..frameworks import needed
 from .stepping import feed, gradients, magnitudes, numbers
 
 PARAMS = numbers(1.0, -2.0, 0.0)
@@ -69,3 +70,45 @@ def test_the_decay_follows_a_schedule_from_zero_on(values):
 def test_a_negative_decay_is_named():
     with pytest.raises(ValueError, match=r"`weight_decay` must not be negative, got -0.1"):
         fo.add_decayed_weights(-0.1)
+
+
+# Cautious
+
+
+def test_cautious_decay_is_that_of_heavyball(monkeypatch):
+    """Where no entry is zero: there it asks for the sign bit."""
+    heavyball = needed("heavyball")
+    monkeypatch.setattr(heavyball.utils, "compile_mode", None)
+    torch.manual_seed(0)
+    p, u = torch.randn(5, 3, dtype=torch.float64), torch.randn(5, 3, dtype=torch.float64)
+    tx = fo.chain(fo.add_cautious_decayed_weights(0.5), fo.scale_by_learning_rate(0.1))
+    ours, _ = tx.update(u, tx.init(p), p)
+    theirs = p.clone()
+    heavyball.utils.update_param_([theirs], [u.clone()], 0.1, 0.5, cautious_decay=True)
+    torch.testing.assert_close(p + ours, theirs, rtol=1e-14, atol=1e-15)
+
+
+def test_only_what_moves_towards_zero_decays():
+    params = numbers(2.0, -2.0, 2.0, -2.0, 0.0, 3.0)
+    (u,), _ = feed(
+        fo.add_cautious_decayed_weights(0.5), [numbers(1.0, -1.0, -1.0, 1.0, 1.0, 0.0)], params
+    )
+    assert u.tolist() == [2.0, -2.0, -1.0, 1.0, 1.0, 1.5]
+
+
+def test_entries_whose_product_is_too_small_for_a_float_have_signs_too():
+    (u,), _ = feed(fo.add_cautious_decayed_weights(1.0), [numbers(-1e-200)], numbers(1e-200))
+    assert u == -1e-200
+
+
+def test_it_ends_where_it_would_without_decay():
+    """The minimum of a quadratic; plain decay ends before it."""
+    ends = []
+    for decay in (fo.add_cautious_decayed_weights(0.5), fo.add_decayed_weights(0.5)):
+        tx, p = fo.chain(decay, fo.scale_by_learning_rate(0.1)), numbers(0.0)
+        state = tx.init(p)
+        for _ in range(300):
+            updates, state = tx.update(p - 1.0, state, p)
+            p = fo.apply_updates(p, updates)
+        ends.append(p.item())
+    assert ends == pytest.approx([1.0, 1.0 / 1.5])

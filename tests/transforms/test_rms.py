@@ -98,3 +98,12 @@ def test_it_remembers_what_torch_remembers_by_the_same_names(centered):
 def test_a_bad_hyperparameter_is_named(arguments, complaint):
     with pytest.raises(ValueError, match=f"`scale_by_rms`: {complaint}"):
         fo.scale_by_rms(**arguments)
+
+
+@pytest.mark.parametrize("initial", [0.0, 1.0, torch.tensor(0.25)])
+def test_the_average_starts_where_it_is_told(initial):
+    tx = fo.scale_by_rms(0.75, eps=0.0, initial_scale=initial)
+    (u,), state = feed(tx, [numbers(0.5)])
+    expected = 0.75 * float(initial) + 0.25 * 0.25
+    torch.testing.assert_close(state.slots.square_avg, numbers(expected))
+    torch.testing.assert_close(u, numbers(0.5 / expected**0.5))

@@ -82,3 +82,8 @@ def test_the_sign_of_zero_is_zero():
 def test_a_bad_factor_is_named(make, complaint):
     with pytest.raises(ValueError, match=complaint):
         make()
+
+
+def test_zero_nans_leaves_infinities():
+    (u,), _ = feed(fo.zero_nans(), [numbers(1.0, math.nan, math.inf, -math.inf)])
+    assert u.tolist() == [1.0, 0.0, math.inf, -math.inf]
