@@ -1,5 +1,6 @@
 """Printing, metrics and logging of an optimizer."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -21,8 +22,8 @@ class ObservedOptimizer(torch.optim.Optimizer):
     measure_group: Any = None
 
     _engine: Engine
-    _last: Step | None
-    _norms: tuple[Step | None, Norms | None] = (None, None)  # of which step, and what was recorded
+    _last: Sequence[Step]  # those of the last call
+    _norms: tuple[Any, Norms | None] = (None, None)  # of which step, and what was recorded
     _watched = True  # whether steps are recorded and logged
 
     def __repr__(self) -> str:

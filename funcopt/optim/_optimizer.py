@@ -46,8 +46,8 @@ from ._factory import Factory, chain_factory
 from ._given import as_list, check_group, check_no_leaves, check_switches
 from ._gradients import drop_examples, is_probe
 from ._groups import ParameterGroups
+from ._in_backward import BackwardOptimizer
 from ._metrics import Step
-from ._observed import ObservedOptimizer
 from ._options import Options
 from ._partial import check_sums, sees_all
 from ._scheduled import ScheduledValues
@@ -58,7 +58,7 @@ from ._window import Window, waits, window_of
 Loss = TypeVar("Loss")
 
 
-class Optimizer(ObservedOptimizer):
+class Optimizer(BackwardOptimizer):
     """A `torch.optim.Optimizer` around any transformation, such as a chain.
 
         opt = Optimizer(model.parameters(), chain(clip_by_global_norm(1.0), adamw(1e-3)))
@@ -146,11 +146,12 @@ class Optimizer(ObservedOptimizer):
 
     def _forget(self) -> None:
         """Drops what can be made again."""
+        super()._forget()
         self._groups.forget()
         self._store.forget()
         self._plan: StepPlan | None = None
         self._engine = Engine(self._how)
-        self._last = None
+        self._last = ()
 
     # Stepping.
 
@@ -196,6 +197,8 @@ class Optimizer(ObservedOptimizer):
         if not state and is_probe():
             return self.init_state()
         self._check_step(extra, closure)
+        if self._in_backward is not None:
+            return self._in_backward.finish(self, extra)
         updates = self._store.updates(state)
         if updates is not None:
             self._scheduled.check(param_groups, state)
@@ -218,7 +221,7 @@ class Optimizer(ObservedOptimizer):
                 self._scheduled.show(param_groups, state, index, after)
         node.release()  # the loss has all gradients
         if self._window is None or not waits(self.state):
-            self._last = Step(tx, node, plan.group_of)
+            self._last = (Step(tx, node, plan.group_of),)
         return None
 
     def _check_step(self, extra: Options, closure: Any) -> None:
