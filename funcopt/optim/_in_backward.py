@@ -98,7 +98,7 @@ class BackwardSteps:
         for p in own:
             if p.requires_grad and p not in self._hooks:
                 hook = functools.partial(_hook, weakref.ref(opt))
-                self._hooks[p] = p.register_post_accumulate_grad_hook(hook)
+                self._hooks[p] = p.register_post_accumulate_grad_hook(hook)  # type: ignore[no-untyped-call]
 
     def remove(self, opt: Any) -> None:
         """Removes the hooks, at the end of an iteration."""
