@@ -19,6 +19,7 @@ from .._core.tensor_rule import GradientTransformation, TensorRule
 from .._core.vector_rule import VectorRule
 from ..combinators import chain, walk
 from ..errors import ModeError, StructureError
+from ._averages import Averages
 from ._log import check_no_norms
 from ._observed import ObservedOptimizer
 from ._options import Options, given_names
@@ -93,10 +94,8 @@ class BackwardSteps:
                         one = OwnStep(index, name, p, opt._how)
                     own[p] = one
         self._own = own
-        for p in [p for p in self._hooks if p not in own]:
-            self._hooks.pop(p).remove()
         for p in own:
-            if p.requires_grad and p not in self._hooks:
+            if p.requires_grad and p.is_leaf and p not in self._hooks:
                 hook = functools.partial(_hook, weakref.ref(opt))
                 self._hooks[p] = p.register_post_accumulate_grad_hook(hook)  # type: ignore[no-untyped-call]
 
@@ -110,8 +109,8 @@ class BackwardSteps:
     def arrived(self, opt: Any, p: Tensor) -> None:
         """Steps a parameter whose gradient is complete, and drops the gradient."""
         with self._lock, torch.no_grad():
-            if p.grad is None or (self._now is not None and p not in self._own):
-                return  # another hook has taken it, or the parameter is in no group any more
+            if p.grad is None:  # another hook has taken it
+                return
             if p in self._made:
                 p.grad = None
                 raise ModeError(_said_twice(type(opt).__name__, self._own[p]))
@@ -135,21 +134,23 @@ class BackwardSteps:
                 if p not in self._made and (p.grad is not None or deferred):
                     self._step(opt, p)
             self._end(opt)
-            self.attach(opt)
+            for p in [p for p in self._hooks if p not in self._own]:  # no hook is running now
+                self._hooks.pop(p).remove()
 
     def _step(self, opt: Any, p: Tensor) -> None:
-        if self._now is None:
-            self._begin(opt)
-        if self._now is None or p not in self._own:
+        now = self._now
+        if now is None or p not in self._own:  # again, if it is new: no clock has been written
+            now = self._now = self._begun(opt)
+        own = self._own.get(p)
+        if own is None:  # it is in no group any more
             return
-        own = self._own[p]
-        made = own.make(self._now)
+        made = own.make(now)
         if made is not None:
             self._made[p] = made
             opt._engine.name = own.engine.name
         p.grad = None
 
-    def _begin(self, opt: Any) -> None:
+    def _begun(self, opt: Any) -> Iteration:
         opt._averages.check_training(opt.param_groups, "step_in_backward")
         self.attach(opt)
         if self._is_first:  # a module may have been wrapped since
@@ -159,7 +160,7 @@ class BackwardSteps:
         now = Iteration(opt.param_groups, opt.state, *parts, opt.measure_group)
         if now.updates is not None:
             opt._scheduled.check(opt.param_groups, opt.state)
-        self._now = now
+        return now
 
     def _end(self, opt: Any) -> None:
         now, made = self._now, self._made
@@ -179,6 +180,7 @@ class BackwardSteps:
 class BackwardOptimizer(ObservedOptimizer):
     """An optimizer that can step inside of `backward`."""
 
+    _averages: Averages
     _in_backward: BackwardSteps | None = None
 
     def step_in_backward(self) -> BackwardHandle:
@@ -227,16 +229,22 @@ class BackwardOptimizer(ObservedOptimizer):
         found: dict[str, Any] = super().__getstate__()
         return found
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if self._in_backward is not None:
+            self._in_backward.forget()
+
+    def _check_between(self, action: str) -> None:
+        """Refuses what is done between steps to parameters that are trained."""
+        self._averages.check_training(self.param_groups, action)
+        self._check_ended(action)
+
     def _check_ended(self, action: str) -> None:
         if self._in_backward is not None and self._in_backward.is_open:
             raise ModeError(
                 f"`{type(self).__name__}.{action}` between `backward()`, which has stepped "
                 "parameters, and `step()`, which advances their step counts: call `step()` before."
             )
-
-    def _forget(self) -> None:
-        if self._in_backward is not None:
-            self._in_backward.forget()
 
 
 def check_each_alone(who: str, tx: GradientTransformation, defaults: Options) -> None:

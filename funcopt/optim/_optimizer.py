@@ -16,9 +16,9 @@ knows the optimizer.
 7. The plan writes clocks and shared scalars, those of all parameters at once (`_clocks`); what has
    begun is put into `state`. `_scheduled` writes into groups what schedules say of the next step.
 
-Around steps: `_observed` measures and logs them, `_averages` exchanges parameters for averages,
-`_checkpoint` matches what is loaded with what is here, `_reshape` takes the state along when
-parameters change.
+Around steps: `_observed` measures and logs them, `_in_backward` makes them inside of `backward`,
+`_averages` exchanges parameters for averages, `_checkpoint` matches what is loaded with what is
+here, `_reshape` takes the state along when parameters change.
 """
 
 import functools
@@ -146,7 +146,6 @@ class Optimizer(BackwardOptimizer):
 
     def _forget(self) -> None:
         """Drops what can be made again."""
-        super()._forget()
         self._groups.forget()
         self._store.forget()
         self._plan: StepPlan | None = None
@@ -319,7 +318,7 @@ class Optimizer(BackwardOptimizer):
         Raises:
             StructureError: If there is no such parameter.
         """
-        self._averages.check_training(self.param_groups, "drop")
+        self._check_between("drop")
         _reshape.drop(self.param_groups, self.state, self._groups, which)
         self._forget()
 
@@ -341,7 +340,7 @@ class Optimizer(BackwardOptimizer):
         Raises:
             StructureError: If there is no such parameter, or the map does not fit; nothing changes.
         """
-        self._averages.check_training(self.param_groups, "resize")
+        self._check_between("resize")
         _reshape.resize(self.param_groups, self.state, self._groups, which, new, index_map, dim)
         self._forget()
 

@@ -9,6 +9,8 @@ import weakref
 import pytest
 import torch
 from torch import nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 import funcopt as fo
@@ -173,6 +175,29 @@ def test_parameters_that_have_no_gradient_in_some_iterations(make):
     assert_same((one, usual), (other, opt))
 
 
+def test_names_go_with_their_parameters():
+    """A stage that chooses by name, among parameters of one group."""
+    tx = fo.chain(fo.masked(fo.clip(1e-3), r"2.weight"), fo.masked(fo.trace(0.9), r"0"))
+    make = lambda net: fo.Optimizer(net.named_parameters(), fo.chain(tx, fo.scale(-0.1)))  # noqa: E731
+    one, other = both(make)
+    assert_same(one, other)
+    assert "momentum_buffer" in other[1].state[other[0][0].bias]
+
+
+def test_a_parameter_that_is_put_into_another_group():
+    def run(in_backward):
+        net = model()
+        opt = grouped(net)
+        if in_backward:
+            opt.step_in_backward()
+        train(net, opt, 2)
+        opt.param_groups[2]["params"].append(opt.param_groups[0]["params"].pop())
+        train(net, opt, 2)
+        return net, opt
+
+    assert_same(run(False), run(True))
+
+
 def test_a_tied_weight_is_stepped_once():
     class Tied(nn.Module):
         def __init__(self):
@@ -303,6 +328,18 @@ def test_a_graph_that_is_kept_meets_parameters_that_have_changed():
         loss.backward()
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_weight_that_is_needed_later_has_changed(engine):
+    """Autograd notices a change by any engine."""
+    first, w = parameter(3, 3, grad=False), parameter(3, 3, grad=False)
+    optim.SGD([first, w], engine=engine).step_in_backward()  # which nothing keeps
+    opt = optim.SGD([first, w], engine=engine)
+    opt.step_in_backward()
+    loss = (first @ w.detach() @ w).sum()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
 def test_gradients_with_graphs_are_refused():
     net = model()
     opt = adamw_of(net)
@@ -357,6 +394,8 @@ def test_backward_may_be_called_in_another_thread():
 
 
 def test_backward_in_autocast():
+    """Steps are computed without it, as usual."""
+
     def cast(net):
         class Around:
             def backward(self):
@@ -365,7 +404,10 @@ def test_backward_in_autocast():
 
         return Around()
 
-    assert_same(*both(lambda net: optim.Muon(net.named_parameters()), loss=cast))
+    def make(net):
+        return optim.SOAP(net.named_parameters(), precondition_frequency=1, engine="eager")
+
+    assert_same(*both(make, loss=cast, net=lambda: model(torch.float32)))
 
 
 def test_a_closure_contains_the_backward():
@@ -522,6 +564,66 @@ def test_parameters_that_are_added_dropped_and_resized():
     assert not opt._in_backward._hooks.keys() - {*other[1:]}
 
 
+@pytest.mark.parametrize("action", ["drop", "resize"])
+def test_parameters_stay_in_the_middle_of_an_iteration(action):
+    net = model()
+    opt = adamw(net.named_parameters())
+    opt.step_in_backward()
+    loss_of(net).backward()
+    new = nn.Parameter(torch.ones(2, dtype=torch.float64))
+    more = (new, torch.tensor([0, 1])) if action == "resize" else ()
+    with pytest.raises(ModeError, match="call `step\\(\\)` before"):
+        getattr(opt, action)("0.bias", *more)
+    opt.step()
+    getattr(opt, action)("0.bias", *more)
+    assert net[0].bias not in opt.state
+
+
+def test_a_group_is_added_in_the_middle_of_an_iteration():
+    net, p = model(), parameter(2, grad=False)
+    opt = adamw_of(net)
+    opt.step_in_backward()
+    loss_of(net).backward()
+    opt.add_param_group({"params": [p]})
+    with pytest.raises(HyperparameterError, match="lr"):
+        opt.add_param_group({"params": [parameter(1)], "lr": -1.0})
+    p.sum().backward()
+    opt.step()
+    assert {float(own["step"]) for own in opt.state.values()} == {1.0}
+    assert p.grad is None
+
+
+def test_a_parameter_that_is_no_leaf_is_stepped_by_step():
+    p = parameter(3, grad=False)
+    q = p * 2
+    q.retain_grad()
+    opt = optim.SGD([q, p], lr=0.1)
+    opt.step_in_backward()
+    q.sum().backward()
+    assert p.grad is None
+    before = q.detach().clone()
+    opt.step()
+    torch.testing.assert_close(q.detach(), before - 0.1)
+
+
+def test_find_lr_leaves_all_as_it_was():
+    found = []
+    for in_backward in (False, True):
+        net = model()
+        opt = adamw_of(net)
+        if in_backward:
+            opt.step_in_backward()
+        data = [torch.linspace(-1, 1, 3, dtype=torch.float64)]
+        loss = lambda net, x: net(x).square().sum()  # noqa: E731
+        found.append(optim.find_lr(opt, net, loss, data, steps=20))
+        assert all(
+            torch.equal(p, q) for p, q in zip(net.parameters(), model().parameters(), strict=True)
+        )
+        assert not opt.state
+        train(net, opt, 2)
+    assert found[0].losses == found[1].losses
+
+
 # what is refused
 
 
@@ -663,9 +765,9 @@ def test_values_of_all_groups_are_checked_before_the_first_step():
     net = model()
     opt = grouped(net)
     opt.step_in_backward()
-    opt.param_groups[0]["betas"] = (2.0, 0.9)
+    opt.param_groups[1]["betas"] = (2.0, 0.9)  # of the first layer, which comes last
     before = [p.detach().clone() for p in net.parameters()]
-    with pytest.raises(HyperparameterError, match="parameter group 0"):
+    with pytest.raises(HyperparameterError, match="parameter group 1"):
         loss_of(net).backward()
     assert all(torch.equal(p, x) for p, x in zip(net.parameters(), before, strict=True))
 
@@ -715,7 +817,7 @@ class Gradients:
             p.register_hook(self.arrived)
 
     def arrived(self, g):
-        storage = torch.multiprocessing.reductions.StorageWeakRef(g.untyped_storage())
+        storage = StorageWeakRef(g.untyped_storage())
         self.alive = [(x, size) for x, size in self.alive if not x.expired()]
         self.alive.append((storage, g.untyped_storage().nbytes()))
         self.most = max(self.most, sum(size for _, size in self.alive))
@@ -741,3 +843,46 @@ def test_of_fifty_layers_only_the_largest_gradient_is_alive(engine, in_backward)
     gradients = Gradients(net.parameters())
     train(net, opt, 1, loss=lambda net: net(torch.ones(1, 20)).square().sum())
     assert gradients.most == (max(sizes) if in_backward else sum(sizes))
+
+
+class Storages(TorchDispatchMode):
+    """The bytes of all that has been made since and is alive; and the most there were."""
+
+    def __init__(self, *known):
+        super().__init__()
+        self.known = {x.untyped_storage()._cdata for x in known}
+        self.alive, self.most = {}, 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for x in fo.tree.leaves(out) if isinstance(out, (tuple, list)) else [out]:
+            if isinstance(x, torch.Tensor) and x.untyped_storage()._cdata not in self.known:
+                storage = x.untyped_storage()
+                self.alive[storage._cdata] = StorageWeakRef(storage), storage.nbytes()
+        self.alive = {k: v for k, v in self.alive.items() if not v[0].expired()}
+        self.most = max(self.most, sum(size for _, size in self.alive.values()))
+        return out
+
+
+def most_in_an_iteration(in_backward):
+    net = deep()
+    opt = optim.AdamW(net.parameters())
+    if in_backward:
+        opt.step_in_backward()
+    x = torch.ones(1, 20)
+    train(net, opt, 2, loss=lambda net: net(x).square().sum())
+    state = [value for own in opt.state.values() for value in own.values()]
+    with Storages(x, *net.parameters(), *state) as storages:
+        train(net, opt, 1, loss=lambda net: net(x).square().sum())
+    return storages.most
+
+
+def test_an_iteration_of_fifty_layers_saves_all_gradients_but_the_largest():
+    """The most bytes that are there at once, whatever they are: in forward, backward and step."""
+    sizes = [p.nbytes for p in deep().parameters()]
+    others = 2 * 4 * sum(range(20, 71))  # activations and their gradients
+    usual, most = most_in_an_iteration(False), most_in_an_iteration(True)
+    assert sum(sizes) <= usual <= sum(sizes) + others
+    assert max(sizes) <= most <= max(sizes) + others
+    assert usual - most >= sum(sizes) - max(sizes) - others
+    assert usual > 10 * most
