@@ -42,7 +42,7 @@ class BackwardHandle:
         self._opt = weakref.ref(opt)
 
     def remove(self) -> None:
-        """Ends it: from now on, `step` steps all parameters, and keeps the gradients."""
+        """Ends it, and the iteration: `step` steps all parameters again, and keeps gradients."""
         opt = self._opt()
         if opt is not None and opt._in_backward is not None:
             opt._in_backward.remove(opt)
@@ -84,6 +84,7 @@ class BackwardSteps:
 
     def attach(self, opt: Any) -> None:
         """Sees to it that the parameters that are in the groups now have hooks."""
+        opt._groups.refresh(opt.param_groups)
         before = self._own
         own: dict[Tensor, OwnStep] = {}
         for index, group in enumerate(opt.param_groups):
@@ -109,8 +110,8 @@ class BackwardSteps:
     def arrived(self, opt: Any, p: Tensor) -> None:
         """Steps a parameter whose gradient is complete, and drops the gradient."""
         with self._lock, torch.no_grad():
-            if p.grad is None:  # another hook has taken it
-                return
+            if p.grad is None:
+                raise ModeError(_said_taken(type(opt).__name__, p))
             if p in self._made:
                 p.grad = None
                 raise ModeError(_said_twice(type(opt).__name__, self._own[p]))
@@ -308,6 +309,14 @@ def _remove_all(hooks: dict[Tensor, Any]) -> None:
     for hook in hooks.values():
         hook.remove()
     hooks.clear()
+
+
+def _said_taken(who: str, p: Tensor) -> str:
+    return (
+        f"`{who}.step_in_backward`: another hook has dropped the gradient of a parameter of shape "
+        f"{tuple(p.shape)}, such as that of another optimizer that steps in `backward`. A "
+        "parameter can be stepped there by one only: call `remove()` of the handle of the other."
+    )
 
 
 def _said_twice(who: str, own: OwnStep) -> str:

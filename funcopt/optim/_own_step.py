@@ -32,7 +32,6 @@ class Iteration:
         store: StateStore,
         measure_group: Any,
     ) -> None:
-        groups.refresh(param_groups)
         store.forget_others(param_groups)
         self.groups, self.store, self.measure_group = groups, store, measure_group
         self.updates = store.updates(state)

@@ -593,6 +593,36 @@ def test_a_group_is_added_in_the_middle_of_an_iteration():
     assert p.grad is None
 
 
+def test_two_optimizers_cannot_both_free_a_gradient():
+    net = model()
+    opt, other = adamw_of(net), optim.SGD(net.parameters())
+    handle = opt.step_in_backward()
+    other.step_in_backward()
+    with pytest.raises(ModeError, match="by one only"):
+        loss_of(net).backward()
+    handle.remove()
+    opt.zero_grad()
+    other.step()
+    train(net, other, 1)
+
+
+def test_names_follow_parameters_that_are_put_into_another_order():
+    """Nothing but the list of parameters is edited."""
+
+    def run(in_backward):
+        net = model()
+        tx = fo.chain(fo.masked(fo.trace(0.9), r"0.weight"), fo.add_noise(0.1, 0.5), fo.sgd(0.1))
+        opt = fo.Optimizer(net.named_parameters(), tx)
+        if in_backward:
+            opt.step_in_backward()
+        train(net, opt, 2)
+        opt.param_groups[0]["params"].reverse()
+        train(net, opt, 2)
+        return net, opt
+
+    assert_same(run(False), run(True))
+
+
 def test_a_parameter_that_is_no_leaf_is_stepped_by_step():
     p = parameter(3, grad=False)
     q = p * 2
