@@ -138,8 +138,9 @@ separate = programs(
 )
 """Every parameter could be trained alone."""
 
+others = st.one_of(holes, changes, interruptions, departures)
 in_backward = programs(
-    mixed, st.one_of(holes, holes, changes, interruptions, departures), txs=one_by_one, most=10
+    mixed, st.booleans().flatmap(lambda x: holes if x else others), txs=one_by_one, most=12
 )
 """Every parameter may be stepped before the others have gradients."""
 

@@ -19,8 +19,8 @@ def engines_agree(program, engine):
 
 
 def equal_in_backward(program, engine):
-    one = wrapped(program, engine)
-    other = wrapped(program, engine, in_backward=True)
+    one = wrapped(program, engine, backward="usual")
+    other = wrapped(program, engine, backward="steps")
     assert other.error == one.error
     for x, y in zip(one.params, other.params, strict=True):
         assert torch.equal(x.nan_to_num(7.0), y.nan_to_num(7.0)), (x, y)

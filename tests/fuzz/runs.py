@@ -50,9 +50,9 @@ def ending(run):
 class Trained:
     """Parameters and an optimizer around them."""
 
-    def __init__(self, program, engine, in_backward=False):
+    def __init__(self, program, engine, backward=None):
         self.tx, self.engine, self.t = program.tx, engine, 0
-        self.in_backward = in_backward
+        self.backward = backward  # "usual" or "steps", if autograd makes the gradients
         self.params, self.ever = {}, 0
         self.groups = [[self._new(leaf) for leaf in program.tree]]  # of names
         self.opt = self._around(self.groups)
@@ -69,7 +69,7 @@ class Trained:
             return self._hooked(fo.Optimizer(named, self.tx, engine=self.engine))
 
     def _hooked(self, opt):
-        if self.in_backward:
+        if self.backward == "steps":
             opt.step_in_backward()
         return opt
 
@@ -83,11 +83,11 @@ class Trained:
                     i = NAMES.index(name)
                     none = i in missing or not p.requires_grad
                     g = None if none else gradient(p, i, self.t, event, noise)
-                    if g is not None and self.in_backward:
+                    p.grad = None if self.backward else g
+                    if g is not None and self.backward:  # which lays it out as the parameter
                         p.backward(g)
-                        assert p.grad is None or not p._post_accumulate_grad_hooks
-                    else:
-                        p.grad = g
+                        stepped = self.backward == "steps" and p._post_accumulate_grad_hooks
+                        assert (p.grad is None) == bool(stepped)
                 self.opt.step()
                 self.t += 1
             case Change(group, key, factor):
@@ -136,9 +136,9 @@ class Trained:
 
 
 @ending
-def wrapped(program, engine, noise=False, in_backward=False):
+def wrapped(program, engine, noise=False, backward=None):
     """The program, on a torch optimizer."""
-    run = Trained(program, engine, in_backward)
+    run = Trained(program, engine, backward)
     for event in program.events:
         run.do(event, noise)
     return run.params.values()

@@ -332,7 +332,6 @@ def test_a_graph_that_is_kept_meets_parameters_that_have_changed():
 def test_a_weight_that_is_needed_later_has_changed(engine):
     """Autograd notices a change by any engine."""
     first, w = parameter(3, 3, grad=False), parameter(3, 3, grad=False)
-    optim.SGD([first, w], engine=engine).step_in_backward()  # which nothing keeps
     opt = optim.SGD([first, w], engine=engine)
     opt.step_in_backward()
     loss = (first @ w.detach() @ w).sum()
@@ -800,6 +799,20 @@ def test_values_of_all_groups_are_checked_before_the_first_step():
     with pytest.raises(HyperparameterError, match="parameter group 1"):
         loss_of(net).backward()
     assert all(torch.equal(p, x) for p, x in zip(net.parameters(), before, strict=True))
+
+
+def test_hyperparameters_are_read_when_an_iteration_begins():
+    net, other = model(), model()
+    opt, usual = adamw_of(net), adamw_of(other)
+    opt.step_in_backward()
+    for lr in (0.1, 0.2):
+        for one in (opt, usual):
+            one.param_groups[0]["lr"] = lr
+        loss_of(net).backward()
+        opt.param_groups[0]["lr"] = 5.0  # too late
+        opt.step()
+        train(other, usual, 1)
+    assert all(torch.equal(p, q) for p, q in zip(net.parameters(), other.parameters(), strict=True))
 
 
 def test_a_schedule_cannot_be_set():
