@@ -20,6 +20,7 @@ from .._core.vector_rule import VectorRule
 from ..combinators import chain, walk
 from ..errors import ModeError, StructureError
 from ._averages import Averages
+from ._clocks import forget_known
 from ._log import check_no_norms
 from ._observed import ObservedOptimizer
 from ._options import Options, given_names
@@ -35,7 +36,7 @@ class BackwardHandle:
     """What `Optimizer.step_in_backward` returns: a handle, and a context.
 
     with opt.step_in_backward():
-        ...
+        train(model, opt)
     """
 
     def __init__(self, opt: Any) -> None:
@@ -105,6 +106,10 @@ class BackwardSteps:
         with self._lock:
             self._end(opt)
             self._finalizer()
+            for own in opt.state.values():  # each has been counted alone: which are equal is read
+                for x in own.values() if isinstance(own, dict) else ():
+                    if isinstance(x, Tensor) and not x.dim():
+                        forget_known(x)
             vars(opt).pop("_step_supports_amp_scaling", None)
 
     def arrived(self, opt: Any, p: Tensor) -> None:
