@@ -128,7 +128,7 @@ class BackwardSteps:
                 )
             from .._numerics import dynamo  # at the first step: it is slow to import
 
-            dynamo.outside_graphs(self._step, opt, p)
+            dynamo.outside_graphs(self._step, opt, p)  # pyright: ignore[reportCallIssue]
 
     def finish(self, opt: Any, extra: Options) -> None:
         """Ends an iteration: steps what has not been stepped, and writes clocks and memory."""

@@ -409,6 +409,21 @@ def test_backward_in_autocast():
     assert_same(*both(make, loss=cast, net=lambda: model(torch.float32)))
 
 
+def test_a_model_that_is_compiled():
+    """Its gradients come at once, after its backward pass."""
+
+    class Compiled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = model()
+            self.run = torch.compile(self.net, backend="aot_eager")
+
+        def forward(self, x):
+            return self.run(x)
+
+    assert_same(*both(adamw_of, steps=3, net=Compiled))
+
+
 def test_a_closure_contains_the_backward():
     net, other = model(), model()
     opt, usual = adamw_of(net), adamw_of(other)
@@ -909,7 +924,7 @@ class Storages(TorchDispatchMode):
 
 def most_in_an_iteration(in_backward):
     net = deep()
-    opt = optim.AdamW(net.parameters())
+    opt = optim.AdamW(net.parameters(), engine="torch")  # which makes nothing in between
     if in_backward:
         opt.step_in_backward()
     x = torch.ones(1, 20)
