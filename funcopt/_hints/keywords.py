@@ -171,6 +171,10 @@ KEYWORDS: dict[str, Keyword] = {
     "decrease_factor": Keyword(OPTAX, _same("decay")),
     "slope_rtol": Keyword(OPTAX, _same("c1")),
     "curv_rtol": Keyword(OPTAX, _same("c2")),
+    **_all(
+        "gradient_release optimizer_in_bwd optimizer_in_backward fused_backward_pass",
+        Keyword(MANY, {}, "`opt.step_in_backward()`, once it is made"),
+    ),
     # wrappers
     "params": Keyword("what is trained", {}, OPTIMIZER),
     "opt": Keyword(OPTAX, _same("inner", "tx")),

@@ -76,7 +76,7 @@ def source_near(source: ScalarSource, device: torch.device) -> ScalarSource:
     """A scalar that is a tensor, where kernels of a device can read it."""
     read = source.read
 
-    def readsource_near(nodes: Sequence[Node], i: int) -> Any:
+    def read_near(nodes: Sequence[Node], i: int) -> Any:
         x = read(nodes, i)
         return near(x, device) if isinstance(x, Tensor) else x
 

@@ -1,6 +1,7 @@
 """The parameters that take part in a step: those with a gradient, or an update that is due."""
 
 import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -34,9 +35,15 @@ class ActiveParameter(NamedTuple):
 
 
 def active_parameters(
-    param_groups: list[Options], state: State, groups: ParameterGroups, store: StateStore
+    param_groups: list[Options],
+    state: State,
+    groups: ParameterGroups,
+    store: StateStore,
+    shared: Callable[[], Mapping[int, Sequence[Tensor]]] | None = None,
 ) -> tuple[list[ActiveParameter], list[Tensor]]:
     """The parameters that take part, each once, in the order of the groups; and their gradients.
+
+    Where these are only some of the parameters, `shared` finds the memory that all have in common.
 
     Raises:
         SparseGradientError: If a gradient is sparse.
@@ -45,7 +52,8 @@ def active_parameters(
     who, tx = groups.who, groups.factory.tx
     found: dict[Tensor, tuple[ActiveParameter, Tensor]] = {}
     defers = awaits(tx)
-    shared = functools.cache(lambda: store.shared(param_groups, state))  # once, if at all
+    of_these = functools.cache(lambda: store.shared(param_groups, state))  # once, if at all
+    shared = of_these if shared is None else shared
     scheduled = any(groups.schedules)
     for index, group in enumerate(param_groups):
         grads = [gradient(who, tx, p) for p in group["params"]]

@@ -207,6 +207,11 @@ def note(x: Tensor, known: Known | None) -> None:
         _noted[x] = (x._version, known)
 
 
+def forget_known(x: Tensor) -> None:
+    """Drops what is known of a number on a device: it is read when it is asked for."""
+    _noted.pop(x, None)  # type: ignore[no-untyped-call]
+
+
 def note_filled(*written: tuple[Tensor, Tensor]) -> None:
     """Notes that numbers have the values of others: the same, where it is the same tensor."""
     origins: dict[int, object] = {}

@@ -4,6 +4,7 @@ import weakref
 from typing import Any
 
 from .._core import checks
+from ..errors import ModeError
 from ._metrics import PER, Per
 from ._norms import Copies, before_step
 from ._pending import Pending
@@ -20,7 +21,9 @@ class Recorder:
 
     def __init__(self, opt: Any, who: str, every: int, norms: bool = True) -> None:
         checks.whole_number(f"{type(opt).__name__}.{who}", "every", every, least=1)
-        self._every, self._norms = every, norms
+        if norms and getattr(opt, "_in_backward", None) is not None:
+            raise ModeError(_without_gradients(f"{type(opt).__name__}.{who}"))
+        self._every, self.records_norms = every, norms
         self._window = window_of(opt.tx)
         self._progress: Progress | None = None  # found when it is needed: a state may be loaded
         self._copies: Copies | None = None
@@ -42,7 +45,7 @@ class Recorder:
             self._progress = progress_of(opt.state, self._window)
         due = expected(self._progress, self._window).is_due(self._every)
         of = (opt.param_groups, opt.state, self._window)
-        self._copies = before_step(*of) if due and self._norms else None
+        self._copies = before_step(*of) if due and self.records_norms else None
 
     def _after(self, opt: Any, args: Any, kwargs: Any) -> None:
         if not opt._watched:
@@ -62,6 +65,24 @@ class Recorder:
 
     def _forget(self, opt: Any) -> None:
         self._progress = None
+
+
+def check_no_norms(who: str, opt: Any) -> None:
+    """Refuses steps in `backward` where norms are recorded.
+
+    Raises:
+        ModeError: If they are.
+    """
+    hooks = (getattr(hook, "__self__", None) for hook in opt._optimizer_step_pre_hooks.values())
+    if any(isinstance(hook, Recorder) and hook.records_norms for hook in hooks):
+        raise ModeError(_without_gradients(who))
+
+
+def _without_gradients(who: str) -> str:
+    return (
+        f"`{who}`: norms are recorded in `step()`, and with `step_in_backward()` the gradients are "
+        "freed before. Record none: `log_to(writer, norms=False)`, and no `record_norms()`."
+    )
 
 
 class Log(Recorder):

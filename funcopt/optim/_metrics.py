@@ -23,7 +23,7 @@ PER: tuple[Any, ...] = (None, "step", "group", "layer")
 
 
 class Step(NamedTuple):
-    """A step that was made, as the metrics are found of it."""
+    """A step that was made, as the metrics are found of it: of all parameters, or of one."""
 
     tx: PerTensor  # that of one of the groups
     node: Node
@@ -31,12 +31,12 @@ class Step(NamedTuple):
     left_out: Tensor | None = None  # (): not 0 if no update was made, as a scaler has found
 
 
-def metrics(who: str, step: Step | None, groups: Groups, per: Per | None) -> dict[str, Tensor]:
+def metrics(who: str, steps: Sequence[Step], groups: Groups, per: Per | None) -> dict[str, Tensor]:
     """The numbers of a step, under keys that depend on groups and stages alone.
 
     Args:
         who: Whose metrics these are.
-        step: The last step, if there was one.
+        steps: The last step, if there was one; or those of all parameters, if each had its own.
         groups: All parameter groups.
         per: What there is a number of, as in `Optimizer.metrics`.
 
@@ -44,16 +44,23 @@ def metrics(who: str, step: Step | None, groups: Groups, per: Per | None) -> dic
         HyperparameterError: If `per` is none of these.
     """
     checks.choice(f"{who}.metrics", "per", per, PER)
-    if step is None:
+    if not steps:
         return {}
     found: dict[str, list[tuple[str, Tensor]]] = {}
-    said = measurements(step.tx, step.tx.nodes(step.node, range(len(step.group_of))))
-    for key, name, value in _by_key(step, said, groups, per):
+    said: dict[MetricKey, list[Measurement]] = {}
+    group_of: list[int] = []
+    for step in steps:
+        buckets = range(len(step.group_of))
+        for at, each in measurements(step.tx, step.tx.nodes(step.node, buckets)).items():
+            said.setdefault(at, []).extend(_moved_by(len(group_of), x) for x in each)
+        group_of += step.group_of
+    for key, name, value in _by_key(steps[0].tx, group_of, said, groups, per):
         found.setdefault(key, []).append((name, value))
     one = {key: _over_stages(values) for key, values in found.items()}
-    if step.left_out is None:
+    left_out = steps[0].left_out if steps else None
+    if left_out is None:
         return one
-    return {key: where(step.left_out != 0, math.nan, value) for key, value in one.items()}
+    return {key: where(left_out != 0, math.nan, value) for key, value in one.items()}
 
 
 def group_names(groups: Groups) -> list[str]:
@@ -65,18 +72,27 @@ def group_names(groups: Groups) -> list[str]:
     return found
 
 
+def _moved_by(count: int, x: Measurement) -> Measurement:
+    """A measurement whose bucket comes after so many others."""
+    return x if x.bucket is None else x._replace(bucket=count + x.bucket)
+
+
 def _by_key(
-    step: Step, said: Mapping[MetricKey, list[Measurement]], groups: Groups, per: Per | None
+    tx: PerTensor,
+    group_of: Sequence[int],
+    said: Mapping[MetricKey, list[Measurement]],
+    groups: Groups,
+    per: Per | None,
 ) -> Iterator[tuple[str, str, Tensor]]:
     """Keys, what the number is called, and the numbers that each stage has for them."""
     called = group_names(groups)
-    nodes, paths = dict(walk(step.tx)), [_paths(step.tx, group) for group in groups]
+    nodes, paths = dict(walk(tx)), [_paths(tx, group) for group in groups]
     for at, each in said.items():
         several = sum(at.path in own for own in paths) > 1
         by_group = several and at.name in nodes[at.path].hyperparameters
         of_all = _is_of_all(at.name, nodes[at.path])
         combined = _over_buckets(at.name, of_all)
-        groups_of = [None if x.bucket is None else step.group_of[x.bucket] for x in each]
+        groups_of = [None if x.bucket is None else group_of[x.bucket] for x in each]
         present = [i for i in dict.fromkeys(groups_of) if i is not None]
         mine = {i: [x for x, of in zip(each, groups_of, strict=True) if of == i] for i in present}
         if per == "step" or not by_group or None in groups_of:

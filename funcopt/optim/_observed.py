@@ -1,6 +1,7 @@
 """Printing, metrics and logging of an optimizer."""
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
@@ -19,8 +20,8 @@ class ObservedOptimizer(ScalableOptimizer):
     """An optimizer that can be printed, measured and logged."""
 
     _engine: Engine
-    _last: Step | None
-    _norms: tuple[Step | None, Norms | None] = (None, None)  # of which step, and what was recorded
+    _last: Sequence[Step]  # those of the last call
+    _norms: tuple[Any, Norms | None] = (None, None)  # of which step, and what was recorded
     _watched = True  # whether steps are recorded and logged
 
     @functools.cached_property

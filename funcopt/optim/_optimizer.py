@@ -16,9 +16,9 @@ knows the optimizer.
 7. The plan writes clocks and shared scalars, those of all parameters at once (`_clocks`); what has
    begun is put into `state`. `_scheduled` writes into groups what schedules say of the next step.
 
-Around steps: `_observed` measures and logs them, `_averages` exchanges parameters for averages,
-`_checkpoint` matches what is loaded with what is here, `_reshape` takes the state along when
-parameters change.
+Around steps: `_observed` measures and logs them, `_in_backward` makes them inside of `backward`,
+`_averages` exchanges parameters for averages, `_checkpoint` matches what is loaded with what is
+here, `_reshape` takes the state along when parameters change.
 """
 
 import functools
@@ -48,7 +48,7 @@ from ._factory import Factory, chain_factory
 from ._given import as_list, check_group, check_no_leaves, check_switches
 from ._gradients import drop_examples, is_probe
 from ._groups import ParameterGroups
-from ._observed import ObservedOptimizer
+from ._in_backward import BackwardOptimizer
 from ._options import Options
 from ._partial import check_sums, sees_all
 from ._scheduled import ScheduledValues
@@ -59,7 +59,7 @@ from ._window import waits
 Loss = TypeVar("Loss")
 
 
-class Optimizer(ObservedOptimizer):
+class Optimizer(BackwardOptimizer):
     """A `torch.optim.Optimizer` around any transformation, such as a chain.
 
         opt = Optimizer(model.parameters(), chain(clip_by_global_norm(1.0), adamw(1e-3)))
@@ -156,7 +156,7 @@ class Optimizer(ObservedOptimizer):
         self._store.forget()
         self._plan: StepPlan | None = None
         self._engine = Engine(self._how)
-        self._last = None
+        self._last = ()
 
     # Stepping.
 
@@ -202,6 +202,8 @@ class Optimizer(ObservedOptimizer):
         if not state and is_probe():
             return self.init_state()
         self._check_step(extra, closure)
+        if self._in_backward is not None:
+            return self._in_backward.finish(self, extra)
         updates, scaling = self._store.updates(param_groups, state), self._scaling()
         if updates is not None:
             self._scheduled.check(param_groups, state)
@@ -225,7 +227,7 @@ class Optimizer(ObservedOptimizer):
                 self._scheduled.show(param_groups, state, index, after)
         node.release()  # the loss has all gradients
         if self._window is None or not waits(self.state):
-            self._last = step_made(tx, node, plan.group_of, scaling)
+            self._last = (step_made(tx, node, plan.group_of, scaling),)
         return None
 
     def _check_step(self, extra: Options, closure: Any) -> None:
@@ -324,7 +326,7 @@ class Optimizer(ObservedOptimizer):
         Raises:
             StructureError: If there is no such parameter.
         """
-        self._averages.check_training(self.param_groups, "drop")
+        self._check_between("drop")
         _reshape.drop(self.param_groups, self.state, self._groups, which)
         self._forget()
 
@@ -346,7 +348,7 @@ class Optimizer(ObservedOptimizer):
         Raises:
             StructureError: If there is no such parameter, or the map does not fit; nothing changes.
         """
-        self._averages.check_training(self.param_groups, "resize")
+        self._check_between("resize")
         _reshape.resize(self.param_groups, self.state, self._groups, which, new, index_map, dim)
         self._forget()
 

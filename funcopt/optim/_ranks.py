@@ -1,13 +1,14 @@
 """The ranks that the steps of an optimizer meet, as `measure_group` says."""
 
-from collections.abc import Mapping
+import gc
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import Tensor
 
 from .._core.ranks import Ranks
 from .._core.transformation import GradientTransformation
-from ..errors import ExtraArgumentError, HyperparameterError
+from ..errors import ExtraArgumentError, HyperparameterError, StructureError
 from ._options import Options, named_parameters
 
 
@@ -27,6 +28,36 @@ def ranks_of(who: str, param_groups: list[Options], measure_group: Any) -> Ranks
         _check(who, f"of parameter `{i if name is None else name}` ", group)
         found.append((p, group))
     return Ranks(found)
+
+
+def check_no_replicas(who: str, params: Iterable[Tensor]) -> None:
+    """Refuses steps in `backward` where ranks average gradients only after that.
+
+    DDP leaves no trace on a parameter, so its modules are looked for.
+
+    Raises:
+        StructureError: If a parameter is one of DDP, or of FSDP1.
+    """
+    import torch.distributed as dist
+
+    found = {id(p): p for p in params}
+    if any(getattr(p, "_is_flat_param", False) for p in found.values()):
+        raise StructureError(_averaged_later(who, "FullyShardedDataParallel"))
+    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        return
+    from torch.nn.parallel import DistributedDataParallel
+
+    modules = [x for x in gc.get_objects() if issubclass(type(x), DistributedDataParallel)]
+    if any(id(p) in found for module in modules for p in module.parameters()):
+        raise StructureError(_averaged_later(who, "DistributedDataParallel"))
+
+
+def _averaged_later(who: str, wrapper: str) -> str:
+    return (
+        f"`{who}`: `{wrapper}` averages gradients over ranks in buckets, after the hooks of single "
+        "parameters, and keeps the memory of all. Shard with FSDP2, `fully_shard(model)`, whose "
+        "gradients are reduced before, or step without `step_in_backward()`."
+    )
 
 
 def with_means(

@@ -268,6 +268,19 @@ class StepPlan:
         replace: bool,
     ) -> None:
         """Writes all state after a step, and what the step has begun: parameter by parameter."""
+        new = self.state_after(param_groups, memories, updates, made)
+        store.write(state, new, replace)
+        self.note_written(state, new)
+        store.write_shared(param_groups, state, self.shared_after(memories))
+
+    def state_after(
+        self,
+        param_groups: list[Options],
+        memories: Sequence[Memory],
+        updates: Tensor | None,
+        made: Any,
+    ) -> dict[Tensor, dict[str, Tensor]]:
+        """All state after a step, of each parameter."""
         new = {}
         for one, slots, bucket in zip(self.active, self.slots, self.bucket_of, strict=True):
             new[one.p] = one.layout.pack(slots, memories[bucket])
@@ -275,15 +288,14 @@ class StepPlan:
             if updates is not None:
                 device = clock_device(one.p, param_groups[one.group])
                 new[one.p][UPDATES] = moved(updates, device)
-        store.write(state, new, replace)
-        self._note(state, new)
-        after = {
-            at: precision.entries(memories[bucket])[at]
-            for at, bucket in self._shared_places().items()
-        }
-        store.write_shared(param_groups, state, after)
+        return new
 
-    def _note(self, state: State, new: Mapping[Tensor, Mapping[str, Tensor]]) -> None:
+    def shared_after(self, memories: Sequence[Memory]) -> dict[int, Tensor]:
+        """The memory after a step that all parameters have in common, by its place."""
+        places = self._shared_places().items()
+        return {at: precision.entries(memories[bucket])[at] for at, bucket in places}
+
+    def note_written(self, state: State, new: Mapping[Tensor, Mapping[str, Tensor]]) -> None:
         """Notes which numbers on a device are the same: those of one bucket."""
         origins: dict[Any, object] = {}
         for one, bucket in zip(self.active, self.bucket_of, strict=True):
@@ -321,11 +333,15 @@ def plan_step(
     return None
 
 
-def _keys(param_groups: list[Options], active: Sequence[ActiveParameter]) -> list[str]:
+def keys_of(param_groups: list[Options]) -> dict[Tensor, str]:
     """The names of the parameters; where there are none, numbers, as in a list of them."""
     names = plain_names([name for group in param_groups for name in given_names(group)])
     each = zip(names, (p for group in param_groups for p in group["params"]), strict=False)
-    keys = {p: name or str(i) for i, (name, p) in enumerate(each)}
+    return {p: name or str(i) for i, (name, p) in enumerate(each)}
+
+
+def _keys(param_groups: list[Options], active: Sequence[ActiveParameter]) -> list[str]:
+    keys = keys_of(param_groups)
     return [keys[one.p] for one in active]
 
 

@@ -5,6 +5,7 @@ import torch
 
 import funcopt as fo
 from funcopt import optim
+from funcopt.errors import ModeError
 
 from . import Net, batches, gap, needed
 
@@ -77,3 +78,28 @@ def test_resuming_is_to_the_bit_as_if_never_stopped(make, tmp_path):
     accelerator.load_state(tmp_path)
     run(accelerator, *parts, epochs=2)
     assert gap(rest, whole) == 0.0
+
+
+def test_steps_in_backward_are_those_of_a_plain_loop():
+    """Accelerate's clipping finds no gradients, and its own accumulation would need them."""
+
+    def in_backward(params):
+        opt = adamw(params)
+        opt.step_in_backward()
+        return opt
+
+    accelerator, net, *parts = prepared(in_backward)
+    run(accelerator, *parts, epochs=3)
+    assert all(p.grad is None for p in net.parameters())
+    plain = Net()
+    opt = adamw(plain.parameters())
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(opt, 20)
+    for batch in [batch for _ in range(3) for batch in batches()]:
+        plain(**batch)["loss"].backward()
+        opt.step()
+        scheduler.step()
+        opt.zero_grad()
+    assert gap(net, plain) == 0.0
+    accelerator, _, *parts = prepared(in_backward, every=2)
+    with pytest.raises(ModeError, match="accumulate"):
+        run(accelerator, *parts, epochs=1)

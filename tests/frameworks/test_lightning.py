@@ -197,3 +197,23 @@ def test_by_hand_a_closure_may_be_called_twice(tmp_path):
     fit(sharp, tmp_path)
     fit(plain, tmp_path)
     assert 0.0 < gap(sharp, plain) < 1e-6
+
+
+def in_backward(params):
+    opt = adamw(params)
+    opt.step_in_backward()
+    return opt
+
+
+def test_steps_in_backward_are_those_of_the_usual_loop(tmp_path):
+    """Lightning calls `backward` in the closure of `step`; also where it is resumed."""
+    mine, other, rest = Module(in_backward), Module(adamw), Module(in_backward)
+    trainer = fit(mine, tmp_path)
+    assert all(p.grad is None for p in mine.parameters())
+    fit(other, tmp_path)
+    assert gap(mine, other) == 0.0
+    trainer.save_checkpoint(tmp_path / "half.ckpt")
+    fit(rest, tmp_path, epochs=4, resume=tmp_path / "half.ckpt")
+    whole = Module(adamw)
+    fit(whole, tmp_path, epochs=4)
+    assert gap(rest, whole) == 0.0

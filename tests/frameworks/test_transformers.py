@@ -113,3 +113,24 @@ def test_averages_are_evaluated_and_saved_and_the_parameters_are_trained(tmp_pat
     plain = trainer(*given, epochs=3)
     plain.train()
     assert gap(plain.model, whole.model) == 0.0
+
+
+class InBackward(optim.AdamW):
+    """AdamW that steps in `backward`."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.step_in_backward()
+
+
+def test_steps_in_backward_are_those_of_the_usual_loop(tmp_path):
+    """Also where it is resumed."""
+    more = {"epochs": 3, "save_strategy": "epoch", "lr_scheduler_type": "cosine"}
+    mine = trainer(InBackward, {"lr": 0.05}, tmp_path, **more)
+    other = trainer(optim.AdamW, {"lr": 0.05}, tmp_path, **more)
+    rest = trainer(InBackward, {"lr": 0.05}, tmp_path, **more)
+    mine.train()
+    rest.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
+    other.train()
+    assert gap(mine.model, other.model) == 0.0
+    assert gap(rest.model, other.model) == 0.0

@@ -1,5 +1,8 @@
 """Random transformations: those of `tests.cases`, in combinators, in one another."""
 
+import warnings
+
+import torch
 from hypothesis import assume
 from hypothesis import strategies as st
 
@@ -101,6 +104,22 @@ transformations = st.recursive(st.one_of(chains(), algorithms), combined, max_le
 
 
 alone = transformations.filter(is_alone)
+
+
+def steps_in_backward(tx):
+    """Whether each parameter can be stepped as soon as its gradient is there."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        try:
+            fo.Optimizer([torch.nn.Parameter(torch.ones(2, 2))], tx).step_in_backward()
+        except fo.errors.FuncoptError:
+            return False
+    return True
+
+
+single = transformations.filter(steps_in_backward)
+windows = st.tuples(single, st.integers(2, 3)).map(lambda x: lambda: fo.accumulate(*x)).map(refused)
+one_by_one = st.one_of(single, windows)
 
 
 def searching(inner):

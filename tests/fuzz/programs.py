@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from hypothesis import strategies as st
 
-from .chains import alone, closing, transformations
+from .chains import alone, closing, one_by_one, transformations
 
 SHAPES = [(), (1,), (3,), (2, 3), (3, 2, 2), (0, 3), (4, 1)]
 
@@ -137,6 +137,12 @@ separate = programs(
     events=st.one_of(holes, steps, interruptions, st.builds(Freeze, st.integers(0, 4))), txs=alone
 )
 """Every parameter could be trained alone."""
+
+others = st.one_of(holes, changes, interruptions, departures)
+in_backward = programs(
+    mixed, st.booleans().flatmap(lambda x: holes if x else others), txs=one_by_one, most=12
+)
+"""Every parameter may be stepped before the others have gradients."""
 
 closures = programs(events=st.one_of(st.builds(Step), interruptions), txs=closing, most=4)
 """The loss is evaluated in the step."""

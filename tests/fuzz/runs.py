@@ -50,8 +50,9 @@ def ending(run):
 class Trained:
     """Parameters and an optimizer around them."""
 
-    def __init__(self, program, engine):
+    def __init__(self, program, engine, backward=None):
         self.tx, self.engine, self.t = program.tx, engine, 0
+        self.backward = backward  # "usual" or "steps", if autograd makes the gradients
         self.params, self.ever = {}, 0
         self.groups = [[self._new(leaf) for leaf in program.tree]]  # of names
         self.opt = self._around(self.groups)
@@ -65,7 +66,12 @@ class Trained:
         named = [{"params": [(name, self.params[name]) for name in group]} for group in groups]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # that it ascends, which is no matter here
-            return fo.Optimizer(named, self.tx, engine=self.engine)
+            return self._hooked(fo.Optimizer(named, self.tx, engine=self.engine))
+
+    def _hooked(self, opt):
+        if self.backward == "steps":
+            opt.step_in_backward()
+        return opt
 
     def _at(self, which):
         return list(self.params)[which % len(self.params)]
@@ -76,7 +82,12 @@ class Trained:
                 for name, p in self.params.items():
                     i = NAMES.index(name)
                     none = i in missing or not p.requires_grad
-                    p.grad = None if none else gradient(p, i, self.t, event, noise)
+                    g = None if none else gradient(p, i, self.t, event, noise)
+                    p.grad = None if self.backward else g
+                    if g is not None and self.backward:  # which lays it out as the parameter
+                        p.backward(g)
+                        stepped = self.backward == "steps" and p._post_accumulate_grad_hooks
+                        assert (p.grad is None) == bool(stepped)
                 self.opt.step()
                 self.t += 1
             case Change(group, key, factor):
@@ -95,8 +106,10 @@ class Trained:
                 self.opt.load_state_dict(saved)
             case Copy(False):
                 self.params, self.opt = copy.deepcopy((self.params, self.opt))
+                self._hooked(self.opt)
             case Copy(True):
                 self.params, self.opt = pickle.loads(pickle.dumps((self.params, self.opt)))
+                self._hooked(self.opt)
             case Move(which):
                 p = self.params[self._at(which)]
                 p.data = p.data.clone()
@@ -123,9 +136,9 @@ class Trained:
 
 
 @ending
-def wrapped(program, engine, noise=False):
+def wrapped(program, engine, noise=False, backward=None):
     """The program, on a torch optimizer."""
-    run = Trained(program, engine)
+    run = Trained(program, engine, backward)
     for event in program.events:
         run.do(event, noise)
     return run.params.values()

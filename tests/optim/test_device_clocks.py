@@ -106,6 +106,37 @@ def test_values_are_looked_at_once_where_they_are_not_known(monkeypatch):
     assert known[0] == known[1] != known[2] == known[3]
 
 
+def test_after_steps_in_backward_clocks_are_looked_at(monkeypatch):
+    """Each parameter was counted alone, so it is not known which are equal. Here the CPU is one."""
+    monkeypatch.setattr(_clocks, "_on_host", lambda x: False)
+    ps, opt = optimizer(fo.nadam(1e-3), "cpu")
+    with opt.step_in_backward():
+        for _ in range(3):
+            for p in ps:
+                p.backward(torch.ones_like(p))
+            opt.step()
+        clocks = [x for own in opt.state.values() for x in own.values() if not x.dim()]
+        assert all(map(_clocks._known, clocks))
+    assert not any(map(_clocks._known, clocks))
+
+
+@pytest.mark.parametrize("capturable", [False, True])
+@pytest.mark.parametrize("tx", [*CHAINS[:2], CHAINS[-1]], ids=str)
+def test_steps_in_backward_of_a_device_are_made(tx, capturable):
+    """On "meta": nothing is read there."""
+    ps = [torch.nn.Parameter(torch.empty(3, device="meta")) for _ in range(4)]
+    opt = fo.Optimizer(ps, tx, capturable=capturable)
+    opt.step_in_backward()
+    for _ in range(3):
+        for p in ps:
+            p.backward(torch.empty_like(p))
+            assert p.grad is None
+        opt.step()
+    steps = [own["step"] for own in opt.state.values()]
+    assert {x.is_meta for x in steps} == {capturable}
+    assert capturable or {float(x) for x in steps} == {3.0}
+
+
 @pytest.mark.parametrize("tx", CHAINS, ids=str)
 def test_the_steps_are_those_of_clocks_on_the_host(tx):
     """On a CPU, where both can be computed."""
