@@ -65,6 +65,7 @@ EXECUTION = {  # what every class takes besides: annotation and default
     "max_grad_norm": ("Scalar | None", "None"),
     "ema": ("Scalar | None", "None"),
     "accumulate": ("int | None", "None"),
+    "offload": ("bool", "False"),
     "engine": ("EngineOption", '"auto"'),
 }
 HEAD = '''"""The classes of `torch.optim` and of others, made of aliases: same arguments and steps.

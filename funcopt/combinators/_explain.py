@@ -14,7 +14,7 @@ from .._core.explanation import Explanation, Row, Table, html_of, in_bytes
 from .._core.record import value_repr, values_equal
 from .._core.tensor_rule import GradientTransformation, NamedParams, PerTensor
 from .._numerics import shards
-from .._numerics.on_meta import OnMeta
+from .._numerics.made_on import MadeOn
 
 REFERENCE = (1024, 1024)
 """The shape of the float32 matrix whose slots are counted where no parameters are given."""
@@ -116,7 +116,7 @@ def _slots(node: GradientTransformation, params: NamedParams) -> tuple[list[str]
     if not (isinstance(node, PerTensor) and node.is_per_tensor()):
         return [], size
     for name, p in params:
-        with OnMeta():
+        with MadeOn("meta"):
             slots = node.init_slots(name, p)
         own = _own(node, slots)
         for key, value in own.items():

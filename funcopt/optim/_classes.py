@@ -54,7 +54,7 @@ class SGD(AliasOptimizer, make=sgd, like=torch.optim.SGD):
         foreach: bool | None = None, differentiable: bool = False, fused: bool | None = None,
         state_dtype: torch.dtype | None = None, capturable: bool = False,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
-        accumulate: int | None = None, engine: EngineOption = "auto",
+        accumulate: int | None = None, offload: bool = False, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -68,7 +68,7 @@ class Adam(AliasOptimizer, make=adam, like=torch.optim.Adam):
         differentiable: bool = False, fused: bool | None = None,
         decoupled_weight_decay: bool = False, state_dtype: torch.dtype | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
-        accumulate: int | None = None, engine: EngineOption = "auto",
+        accumulate: int | None = None, offload: bool = False, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -81,7 +81,8 @@ class AdamW(AliasOptimizer, make=adamw, like=torch.optim.AdamW):
         maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
         differentiable: bool = False, fused: bool | None = None,
         state_dtype: torch.dtype | None = None, max_grad_norm: Scalar | None = None,
-        ema: Scalar | None = None, accumulate: int | None = None, engine: EngineOption = "auto",
+        ema: Scalar | None = None, accumulate: int | None = None, offload: bool = False,
+        engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -94,7 +95,7 @@ class RMSprop(AliasOptimizer, make=rmsprop, like=torch.optim.RMSprop):
         capturable: bool = False, foreach: bool | None = None, maximize: bool = False,
         differentiable: bool = False, *, state_dtype: torch.dtype | None = None,
         fused: bool | None = None, max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
-        accumulate: int | None = None, engine: EngineOption = "auto",
+        accumulate: int | None = None, offload: bool = False, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -107,7 +108,7 @@ class Adagrad(AliasOptimizer, make=adagrad, like=torch.optim.Adagrad):
         maximize: bool = False, differentiable: bool = False, fused: bool | None = None,
         state_dtype: torch.dtype | None = None, capturable: bool = False,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
-        accumulate: int | None = None, engine: EngineOption = "auto",
+        accumulate: int | None = None, offload: bool = False, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -120,7 +121,7 @@ class Adadelta(AliasOptimizer, make=adadelta, like=torch.optim.Adadelta):
         maximize: bool = False, differentiable: bool = False,
         state_dtype: torch.dtype | None = None, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
-        accumulate: int | None = None, engine: EngineOption = "auto",
+        accumulate: int | None = None, offload: bool = False, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -133,7 +134,7 @@ class Adamax(AliasOptimizer, make=adamax, like=torch.optim.Adamax):
         maximize: bool = False, differentiable: bool = False, capturable: bool = False,
         state_dtype: torch.dtype | None = None, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
-        accumulate: int | None = None, engine: EngineOption = "auto",
+        accumulate: int | None = None, offload: bool = False, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -147,7 +148,7 @@ class NAdam(AliasOptimizer, make=nadam, like=torch.optim.NAdam):
         maximize: bool = False, capturable: bool = False, differentiable: bool = False,
         state_dtype: torch.dtype | None = None, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
-        accumulate: int | None = None, engine: EngineOption = "auto",
+        accumulate: int | None = None, offload: bool = False, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -160,7 +161,7 @@ class RAdam(AliasOptimizer, make=radam, like=torch.optim.RAdam):
         foreach: bool | None = None, maximize: bool = False, capturable: bool = False,
         differentiable: bool = False, state_dtype: torch.dtype | None = None,
         fused: bool | None = None, max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
-        accumulate: int | None = None, engine: EngineOption = "auto",
+        accumulate: int | None = None, offload: bool = False, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -177,7 +178,7 @@ class Adafactor(AliasOptimizer, make=adafactor, like=torch.optim.Adafactor):
         state_dtype: torch.dtype | None = None, capturable: bool = False,
         differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
-        accumulate: int | None = None, engine: EngineOption = "auto",
+        accumulate: int | None = None, offload: bool = False, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -193,7 +194,7 @@ class ASGD(AliasOptimizer, make=asgd, like=torch.optim.ASGD):
         maximize: bool = False, differentiable: bool = False, capturable: bool = False, *,
         state_dtype: torch.dtype | None = None, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
-        accumulate: int | None = None, engine: EngineOption = "auto",
+        accumulate: int | None = None, offload: bool = False, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -206,7 +207,7 @@ class Rprop(AliasOptimizer, make=rprop, like=torch.optim.Rprop):
         foreach: bool | None = None, maximize: bool = False, differentiable: bool = False,
         state_dtype: torch.dtype | None = None, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
-        accumulate: int | None = None, engine: EngineOption = "auto",
+        accumulate: int | None = None, offload: bool = False, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -219,7 +220,7 @@ class LBFGS(AliasOptimizer, make=of_torch, like=torch.optim.LBFGS):
         line_search_fn: str | LineSearch | None = None, *, maximize: bool = False,
         foreach: bool | None = None, capturable: bool = False, differentiable: bool = False,
         fused: bool | None = None, max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
-        accumulate: int | None = None, engine: EngineOption = "auto",
+        accumulate: int | None = None, offload: bool = False, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -235,7 +236,7 @@ class SGDScheduleFree(AliasOptimizer, make=schedule_free_sgd):
         store_average: bool = False, state_dtype: torch.dtype | None = None, maximize: bool = False,
         foreach: bool | None = None, capturable: bool = False, differentiable: bool = False,
         fused: bool | None = None, max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
-        accumulate: int | None = None, engine: EngineOption = "auto",
+        accumulate: int | None = None, offload: bool = False, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -252,7 +253,7 @@ class AdamWScheduleFree(AliasOptimizer, make=schedule_free_adamw):
         store_average: bool = False, state_dtype: torch.dtype | None = None, maximize: bool = False,
         foreach: bool | None = None, capturable: bool = False, differentiable: bool = False,
         fused: bool | None = None, max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
-        accumulate: int | None = None, engine: EngineOption = "auto",
+        accumulate: int | None = None, offload: bool = False, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -265,7 +266,7 @@ class LAMB(AliasOptimizer, make=lamb):
         maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
         differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
-        accumulate: int | None = None, engine: EngineOption = "auto",
+        accumulate: int | None = None, offload: bool = False, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -281,7 +282,7 @@ class LARS(AliasOptimizer, make=lars):
         state_dtype: torch.dtype | None = None, maximize: bool = False, foreach: bool | None = None,
         capturable: bool = False, differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
-        accumulate: int | None = None, engine: EngineOption = "auto",
+        accumulate: int | None = None, offload: bool = False, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -294,7 +295,7 @@ class Lion(AliasOptimizer, make=lion):
         maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
         differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
-        accumulate: int | None = None, engine: EngineOption = "auto",
+        accumulate: int | None = None, offload: bool = False, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -307,7 +308,7 @@ class MARS(AliasOptimizer, make=mars):
         gamma: Scalar = 0.025, *, state_dtype: torch.dtype | None = None, maximize: bool = False,
         foreach: bool | None = None, capturable: bool = False, differentiable: bool = False,
         fused: bool | None = None, max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
-        accumulate: int | None = None, engine: EngineOption = "auto",
+        accumulate: int | None = None, offload: bool = False, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -320,7 +321,7 @@ class AdaBelief(AliasOptimizer, make=adabelief):
         maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
         differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
-        accumulate: int | None = None, engine: EngineOption = "auto",
+        accumulate: int | None = None, offload: bool = False, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -333,7 +334,7 @@ class Yogi(AliasOptimizer, make=yogi):
         maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
         differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
-        accumulate: int | None = None, engine: EngineOption = "auto",
+        accumulate: int | None = None, offload: bool = False, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -356,7 +357,7 @@ class Muon(AliasOptimizer, make=muon):
         state_dtype: torch.dtype | None = None, maximize: bool = False, foreach: bool | None = None,
         capturable: bool = False, differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
-        accumulate: int | None = None, engine: EngineOption = "auto",
+        accumulate: int | None = None, offload: bool = False, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -371,7 +372,7 @@ class SOAP(AliasOptimizer, make=soap):
         state_dtype: torch.dtype | None = None, maximize: bool = False, foreach: bool | None = None,
         capturable: bool = False, differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
-        accumulate: int | None = None, engine: EngineOption = "auto",
+        accumulate: int | None = None, offload: bool = False, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -386,7 +387,7 @@ class Shampoo(AliasOptimizer, make=shampoo):
         maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
         differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
-        accumulate: int | None = None, engine: EngineOption = "auto",
+        accumulate: int | None = None, offload: bool = False, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -401,7 +402,7 @@ class Prodigy(AliasOptimizer, make=prodigy):
         state_dtype: torch.dtype | None = None, maximize: bool = False, foreach: bool | None = None,
         capturable: bool = False, differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
-        accumulate: int | None = None, engine: EngineOption = "auto",
+        accumulate: int | None = None, offload: bool = False, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -416,5 +417,5 @@ class DAdaptAdamW(AliasOptimizer, make=dadapt_adamw):
         maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
         differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
-        accumulate: int | None = None, engine: EngineOption = "auto",
+        accumulate: int | None = None, offload: bool = False, engine: EngineOption = "auto",
     ) -> None: ...

@@ -12,7 +12,7 @@ knows the optimizer.
 5. `_step_plan` sorts them into buckets, one for each group and number of steps made. As long as
    nothing that it relies on has changed, which is checked in every step, a plan stands for 4 and 5.
 6. The engine runs the transformation over all buckets, and writes parameters and slots in place
-   (`_differentiable`, where autograd follows).
+   (`_differentiable`, where autograd follows; `_offload`, where it has copies on the host).
 7. The plan writes clocks and shared scalars, those of all parameters at once (`_clocks`); what has
    begun is put into `state`. `_scheduled` writes into groups what schedules say of the next step.
 
@@ -48,7 +48,8 @@ from ._gradients import drop_examples, is_probe
 from ._groups import ParameterGroups
 from ._metrics import Step
 from ._observed import ObservedOptimizer
-from ._options import Options
+from ._offload import Offload
+from ._options import How, Options
 from ._partial import check_sums, sees_all
 from ._scheduled import ScheduledValues
 from ._state import StateStore, pack_again
@@ -89,6 +90,8 @@ class Optimizer(ObservedOptimizer):
             stages of a pipeline; sums over tensors then span its ranks, also those that have no
             gradient. Or a function of name and parameter that returns one, or None: for experts
             beside dense weights. An attribute too, to be set afterwards.
+        offload: Keep the state on the CPU, and make the steps there, where the parameters are on a
+            device. These and the gradients are copied for each step. Not in checkpoints either.
         engine: How steps are made: "fused", in one pass over memory for each sum over tensors,
             plus one; "compiled", the same by machine code for this chain, which takes seconds to
             compile; "torch", by a kernel of torch where that has one for the chain; "foreach",
@@ -112,6 +115,7 @@ class Optimizer(ObservedOptimizer):
         differentiable: bool = False,
         capturable: bool = False,
         measure_group: Any = None,
+        offload: bool = False,
         engine: EngineOption = "auto",
     ) -> None:
         if measure_group is not None:
@@ -121,20 +125,18 @@ class Optimizer(ObservedOptimizer):
         defaults.update(maximize=maximize, differentiable=differentiable)
         if capturable:
             defaults["capturable"] = True
-        self._set_up(params, factory, defaults, engine)
+        self._set_up(params, factory, defaults, How(offload, engine))
 
-    def _set_up(
-        self, params: ParamsT, factory: Factory, defaults: Options, engine: EngineOption
-    ) -> None:
+    def _set_up(self, params: ParamsT, factory: Factory, defaults: Options, how: How) -> None:
         """Makes the parts, and adds the parameters, in whichever way the class is constructed."""
         who = type(self).__name__
         check_switches(who, defaults)
         self.tx = factory.tx
         self._groups = ParameterGroups(factory, who)
-        self._store = StateStore(self._groups)
+        self._store = StateStore(self._groups, Offload(how.offload, who, defaults))
         self._scheduled = ScheduledValues(self._groups, self._store, who)
         self._averages = Averages(who)
-        self._how = engine
+        self._how = how
         self._sees_all = sees_all(who, self.tx)
         self._constructed = False
         self._forget()
@@ -149,7 +151,7 @@ class Optimizer(ObservedOptimizer):
         self._groups.forget()
         self._store.forget()
         self._plan: StepPlan | None = None
-        self._engine = Engine(self._how)
+        self._engine = Engine(self._how.engine)
         self._last = None
 
     # Stepping.
@@ -273,7 +275,7 @@ class Optimizer(ObservedOptimizer):
         if self._needs_closure:
             evaluate = evaluator(type(self).__name__, self.param_groups, closure, loss, inputs)
             inputs = inputs._replace(evaluate=evaluate)
-        return tx, self._engine.step(inputs)
+        return tx, self._store.offload.stepped(inputs, self._engine.step)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drops the gradients; those of single examples too, if the chain takes those."""
@@ -289,6 +291,7 @@ class Optimizer(ObservedOptimizer):
         differentiable = bool(self.defaults.get("differentiable"))
         adding = check_group(who, param_group, self.param_groups, differentiable)
         self._groups.factory.check_group(param_group)
+        self._store.offload.check(param_group)
         try:
             for group in self._groups.split(param_group):
                 foreign = self._groups.begin(group)
@@ -339,7 +342,7 @@ class Optimizer(ObservedOptimizer):
             StructureError: If there is no such parameter, or the map does not fit; nothing changes.
         """
         self._averages.check_training(self.param_groups, "resize")
-        _reshape.resize(self.param_groups, self.state, self._groups, which, new, index_map, dim)
+        _reshape.resize(self.param_groups, self.state, self._store, which, new, index_map, dim)
         self._forget()
 
     # Train and eval mode.
@@ -423,7 +426,7 @@ class Optimizer(ObservedOptimizer):
         found: list[Checkpoint] = []
 
         def check(_: Any, saved: Options) -> Options:
-            found.append(checked(self._groups, self.param_groups, self.defaults, saved, strict))
+            found.append(checked(self._store, self.param_groups, self.defaults, saved, strict))
             return found[-1].saved
 
         def finish(_: Any) -> None:

@@ -13,8 +13,8 @@ from .._core.names import names_of
 from .._core.precision import zero_like
 from .._core.tensor_rule import GradientTransformation, NamedParams, PerTensor
 from .._numerics import shards
+from .._numerics.made_on import MadeOn
 from .._numerics.names import plain_name
-from .._numerics.on_meta import OnMeta
 from ..combinators import chain
 from ._factory import per_tensor
 from ._groups import ParameterGroups
@@ -105,7 +105,7 @@ def trained(params: Any) -> tuple[NamedParams, Sequence[Tensor]]:
 def _planned(function: Callable[..., T], *args: Any) -> T:
     """What a function returns, on the meta device."""
     try:
-        with OnMeta():
+        with MadeOn("meta"):
             return function(*args)
     except (RuntimeError, NotImplementedError):  # of a rule, or of labels, that read values
         return function(*args)
