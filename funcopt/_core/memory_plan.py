@@ -31,6 +31,7 @@ class MemoryPlan(NamedTuple):
     gradients: int
     allocated: int | None = None  # of the state, now; of the pure form, this is not known
     frozen: int = 0  # how many parameters have no gradients, and so no state
+    offloaded: bool = False  # whether the state is on the CPU, wherever the parameters are
 
     @property
     def state(self) -> int:

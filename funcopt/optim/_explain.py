@@ -90,6 +90,8 @@ def explain(
     if groups is None and not what.state:  # of torch's, it is not known what they will keep
         return Explanation(tables)
     plan = plan_of_optimizer(what.param_groups, what.state, groups)
+    if groups is not None:
+        plan = plan._replace(offloaded=what._store.offload.wanted)  # type: ignore[attr-defined]
     return Explanation([*tables, memory_table(plan)], plan)
 
 

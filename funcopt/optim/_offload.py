@@ -7,12 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .._core import checks
 from .._core.stage import Node
 from .._numerics import shards
 from .._numerics.made_on import MadeOn
 from ..engine import StepInputs
 from ..errors import HyperparameterError, StructureError
-from ._options import Options, named
+from ._options import Options, given_names, named
 
 HOST = torch.device("cpu")
 
@@ -31,6 +32,7 @@ class Offload:
     """
 
     def __init__(self, wanted: bool, who: str, defaults: Mapping[str, Any]) -> None:
+        checks.switch(who, "offload", wanted)
         for key in ("capturable", "differentiable"):
             if wanted and defaults.get(key):
                 raise HyperparameterError(
@@ -67,7 +69,10 @@ class Offload:
         Raises:
             StructureError: If one is sharded.
         """
-        for name, p in map(named, group["params"]) if self.wanted else ():
+        names = given_names(group)  # a group that is about to be added has pairs
+        each = zip(names, map(named, group["params"]), strict=False) if self.wanted else ()
+        for given, (name, p) in each:
+            name = given or name
             if shards.is_sharded(p):
                 raise StructureError(
                     f"`{self._who}`: `offload=True` is for parameters that are whole on a device, "
@@ -100,9 +105,9 @@ class Offload:
 
     def stepped(self, inputs: StepInputs, step: Callable[[StepInputs], Node]) -> Node:
         """Makes a step of copies on the host, and writes the parameters."""
-        foreign = [i for i, p in enumerate(inputs.ps) if self.wanted and is_foreign(p)]
-        if not foreign:
+        if not self.wanted:
             return step(inputs)
+        foreign = [i for i, p in enumerate(inputs.ps) if is_foreign(p)]
         if self._stepped[0] is not inputs.ps:  # else engines know the list
             self._stepped = inputs.ps, [self._copy(p, "param", p) for p in inputs.ps]
         hosts = self._stepped[1]

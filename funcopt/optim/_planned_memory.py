@@ -156,7 +156,7 @@ def memory_table(plan: MemoryPlan) -> Table:
     if len(rows) > SHOWN + 1:
         more = f"... and {len(rows) - SHOWN} more"
         rows = [*rows[:SHOWN], Row((more, *[""] * (len(columns) - 1)))]
-    title = f"memory: state {in_bytes(plan.state)}"
+    title = f"memory: state {in_bytes(plan.state)}" + " on the CPU" * plan.offloaded
     if plan.allocated is not None and plan.state:
         title += f" ({_allocated(plan.allocated, plan.state)})"
     title += f", parameters {in_bytes(plan.parameters)}, gradients {in_bytes(plan.gradients)}"

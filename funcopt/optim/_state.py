@@ -194,6 +194,7 @@ class StateStore:
 
     def initialize(self, param_groups: list[Options], state: State, replace: bool) -> None:
         """Creates the state of all parameters that require gradients; what exists is kept."""
+        self.settle(param_groups, state)
         updates = self.updates(state)
         new: dict[Tensor, dict[str, Tensor]] = {}
         for index, group in enumerate(param_groups):

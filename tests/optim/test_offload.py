@@ -271,14 +271,20 @@ def test_some_parameters_are_on_the_host():
     assert len(second._store.offload._copies) == 4  # a parameter and a gradient, of two
 
 
-BRANCHES = {
-    "of other slots": (fo.sgd(0.1, momentum=0.9), fo.lion(0.1)),
-    "of the same slots": (fo.scale(-0.1), fo.chain(fo.scale_by_sign(), fo.scale(-0.1))),
+def masked(label):
+    return fo.masked(fo.scale_by_sign(), lambda name, p: label(name, p) == "a")
+
+
+CHOOSING = {
+    "partition": lambda label: fo.partition(
+        {"a": fo.sgd(0.1, momentum=0.9), "b": fo.lion(0.1)}, label
+    ),
+    "masked": lambda label: fo.chain(masked(label), fo.scale(-0.1)),
 }
 
 
-@pytest.mark.parametrize("which", BRANCHES)
-def test_labels_see_the_parameters_themselves(which):
+@pytest.mark.parametrize("kind", CHOOSING)
+def test_labels_see_the_parameters_themselves(kind):
     square = net()
     square[0], square[2] = torch.nn.Linear(3, 3), torch.nn.Linear(3, 3)
     models, names = (square, moved(copy.deepcopy(square))), []
@@ -290,7 +296,7 @@ def test_labels_see_the_parameters_themselves(which):
             special = hasattr(p, "special") or any(p is x for x in chosen)
             return "a" if special else "b"
 
-        tx = fo.partition(dict(zip("ab", BRANCHES[which], strict=True)), label)
+        tx = CHOOSING[kind](label)
         opt = fo.Optimizer(model.named_parameters(), tx, offload=model is models[1])
         for i in range(3):
             step(model, opt, i)
@@ -320,6 +326,27 @@ def test_a_checkpoint_is_the_same_with_and_without(name, to_device):
         step(one, first, i, name)
         step(other, second, i, name)
     assert same(one, other)
+    assert same_state(first, second)
+
+
+def test_distributed_checkpoints_hold_it(near):
+    from torch.distributed.checkpoint.state_dict import (
+        get_optimizer_state_dict,
+        set_optimizer_state_dict,
+    )
+
+    one, other = net(), net()
+    first = MAKES["clip"](one.named_parameters())
+    second = MAKES["clip"](other.named_parameters(), offload=True)
+    step(one, first, 0)
+    set_optimizer_state_dict(other, second, get_optimizer_state_dict(one, first))
+    other.load_state_dict(one.state_dict())
+    for i in range(1, 3):
+        step(one, first, i)
+        step(other, second, i)
+    assert same(one, other)
+    assert same_state(first, second)
+    set_optimizer_state_dict(one, first, get_optimizer_state_dict(other, second))
     assert same_state(first, second)
 
 
@@ -453,6 +480,12 @@ def test_what_cannot_follow_is_refused(key):
         optim.AdamW([torch.nn.Parameter(torch.ones(1))], offload=True, **{key: True})
     with pytest.raises(HyperparameterError, match=f"`Optimizer`: `offload=True` .* `{key}=True`"):
         fo.Optimizer([torch.nn.Parameter(torch.ones(1))], fo.adamw(), offload=True, **{key: True})
+
+
+def test_the_plan_of_its_memory_says_where_it_is():
+    _, first, _, second = pair("AdamW")
+    assert fo.explain(second).memory == fo.explain(first).memory._replace(offloaded=True)
+    assert "state 224 B on the CPU (not yet allocated)" in fo.explain(second)
 
 
 def test_on_the_host_nothing_changes():
