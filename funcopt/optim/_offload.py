@@ -52,12 +52,10 @@ class Offload:
 
     def forget(self) -> None:
         """Drops the copies, which are made again."""
-        self._copies: dict[tuple[Tensor, str], Tensor] = {}  # of parameter and gradient
-        self._stepped: tuple[Sequence[Tensor], list[Tensor]] = (
-            (),
-            [],
-        )  # the last, and their copies
-        self._written: list[Any] = []  # events: of each device, that parameters have arrived
+        self._copies: dict[tuple[Tensor, str], Tensor] = {}  # of a parameter, and its gradient
+        self._last: Sequence[Tensor] = ()  # the parameters of the last step
+        self._hosts: list[Tensor] = []  # and their copies
+        self._written: list[Any] = []  # events, one for each device: it has been read from these
 
     def another(self) -> "Offload":
         """The same without copies, for parameters that are perhaps to be."""
@@ -108,9 +106,9 @@ class Offload:
         if not self.wanted:
             return step(inputs)
         foreign = [i for i, p in enumerate(inputs.ps) if is_foreign(p)]
-        if self._stepped[0] is not inputs.ps:  # else engines know the list
-            self._stepped = inputs.ps, [self._copy(p, "param", p) for p in inputs.ps]
-        hosts = self._stepped[1]
+        if self._last is not inputs.ps:  # else the list stays, by which engines know the tensors
+            self._last, self._hosts = inputs.ps, [self._copy(p, "param", p) for p in inputs.ps]
+        hosts = self._hosts
         gs = [self._copy(p, "grad", g) for p, g in zip(inputs.ps, inputs.gs, strict=True)]
         both = ((hosts, inputs.ps), (gs, inputs.gs))
         self._fetch([(to[i], x[i]) for to, x in both for i in foreign])

@@ -455,6 +455,32 @@ def test_copies_are_kept_from_step_to_step_and_go_with_their_parameters():
     assert len(opt._store.offload._copies) == 6
 
 
+def test_the_host_waits_for_what_it_reads_and_not_for_what_it_writes(near, monkeypatch):
+    said = []
+
+    class Stream:
+        def synchronize(self):
+            said.append("gradients are there")
+
+        def record_event(self):
+            said.append("parameters are sent")
+            return Event()
+
+    class Event:
+        def synchronize(self):
+            said.append("the copies are free")
+
+    model = net()
+    opt = optim.AdamW(model.parameters(), offload=True)
+    made = opt._engine.step
+    monkeypatch.setattr(_offload, "_streams", lambda tensors: [Stream()] * bool(list(tensors)))
+    monkeypatch.setattr(opt._engine, "step", lambda inputs: said.append("step") or made(inputs))
+    for i in range(2):
+        step(model, opt, i)
+    first = ["gradients are there", "step", "parameters are sent"]
+    assert said == [*first, "the copies are free", *first]
+
+
 def test_nothing_is_kept_of_gradients_on_the_device():
     _, _, model, opt = pair("AdamW")
     step(model, opt, 0)
