@@ -95,6 +95,7 @@ EXECUTION = {  # what every class takes besides: annotation and default
     "accumulate": ("int | None", "None"),
     "quantized": ("Format | None", "None"),
     "rounding": ("Rounding | None", "None"),
+    "offload": ("bool", "False"),
     "engine": ("EngineOption", '"auto"'),
 }
 HEAD = '''"""{title}

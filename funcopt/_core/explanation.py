@@ -6,6 +6,8 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Self
 
+from .memory_plan import MemoryPlan
+
 WIDTH = 100
 """How many columns of text there are at most."""
 
@@ -80,14 +82,17 @@ class Explanation(str):
 
     tables: tuple[Table, ...]
 
-    def __new__(cls, tables: Iterable[Table]) -> Self:
+    memory: MemoryPlan | None
+    """The bytes that the tables tell, as numbers."""
+
+    def __new__(cls, tables: Iterable[Table], memory: MemoryPlan | None = None) -> Self:
         tables = tuple(tables)
         made = super().__new__(cls, "\n\n".join(table.text() for table in tables))
-        made.tables = tables
+        made.tables, made.memory = tables, memory
         return made
 
     def __getnewargs__(self) -> tuple[Any, ...]:
-        return (self.tables,)
+        return self.tables, self.memory
 
     def markdown(self) -> str:
         """The same in Markdown."""

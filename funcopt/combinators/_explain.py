@@ -7,15 +7,14 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from .. import tree
 from .._core import precision
 from .._core.explanation import Explanation, Row, Table, html_of, in_bytes
-from .._core.names import names_of
 from .._core.record import value_repr, values_equal
 from .._core.tensor_rule import GradientTransformation, NamedParams, PerTensor
-from .._numerics.names import plain_name
+from .._numerics import shards
+from .._numerics.made_on import MadeOn
 
 REFERENCE = (1024, 1024)
 """The shape of the float32 matrix whose slots are counted where no parameters are given."""
@@ -31,28 +30,27 @@ class _Stage(NamedTuple):
     params: NamedParams
 
 
-def explain_transformation(tx: GradientTransformation, params: Any = None) -> Explanation:
+def explain_transformation(
+    tx: GradientTransformation, params: NamedParams | None = None
+) -> Explanation:
     """The table of `tx`: a row for each stage, those inside of another one indented.
 
     Args:
         tx: Any transformation.
-        params: A tree of parameters, or a module, for which to count bytes. Without it, bytes are
-            those of one float32 matrix, per entry.
+        params: The parameters for which to count bytes. Without, bytes are those of one float32
+            matrix, per entry, which every label is shown with.
     """
-    named = _named(params)
-    reference = [("weight", torch.empty(REFERENCE, device="meta"))]
+    reference = params is None
+    given = params or [("weight", torch.empty(REFERENCE, device="meta"))]
     rows, total = [], 0.0
-    for depth, label, node, mine in _stages(tx, reference if named is None else named):
+    for depth, label, node, mine in _stages(tx, given, reference):
         slots, size = _slots(node, mine)
         total += size
         name = f"{'  ' * depth}{label + ': ' if label else ''}{type(node).__name__}"
         numbers = ", ".join(f"{k}={v}" for k, v in _fields(node))
-        bytes_ = "" if not size else _counted(size, named is None)
+        bytes_ = "" if not size else _counted(size, reference)
         rows.append(Row((name, numbers, ", ".join(slots), bytes_), formula(node)))
-    closing = f"state: {_counted(total, named is None)}"
-    if named is not None:
-        entries = sum(p.numel() for _, p in named)
-        closing += f", beside {entries:,} entries of parameters"
+    closing = f"state: {_counted(total, reference)}" if reference else ""
     columns = ("stage", "hyperparameters", "slots", "bytes")
     return Explanation([Table("", columns, rows, below="formula", closing=closing)])
 
@@ -74,18 +72,12 @@ def _(tx: GradientTransformation) -> str:
     return explain_transformation(tx)._repr_html_()
 
 
-def _named(params: Any) -> NamedParams | None:
-    """The parameters with their names, as `params` has them."""
-    if params is None:
-        return None
-    if isinstance(params, nn.Module):
-        return [(plain_name(name), p) for name, p in params.named_parameters()]
-    named = zip(names_of(params), tree.leaves(params), strict=True)
-    return [(name, p) for name, p in named if isinstance(p, Tensor)]
-
-
 def _stages(
-    node: GradientTransformation, params: NamedParams, depth: int = 0, label: str = ""
+    node: GradientTransformation,
+    params: NamedParams,
+    reference: bool,
+    depth: int = 0,
+    label: str = "",
 ) -> Iterator[_Stage]:
     """`node` and all stages in it, with the parameters of each; a chain itself is no row."""
     children = node.children()
@@ -93,10 +85,9 @@ def _stages(
     if not (is_chain and not label):
         yield _Stage(depth, label, node, params)
         depth += 1
-    reference = len(params) == 1 and params[0][1].is_meta  # each label is shown with it
     mine = dict.fromkeys(children, params) if reference else node.params_of_children(params)
     for key, child in children.items():
-        yield from _stages(child, mine.get(key, []), depth, key if node.labeled else "")
+        yield from _stages(child, mine.get(key, []), reference, depth, key if node.labeled else "")
 
 
 def _fields(node: GradientTransformation) -> list[tuple[str, str]]:
@@ -125,10 +116,11 @@ def _slots(node: GradientTransformation, params: NamedParams) -> tuple[list[str]
     if not (isinstance(node, PerTensor) and node.is_per_tensor()):
         return [], size
     for name, p in params:
-        slots = node.init_slots(name, _like(p))
+        with MadeOn("meta"):
+            slots = node.init_slots(name, p)
         own = _own(node, slots)
         for key, value in own.items():
-            entries = [x for x in precision.entries(value) if isinstance(x, Tensor)]
+            entries = [shards.part(x) for x in precision.entries(value) if isinstance(x, Tensor)]
             size += sum(x.numel() * x.element_size() for x in entries)
             if entries:
                 names[key] = None
@@ -141,10 +133,6 @@ def _own(node: GradientTransformation, slots: Any) -> dict[str, Any]:
         return {} if node.children() or slots == () else {"": slots}
     found = dict(zip(slots._fields, slots, strict=True))
     return {key: value for key, value in found.items() if key != "inner"}
-
-
-def _like(p: Tensor) -> Tensor:
-    return torch.empty(p.shape, dtype=p.dtype, device="meta")
 
 
 def _counted(size: float, of_reference: bool) -> str:

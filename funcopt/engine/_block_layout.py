@@ -270,7 +270,7 @@ def _routes(inputs: StepInputs) -> list[_Route]:
     chooses = any(node.chooses for _, node in walk(inputs.tx))
     if not chooses:
         return [_route(walk(inputs.tx))] * len(inputs.ps)
-    each = zip(inputs.names(), inputs.ps, strict=True)
+    each = zip(inputs.names(), inputs.given, strict=True)
     return [_route(walk(inputs.tx, of=[(name, p)])) for name, p in each]
 
 

@@ -68,10 +68,17 @@ class StepInputs(NamedTuple):
     """For stages that evaluate the loss again: makes it a function of tensors, in a context."""
     address_key: Any = None
     """The same object as before if parameters and slots have the same addresses, or `None`."""
+    params: Sequence[Tensor] | None = None
+    """The parameters as they were given, where others stand in for them: stages choose by these."""
     entries: Sequence[Tensor] | None = None
     """Those of all slots, in order, if they have been found."""
     results: Results | None = None
     """Where to write, if parameters and slots are to stay as they are."""
+
+    @property
+    def given(self) -> Sequence[Tensor]:
+        """The parameters as they were given."""
+        return self.ps if self.params is None else self.params
 
     @property
     def out_of_place(self) -> bool:
@@ -90,7 +97,7 @@ class StepInputs(NamedTuple):
             tensor_extra=tensor_extra,
             names=self.names,
             keys=self.keys,
-            tensors=self.ps,
+            tensors=self.given,
             ranks=self.ranks,
             loss=loss,
             in_place=not self.out_of_place,
@@ -102,6 +109,7 @@ class StepInputs(NamedTuple):
         return self._replace(
             bucket_of=[self.bucket_of[i] for i in indices],
             ps=[self.ps[i] for i in indices],
+            params=None if self.params is None else [self.params[i] for i in indices],
             gs=[self.gs[i] for i in indices],
             slots=[self.slots[i] for i in indices],
             negate=[self.negate[i] for i in indices],
@@ -161,7 +169,7 @@ class MembersCache:
             self._members = self._select(inputs)
         elif ps is not inputs.ps:  # others in the place of those before
             members, used = self._members
-            tensors = [inputs.ps[i] for i in self._chosen(inputs)]
+            tensors = [inputs.given[i] for i in self._chosen(inputs)]
             self._members = members._replace(tensors=tensors), used
         self._key = (inputs.ps, inputs.ranks, inputs.bucket_of)
         return self._members

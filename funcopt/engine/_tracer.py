@@ -54,7 +54,7 @@ class Tracer:
         self._rows: dict[int, dict[int, int]] = {}  # by node with a row for each tensor: its row
         self._nodes = flatten_nodes(root)
         self._node_index = {id(node): k for k, node in enumerate(self._nodes)}
-        self._index_of = {id(inputs.ps[i]): i for i in indices}
+        self._index_of = {id(inputs.given[i]): i for i in indices}
         self._graphs: dict[int, Graph] = {}
         self._lifted: dict[int, tuple[Any, list[Any]]] = {}  # parameter and slots
         self._roles: dict[tuple[int, Any], int] = {}  # of scratch columns, by block and content
@@ -168,7 +168,7 @@ class Tracer:
         measures = MeasureSpec(
             spec,
             len(like[measured[0]]),
-            node.members.ranks.spans([self._inputs.ps[i] for i in measured]),
+            node.members.ranks.spans([self._inputs.given[i] for i in measured]),
             [like[i] for i in traced],
             [row_of[i] for i in traced],
             lambda: keys,

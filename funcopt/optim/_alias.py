@@ -28,7 +28,7 @@ from ..typing import ParamsT, Scalar
 from ._averages import TRAIN_MODE
 from ._factory import FunctionFactory, Maker
 from ._optimizer import Optimizer
-from ._options import Options
+from ._options import How, Options
 from ._short_ways import SHORT_WAYS
 
 EXECUTION: Options = {
@@ -40,7 +40,7 @@ EXECUTION: Options = {
 }
 """What torch's classes take as well. `foreach` and `fused` say how, so they change nothing."""
 
-ENGINE = "engine"
+HOW = How()._asdict()
 """How an optimizer makes its steps, which is no matter of a group."""
 
 P = ParamSpec("P")
@@ -58,10 +58,10 @@ class AliasOptimizer(Optimizer):
     The `__init__` beside `make` is a declaration, for readers and type checkers: the class has its
     names, order and defaults, and the body is never run. Without one, the signature is that of
     `like`, or else of `make`. By keyword, every class also takes what torch's classes take
-    (`maximize`, `foreach`, `capturable`, `differentiable`, `fused`), `engine`, and shorthands for
-    the stages around it: ``max_grad_norm=1.0`` is `clip_by_global_norm`, ``ema=0.999`` is
-    `ema_of_params`, ``accumulate=4`` is `accumulate`, ``quantized="8bit"`` is `quantized` and
-    ``rounding="stochastic"`` is `rounded`, in this chain:
+    (`maximize`, `foreach`, `capturable`, `differentiable`, `fused`), `engine`, `offload`, and
+    shorthands for the stages around it: ``max_grad_norm=1.0`` is `clip_by_global_norm`,
+    ``ema=0.999`` is `ema_of_params`, ``accumulate=4`` is `accumulate`, ``quantized="8bit"`` is
+    `quantized` and ``rounding="stochastic"`` is `rounded`, in this chain:
 
         inner = chain(clip_by_global_norm(1.0), quantized(make(...), "8bit"), ema_of_params(0.999))
         rounded(accumulate(inner, 4), "stochastic")
@@ -106,7 +106,7 @@ class AliasOptimizer(Optimizer):
         ways = set(SHORT_WAYS).difference(arguments)
         left_out = {
             "params",
-            ENGINE,
+            *HOW,
             *unknown,
             *ways,
         }  # in `defaults`, as in those of torch's class
@@ -128,11 +128,11 @@ class AliasOptimizer(Optimizer):
         for key in SHORT_WAYS.keys() - set(cls.maker.arguments):
             if given.get(key, ...) is None:  # no stage, and no key
                 del given[key]
-        engine = given.pop(ENGINE, "auto")
+        how = How(**{key: given.pop(key) for key in HOW if key in given})
         defaults = {"differentiable": False, "maximize": False, **cls._given, **given}
         try:
             factory = FunctionFactory.of(cls, defaults)
-            self._set_up(params, factory, defaults, engine)
+            self._set_up(params, factory, defaults, how)
         except FuncoptError as error:
             name_caller(error, cls.__name__, given)
             raise
@@ -178,6 +178,9 @@ class FunctionOptimizer(AliasOptimizer, Generic[P]):
 
     @overload
     def __init__(self, params: ParamsT, *args: Any, rounding: Rounding, **kwargs: Any) -> None: ...
+
+    @overload
+    def __init__(self, params: ParamsT, *args: Any, offload: bool, **kwargs: Any) -> None: ...
 
     @overload
     def __init__(
@@ -226,9 +229,9 @@ def optimizer_class(
         ...     ema(beta, debias=False), scale_by_sign(), scale_by_learning_rate(lr)), lr=1e-3)
 
     The arguments of `make` are the arguments of the class, its defaults, and the keys of its
-    `param_groups`: they are read at every step. What else torch's classes take, `engine`, and the
-    shorthands `max_grad_norm`, `ema`, `accumulate`, `quantized` and `rounding`, it takes by
-    keyword. Type checkers know the parameters, and the arguments as `make` has them.
+    `param_groups`: they are read at every step. What else torch's classes take, `engine`,
+    `offload`, and the shorthands `max_grad_norm`, `ema`, `accumulate`, `quantized` and `rounding`,
+    it takes by keyword. Type checkers know the parameters, and the arguments as `make` has them.
 
     Where `make` returns a `partition`, arguments are initial values only: every label is a
     parameter group, whose keys are the hyperparameters of its own transformation, as in
@@ -281,7 +284,7 @@ def _declared(init: Callable[..., None]) -> dict[str, inspect.Parameter]:
 
 def _check(who: str, own: Mapping[str, inspect.Parameter], arguments: Sequence[str]) -> None:
     """Refuses a signature in which arguments of the function have no name or no default."""
-    if unknown := sorted(set(own) - {"params", ENGINE, *EXECUTION, *SHORT_WAYS, *arguments}):
+    if unknown := sorted(set(own) - {"params", *HOW, *EXECUTION, *SHORT_WAYS, *arguments}):
         raise HyperparameterError(f"`{who}`: its function does not take {unknown}.")
     if missing := [k for k in arguments if k not in own]:
         raise HyperparameterError(f"`{who}`: its function takes {missing} too: declare them.")
@@ -293,7 +296,7 @@ def _check(who: str, own: Mapping[str, inspect.Parameter], arguments: Sequence[s
 
 def _keywords(but: Container[str]) -> list[inspect.Parameter]:
     kind = inspect.Parameter.KEYWORD_ONLY
-    more = {**EXECUTION, **SHORT_WAYS, ENGINE: "auto"}
+    more = {**EXECUTION, **SHORT_WAYS, **HOW}
     return [inspect.Parameter(k, kind, default=v) for k, v in more.items() if k not in but]
 
 

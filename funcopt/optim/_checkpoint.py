@@ -7,6 +7,7 @@ against what the state of a parameter holds when it is created (`_entries`).
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from .._core.warning import warn
@@ -44,7 +45,7 @@ def as_saved(saved: Options, entries: Iterable[str]) -> Options:
 
 
 def checked(
-    groups: ParameterGroups, mine: list[Options], defaults: Options, saved: Options, strict: bool
+    current: StateStore, mine: list[Options], defaults: Options, saved: Options, strict: bool
 ) -> Checkpoint:
     """A checkpoint as it is put into the groups `mine`, which stay as they are.
 
@@ -53,6 +54,7 @@ def checked(
             parameters with one name, or of other groups without names, in any case.
         HyperparameterError: If a value of a group is out of range.
     """
+    groups = current.groups
     who = groups.who
     _check_form(who, saved)
     saved = _with_keys_of_now(saved, groups.factory.keys_of_before())
@@ -63,7 +65,8 @@ def checked(
     for index in range(len(merged)):
         trial.transformation(merged, index)  # its values are checked
     different = _different_options(trial, merged, pairing, defaults)
-    state, misfits, initialized = _fitted(trial, merged, pairing, saved)
+    store = StateStore(trial, current.offload.another())
+    state, misfits, initialized = _fitted(trial, store, merged, pairing, saved)
     for title, what in (*different, *misfits):
         problems.setdefault(title, []).append(what)
     rest = _of_no_parameter(saved, problems)
@@ -161,13 +164,17 @@ def _numbered(groups: list[Options]) -> list[Options]:
 
 
 def _fitted(
-    groups: ParameterGroups, merged: list[Options], pairing: Pairing, saved: Mapping[str, Any]
+    groups: ParameterGroups,
+    store: StateStore,
+    merged: list[Options],
+    pairing: Pairing,
+    saved: Mapping[str, Any],
 ) -> tuple[dict[Tensor, Options], list[Misfit], list[str]]:
     """The state of the parameters that have some, as it is created, with the entries that fit.
 
     Then what does not fit, and the entries that are initialized for it, by parameter.
     """
-    store, state, misfits = StateStore(groups), {}, []
+    state, misfits = {}, []
     initialized: list[str] = []
     state_of, own = saved["state"], {*TORCHS, *saved.get(ENTRIES, ())}
     stored = {key: state_of.get(key) for keys in pairing.keys for key in keys if key is not None}
@@ -197,8 +204,10 @@ def _fitted(
                 if new:
                     initialized.append(f"{label}: {', '.join(new)}")
             if entries:
-                capturable = bool(group.get("capturable"))
-                state[p] = as_created(entries, expected, clocks[key], p, own, capturable)
+                device = store.offload.device(p)
+                clock_device = p.device if group.get("capturable") else torch.device("cpu")
+                devices = (device, clock_device)
+                state[p] = as_created(entries, expected, clocks[key], p.dtype, own, *devices)
     begun = max((found.get(STEP) or 0 for found in clocks.values()), default=0)
     if any(groups.schedules) and begun > 0 and all(UPDATES not in x for x in state.values()):
         what = f"`{UPDATES}`, the count that schedules see, at step {begun:g}"

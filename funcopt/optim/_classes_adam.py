@@ -39,7 +39,7 @@ class AdaBelief(AliasOptimizer, make=adabelief):
         differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
         accumulate: int | None = None, quantized: Format | None = None,
-        rounding: Rounding | None = None, engine: EngineOption = "auto",
+        rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -53,7 +53,7 @@ class Yogi(AliasOptimizer, make=yogi):
         differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
         accumulate: int | None = None, quantized: Format | None = None,
-        rounding: Rounding | None = None, engine: EngineOption = "auto",
+        rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -67,7 +67,7 @@ class MARS(AliasOptimizer, make=mars):
         foreach: bool | None = None, capturable: bool = False, differentiable: bool = False,
         fused: bool | None = None, max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
         accumulate: int | None = None, quantized: Format | None = None,
-        rounding: Rounding | None = None, engine: EngineOption = "auto",
+        rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -81,7 +81,7 @@ class LAMB(AliasOptimizer, make=lamb):
         differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
         accumulate: int | None = None, quantized: Format | None = None,
-        rounding: Rounding | None = None, engine: EngineOption = "auto",
+        rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -97,7 +97,7 @@ class AdEMAMix(AliasOptimizer, make=ademamix):
         differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
         accumulate: int | None = None, quantized: Format | None = None,
-        rounding: Rounding | None = None, engine: EngineOption = "auto",
+        rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -112,7 +112,7 @@ class ADOPT(AliasOptimizer, make=adopt):
         differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
         accumulate: int | None = None, quantized: Format | None = None,
-        rounding: Rounding | None = None, engine: EngineOption = "auto",
+        rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -127,7 +127,7 @@ class Adan(AliasOptimizer, make=adan):
         differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
         accumulate: int | None = None, quantized: Format | None = None,
-        rounding: Rounding | None = None, engine: EngineOption = "auto",
+        rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -144,7 +144,7 @@ class StableAdamW(AliasOptimizer, make=stable_adamw):
         differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
         accumulate: int | None = None, quantized: Format | None = None,
-        rounding: Rounding | None = None, engine: EngineOption = "auto",
+        rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -161,7 +161,7 @@ class NAdamW(AliasOptimizer, make=nadamw):
         capturable: bool = False, differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
         accumulate: int | None = None, quantized: Format | None = None,
-        rounding: Rounding | None = None, engine: EngineOption = "auto",
+        rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -175,7 +175,7 @@ class AdamaxW(AliasOptimizer, make=adamaxw):
         capturable: bool = False, differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
         accumulate: int | None = None, quantized: Format | None = None,
-        rounding: Rounding | None = None, engine: EngineOption = "auto",
+        rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -192,7 +192,7 @@ class AMSGrad(AliasOptimizer, make=amsgrad):
         differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
         accumulate: int | None = None, quantized: Format | None = None,
-        rounding: Rounding | None = None, engine: EngineOption = "auto",
+        rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -209,7 +209,7 @@ class LaProp(AliasOptimizer, make=laprop):
         differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
         accumulate: int | None = None, quantized: Format | None = None,
-        rounding: Rounding | None = None, engine: EngineOption = "auto",
+        rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -227,5 +227,5 @@ class Ranger(AliasOptimizer, make=ranger):
         differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
         accumulate: int | None = None, quantized: Format | None = None,
-        rounding: Rounding | None = None, engine: EngineOption = "auto",
+        rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",
     ) -> None: ...

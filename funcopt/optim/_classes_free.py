@@ -34,7 +34,7 @@ class SGDScheduleFree(AliasOptimizer, make=schedule_free_sgd):
         foreach: bool | None = None, capturable: bool = False, differentiable: bool = False,
         fused: bool | None = None, max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
         accumulate: int | None = None, quantized: Format | None = None,
-        rounding: Rounding | None = None, engine: EngineOption = "auto",
+        rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -52,7 +52,7 @@ class AdamWScheduleFree(AliasOptimizer, make=schedule_free_adamw):
         foreach: bool | None = None, capturable: bool = False, differentiable: bool = False,
         fused: bool | None = None, max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
         accumulate: int | None = None, quantized: Format | None = None,
-        rounding: Rounding | None = None, engine: EngineOption = "auto",
+        rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -68,7 +68,7 @@ class Prodigy(AliasOptimizer, make=prodigy):
         capturable: bool = False, differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
         accumulate: int | None = None, quantized: Format | None = None,
-        rounding: Rounding | None = None, engine: EngineOption = "auto",
+        rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -84,5 +84,5 @@ class DAdaptAdamW(AliasOptimizer, make=dadapt_adamw):
         differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
         accumulate: int | None = None, quantized: Format | None = None,
-        rounding: Rounding | None = None, engine: EngineOption = "auto",
+        rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",
     ) -> None: ...

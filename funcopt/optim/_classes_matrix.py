@@ -40,7 +40,7 @@ class Muon(AliasOptimizer, make=muon):
         capturable: bool = False, differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
         accumulate: int | None = None, quantized: Format | None = None,
-        rounding: Rounding | None = None, engine: EngineOption = "auto",
+        rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -56,7 +56,7 @@ class SOAP(AliasOptimizer, make=soap):
         capturable: bool = False, differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
         accumulate: int | None = None, quantized: Format | None = None,
-        rounding: Rounding | None = None, engine: EngineOption = "auto",
+        rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -72,5 +72,5 @@ class Shampoo(AliasOptimizer, make=shampoo):
         differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
         accumulate: int | None = None, quantized: Format | None = None,
-        rounding: Rounding | None = None, engine: EngineOption = "auto",
+        rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",
     ) -> None: ...

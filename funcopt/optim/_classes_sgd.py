@@ -34,7 +34,7 @@ class LARS(AliasOptimizer, make=lars):
         capturable: bool = False, differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
         accumulate: int | None = None, quantized: Format | None = None,
-        rounding: Rounding | None = None, engine: EngineOption = "auto",
+        rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -48,7 +48,7 @@ class Lion(AliasOptimizer, make=lion):
         differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
         accumulate: int | None = None, quantized: Format | None = None,
-        rounding: Rounding | None = None, engine: EngineOption = "auto",
+        rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -62,7 +62,7 @@ class SGDW(AliasOptimizer, make=sgdw):
         capturable: bool = False, differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
         accumulate: int | None = None, quantized: Format | None = None,
-        rounding: Rounding | None = None, engine: EngineOption = "auto",
+        rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -76,7 +76,7 @@ class Signum(AliasOptimizer, make=signum):
         differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
         accumulate: int | None = None, quantized: Format | None = None,
-        rounding: Rounding | None = None, engine: EngineOption = "auto",
+        rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -89,5 +89,5 @@ class SignSGD(AliasOptimizer, make=sign_sgd):
         differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
         accumulate: int | None = None, quantized: Format | None = None,
-        rounding: Rounding | None = None, engine: EngineOption = "auto",
+        rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",
     ) -> None: ...

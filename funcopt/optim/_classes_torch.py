@@ -40,7 +40,7 @@ class SGD(AliasOptimizer, make=sgd, like=torch.optim.SGD):
         state_dtype: torch.dtype | None = None, capturable: bool = False,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
         accumulate: int | None = None, quantized: Format | None = None,
-        rounding: Rounding | None = None, engine: EngineOption = "auto",
+        rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -55,7 +55,7 @@ class Adam(AliasOptimizer, make=adam, like=torch.optim.Adam):
         decoupled_weight_decay: bool = False, state_dtype: torch.dtype | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
         accumulate: int | None = None, quantized: Format | None = None,
-        rounding: Rounding | None = None, engine: EngineOption = "auto",
+        rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -69,7 +69,7 @@ class AdamW(AliasOptimizer, make=adamw, like=torch.optim.AdamW):
         differentiable: bool = False, fused: bool | None = None,
         state_dtype: torch.dtype | None = None, max_grad_norm: Scalar | None = None,
         ema: Scalar | None = None, accumulate: int | None = None, quantized: Format | None = None,
-        rounding: Rounding | None = None, engine: EngineOption = "auto",
+        rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -83,7 +83,7 @@ class RMSprop(AliasOptimizer, make=rmsprop, like=torch.optim.RMSprop):
         differentiable: bool = False, *, state_dtype: torch.dtype | None = None,
         fused: bool | None = None, max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
         accumulate: int | None = None, quantized: Format | None = None,
-        rounding: Rounding | None = None, engine: EngineOption = "auto",
+        rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -97,7 +97,7 @@ class Adagrad(AliasOptimizer, make=adagrad, like=torch.optim.Adagrad):
         state_dtype: torch.dtype | None = None, capturable: bool = False,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
         accumulate: int | None = None, quantized: Format | None = None,
-        rounding: Rounding | None = None, engine: EngineOption = "auto",
+        rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -111,7 +111,7 @@ class Adadelta(AliasOptimizer, make=adadelta, like=torch.optim.Adadelta):
         state_dtype: torch.dtype | None = None, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
         accumulate: int | None = None, quantized: Format | None = None,
-        rounding: Rounding | None = None, engine: EngineOption = "auto",
+        rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -125,7 +125,7 @@ class Adamax(AliasOptimizer, make=adamax, like=torch.optim.Adamax):
         state_dtype: torch.dtype | None = None, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
         accumulate: int | None = None, quantized: Format | None = None,
-        rounding: Rounding | None = None, engine: EngineOption = "auto",
+        rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -140,7 +140,7 @@ class NAdam(AliasOptimizer, make=nadam, like=torch.optim.NAdam):
         state_dtype: torch.dtype | None = None, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
         accumulate: int | None = None, quantized: Format | None = None,
-        rounding: Rounding | None = None, engine: EngineOption = "auto",
+        rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -154,7 +154,7 @@ class RAdam(AliasOptimizer, make=radam, like=torch.optim.RAdam):
         differentiable: bool = False, state_dtype: torch.dtype | None = None,
         fused: bool | None = None, max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
         accumulate: int | None = None, quantized: Format | None = None,
-        rounding: Rounding | None = None, engine: EngineOption = "auto",
+        rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -172,7 +172,7 @@ class Adafactor(AliasOptimizer, make=adafactor, like=torch.optim.Adafactor):
         differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
         accumulate: int | None = None, quantized: Format | None = None,
-        rounding: Rounding | None = None, engine: EngineOption = "auto",
+        rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -189,7 +189,7 @@ class ASGD(AliasOptimizer, make=asgd, like=torch.optim.ASGD):
         state_dtype: torch.dtype | None = None, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
         accumulate: int | None = None, quantized: Format | None = None,
-        rounding: Rounding | None = None, engine: EngineOption = "auto",
+        rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -203,7 +203,7 @@ class Rprop(AliasOptimizer, make=rprop, like=torch.optim.Rprop):
         state_dtype: torch.dtype | None = None, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
         accumulate: int | None = None, quantized: Format | None = None,
-        rounding: Rounding | None = None, engine: EngineOption = "auto",
+        rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",
     ) -> None: ...
 
 
@@ -217,5 +217,5 @@ class LBFGS(AliasOptimizer, make=of_torch, like=torch.optim.LBFGS):
         foreach: bool | None = None, capturable: bool = False, differentiable: bool = False,
         fused: bool | None = None, max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
         accumulate: int | None = None, quantized: Format | None = None,
-        rounding: Rounding | None = None, engine: EngineOption = "auto",
+        rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",
     ) -> None: ...

@@ -12,6 +12,7 @@ from .._core.loss import Loss
 from .._core.tensor_rule import GradientTransformation, PerTensor
 from .._numerics import shards
 from .._numerics.autocast import forget_casts
+from .._numerics.scalars import near
 from ..combinators import chain, walk
 from ..engine import StepInputs
 from ..errors import ExtraArgumentError, HyperparameterError, SparseGradientError
@@ -73,7 +74,7 @@ class ClosureLoss(Loss):
                 f"shape {tuple(p.shape)} is: build the embedding with `sparse=False`."
             )
         g = shards.placed_as(-g.detach() if flip else g.detach(), p)
-        return precision.lift(g, like.dtype).clone()
+        return precision.lift(g, like.dtype).to(like.device, copy=True)
 
     def hessian(self) -> Callable[[Sequence[Tensor]], list[Tensor]]:
         of: dict[int, Any] = {id(p): g for p, g in zip(self._all, self._grads, strict=True)}
@@ -86,7 +87,9 @@ class ClosureLoss(Loss):
 
         def times(vs: Sequence[Tensor]) -> list[Tensor]:
             with torch.enable_grad():  # a gradient without a graph is constant
-                along = [(g, precision.lower(v, g)) for g, v in zip(gs, vs, strict=True)]
+                along = [
+                    (g, precision.lower(v, g).to(g.device)) for g, v in zip(gs, vs, strict=True)
+                ]
                 inside, outside = zip(*[x for x in along if x[0].requires_grad], strict=True)
                 found = torch.autograd.grad(
                     inside, ps, outside, retain_graph=True, allow_unused=True
@@ -94,7 +97,7 @@ class ClosureLoss(Loss):
             return [
                 torch.zeros_like(v)
                 if x is None
-                else self._sign * precision.lift(x, v.dtype).detach()
+                else self._sign * precision.lift(x, v.dtype).detach().to(v.device)
                 for v, x in zip(vs, found, strict=True)
             ]
 
@@ -116,7 +119,7 @@ class ClosureLoss(Loss):
         if not isinstance(value, Tensor):
             value = torch.tensor(value, dtype=torch.float64)
         mean: Tensor = self._ranks.mean(value.detach() * self._sign)
-        return mean.reshape(())
+        return near(mean.reshape(()), self.ps[0].device)
 
 
 def call(closure: Callable[[], Any]) -> Any:

@@ -167,27 +167,28 @@ def as_created(
     stored: Mapping[str, Any],
     expected: Mapping[str, Tensor],
     clocks: Numbers,
-    p: Tensor,
+    dtype: torch.dtype,
     entries: Collection[str],
-    capturable: bool,
+    device: torch.device,
+    clock_device: torch.device,
 ) -> Options:
-    """Copies of the entries that fit, in the dtypes of `expected`, on the device of `p`.
+    """Copies of the entries that fit, in the dtypes of `expected`, on a device.
 
-    Notes of others are copied as they are, and `entries` that nothing is expected of left out.
+    `dtype` is that of the parameter. Notes of others are copied as they are, and `entries` that
+    nothing is expected of left out.
     """
     out: Options = {}
     for key, value in stored.items():
         if key in CLOCKS:
-            device = p.device if capturable else torch.device("cpu")
-            dtype = torch.float64 if (clocks[key] or 0) > EXACT else clock_dtype()
-            out[key] = _copied(value, dtype, device).reshape(())
+            counts = torch.float64 if (clocks[key] or 0) > EXACT else clock_dtype()
+            out[key] = _copied(value, counts, clock_device).reshape(())
         elif key in expected:
-            found = _copied(value, expected[key].dtype, p.device)
+            found = _copied(value, expected[key].dtype, device)
             out[key] = shards.cut_as(found, expected[key])
         elif key == TRAIN_PARAMS:
-            out[key] = _copied(value, p.dtype, p.device)
+            out[key] = _copied(value, dtype, device)
         elif isinstance(value, Tensor) and key not in entries:
-            out[key] = _copied(value, value.dtype, p.device)
+            out[key] = _copied(value, value.dtype, device)
         elif key not in entries:
             out[key] = copy.deepcopy(value)
     return out

@@ -18,6 +18,7 @@ from ._averages import TRAIN_MODE
 from ._groups import ParameterGroups
 from ._observed import ObservedOptimizer
 from ._options import named_parameters
+from ._planned_memory import memory_table, plan_of_optimizer, plan_of_tree, trained
 from ._shown import stages_in_short
 
 SKIPPED = frozenset({"params", "param_names", "name"})
@@ -45,6 +46,11 @@ def explain(
     alone share a line. Of a transformation: a row for each stage, with its formula,
     hyperparameters, slots and the bytes that these take. At most 100 columns wide.
 
+    The last block is the memory of the optimizer state, slot by slot and for each entry of the
+    parameters, and that of parameters and gradients. Nothing is allocated to find it, and
+    parameters may be on the meta device. Frozen parameters (`requires_grad=False`) of an optimizer
+    or a module have no state; of sharded ones, the part on this rank counts.
+
     Args:
         what: An optimizer, or a transformation.
         params: With a transformation, the tree of parameters or the module for which to count
@@ -52,12 +58,15 @@ def explain(
 
     Returns:
         A string; its method `markdown` has the same as Markdown, and notebooks show it as HTML.
+        Its attribute `memory` has the bytes as numbers: `state`, `parameters`, `gradients`; of the
+        state, `by("group")`, `by("parameter")` and `by("slot")`, and a row of `entries` for each
+        tensor. It is `None` where the state is not known.
 
     Raises:
         HyperparameterError: If it is neither.
     """
     if isinstance(what, GradientTransformation):
-        return explain_transformation(what, params)
+        return _of_transformation(what, params)
     if not isinstance(what, torch.optim.Optimizer):
         raise HyperparameterError(
             "`explain`: expected an optimizer such as `Optimizer(params, tx)`, or a transformation "
@@ -77,7 +86,21 @@ def explain(
         )
         for i, group in enumerate(what.param_groups)
     ]
-    return Explanation([Table(title, (), ()), *tables])
+    tables.insert(0, Table(title, (), ()))
+    if groups is None and not what.state:  # of torch's, it is not known what they will keep
+        return Explanation(tables)
+    plan = plan_of_optimizer(what.param_groups, what.state, groups)
+    if groups is not None:
+        plan = plan._replace(offloaded=what._store.offload.wanted)  # type: ignore[attr-defined]
+    return Explanation([*tables, memory_table(plan)], plan)
+
+
+def _of_transformation(tx: GradientTransformation, params: Any) -> Explanation:
+    if params is None:
+        return explain_transformation(tx)
+    plan = plan_of_tree(tx, params)
+    tables = explain_transformation(tx, trained(params)[0]).tables
+    return Explanation([*tables, memory_table(plan)], plan)
 
 
 @html_of.register

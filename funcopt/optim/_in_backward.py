@@ -92,7 +92,7 @@ class BackwardSteps:
                 if p not in own:  # a parameter that is there twice is one
                     one = before.get(p)
                     if one is None or not one.is_of(index, name):
-                        one = OwnStep(index, name, p, opt._how)
+                        one = OwnStep(index, name, p, opt._how.engine)
                     own[p] = one
         self._own = own
         for p in own:
@@ -219,6 +219,11 @@ class BackwardOptimizer(ObservedOptimizer):
         who = f"{type(self).__name__}.step_in_backward"
         if self._in_backward is None:
             check_each_alone(who, self.tx, self.defaults)
+            if self._store.offload.wanted:
+                raise StructureError(
+                    f"`{who}`: with `offload=True`, gradients are copied to the host together, in "
+                    "`step`. Leave one of the two out."
+                )
             check_no_norms(who, self)
             check_no_replicas(who, (p for group in self.param_groups for p in group["params"]))
             self._in_backward = BackwardSteps(self)

@@ -67,7 +67,7 @@ def norms_of_step(
         none = torch.zeros((), device=now.device)
         g = None if p.grad is None else shards.part(shards.placed_as(p.grad, p))
         if earlier is not None:
-            g = earlier if g is None else earlier + g
+            g = earlier if g is None else earlier.to(g.device) + g
         parts = [none if g is None else _norm(g) / before.divisor]
         parts += [_norm(now - old), _norm(now)]
         rows.append(torch.stack([double(moved(x, device)) for x in parts]))

@@ -12,7 +12,7 @@ knows the optimizer.
 5. `_step_plan` sorts them into buckets, one for each group and number of steps made. As long as
    nothing that it relies on has changed, which is checked in every step, a plan stands for 4 and 5.
 6. The engine runs the transformation over all buckets, and writes parameters and slots in place
-   (`_differentiable`, where autograd follows).
+   (`_differentiable`, where autograd follows; `_offload`, where it has copies on the host).
 7. The plan writes clocks and shared scalars, those of all parameters at once (`_clocks`); what has
    begun is put into `state`. `_scheduled` writes into groups what schedules say of the next step.
 
@@ -23,7 +23,6 @@ here, `_reshape` takes the state along when parameters change.
 
 import functools
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import Any, TypeVar, overload
 
 import torch
@@ -38,7 +37,7 @@ from ..engine import Engine, EngineOption
 from ..typing import ParamsT
 from . import _hooks, _reshape
 from ._amp import Scaling, step_made
-from ._averages import TRAIN_MODE, Averages, in_training
+from ._averages import TRAIN_MODE, Averages
 from ._capture import check_capture
 from ._checkpoint import Checkpoint, as_saved, checked
 from ._clocks import counted
@@ -48,8 +47,9 @@ from ._factory import Factory, chain_factory
 from ._given import as_list, check_group, check_no_leaves, check_switches
 from ._gradients import drop_examples, is_probe
 from ._groups import ParameterGroups
-from ._in_backward import BackwardOptimizer
-from ._options import Options
+from ._modes import AveragingOptimizer
+from ._offload import Offload
+from ._options import How, Options
 from ._partial import check_sums, sees_all
 from ._scheduled import ScheduledValues
 from ._state import StateStore, pack_again
@@ -59,7 +59,7 @@ from ._window import waits
 Loss = TypeVar("Loss")
 
 
-class Optimizer(BackwardOptimizer):
+class Optimizer(AveragingOptimizer):
     """A `torch.optim.Optimizer` around any transformation, such as a chain.
 
         opt = Optimizer(model.parameters(), chain(clip_by_global_norm(1.0), adamw(1e-3)))
@@ -92,6 +92,8 @@ class Optimizer(BackwardOptimizer):
             beside dense weights. An attribute too, to be set afterwards.
         rounding: How parameters in 16 bits are written: "nearest", "stochastic", "kahan",
             "remainder8", "remainder" or "master"; all but the first are `rounded` around `tx`.
+        offload: Keep the state on the CPU, and make the steps there, where the parameters are on a
+            device. These and the gradients are copied for each step. Not in checkpoints either.
         engine: How steps are made: "fused", in one pass over memory for each sum over tensors,
             plus one; "compiled", the same by machine code for this chain, which takes seconds to
             compile; "torch", by a kernel of torch where that has one for the chain; "foreach",
@@ -116,6 +118,7 @@ class Optimizer(BackwardOptimizer):
         capturable: bool = False,
         measure_group: Any = None,
         rounding: Rounding = "nearest",
+        offload: bool = False,
         engine: EngineOption = "auto",
     ) -> None:
         if rounding != "nearest":
@@ -127,20 +130,18 @@ class Optimizer(BackwardOptimizer):
         defaults.update(maximize=maximize, differentiable=differentiable)
         if capturable:
             defaults["capturable"] = True
-        self._set_up(params, factory, defaults, engine)
+        self._set_up(params, factory, defaults, How(offload, engine))
 
-    def _set_up(
-        self, params: ParamsT, factory: Factory, defaults: Options, engine: EngineOption
-    ) -> None:
+    def _set_up(self, params: ParamsT, factory: Factory, defaults: Options, how: How) -> None:
         """Makes the parts, and adds the parameters, in whichever way the class is constructed."""
         who = type(self).__name__
         check_switches(who, defaults)
         self.tx = factory.tx
         self._groups = ParameterGroups(factory, who)
-        self._store = StateStore(self._groups)
+        self._store = StateStore(self._groups, Offload(how.offload, who, defaults))
         self._scheduled = ScheduledValues(self._groups, self._store, who)
         self._averages = Averages(who)
-        self._how = engine
+        self._how = how
         self._sees_all = sees_all(who, self.tx)
         self._constructed = False
         self._forget()
@@ -155,7 +156,7 @@ class Optimizer(BackwardOptimizer):
         self._groups.forget()
         self._store.forget()
         self._plan: StepPlan | None = None
-        self._engine = Engine(self._how)
+        self._engine = Engine(self._how.engine)
         self._last = ()
 
     # Stepping.
@@ -282,7 +283,7 @@ class Optimizer(BackwardOptimizer):
         if self._needs_closure:
             evaluate = evaluator(type(self).__name__, self.param_groups, closure, loss, inputs)
             inputs = inputs._replace(evaluate=evaluate)
-        return tx, self._engine.step(inputs)
+        return tx, self._store.offload.stepped(inputs, self._engine.step)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drops the gradients; those of single examples too, if the chain takes those."""
@@ -298,6 +299,7 @@ class Optimizer(BackwardOptimizer):
         differentiable = bool(self.defaults.get("differentiable"))
         adding = check_group(who, param_group, self.param_groups, differentiable)
         self._groups.factory.check_group(param_group)
+        self._store.offload.check(param_group)
         try:
             for group in self._groups.split(param_group):
                 foreign = self._groups.begin(group)
@@ -349,65 +351,10 @@ class Optimizer(BackwardOptimizer):
             StructureError: If there is no such parameter, or the map does not fit; nothing changes.
         """
         self._check_between("resize")
-        _reshape.resize(self.param_groups, self.state, self._groups, which, new, index_map, dim)
+        _reshape.resize(self.param_groups, self.state, self._store, which, new, index_map, dim)
         self._forget()
 
-    # Train and eval mode.
-
-    def eval(self) -> None:
-        """Exchanges the parameters for the averaged weights, until `train()`.
-
-            opt.eval()
-            validate(model)
-            opt.train()
-
-        Of a chain without an average, nothing changes, as with a module that knows no modes. What
-        is there already stays: to call it twice is to call it once. A step in this mode is an
-        error. Checkpoints may be taken and loaded in either mode; they hold it.
-
-        Raises:
-            ModeError: If `averaged()` is open.
-        """
-        self._averages.check_closed("eval")
-        if any(map(in_training, self.param_groups)) and TRAIN_MODE in self.defaults:
-            if not self.state:
-                self.init_state()  # so that what a loader fills has all that this mode has
-            self._averages.to_averages(self.param_groups, self.state, self._average)
-
-    def train(self) -> None:
-        """Restores the parameters exactly, for the next step.
-
-        Raises:
-            ModeError: If `averaged()` is open, or parameters were evaluated, saved and loaded
-                without those that are trained. Nothing is changed.
-        """
-        self._averages.check_closed("train")
-        self._averages.to_training(self.param_groups, self.state, self._average)
-
-    def averaged(self) -> AbstractContextManager[None]:
-        """Within the context, the parameters are the averaged weights, used for evaluation.
-
-            with opt.averaged():
-                validate(model)
-
-        The same as `eval()` and `train()`, but they are restored whatever happens, and there has to
-        be an average. Inside of `eval()` there is nothing to do, and that mode stays.
-
-        Raises:
-            StructureError: If no stage keeps an average.
-        """
-        self._averages.check_kept(self.defaults, self.tx)
-        return self._averages.averaged(self.param_groups, self.state, self._average)
-
-    def _average(self, index: int, name: str | None, p: Tensor) -> Tensor | None:
-        return self._store.average(self.param_groups, self.state, index, name, p)
-
     # State, saving and loading.
-
-    def init_state(self) -> None:
-        """Initializes missing state before the first step, so that checkpoints are complete."""
-        replace = self.defaults["differentiable"]
-        self._store.initialize(self.param_groups, self.state, replace)
 
     def state_dict(self) -> dict[str, Any]:
         """The state, as torch has it: a dict of tensors for every parameter, and the groups."""
@@ -433,7 +380,7 @@ class Optimizer(BackwardOptimizer):
         found: list[Checkpoint] = []
 
         def check(_: Any, saved: Options) -> Options:
-            found.append(checked(self._groups, self.param_groups, self.defaults, saved, strict))
+            found.append(checked(self._store, self.param_groups, self.defaults, saved, strict))
             return found[-1].saved
 
         def finish(_: Any) -> None:

@@ -1,15 +1,24 @@
 """What a parameter group holds: parameters, and options: numbers, tensors, schedules, others."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from .._numerics.names import plain_name
 from .._numerics.scalars import at, has_schedule, is_zero, number
+from ..engine import EngineOption
 from ..errors import HyperparameterError
 
 Options = dict[str, Any]
+
+
+class How(NamedTuple):
+    """How an optimizer makes its steps: options of all classes that are no matter of a group."""
+
+    offload: bool = False
+    engine: EngineOption = "auto"
+
 
 NamedParameter = tuple[str | None, Tensor]
 """A parameter, and its name if it is known."""

@@ -32,7 +32,7 @@ class Iteration:
         store: StateStore,
         measure_group: Any,
     ) -> None:
-        store.forget_others(param_groups)
+        store.settle(param_groups, state)
         self.groups, self.store, self.measure_group = groups, store, measure_group
         self.updates = store.updates(param_groups, state)
         self._state = state

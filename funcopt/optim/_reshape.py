@@ -6,8 +6,7 @@ from .._numerics.names import plain_name
 from ..errors import StructureError
 from ._groups import ParameterGroups
 from ._options import Options, named_parameters
-from ._state import State
-from ._state_layout import initial_state
+from ._state import State, StateStore
 
 
 def drop(
@@ -30,7 +29,7 @@ def drop(
 def resize(
     param_groups: list[Options],
     state: State,
-    groups: ParameterGroups,
+    store: StateStore,
     which: str | Tensor,
     new: Tensor,
     index_map: Tensor,
@@ -41,15 +40,16 @@ def resize(
     Raises:
         StructureError: If there is no such parameter, or the map does not fit; nothing changes.
     """
+    groups = store.groups
     call = f"{groups.who}.resize"
     index, at = _find(call, param_groups, which)
     name, p = list(named_parameters(param_groups[index]))[at]
     dim = dim % max(p.dim(), 1)
     _check_map(call, p, new, index_map, dim)
     old = state.get(p)
-    initial = initial_state(groups.transformation(param_groups, index).tx, name, new)[1]
+    initial = store.initial(groups.transformation(param_groups, index).tx, name, new)[1]
     if old is not None:
-        index_map = index_map.to(p.device)
+        index_map = index_map.to(store.offload.device(p))
         kept = index_map >= 0
         for key, x in initial.items():
             before = old.get(key)

@@ -15,6 +15,7 @@ from ..typing import Memory
 from ._clocks import Known, counting, latest, note, packed_in_vector
 from ._factory import GroupTransformation
 from ._groups import ParameterGroups
+from ._offload import Offload
 from ._options import Options, named_parameters, same_value
 from ._state_layout import STEP, UPDATES, StateLayout, clock_dtype, initial_state
 
@@ -28,12 +29,12 @@ class StateStore:
     Groups and state are the optimizer's, and are handed in: they may be exchanged for a step.
     """
 
-    def __init__(self, groups: ParameterGroups) -> None:
-        self._groups = groups
+    def __init__(self, groups: ParameterGroups, offload: Offload) -> None:
+        self.groups, self.offload = groups, offload
         self.forget()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_groups": self._groups}
+        return {"groups": self.groups, "offload": self.offload}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -43,9 +44,11 @@ class StateStore:
         """Drops what can be made again."""
         self._layouts: dict[Tensor, tuple[Any, StateLayout]] = {}  # by parameter
         self._idle: Memory | None = None  # after steps without a gradient on this rank
+        self.offload.forget()
 
-    def forget_others(self, param_groups: list[Options]) -> None:
+    def settle(self, param_groups: list[Options], state: State) -> None:
         """Drops what is known of parameters that are in no group any more."""
+        self.offload.settle(param_groups, state)
         here = [p for group in param_groups for p in group["params"]]
         known = self._layouts
         self._layouts = {p: known[p] for p in here if p in known}
@@ -58,16 +61,17 @@ class StateStore:
         """The average of a parameter; `None` if no stage keeps one."""
         if not (p.is_floating_point() or p.is_complex()):
             return None
-        transformation = self._groups.transformation(param_groups, index)
+        transformation = self.groups.transformation(param_groups, index)
         layout, stored = self.read(state, name, p, transformation)
-        value = transformation.tx.eval_param(name, p, *layout.unpack(stored))
+        with self.offload.beside(p):
+            value = transformation.tx.eval_param(name, p, *layout.unpack(stored))
         return None if value is p else value
 
     def layout(
         self, param_groups: list[Options], index: int, name: str | None, p: Tensor
     ) -> StateLayout:
         """The layout of what the state of a parameter holds when it is created."""
-        return self._layout(name, p, self._groups.transformation(param_groups, index))[0]
+        return self._layout(name, p, self.groups.transformation(param_groups, index))[0]
 
     def shared(self, param_groups: list[Options], state: State) -> dict[int, list[Tensor]]:
         """All copies of the memory that parameters have in common, by its place in the memory."""
@@ -76,7 +80,7 @@ class StateStore:
         for index, group in enumerate(param_groups):
             if not group["params"]:
                 continue
-            transformation = self._groups.transformation(param_groups, index)
+            transformation = self.groups.transformation(param_groups, index)
             for name, p in named_parameters(group):
                 stored = state.get(p, {})
                 layout, _ = self._layout(name, p, transformation)
@@ -92,7 +96,9 @@ class StateStore:
         self, param_groups: list[Options], state: State, tx: PerTensor, p: Tensor
     ) -> Memory:
         """The memory for a step without a gradient on this rank."""
-        memory = tx.init_memory(precision.zero_like([p])) if self._idle is None else self._idle
+        with self.offload.beside(p):
+            began = tx.init_memory(precision.zero_like([p]))
+        memory = began if self._idle is None else self._idle
         tensors = precision.entries(memory)
         for at, copies in self.shared(param_groups, state).items():
             tensors[at] = copies[0]
@@ -101,7 +107,7 @@ class StateStore:
 
     def updates(self, param_groups: list[Options], state: State) -> Tensor | None:
         """How many steps the optimizer has made; `None` where no schedule asks."""
-        if not any(self._groups.schedules):
+        if not any(self.groups.schedules):
             return None
         kept = [s[UPDATES] for s in state.values() if isinstance(s, dict) and UPDATES in s]
         if kept:
@@ -114,7 +120,7 @@ class StateStore:
         self, param_groups: list[Options], state: State, index: int, updates: Any
     ) -> Options:
         """The updates that the stage of each hyperparameter has made, where it counts itself."""
-        tx = self._groups.transformation(param_groups, index).tx
+        tx = self.groups.transformation(param_groups, index).tx
         of = list(named_parameters(param_groups[index]))
         if not of:
             return {}
@@ -127,7 +133,7 @@ class StateStore:
         each = iter(tensors)
         counts = tx.counts(updates, precision.map_slots(lambda _: next(each), memory))
         by_path = {"/".join(path): count for path, count in counts.items()}
-        fields = self._groups.factory.field_paths(tx, of)
+        fields = self.groups.factory.field_paths(tx, of)
         found = {key: "/".join(path) for key, (path, _) in fields.items()}
         return {key: by_path[path] for key, path in found.items() if path in by_path}
 
@@ -139,9 +145,16 @@ class StateStore:
         known = self._layouts.get(p)
         if known is not None and known[0] == key:
             return known[1], None
-        layout, initial = initial_state(transformation.tx, name, p)
+        layout, initial = self.initial(transformation.tx, name, p)
         self._layouts[p] = (key, layout)
         return layout, initial
+
+    def initial(
+        self, tx: PerTensor, name: str | None, p: Tensor
+    ) -> tuple[StateLayout, dict[str, Tensor]]:
+        """The layout of a parameter's state, and the state before its first step."""
+        with self.offload.beside(p):
+            return initial_state(tx, name, p)
 
     def read(
         self, state: State, name: str | None, p: Tensor, transformation: GroupTransformation
@@ -150,7 +163,7 @@ class StateStore:
         layout, initial = self._layout(name, p, transformation)
         stored = state.get(p, {})
         if any(key not in stored for key in layout.keys):
-            stored = {**(initial or initial_state(transformation.tx, name, p)[1]), **stored}
+            stored = {**(initial or self.initial(transformation.tx, name, p)[1]), **stored}
         return layout, stored
 
     # Writing.
@@ -161,7 +174,7 @@ class StateStore:
         Returns:
             The keys of all entries that are there; others are notes of users.
         """
-        self._groups.check_state(param_groups, state)
+        self.groups.check_state(param_groups, state)
         new: dict[Tensor, dict[str, Tensor]] = {}
         keys: set[str] = set()
         for index, group in enumerate(param_groups):
@@ -169,7 +182,7 @@ class StateStore:
                 old = state.get(p)
                 if not old:
                     continue
-                transformation = self._groups.transformation(param_groups, index)
+                transformation = self.groups.transformation(param_groups, index)
                 layout, _ = self._layout(name, p, transformation)
                 missing = [key for key in layout.keys if key not in old]
                 if STEP not in old and len(missing) == len(layout.keys):
@@ -183,13 +196,14 @@ class StateStore:
 
     def initialize(self, param_groups: list[Options], state: State, replace: bool) -> None:
         """Creates the state of all parameters that require gradients; what exists is kept."""
+        self.settle(param_groups, state)
         updates = self.updates(param_groups, state)
         new: dict[Tensor, dict[str, Tensor]] = {}
         for index, group in enumerate(param_groups):
-            transformation = self._groups.transformation(param_groups, index)
+            transformation = self.groups.transformation(param_groups, index)
             for name, p in named_parameters(group):
                 if p.requires_grad:
-                    _, initial = initial_state(transformation.tx, name, p)
+                    _, initial = self.initial(transformation.tx, name, p)
                     initial[STEP] = new_clock(0.0, p, group)
                     if updates is not None:
                         initial[UPDATES] = moved(updates, clock_device(p, group))

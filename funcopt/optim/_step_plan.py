@@ -322,7 +322,7 @@ def plan_step(
         StructureError: If one gradient is there for all examples, and one for each is needed.
     """
     groups.refresh(param_groups)
-    store.forget_others(param_groups)
+    store.settle(param_groups, state)
     active, gs = active_parameters(param_groups, state, groups, store)
     if active:
         return StepPlan(active, gs, param_groups, state, groups, store)

@@ -15,6 +15,8 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 import funcopt as fo
+from funcopt import optim
+from funcopt.errors import StructureError
 
 from ..contract.common import OPTIMIZERS, loss_of, model, train
 from .work import alone, gap, loss_of_part, params_of, step
@@ -347,3 +349,24 @@ def test_a_rule_that_is_not_elementwise_sees_whole_tensors(two):
     first, second = two(with_rows_that_see_one_another, True)
     assert gap(first, second) == 0.0
     assert gap(first, with_rows_that_see_one_another(False)) <= 1e-9
+
+
+def offloaded(when):
+    """The error of an optimizer with its state on the host, for parameters that are sharded."""
+    net = cut_model() if when == "before" else model()
+    try:
+        opt = optim.AdamW(net.named_parameters(), offload=True)
+        for group in opt.param_groups:
+            group["params"] = list(cut_model().parameters())
+        opt.init_state()
+    except StructureError as error:
+        return str(error)
+    return "none"
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_shards_are_not_offloaded(two, when):
+    for said in two(offloaded, when):
+        assert said.startswith("`AdamW`: `offload=True` is for parameters that are whole")
+        assert "`0.weight` is sharded" in said
+        assert "CPUOffloadPolicy()" in said

@@ -151,3 +151,35 @@ def test_one_process_loads_what_two_ranks_saved(two, name, tmp_path):
     for _ in range(3):
         train(net, opt, 1)
     assert gap(first, params_of(net)) <= 1e-12
+
+
+def planned(name):
+    """Bytes of the state as planned and as made, on this rank."""
+    net = cut_model()
+    opt = MAKE[name](net)
+    plan = fo.explain(opt).memory
+    opt.init_state()
+    stored = [x for own in opt.state.values() for x in own.values()]
+    parts = [getattr(x, "_local_tensor", x) for x in stored]
+    of_params = sum(p.to_local().numel() * p.itemsize for p in net.parameters())
+    tx = fo.explain(opt.tx, net).memory
+    slots = [sum(x.bytes for x in one.entries if x.entries is not None) for one in (plan, tx)]
+    return (
+        plan.state,
+        sum(x.numel() * x.element_size() for x in parts),
+        plan.parameters,
+        of_params,
+        slots,
+    )
+
+
+@pytest.mark.parametrize("name", ["AdaBelief", "Adafactor", "LARS"])
+def test_memory_is_planned_for_the_part_on_this_rank(two, name):
+    sizes = []
+    for state, made, parameters, of_params, (slots, slots_of_tx) in two(planned, name):
+        assert state == made
+        assert parameters == of_params
+        assert slots == slots_of_tx
+        sizes.append(parameters)
+    assert sum(sizes) == sum(p.numel() * p.itemsize for p in model().parameters())
+    assert sizes[0] != sizes[1]

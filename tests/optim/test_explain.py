@@ -9,6 +9,7 @@ import torch
 
 import funcopt as fo
 from funcopt import optim
+from funcopt._core.explanation import in_bytes
 from funcopt.errors import HyperparameterError
 
 from ..cases import CASES
@@ -55,6 +56,9 @@ def test_every_transformation_can_be_explained(tx):
     assert "table" in Tags(tx._repr_html_()).seen
 
 
+UNITS = {"B": 1, "kB": 1e3}
+
+
 def rules():
     """The public rules of the library."""
     return [x for x in vars(fo).values() if inspect.isclass(x) and issubclass(x, fo.TensorRule)]
@@ -89,17 +93,20 @@ def test_a_row_has_formula_hyperparameters_slots_and_bytes():
 @pytest.mark.parametrize(
     "make", [fo.adamw, fo.muon, fo.soap, fo.adafactor, lambda: fo.accumulate(fo.lion(), 4)]
 )
-def test_bytes_are_those_of_the_slots(make):
+def test_bytes_of_stages_are_those_of_their_slots(make):
     model = Transformer()
     params = {name: p.detach() for name, p in model.named_parameters()}
     tx = make()
-    slots = tx.init(params).slots
-    size = sum(x.numel() * x.element_size() for x in fo.tree.leaves(slots))
-    from funcopt._core.explanation import in_bytes
-
+    slots = fo.tree.leaves(tx.init(params).slots)
+    size = sum(x.numel() * x.element_size() for x in slots)
     for given in (params, model):
         text = fo.explain(tx, given)
-        assert text.splitlines()[-1].startswith(f"state: {in_bytes(size)}, beside ")
+        stages, memory = text.tables
+        said = [row.cells[3].split() for row in stages.rows if row.cells[3]]
+        told = sum(float(number) * UNITS[unit] for number, unit in said)
+        assert told == pytest.approx(size, rel=5e-3)  # each has three digits
+        assert memory.title.startswith(f"memory: state {in_bytes(text.memory.state)}, ")
+        assert sum(x.bytes for x in text.memory.entries if x.entries is not None) == size
 
 
 def test_what_is_inside_is_set_off_and_labels_are_named():
@@ -122,7 +129,8 @@ def test_an_optimizer_has_a_block_for_each_group_and_a_line_for_each_pattern():
         "betas=(0.9, 0.999), eps=1e-08, lr=0.5, weight_decay=0.0",
     ]
     assert "layers.0-11.weight  (16, 16)   x 12" in blocks[2].splitlines()
-    assert len(blocks) == 3
+    assert blocks[3].startswith("memory: state 52.6 kB (not yet allocated), ")
+    assert len(blocks) == 4
     Tags(opt._repr_html_())
 
 

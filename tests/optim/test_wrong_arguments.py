@@ -64,8 +64,11 @@ def test_a_wrong_argument_is_refused_by_its_name_or_taken(name, kind):
                 assert f"`{key}" in said or key in INSIDE or kind == "None", said
 
 
-@pytest.mark.parametrize("option", ["maximize", "differentiable", "capturable", "foreach", "fused"])
-def test_options_of_torch_are_switches(option):
+SWITCHES = ["maximize", "differentiable", "capturable", "foreach", "fused", "offload"]
+
+
+@pytest.mark.parametrize("option", SWITCHES)
+def test_options_of_all_classes_are_switches(option):
     with pytest.raises(HyperparameterError, match=f"`AdamW`: `{option}` must be True or False"):
         optim.AdamW(model().parameters(), **{option: "yes"})
 

@@ -49,7 +49,9 @@ def test_the_classes_of_optim_are_classes() -> None:
     model = nn.Linear(3, 1)
     opt: optim.AdamW = optim.AdamW(model.parameters(), lr=1e-3)
     assert_type(optim.SGD(model.named_parameters(), 0.1, momentum=0.9), optim.SGD)
-    optim.Adam([{"params": model.parameters(), "lr": 0.1}], fused=True, engine="eager")
+    optim.Adam(
+        [{"params": model.parameters(), "lr": 0.1}], fused=True, engine="eager", offload=True
+    )
     optim.AdamW(model.parameters(), fo.cosine_decay_schedule(1e-3, 100), amsgrad=True)
     optim.Muon(model.named_parameters(), lr=0.02, adamw_lr=3e-4, maximize=True)
     optim.LBFGS(model.parameters(), line_search_fn="strong_wolfe")
@@ -119,7 +121,7 @@ def test_optimizer_class_takes_the_arguments_of_its_function() -> None:
     assert learning_rates(opt) == [1e-2]
     assert learning_rates(Private(ps)) == [0.1]
     assert learning_rates(LikeTorch(ps, lr=0.1, fused=True)) == [0.1]
-    Signum(ps, fo.linear_schedule(0.1, 0.0, 10), maximize=True, engine="eager")
+    Signum(ps, fo.linear_schedule(0.1, 0.0, 10), maximize=True, engine="eager", offload=True)
     with pytest.raises(TypeError):
         Signum(ps, momentum=0.8)  # type: ignore[call-overload] # pyright: ignore[reportCallIssue]
     with pytest.raises((TypeError, fo.errors.HyperparameterError)):
