@@ -11,7 +11,7 @@ from .primitive import primitive
 HIGH = -65536  # the mask of the upper 16 bits
 
 
-def nearest(x: Tensor, dtype: torch.dtype) -> Tensor:
+def rounded_to(x: Tensor, dtype: torch.dtype) -> Tensor:
     """`x`, rounded to the nearest number of a narrower dtype."""
     return x.to(dtype).to(x.dtype)
 

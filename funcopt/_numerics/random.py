@@ -74,7 +74,7 @@ def _digest(name: str) -> Counter:
 
 
 @functools.cache
-def key_of(name: str, seed: int) -> tuple[int, int]:
+def bits_key(name: str, seed: int) -> tuple[int, int]:
     """The key of the random bits of a tensor."""
     low, high = philox(_digest(name), _words(seed))[:2]
     return low, high
@@ -144,7 +144,7 @@ class Draw:
             high: The 16 bits above them.
             like: The tensor or its gradient, as a rule sees it.
         """
-        key, other = key_of(self._name, seed)
+        key, other = bits_key(self._name, seed)
         other = mixed(other, word(low, high))
         if not shards.is_sharded(self._tensor):
             return bits16(like, key, other, 0)

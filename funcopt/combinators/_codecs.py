@@ -130,11 +130,11 @@ def stored(how: Any, x: Tensor) -> Any:
 
 def _with_rest(x: Tensor) -> WithRest:
     x = x.to(torch.float32)
-    value = narrow.nearest(x, torch.bfloat16)
+    value = narrow.rounded_to(x, torch.bfloat16)
     return WithRest(value.to(torch.bfloat16), narrow.residual(x, value, "bfloat16"))
 
 
-def restored(own: Any, x: Tensor) -> Any:
+def stored_again(own: Any, x: Tensor) -> Any:
     """The same of a new value, in the place of `own`."""
     made = stored(type(own), x)
     if isinstance(own, WithRest) or getattr(type(x), "stands_in", False):

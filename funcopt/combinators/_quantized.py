@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from .._core import checks, precision
+from .._core.compact import in_message
 from .._core.reduction import Reduce
 from .._core.stage import Bucket, Members, Node
 from .._core.tensor_rule import GradientTransformation, Part, Ran, below
@@ -14,7 +15,7 @@ from .._numerics import shards
 from ..errors import HyperparameterError
 from ..typing import Memory, Slots
 from ._around import Around
-from ._codecs import FORMATS, STORED, Format, initial, loaded, restored
+from ._codecs import FORMATS, STORED, Format, initial, loaded, stored_again
 from ._inner import check_inner
 from ._labels import Choice, Labels, choice_of_mask
 
@@ -72,13 +73,14 @@ class quantized(Around):
     def __post_init__(self) -> None:
         check_inner(self, self.inner)
         checks.whole_number(self, "min_size", self.min_size, least=0)
-        for what, value in {"format": self.format, **(self.slots or {})}.items():
-            if value not in FORMATS and not (value == "fp32" and what != "format"):
-                names = ", ".join(map(repr, get_args(Format)))
-                more = "" if what == "format" else ", or 'fp32'"
-                raise HyperparameterError(
-                    f"`quantized`: `{what}` must be one of {names}{more}, got {value!r}."
-                )
+        checks.choice(self, "format", self.format, get_args(Format))
+        if not isinstance(self.slots, Mapping | None):
+            raise HyperparameterError(
+                "`quantized`: `slots` must be formats by the names of slots, such as "
+                f'{{"exp_avg_sq": "fp32"}}, got {in_message(self.slots)}.'
+            )
+        for slot, value in (self.slots or {}).items():
+            checks.choice(self, slot, value, (*get_args(Format), "fp32"))
 
     @property
     def comes_last(self) -> bool:  # type: ignore[override]
@@ -186,7 +188,7 @@ class quantized(Around):
 
 def _again(own: Any, before: Tensor, after: Tensor) -> Any:
     """What is stored of a new value; what there is, if it is none."""
-    return own if after is before else restored(own, after)
+    return own if after is before else stored_again(own, after)
 
 
 def _map_stored(fn: Callable[..., Any], slots: Slots, *rest: Slots) -> Slots:

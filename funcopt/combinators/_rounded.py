@@ -12,7 +12,7 @@ from .._core.stage import Bucket, Members, Node, Scalars
 from .._core.tensor_rule import GradientTransformation, Part, Ran, below
 from .._numerics import narrow
 from .._numerics.scalars import integer
-from ..errors import HyperparameterError, LeafError
+from ..errors import LeafError
 from ..typing import Memory, Slots
 from ._around import Around
 from ._inner import check_inner
@@ -66,7 +66,7 @@ class Nearest:
     def store(self, x: Tensor, dtype: torch.dtype, s: Scalars) -> Tensor:
         """What the parameter becomes: a number of `dtype`."""
         del s
-        return narrow.nearest(x, dtype)
+        return narrow.rounded_to(x, dtype)
 
     def rest(self, x: Tensor, p: Tensor, dtype: torch.dtype) -> Slots:
         """What is kept beside it, if it has become `p`."""
@@ -136,8 +136,8 @@ class Master(Nearest):
         return MasterSlots(p.to(torch.float32, copy=True))
 
     def load(self, p: Tensor, own: MasterSlots, dtype: torch.dtype) -> Tensor:
-        # If somebody else has changed the parameter, that counts.
-        return torch.where(narrow.nearest(own.master_param, dtype) == p, own.master_param, p)
+        # If the parameter was changed in between, that counts.
+        return torch.where(narrow.rounded_to(own.master_param, dtype) == p, own.master_param, p)
 
     def rest(self, x: Tensor, p: Tensor, dtype: torch.dtype) -> MasterSlots:
         return MasterSlots(x)
@@ -209,11 +209,7 @@ class rounded(Around):
 
     def __post_init__(self) -> None:
         check_inner(self, self.inner)
-        if self.rounding not in HOW:
-            raise HyperparameterError(
-                f"`rounded`: `rounding` must be one of {', '.join(map(repr, get_args(Rounding)))}, "
-                f"got {self.rounding!r}."
-            )
+        checks.choice(self, "rounding", self.rounding, get_args(Rounding))
         checks.whole_number(self, "seed", self.seed, least=0)
 
     @property
@@ -287,7 +283,7 @@ class rounded(Around):
                 out.append((u, q, how.rest(x, q, d)))
             else:
                 u = torch.where(q == p, 0.0, q - p)
-                out.append((u, None, how.rest(x, narrow.nearest(p + u, d), d)))
+                out.append((u, None, how.rest(x, narrow.rounded_to(p + u, d), d)))
         node.new_params = [q for _, q, _ in out]
         own = [RoundedSlots(*two) for two in zip((x for _, _, x in out), new, strict=True)]
         return [u for u, _, _ in out], own

@@ -11,7 +11,7 @@ from .. import tree
 from .._core import precision
 from .._core.tensor_rule import TensorRule
 from .._numerics import shards
-from .._numerics.random import GROUP, key_of
+from .._numerics.random import GROUP, bits_key
 from .._numerics.scalars import is_plain
 from ..combinators import walk
 from ._blocks import GRADIENT, PARAMETER, Block, Roles, as_real, overlap, same_memory_order
@@ -149,7 +149,7 @@ class BlockLayout:
         if self._words[0] != (seed, names):
             found = {}
             for at, begin in self._begins_at.items():
-                words = (*key_of(names[at], seed), begin)
+                words = (*bits_key(names[at], seed), begin)
                 found[at] = [x >> shift & 0xFFFF for x in words for shift in (0, 16)]
             self._words = ((seed, names), found)
         words_of: Sequence[int] = self._words[1][i]

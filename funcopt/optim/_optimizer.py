@@ -121,7 +121,7 @@ class Optimizer(AveragingOptimizer):
         offload: bool = False,
         engine: EngineOption = "auto",
     ) -> None:
-        if rounding != "nearest":
+        if rounding != "nearest" and isinstance(tx, GradientTransformation):  # else it is refused
             tx = rounded(tx, rounding)
         if measure_group is not None:
             self.measure_group = measure_group

@@ -73,7 +73,7 @@ def same(x, y):
 
 
 X, NOISE = numbers(), torch.arange(3001.0) * 21 % 65536
-STORED = narrow.nearest(X, torch.bfloat16)
+STORED = narrow.rounded_to(X, torch.bfloat16)
 LOW = narrow.low_half(X)
 PART = torch.arange(3001).remainder(255).sub(127).to(torch.int8)
 CASES = {

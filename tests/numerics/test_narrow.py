@@ -67,7 +67,7 @@ def test_numbers_of_bfloat16_stay_whatever_the_bits_are():
 def test_eight_bits_more_are_within_half_of_their_unit(dtype):
     x = NUMBERS[NUMBERS.isfinite() & (NUMBERS.abs() < torch.finfo(dtype).max)]
     name = str(dtype).removeprefix("torch.")
-    stored = narrow.nearest(x, dtype)
+    stored = narrow.rounded_to(x, dtype)
     part = narrow.residual(x, stored, name)
     assert part.dtype == torch.int8
     found = narrow.with_residual(stored, part, name)

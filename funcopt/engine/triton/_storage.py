@@ -25,27 +25,27 @@ def is_finite(x):
 
 
 @triton.jit
-def truncated(x):
+def cut_off(x):
     """Rounded to bfloat16 toward zero."""
     return tl.where(x != x, x, of_bits(bits_of(x) & -65536))
 
 
 @triton.jit
-def low_half(x):
+def lower_bits(x):
     """The lower 16 bits, as a number with a sign."""
     low = bits_of(x) & 0xFFFF
     return (low - ((low >> 15) << 16)).to(tl.float32)
 
 
 @triton.jit
-def with_low_half(x, low):
+def with_lower_bits(x, low):
     """The number with other lower bits."""
     found = of_bits((bits_of(x) & -65536) | (low.to(tl.int32) & 0xFFFF))
     return tl.where(is_finite(x), found, x)
 
 
 @triton.jit
-def rounded_at_random(x, noise):
+def up_or_down(x, noise):
     """Rounded to bfloat16, up or down."""
     bits = bits_of(x)
     found = of_bits((bits + noise.to(tl.int32)) & -65536)
@@ -61,34 +61,34 @@ def half_of_spacing(x, MANTISSA: tl.constexpr, LEAST: tl.constexpr):
 
 
 @triton.jit
-def whole(x):
+def to_even(x):
     """The nearest whole number, to even ones in the middle, of a small number."""
     return (x + 12582912.0) - 12582912.0
 
 
 @triton.jit
-def residual(x, stored, MANTISSA: tl.constexpr, LEAST: tl.constexpr):
+def rest_of(x, stored, MANTISSA: tl.constexpr, LEAST: tl.constexpr):
     """What 16 bits lack, in 8 bits."""
     part = divided(x - stored, half_of_spacing(stored, MANTISSA, LEAST))
-    found = whole(127 * tl.minimum(tl.maximum(part, -1.0), 1.0))
+    found = to_even(127 * tl.minimum(tl.maximum(part, -1.0), 1.0))
     return tl.where(is_finite(part), found, 0.0)
 
 
 @triton.jit
-def with_residual(stored, part, MANTISSA: tl.constexpr, LEAST: tl.constexpr):
+def with_rest(stored, part, MANTISSA: tl.constexpr, LEAST: tl.constexpr):
     """The number, with what 16 bits lack."""
     found = stored + part * 0.007874015718698502 * half_of_spacing(stored, MANTISSA, LEAST)
     return tl.where(is_finite(stored), found, stored)
 
 
 @triton.jit
-def word(low, high):
+def joined_word(low, high):
     """32 bits, kept as those of a number."""
     return of_bits(low.to(tl.int32) | (high.to(tl.int32) << 16))
 
 
 @triton.jit
-def mixed(a, b):
+def mixed_words(a, b):
     """The exclusive or of two words."""
     return of_bits(bits_of(a) ^ bits_of(b))
 
@@ -126,7 +126,7 @@ def random_bits(key, other, begin, place, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def block_amax(x, here, SIZE: tl.constexpr, BLOCK: tl.constexpr):
+def amax_of_blocks(x, here, SIZE: tl.constexpr, BLOCK: tl.constexpr):
     """The largest magnitude of the block of each entry, of those that are there."""
     size = tl.where(here, tl.abs(x), 0.0)
     found = tl.reduce(tl.reshape(size, (BLOCK // SIZE, SIZE)), 1, largest)
@@ -134,7 +134,7 @@ def block_amax(x, here, SIZE: tl.constexpr, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def encoded(x, BOUNDARIES, BITS: tl.constexpr):
+def place_in_book(x, BOUNDARIES, BITS: tl.constexpr):
     """The place of the nearest number in a book."""
     code = tl.zeros_like(x).to(tl.int32)
     for step in tl.static_range(BITS):
@@ -145,24 +145,24 @@ def encoded(x, BOUNDARIES, BITS: tl.constexpr):
 
 
 @triton.jit
-def decoded(code, VALUES):
+def number_at(code, VALUES):
     """The number at a place of a book."""
     return tl.load(VALUES + code.to(tl.int32))
 
 
 @triton.jit
-def encoded_float8(x):
+def to_float8(x):
     """The bits of float8_e4m3fn, of 448 times a number from -1 to 1."""
     size = tl.abs(x * 448.0)
     exponent = tl.maximum((bits_of(size) >> 23) - 127, -6)
-    steps = whole(size * of_bits((3 - exponent + 127) << 23)).to(tl.int32)
+    steps = to_even(size * of_bits((3 - exponent + 127) << 23)).to(tl.int32)
     code = (exponent + 7) * 8 + steps - 8
     code = tl.where(x != x, 127, code)
     return (code + tl.where(bits_of(x) < 0, 128, 0)).to(tl.float32)
 
 
 @triton.jit
-def decoded_float8(code):
+def from_float8(code):
     """The inverse."""
     bits = code.to(tl.int32)
     exponent = (bits >> 3) & 15
