@@ -13,13 +13,12 @@ from .._core.tensor_rule import GradientTransformation, PerTensor
 from ..combinators import unscaled
 from ..engine import StepInputs, is_device
 from ._groups import ParameterGroups
-from ._idle_plan import IdlePlan
 from ._log import Recorder
 from ._metrics import Step
 from ._options import Options, named_parameters
 from ._state import State, StateStore
 from ._state_layout import STEP, UPDATES, clock_dtype
-from ._step_plan import Plan
+from ._step_plan import StepPlan
 
 
 class Scaling(NamedTuple):
@@ -55,7 +54,7 @@ class ScalableOptimizer(torch.optim.Optimizer):
 
     _groups: ParameterGroups
     _store: StateStore
-    _plan: Plan | None
+    _plan: StepPlan | None
 
     @property
     def _step_supports_amp_scaling(self) -> bool:
@@ -72,7 +71,7 @@ class ScalableOptimizer(torch.optim.Optimizer):
         hooks = self._optimizer_step_post_hooks.values()
         if any(isinstance(getattr(hook, "__self__", None), Recorder) for hook in hooks):
             return False  # which count the updates
-        if self._plan is not None and not isinstance(self._plan, IdlePlan):
+        if self._plan is not None:
             return self._plan.counts_on_device
         return counts_on_device(self.param_groups, self.state, self._groups, self._store)
 

@@ -177,10 +177,10 @@ def test_kahan_is_as_near_as_that_of_optimi():
         torch.manual_seed(k)
         g = (start.float() + torch.randn(1000)).bfloat16()
         for p, opt in runs:
-            p.grad = g.to(p.dtype)
+            p.grad = g.to(p.dtype, copy=True)
             opt.step()
     off, theirs_off = ((p - exact).detach().abs() for p in (ours, theirs))
-    assert (off <= exact.detach().abs() * 2.0**-8 + 1e-4).double().mean() > 0.99
+    assert bool((off <= exact.detach().abs() * 2.0**-8 + 1e-4).all())
     assert off.mean() < 1.02 * theirs_off.mean()
 
 
@@ -192,7 +192,7 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(HyperparameterError, match="must be one of 'nearest'"):
         fo.rounded(fo.adam(), "up")
     half = {"w": torch.zeros(3, dtype=torch.float16)}
-    with pytest.raises(LeafError, match="`w` is in torch.float16: use 'kahan'"):
+    with pytest.raises(LeafError, match=r"`w` is in torch\.float16: use 'kahan'"):
         fo.rounded(fo.adam(), "stochastic").init(half)
     fo.rounded(fo.adam(), "kahan").init(half)
 
