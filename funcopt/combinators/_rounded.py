@@ -177,9 +177,8 @@ class rounded(Around):
 
         params = apply_updates(params, updates)
 
-    gives what is said above: the updates are in float32, whatever the dtype of the gradients. (An
-    entry that a step brings below 2^-14 of its size may be off by 2^-24 of that; in place it is
-    not.) Derivatives do not go through rounding.
+    gives exactly what is said above: the updates are in float32, whatever the dtype of the
+    gradients. Derivatives do not go through rounding.
 
     Bytes beside those of the parameter, for each entry: 0, 0, 2, 1, 2, 4.
 

@@ -7,6 +7,7 @@ import torch
 
 import funcopt as fo
 from funcopt import optim
+from funcopt._numerics import narrow
 from funcopt.errors import HyperparameterError, LeafError
 
 from ..frameworks import needed
@@ -40,7 +41,7 @@ def test_many_small_steps_go_as_far_as_in_float32(engine):
     assert bool(found["nearest"].eq(1).all())
     assert (found["kahan"] - expected).abs().max() <= spacing
     assert (found["remainder8"] - expected).abs().max() <= 2 * spacing
-    assert bool(found["remainder"].eq(fo._numerics.narrow.truncated(expected)).all())
+    assert bool(found["remainder"].eq(narrow.truncated(expected)).all())
     assert bool(found["master"].eq(expected.bfloat16().float()).all())
     chance = found["stochastic"]
     assert (chance.mean() - expected).abs() < 4 * chance.std() / 1000**0.5
@@ -71,8 +72,21 @@ def test_it_is_training_in_float32_to_the_bit(how, engine):
     if how == "master":
         assert torch.equal(stored["master_param"], expected)
     else:
-        wide = fo._numerics.narrow.with_low_half(found.float(), stored["remainder"])
+        wide = narrow.with_low_half(found.float(), stored["remainder"])
         assert torch.equal(wide, expected)
+
+
+@pytest.mark.parametrize(
+    "store", [narrow.truncated, lambda x: narrow.rounded_to(x, torch.bfloat16)]
+)
+def test_the_sum_with_an_update_is_what_was_rounded_also_where_it_cancels(store):
+    """Both are multiples of the same unit, so that their difference has 24 bits."""
+    torch.manual_seed(0)
+    for spread in (1.0, 1e-2, 1e-4, 1e-6):
+        p = torch.randn(100_000).bfloat16().float()
+        x = p - p * (1 + spread * torch.randn(100_000))
+        q = store(x)
+        assert torch.equal(p + (q - p), q)
 
 
 @pytest.mark.parametrize("how", HOW)
@@ -200,7 +214,7 @@ def test_what_does_not_fit_is_refused():
 def test_a_scaler_may_leave_a_step_out(monkeypatch):
     """What was rounded stays as it was, to the bit."""
     w = torch.nn.Parameter(torch.ones(300, dtype=torch.bfloat16))
-    opt = optim.AdamW([w], rounding="kahan", capturable=True)
+    opt = optim.AdamW([w], lr=0.1, rounding="kahan", capturable=True)
     w.grad = torch.ones_like(w)
     opt.step()
     before, kept = w.detach().clone(), copy.deepcopy(opt.state_dict()["state"])

@@ -65,7 +65,7 @@ def quantized_on_parts(folder, form):
     from torch.distributed.tensor import Shard, distribute_tensor
 
     mesh = init_device_mesh("cpu", (dist.get_world_size(),))
-    shape = (66, 100)
+    shape = (67, 100)
 
     def cut(x):
         return distribute_tensor(x, mesh, [Shard(0)])
@@ -106,7 +106,7 @@ def test_codes_of_parts_are_saved_and_loaded_exactly(two, form, tmp_path):
     """And close to those of the whole, which has other blocks."""
     first, second = two(quantized_on_parts, str(tmp_path), form)
     assert torch.equal(first, second)
-    whole = torch.nn.Parameter(start((66, 100)).float())
+    whole = torch.nn.Parameter(start((67, 100)).float())
     opt = fo.Optimizer([("w", whole)], fo.quantized(fo.adamw(0.01), form))
     for k in range(STEPS):
         whole.grad = grads(whole.shape, k).float()
