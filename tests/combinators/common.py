@@ -75,9 +75,13 @@ def same_bits(a, b):
     a, b = fo.tree.leaves(a), fo.tree.leaves(b)
     assert len(a) == len(b)
     return all(
-        x.dtype == y.dtype and bytes(x.detach().numpy().data) == bytes(y.detach().numpy().data)
+        x.dtype == y.dtype and torch.equal(_bytes_of(x), _bytes_of(y))
         for x, y in zip(a, b, strict=True)
     )
+
+
+def _bytes_of(x):
+    return x.detach().contiguous().flatten().view(torch.uint8)
 
 
 def state_of(opt):

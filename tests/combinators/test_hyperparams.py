@@ -110,6 +110,7 @@ def test_what_several_labels_have_is_called_with_the_label_in_front():
         "adam/lr",
         "alpha",
         "adam/scale_by_rms/eps",
+        "initial_scale",
     ]
 
 
