@@ -33,7 +33,7 @@ class AdoptSlots(NamedTuple):
     exp_avg_sq: Tensor
 
 
-class scale_by_adopt(fo.TensorRule):
+class adopt_rule(fo.TensorRule):
     betas: tuple[fo.Scalar, fo.Scalar] = (0.9, 0.9999)
     eps: fo.Scalar = 1e-6
     elementwise = True
@@ -81,7 +81,7 @@ def seconds(entries: int, repeats: int) -> dict[str, float]:
     def params() -> list[nn.Parameter]:
         return [nn.Parameter(torch.randn(entries // 4)) for _ in range(4)]
 
-    tx = fo.chain(scale_by_adopt(), fo.scale_by_learning_rate(1e-3))
+    tx = fo.chain(adopt_rule(), fo.scale_by_learning_rate(1e-3))
     optimizers = {
         "torch.optim.Adam": torch.optim.Adam(params()),
         "torch.optim.Adam, fused": torch.optim.Adam(params(), fused=True),
@@ -102,16 +102,14 @@ def seconds(entries: int, repeats: int) -> dict[str, float]:
 
 def main(seeds: int = 20, steps: int = 3000, entries: int = 2**21) -> dict[str, Tensor]:
     """Where every walk is, by optimizer, as (beta2, seed, step)."""
-    fo.testing.check_transformation(
-        scale_by_adopt(), {"w": torch.randn(3, 2), "b": torch.randn(())}
-    )
-    print("keeps the laws:", scale_by_adopt())
+    fo.testing.check_transformation(adopt_rule(), {"w": torch.randn(3, 2), "b": torch.randn(())})
+    print("keeps the laws:", adopt_rule())
 
     def rate(step: float) -> float:
         return 0.01 / (1 + 0.01 * step) ** 0.5
 
     def adopt(beta2: fo.Scalar) -> fo.GradientTransformation:
-        return fo.chain(scale_by_adopt((0.9, beta2)), fo.scale_by_learning_rate(rate))
+        return fo.chain(adopt_rule((0.9, beta2)), fo.scale_by_learning_rate(rate))
 
     def adam(beta2: fo.Scalar) -> fo.GradientTransformation:
         return fo.adam(rate, betas=(0.9, beta2))

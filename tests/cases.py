@@ -229,18 +229,6 @@ CASES = [
     Case(fo.lookahead(fo.adamw(fo.linear_schedule(0.1, 0.05, 2)), 2)),
     Case(fo.lookahead(fo.chain(fo.clip_by_global_norm(1.0), fo.nadam()), 2, reset=True)),
     Case(fo.lookahead(fo.sgd(0.1), 1, fo.constant_schedule(0.8))),
-    Case(fo.quantized(fo.adamw(0.1), min_size=0), differentiable=False),
-    Case(fo.quantized(fo.lion(0.1), "4bit", min_size=0), differentiable=False),
-    Case(
-        fo.masked(
-            fo.quantized(
-                fo.scale_by_muon(dims="flatten", ns_dtype=None, ns_steps=2), "fp8", min_size=0
-            ),
-            is_matrix,
-        ),
-        differentiable=False,
-    ),
-    Case(fo.quantized(fo.adamw(0.1), "bf16+8", {"exp_avg_sq": "bf16"}, 0), differentiable=False),
     Case(fo.quantized(fo.adam())),
     *(
         Case(fo.rounded(fo.chain(fo.clip_by_global_norm(1.0), fo.adamw(0.1)), how))
@@ -276,6 +264,23 @@ CASES = [
         fo.partition({"matrix": fo.sam(fo.sgd(0.1)), "rest": fo.adam()}, by_dimension), extra=BOWL
     ),
 ]
+
+
+IN_FEWER_BITS = [
+    Case(fo.quantized(fo.adamw(0.1), min_size=0), differentiable=False),
+    Case(fo.quantized(fo.lion(0.1), "4bit", min_size=0), differentiable=False),
+    Case(
+        fo.masked(
+            fo.quantized(
+                fo.scale_by_muon(dims="flatten", ns_dtype=None, ns_steps=2), "fp8", min_size=0
+            ),
+            is_matrix,
+        ),
+        differentiable=False,
+    ),
+    Case(fo.quantized(fo.adamw(0.1), "bf16+8", {"exp_avg_sq": "bf16"}, 0), differentiable=False),
+]
+"""Slots that are stored so however small they are; `test_storage` has the kernels for them."""
 
 
 class Layer(NamedTuple):

@@ -355,7 +355,7 @@ MISTAKES = {
         "`SGD`: unknown argument `betas`. It takes (params, lr=0.001, momentum=0, dampening=0, "
         "weight_decay=0, nesterov=False, *, maximize=False, foreach=None, differentiable=False, "
         "fused=None, state_dtype=None, capturable=False, max_grad_norm=None, ema=None, "
-        "accumulate=None, engine='auto').",
+        "accumulate=None, quantized=None, rounding=None, offload=False, engine='auto').",
     ),
     "a learning rate that is not a number": (
         lambda: optim.AdamW([parameter()], lr=float("nan")),

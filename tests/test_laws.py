@@ -8,9 +8,9 @@ import torch
 import funcopt as fo
 from funcopt import testing
 
-from .cases import CASES, PARAMS
+from .cases import CASES, IN_FEWER_BITS, PARAMS
 
-ids = {"argvalues": CASES, "ids": str}
+ids = {"argvalues": [*CASES, *IN_FEWER_BITS], "ids": str}
 SMALL = {"w": PARAMS["a bare matrix"], "s": [PARAMS["a bare 0-d tensor"]]}
 
 

@@ -168,7 +168,7 @@ def test_the_class_has_torchs_signature(name):
         (a.name, a.kind, a.default) for a in theirs.values()
     ]
     # Hints that torch takes elsewhere are taken here too; none is a position.
-    assert more <= {"accumulate", "ema", "max_grad_norm"} | {
+    assert more <= {"accumulate", "ema", "max_grad_norm", "quantized", "rounding", "offload"} | {
         "foreach",
         "capturable",
         "differentiable",

@@ -30,6 +30,7 @@ EXECUTION = {
     "accumulate": "Puts `accumulate` around the chain: number of micro-batches per update.",
     "quantized": "Puts `quantized` around the chain: how slots are stored.",
     "rounding": "Puts `rounded` around all: how parameters in 16 bits are written.",
+    "offload": "Keep the state on the CPU, and make the steps there.",
     "engine": 'How steps are executed: "auto", "fused", "compiled", "torch", "foreach", "eager".',
 }
 

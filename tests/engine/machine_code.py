@@ -88,9 +88,7 @@ def facts(lowered):
     used = {x.number for one in listing.body for x in one.args if x.kind == "tensor"}
     used |= {x.number for _, x in listing.writes if x.kind == "tensor"}
     used |= {x.register.number for x in listing.measures if x.register.kind == "tensor"}
-    wide = [
-        dtype.itemsize * _launch.BLOCK // (32 * _launch.WARPS) // 16 for dtype in listing.tensors
-    ]
+    wide = [x.dtype.itemsize * _launch.BLOCK // (32 * _launch.WARPS) // 16 for x in listing.tensors]
     return {
         "inexact": re.findall(r"\b(?:div|sqrt|rsqrt|rcp)\.(?:full|approx)[.\w]*", made.asm["ptx"]),
         "registers": registers,

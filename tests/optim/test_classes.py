@@ -93,7 +93,7 @@ def test_the_signature_is_that_of_the_function_with_what_torchs_classes_take(cls
     arguments = inspect.signature(cls).parameters
     assert list(arguments)[:4] == ["params", "lr", "beta", "flag"]
     more = {"maximize", "foreach", "capturable", "differentiable", "fused", "engine"}
-    more |= {"max_grad_norm", "ema", "accumulate"}
+    more |= {"max_grad_norm", "ema", "accumulate", "quantized", "rounding", "offload"}
     assert set(list(arguments)[4:]) == more
     assert all(arguments[key].kind is inspect.Parameter.KEYWORD_ONLY for key in more)
     assert (arguments["lr"].default, arguments["beta"].default) == (0.1, 0.9)

@@ -312,7 +312,7 @@ def test_explain_shows_what_a_stage_reads():
     torch.optim.lr_scheduler.StepLR(opt, 1)
     opt.param_groups[0]["note"] = 3
     said = str(fo.explain(opt)).split("group ")
-    of = {part.split('"')[1]: part for part in said[1:]}
+    of = {part.split('"')[1]: part for part in said[1:] if '"' in part}
     for key in ("ns_steps=5", "dims='flatten'", "nesterov=True", "momentum=0.95"):
         assert key in of["muon"]
         assert key not in of["adamw"]

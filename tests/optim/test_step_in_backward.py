@@ -543,7 +543,7 @@ def test_a_handle_ends_it():
         assert all(p.grad is None for p in net.parameters())
     train(other, usual, 4)
     assert_same((other, usual), (net, opt))
-    assert not hasattr(opt, "_step_supports_amp_scaling")
+    assert not opt._step_supports_amp_scaling
 
 
 def test_parameters_that_are_added_dropped_and_resized():

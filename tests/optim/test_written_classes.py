@@ -27,7 +27,7 @@ WRITTEN = {
     if isinstance(node, ast.ClassDef)
 }
 MORE = ["maximize", "foreach", "capturable", "differentiable", "fused"]
-MORE += ["max_grad_norm", "ema", "accumulate", "engine"]
+MORE += ["max_grad_norm", "ema", "accumulate", "quantized", "rounding", "offload", "engine"]
 each_class = pytest.mark.parametrize("name", CLASSES)
 
 

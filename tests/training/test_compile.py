@@ -23,6 +23,12 @@ SCHEDULES = [
     fo.one_cycle_schedule(0.1, 80),
     fo.warmup_cosine_decay_schedule(0.0, 0.1, 10, 80),
     fo.warmup_stable_decay_schedule(0.1, 10, 40, 30),
+    fo.half_life_schedule(0.1, 0.9, 60),
+    fo.inverse_sqrt_schedule(0.1, 10),
+    fo.piecewise_constant_schedule(0.1, (20, 50), (0.5, 0.5)),
+    fo.piecewise_interpolate_schedule(0.1, (20, 50), (0.5, 0.5)),
+    fo.cosine_cycles_schedule(0.1, 60, num_cycles=2),
+    fo.cyclic_schedule(0.01, 0.1, 20),
 ]
 
 
