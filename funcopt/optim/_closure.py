@@ -119,7 +119,8 @@ class ClosureLoss(Loss):
         if not isinstance(value, Tensor):
             value = torch.tensor(value, dtype=torch.float64)
         mean: Tensor = self._ranks.mean(value.detach() * self._sign)
-        return near(mean.reshape(()), self.ps[0].device)
+        device = self.ps[0].device if self.ps else mean.device  # a rank without gradients has none
+        return near(mean.reshape(()), device)
 
 
 def call(closure: Callable[[], Any]) -> Any:
