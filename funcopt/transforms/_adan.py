@@ -55,6 +55,7 @@ class scale_by_adan(TensorRule):
     eps: Scalar = 1e-8
     state_dtype: torch.dtype | None = None
     elementwise = True
+    nonnegative = frozenset({"exp_avg_sq"})
 
     def __post_init__(self) -> None:
         checks.betas(self, "betas", self.betas, count=3)

@@ -58,6 +58,7 @@ class scale_by_adopt(TensorRule):
     clip_exp: Scalar | None = 0.25
     state_dtype: torch.dtype | None = None
     elementwise = True
+    nonnegative = frozenset({"exp_avg_sq"})
 
     def __post_init__(self) -> None:
         checks.betas(self, "betas", self.betas)

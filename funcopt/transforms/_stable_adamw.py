@@ -61,6 +61,7 @@ class scale_by_stable_adamw(TensorRule):
     weight_decay: Scalar = 0.0
     state_dtype: torch.dtype | None = None
     elementwise = True
+    nonnegative = frozenset({"exp_avg_sq"})
     measure_per = "tensor"
 
     def __post_init__(self) -> None:

@@ -140,3 +140,21 @@ def test_what_does_not_fit_is_refused():
         fo.quantized(fo.adam(), slots={"avg": "fp32"}).init(params)
     with pytest.raises(LabelError, match="fits none"):
         fo.quantized(fo.adam(), keep="embed").init(params)
+
+
+@pytest.mark.parametrize(
+    "tx", [fo.adamw(), fo.ademamix(), fo.adopt(), fo.adan(), fo.nadam(), fo.rmsprop(), fo.yogi()]
+)
+def test_every_average_of_squares_has_codes_without_a_sign(tx):
+    slots = fo.quantized(tx).init(torch.zeros(64, 64)).slots
+    found = {part.book for part in _books(slots)}
+    assert "dynamic8unsigned" in found
+
+
+def _books(slots):
+    return [_Book(slots.book)] if hasattr(slots, "book") else [x for s in slots for x in _books(s)]
+
+
+class _Book:
+    def __init__(self, book):
+        self.book = book
