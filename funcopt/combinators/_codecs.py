@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .._numerics import blockwise, narrow, shards
+from .._numerics.scalars import is_unset
 
 Format = Literal["8bit", "4bit", "fp8", "bf16+8", "bf16"]
 """How `quantized` stores slots."""
@@ -90,6 +91,9 @@ def initial(how: Any, x: Tensor) -> Any:
         return WithRest(*(_like(one, x) for one in _with_rest(part)))
     per = how.per
     made = stored(how, part)
+    if how.book != "float8":  # whose codes have a zero with a sign: it marks what is not set yet
+        unset = is_unset(blockwise.for_blocks(part, per["scale"]))
+        made = made._replace(scale=torch.where(unset, -made.scale, made.scale))
     scale = _lengthened(made.scale, blockwise.blocks_of(shards.largest_part(x), per["scale"]))
     codes = made.codes
     if "codes" in per:

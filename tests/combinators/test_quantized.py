@@ -158,3 +158,18 @@ def _books(slots):
 class _Book:
     def __init__(self, book):
         self.book = book
+
+
+@pytest.mark.parametrize("engine", ["eager", "fused"])
+@pytest.mark.parametrize("form", ["8bit", "4bit", "fp8", "bf16"])
+def test_a_first_step_knows_that_it_is_the_first(form, engine):
+    """A sum that is not set yet begins with minus zero."""
+    for tx in (fo.sgd(0.1, momentum=0.9, dampening=0.5), fo.adopt(), fo.accumulate(fo.sgd(0.1), 1)):
+        found = []
+        for one in (tx, fo.quantized(tx, form)):
+            w = torch.nn.Parameter(torch.ones(64, 64))
+            opt = fo.Optimizer([w], one, engine=engine)
+            w.grad = torch.full_like(w, 0.5)
+            opt.step()
+            found.append(w.detach())
+        torch.testing.assert_close(*found, rtol=0, atol=1e-6)
