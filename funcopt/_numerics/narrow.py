@@ -79,4 +79,4 @@ def residual(x: Tensor, stored: Tensor, dtype: str) -> Tensor:
 def with_residual(stored: Tensor, part: Tensor, dtype: str) -> Tensor:
     """The inverse of `residual`, up to rounding; infinities and NaN stay what they are."""
     found = stored + part.to(torch.float32) * (1 / 127) * _half_of_spacing(stored, dtype)
-    return torch.where(stored.isfinite(), found, stored)
+    return torch.where(stored.isfinite() & (part != 0), found, stored)  # minus zero stays

@@ -49,7 +49,7 @@ template <int MANTISSA, int LEAST>
 inline float with_residual(float stored, float part) {
   const float unit = static_cast<float>(1.0 / 127);
   const float found = stored + part * unit * half_of_spacing<MANTISSA, LEAST>(stored);
-  return is_finite(stored) ? found : stored;
+  return is_finite(stored) && part != 0 ? found : stored;  // minus zero stays
 }
 
 // Philox4x32-10, for 16 blocks at once: 16 bits for each of 128 entries.

@@ -161,7 +161,7 @@ class _Book:
 
 
 @pytest.mark.parametrize("engine", ["eager", "fused"])
-@pytest.mark.parametrize("form", ["8bit", "4bit", "fp8", "bf16"])
+@pytest.mark.parametrize("form", FORMATS)
 def test_a_first_step_knows_that_it_is_the_first(form, engine):
     """A sum that is not set yet begins with minus zero."""
     for tx in (fo.sgd(0.1, momentum=0.9, dampening=0.5), fo.adopt(), fo.accumulate(fo.sgd(0.1), 1)):

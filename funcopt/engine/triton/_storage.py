@@ -78,7 +78,7 @@ def rest_of(x, stored, MANTISSA: tl.constexpr, LEAST: tl.constexpr):
 def with_rest(stored, part, MANTISSA: tl.constexpr, LEAST: tl.constexpr):
     """The number, with what 16 bits lack."""
     found = stored + part * 0.007874015718698502 * half_of_spacing(stored, MANTISSA, LEAST)
-    return tl.where(is_finite(stored), found, stored)
+    return tl.where(is_finite(stored) & (part != 0), found, stored)
 
 
 @triton.jit
