@@ -11,7 +11,8 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
-PATIENCE = 60.0
+PATIENCE = 400.0
+"""Seconds until a group counts as stuck: more than one rank waits while another one compiles."""
 
 
 class Ranks:
