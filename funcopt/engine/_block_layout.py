@@ -49,7 +49,8 @@ class BlockLayout:
         self.eager: list[int] = []
         self._begins_at: dict[int, int] = {}  # in a whole tensor, by groups of random bits
         self._keys: Callable[[], Sequence[str]] = tuple
-        self._words: tuple[Any, Any] = (None, None)
+        self._words: dict[int, tuple[Sequence[str], dict[int, list[int]]]] = {}  # by the seed
+        self._words_now: dict[int, dict[int, list[int]]] = {}  # those of this step
         self.reasons: dict[str, None] = {}  # why some are eager
         for i, route in enumerate(routes):
             try:
@@ -102,7 +103,7 @@ class BlockLayout:
         Returns pairs of a tensor whose memory a kernel cannot walk, and the contiguous copy that
         takes its place and is to be written back.
         """
-        self._keys = inputs.keys
+        self._keys, self._words_now = inputs.keys, {}
         same = inputs.ps is self._last[0] and inputs.slots is self._last[1]
         if same and self._plain and not self._staged:  # views would not follow `p.data = ...`
             key = inputs.address_key
@@ -145,15 +146,16 @@ class BlockLayout:
 
     def random_words(self, i: int, seed: int) -> Sequence[int]:
         """The key of the random bits of a tensor, and where those of its part begin, by 16 bits."""
-        names = self._keys()
-        if self._words[0] != (seed, names):
-            found = {}
-            for at, begin in self._begins_at.items():
-                words = (*bits_key(names[at], seed), begin)
-                found[at] = [x >> shift & 0xFFFF for x in words for shift in (0, 16)]
-            self._words = ((seed, names), found)
-        words_of: Sequence[int] = self._words[1][i]
-        return words_of
+        if seed not in self._words_now:
+            names = self._keys()
+            if seed not in self._words or self._words[seed][0] != names:
+                found = {}
+                for at, begin in self._begins_at.items():
+                    words = (*bits_key(names[at], seed), begin)
+                    found[at] = [x >> shift & 0xFFFF for x in words for shift in (0, 16)]
+                self._words[seed] = (names, found)
+            self._words_now[seed] = self._words[seed][1]
+        return self._words_now[seed][i]
 
     def _per(self, slots: Any) -> list[int]:
         """How many entries share a number, by role."""

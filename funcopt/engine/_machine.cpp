@@ -5,6 +5,9 @@
 // then come scalars, each repeated over a block, and values. `Vectorized` is what torch computes with,
 // so every instruction rounds as the function of torch does that it stands for.
 
+// Inductor has GCC leave loops as they are, `omp simd` or not; those below are meant as vectors.
+#pragma GCC optimize("tree-loop-vectorize")
+
 #include <ATen/cpu/vec/functional.h>
 #include <ATen/cpu/vec/vec.h>
 #include <c10/util/BFloat16.h>
@@ -114,13 +117,36 @@ inline T fold(int64_t n, const T* a, T empty, F f) {
 template <typename S, typename T>
 inline void load(int64_t n, T* to, const void* from) {
   const S* x = static_cast<const S*>(from);
-  for (int64_t i = 0; i < n; i++) to[i] = static_cast<T>(static_cast<float>(x[i]));
+  int64_t i = 0;
+  if constexpr (std::is_same_v<S, c10::Half> && std::is_same_v<T, float>) {
+    for (; i + Vec<float>::size() <= n; i += Vec<float>::size()) {
+      Vec<float> found(0);
+      at::vec::load_to_float(x + i, found);
+      found.store(to + i);
+    }
+  }
+#pragma omp simd
+  for (int64_t k = i; k < n; k++) to[k] = static_cast<T>(static_cast<float>(x[k]));
 }
 
 template <typename S, typename T>
 inline void store(int64_t n, void* to, const T* x) {
   S* y = static_cast<S*>(to);
-  for (int64_t i = 0; i < n; i++) y[i] = static_cast<S>(static_cast<float>(x[i]));
+  int64_t i = 0;
+  if constexpr (std::is_same_v<S, c10::Half> && std::is_same_v<T, float>) {
+    constexpr int64_t W = Vec<float>::size();
+    for (; i + 2 * W <= n; i += 2 * W)
+      at::vec::convert_float_half(Vec<float>::loadu(x + i), Vec<float>::loadu(x + i + W)).store(y + i);
+  }
+  if constexpr (std::is_same_v<S, c10::BFloat16>) {
+    uint16_t* const bits = static_cast<uint16_t*>(to);
+#pragma omp simd
+    for (int64_t k = 0; k < n; k++)
+      bits[k] = c10::detail::round_to_nearest_even(static_cast<float>(x[k]));
+  } else {
+#pragma omp simd
+    for (int64_t k = i; k < n; k++) y[k] = static_cast<S>(static_cast<float>(x[k]));
+  }
 }
 
 // STORAGE
@@ -173,7 +199,8 @@ void run(
     case ISFINITE:
       return each(n, to, a, [](V x) { return x.abs().lt(V(std::numeric_limits<T>::infinity())); });
     case SIGNBIT:
-      for (int64_t i = 0; i < n; i++) to[i] = std::signbit(a[i]);
+#pragma omp simd
+      for (int64_t i = 0; i < n; i++) to[i] = T(0.5) - std::copysign(T(0.5), a[i]);
       return;
     case COPY: return each(n, to, a, [](V x) { return x; });
     case WHERE:
@@ -209,12 +236,15 @@ void run(
     case STORE_INT8: return store<int8_t>(n, memory[s.to], a);
     case STORE_UINT8: return store<uint8_t>(n, memory[s.to], a);
     case ROUND_FLOAT:
+#pragma omp simd
       for (int64_t i = 0; i < n; i++) to[i] = static_cast<float>(a[i]);
       return;
     case ROUND_BFLOAT16:
+#pragma omp simd
       for (int64_t i = 0; i < n; i++) to[i] = c10::BFloat16(static_cast<float>(a[i]));
       return;
     case ROUND_HALF:
+#pragma omp simd
       for (int64_t i = 0; i < n; i++) to[i] = c10::Half(static_cast<float>(a[i]));
       return;
     case SUM: found[s.measure] += fold(n, a, T(0), [](V x, V y) { return x + y; }); return;

@@ -71,6 +71,7 @@ class StepPlan:
         self.lasting = self.stored and not any(one.due for one in active)
         self._groups = groups
         self._ranks: tuple[Any, Ranks | None] = (None, None)  # by what they were made of
+        self._names: Sequence[str] | None = None
         self._transformations = {one.group: one.transformation for one in active}
         if self.stored:
             self._prepare_guards(param_groups, state)
@@ -177,13 +178,19 @@ class StepPlan:
             slots=self.slots,
             negate=self.negate,
             names=lambda: [one.name for one in self.active],
-            keys=lambda: _keys(param_groups, self.active),
+            keys=lambda: self._plain_names(param_groups),
             extra=with_means(self._groups.who, buckets[0].tx, extra, ranks),
             tensor_extra={},
             metadata_key=self.metadata_key,
             address_key=self._guard.addresses if self.stored and self._only_vectors else None,
             ranks=ranks,
         )
+
+    def _plain_names(self, param_groups: list[Options]) -> Sequence[str]:
+        """By these, patterns find parameters; the plan holds while the names given are the same."""
+        if self._names is None:
+            self._names = _keys(param_groups, self.active)
+        return self._names
 
     def _ranks_of(self, param_groups: list[Options], measure_group: Any) -> Ranks:
         made_of, ranks = self._ranks

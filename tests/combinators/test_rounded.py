@@ -175,6 +175,27 @@ def test_random_bits_differ_between_steps_names_and_seeds():
         assert 0.2 < (first != other).float().mean() < 0.8
 
 
+def test_names_are_looked_up_once_for_all_steps(monkeypatch):
+    """Random bits depend on them: by every tensor, and by each of its scalars."""
+    from funcopt.optim import _step_plan
+
+    calls, keys_of = [], _step_plan.keys_of
+
+    def counted(*args):
+        calls.append(args)
+        return keys_of(*args)
+
+    monkeypatch.setattr(_step_plan, "keys_of", counted)
+    params = [torch.nn.Parameter(torch.ones(3, dtype=torch.bfloat16)) for _ in range(8)]
+    opt = optim.AdamW(params, rounding="stochastic", engine="fused")
+    for _ in range(4):
+        for p in params:
+            p.grad = torch.ones_like(p)
+        opt.step()
+        assert opt.engine == "fused"
+    assert 1 <= len(calls) <= 2  # the state is there from the second step on
+
+
 def test_kahan_is_as_near_as_that_of_optimi():
     theirs_of = needed("optimi").AdamW
     torch.manual_seed(0)
