@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .._numerics.scalars import number
 from ..typing import Slots
+from . import precision
 from .names import names_of
 
 
@@ -22,7 +23,8 @@ def awaits(tx: Any) -> bool:
 
 def due(tx: Any, name: str | None, like: Tensor, slots: Slots) -> Any:
     """Whether an update is to come for a tensor: a bool, or a flag where Python may not look."""
-    flags = [number(stage.owes(own)) for stage, own in tx.slot_parts(slots, name, like)]
+    parts = tx.slot_parts(slots, name, like) if awaits(tx) else []
+    flags = [number(stage.owes(precision.readable(own, like))) for stage, own in parts]
     if any(flag is True for flag in flags):
         return True
     unknown = [flag for flag in flags if isinstance(flag, Tensor)]

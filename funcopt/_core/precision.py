@@ -193,6 +193,19 @@ def spans(slots: Slots) -> list[int]:
     return found
 
 
+def readable(slots: Slots, like: Tensor) -> Slots:
+    """(Nested) slots with the numbers of what is stored in fewer bits, shaped like a parameter.
+
+    A named tuple that is stored so says what they are, in `numbers`.
+    """
+    if isinstance(slots, Tensor) or slots is None or slots == ():
+        return slots
+    if hasattr(slots, "numbers"):
+        return slots.numbers(like)
+    made = [readable(part, like) for part in slots]
+    return type(slots)(*made) if hasattr(slots, "_fields") else tuple(made)
+
+
 def zero_like(leaves: list[Any]) -> Tensor:
     """A 0-d zero on the device of the first parameter, in at least float32."""
     first = next((p for p in leaves if p is not None), torch.zeros(()))

@@ -23,6 +23,10 @@ class CodesAndScale(NamedTuple):
     codes: Tensor  # uint8, like p; or (ceil(n / 2),), where two of them are in one number
     scale: Tensor  # float32, one for each block: the largest magnitude in it
 
+    def numbers(self, like: Tensor) -> Tensor:
+        """What is stored, in float32, shaped and placed like the parameter."""
+        return _numbers(self, like)
+
 
 class Codes(CodesAndScale):
     """Codes of 8 bits, and a scale for every 256 entries: of numbers of either sign."""
@@ -66,6 +70,10 @@ class WithRest(NamedTuple):
 
     value: Tensor  # bfloat16, like p
     rest: Tensor  # int8, like p
+
+    def numbers(self, like: Tensor) -> Tensor:
+        """What is stored, in float32, shaped and placed like the parameter."""
+        return _numbers(self, like)
 
 
 STORED = (CodesAndScale, WithRest)
@@ -119,6 +127,13 @@ def loaded(own: Any, like: Tensor) -> Tensor:
     codes = blockwise.unpacked(own.codes, like) if "codes" in own.per else own.codes
     scale = blockwise.for_entries(own.scale.to(torch.float32), own.per["scale"], like)
     return (blockwise.decoded(codes, own.book) * scale).to(like.dtype)
+
+
+def _numbers(own: Any, p: Tensor) -> Tensor:
+    p = torch.view_as_real(p.resolve_conj()) if p.is_complex() else p
+    part = shards.local(p)
+    local = type(own)(*map(shards.local, own))
+    return _like(loaded(local, torch.empty_like(part, dtype=torch.float32)), p)
 
 
 def stored(how: Any, x: Tensor) -> Any:

@@ -37,6 +37,10 @@ class Poisoned(PerTensor):
 
     inner: PerTensor
 
+    @property
+    def exact_updates(self) -> bool:  # type: ignore[override]
+        return self.inner.exact_updates
+
     def init_slots(self, name: str | None, p: Tensor) -> Slots:
         return self.inner.init_slots(name, p)
 

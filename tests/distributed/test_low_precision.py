@@ -112,3 +112,28 @@ def test_codes_of_parts_are_saved_and_loaded_exactly(two, form, tmp_path):
         whole.grad = grads(whole.shape, k).float()
         opt.step()
     assert (first - whole.detach()).abs().mean() < 2e-3
+
+
+def accumulated_on_parts(on_parts):
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import Shard, distribute_tensor
+
+    mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+
+    def cut(x):
+        return distribute_tensor(x, mesh, [Shard(0)]) if on_parts else x
+
+    shape = (67, 10)
+    p = torch.nn.Parameter(cut(start(shape).float()))
+    tx = fo.quantized(fo.accumulate(fo.adamw(0.01), 2), "bf16+8", min_size=0)
+    opt = fo.Optimizer([("w", p)], tx)
+    for k in range(4):
+        p.grad = cut(grads(shape, k).float()) if k != 1 else None
+        opt.step()
+    return p.detach().full_tensor() if on_parts else p.detach()
+
+
+def test_an_update_is_due_by_what_codes_say_on_parts_too(two):
+    whole = accumulated_on_parts
+    for parts, alone in zip(two(whole, True), two(whole, False), strict=True):
+        assert torch.equal(parts, alone)
