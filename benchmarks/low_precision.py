@@ -1,25 +1,30 @@
 """What bits cost: the letters of `choosing`, with parameters and slots in fewer of them.
 
-    python -m benchmarks.low_precision accuracy   # prints rows of a table: loss of three seeds
-    python -m benchmarks.low_precision speed      # the same for the time of a step, on GPT 22M
+    python -m benchmarks.low_precision accuracy  # prints rows of a table: loss of three seeds
+    python -m benchmarks.low_precision speed     # the same for the time of a step, on GPT 22M
+    python -m benchmarks.low_precision figure    # draws what stands in the table of the docs
 
 Speed is that of the whole step, beside AdamW in float32 in the same run.
 """
 
 import itertools
+import re
 import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from matplotlib.figure import Figure
 
 import funcopt as fo
 
 from .choosing.tasks import Task, letters, loss_of
 from .problems import problem
 
+PAGE = Path(__file__).parents[1] / "docs" / "low_precision.md"
 SEEDS = (0, 1, 2)
 BF16, FP32 = torch.bfloat16, torch.float32
 
@@ -130,9 +135,33 @@ def stepper(way: Way) -> Callable[[], None]:
     return step
 
 
+def figure() -> None:
+    """Draws how far each way ends from fp32, with the deviation over the seeds."""
+    rows = re.findall(r"^\| ((?:fp32|bf16).*?) \|(.* ± .*)\|$", PAGE.read_text(), re.MULTILINE)
+    table = {
+        name: [tuple(map(float, cell.split(" ± "))) for cell in cells.split("|")]
+        for name, cells in rows
+    }
+    fig = Figure(figsize=(9.5, 4.4), layout="constrained")
+    axes = fig.subplots(1, len(RULES), sharey=True)
+    for k, (ax, rule) in enumerate(zip(axes, RULES, strict=True)):
+        exact, scatter = table["fp32"][k]
+        ax.axvspan(-scatter, scatter, color="0.88")
+        for y, row in enumerate(table.values()):
+            mean, deviation = row[k]
+            ax.errorbar(mean - exact, y, xerr=deviation, fmt="o", color="#0072b2", capsize=3)
+        ax.set_xlim(-0.12, 0.12)
+        ax.set_title(rule, fontsize=10)
+        ax.grid(alpha=0.3, axis="x")
+        ax.set_yticks(range(len(table)), list(table))
+    ax.invert_yaxis()
+    fig.supxlabel("test loss, from that of fp32; gray: the scatter of fp32 over three seeds")
+    fig.savefig(PAGE.with_suffix(".png"), dpi=150)
+
+
 def main(argv: Sequence[str]) -> None:
     torch.set_num_threads(1 if "accuracy" in argv else torch.get_num_threads())
-    {"accuracy": accuracy, "speed": speed}[argv[0]]()
+    {"accuracy": accuracy, "speed": speed, "figure": figure}[argv[0]]()
 
 
 if __name__ == "__main__":

@@ -226,6 +226,15 @@ def test_fine_tuning(example, tmp_path):
     assert is_a_figure(tmp_path / "out" / "fine_tuning.png")
 
 
+def test_few_bits(example, tmp_path, capsys):
+    losses = example("few_bits").main()
+    assert losses["bf16, nearest"][-1] > 1.5 * losses["fp32"][-1]
+    for name in ("bf16, kahan", "bf16, stochastic", "bf16, stochastic, 8bit"):
+        assert losses[name][-1] < 1.2 * losses["fp32"][-1], name
+    assert "6.05" in capsys.readouterr().out
+    assert is_a_figure(tmp_path / "out" / "few_bits.png")
+
+
 def test_muon_transformer(example, tmp_path, capsys):
     losses = example("muon_transformer").main(steps=40)
     muon = losses["Muon, lr 0.03"]
