@@ -2,6 +2,7 @@
 
 import functools
 import html
+import inspect
 import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Self
@@ -170,3 +171,9 @@ def _spaced(cell: str) -> str:
     """With spaces that stay where several stand together, or at the beginning."""
     lead = _indent_of(cell)
     return SPACE * lead + cell[lead:].replace("  ", 2 * SPACE)
+
+
+def summary(made: Any) -> str:
+    """The first sentence of a docstring, without its markup."""
+    lines = (inspect.getdoc(made) or "").split("\n\n")[0]
+    return lines.replace("\n", " ").replace("`", "")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from .. import aliases, combinators, optim, transforms
-from .._core.explanation import WIDTH, Row, Table
+from .._core.explanation import WIDTH, Row, Table, summary
 from .._core.tensor_rule import GradientTransformation
 from .._core.vector_rule import VectorRule
 from .._hints.nearest import nearest
@@ -22,7 +22,7 @@ NO_OPTIMIZER = ("hidden_weights",)
 def optimizer_list() -> str:
     """The optimizers, one line each: the class, the function, and what it is."""
     rows = [
-        Row((cls, name, _summary(function)))
+        Row((cls, name, summary(function)))
         for name, function in (*_aliases(), *_stages_alone())
         for cls in [_class_of(function)]
     ]
@@ -98,10 +98,6 @@ def _example(made: Any) -> GradientTransformation | None:
     except TypeError:
         return None
     return tx if isinstance(tx, GradientTransformation) else None
-
-
-def _summary(function: Callable[..., Any]) -> str:
-    return _plain((inspect.getdoc(function) or "").split("\n\n")[0].replace("\n", " "))
 
 
 def _cut(row: Row, rows: list[Row]) -> str:

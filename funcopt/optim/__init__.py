@@ -42,6 +42,8 @@ from ._classes_torch import NAdam as NAdam
 from ._classes_torch import RAdam as RAdam
 from ._classes_torch import RMSprop as RMSprop
 from ._classes_torch import Rprop as Rprop
+from ._create import available as list
+from ._create import create as create
 from ._explain import explain as explain
 from ._find_lr import LRRangeTest as LRRangeTest
 from ._find_lr import find_lr as find_lr
@@ -92,8 +94,10 @@ __all__ = [
     "Signum",
     "StableAdamW",
     "Yogi",
+    "create",
     "explain",
     "find_lr",
+    "list",
     "lr_scheduler",
     "optimizer_class",
     "param_groups_by",
