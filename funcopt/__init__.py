@@ -159,6 +159,7 @@ from .transforms import mean_of_params as mean_of_params
 from .transforms import monitor as monitor
 from .transforms import newton_cg as newton_cg
 from .transforms import normalize_by_update_norm as normalize_by_update_norm
+from .transforms import orthogonalize as orthogonalize
 from .transforms import primal_averaging as primal_averaging
 from .transforms import project_onto_box as project_onto_box
 from .transforms import project_onto_l2_ball as project_onto_l2_ball
@@ -294,6 +295,7 @@ __all__ = [
     "not_finite",
     "one_cycle_schedule",
     "optim",
+    "orthogonalize",
     "partition",
     "piecewise_constant_schedule",
     "piecewise_interpolate_schedule",
