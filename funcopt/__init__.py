@@ -36,6 +36,7 @@ from .aliases import adagrad as adagrad
 from .aliases import adam as adam
 from .aliases import adamax as adamax
 from .aliases import adamaxw as adamaxw
+from .aliases import adamuon as adamuon
 from .aliases import adamw as adamw
 from .aliases import adan as adan
 from .aliases import ademamix as ademamix
@@ -54,6 +55,7 @@ from .aliases import muon as muon
 from .aliases import nadam as nadam
 from .aliases import nadamw as nadamw
 from .aliases import noisy_sgd as noisy_sgd
+from .aliases import normuon as normuon
 from .aliases import prodigy as prodigy
 from .aliases import radam as radam
 from .aliases import ranger as ranger
@@ -180,6 +182,7 @@ from .transforms import scale_by_learning_rate as scale_by_learning_rate
 from .transforms import scale_by_lion as scale_by_lion
 from .transforms import scale_by_muon as scale_by_muon
 from .transforms import scale_by_nadam as scale_by_nadam
+from .transforms import scale_by_normuon as scale_by_normuon
 from .transforms import scale_by_param_block_norm as scale_by_param_block_norm
 from .transforms import scale_by_param_block_rms as scale_by_param_block_rms
 from .transforms import scale_by_prodigy as scale_by_prodigy
@@ -223,6 +226,7 @@ __all__ = [
     "adam",
     "adamax",
     "adamaxw",
+    "adamuon",
     "adamw",
     "adan",
     "adaptive_grad_clip",
@@ -292,6 +296,7 @@ __all__ = [
     "noisy_sgd",
     "norm_outlier",
     "normalize_by_update_norm",
+    "normuon",
     "not_finite",
     "one_cycle_schedule",
     "optim",
@@ -331,6 +336,7 @@ __all__ = [
     "scale_by_lion",
     "scale_by_muon",
     "scale_by_nadam",
+    "scale_by_normuon",
     "scale_by_param_block_norm",
     "scale_by_param_block_rms",
     "scale_by_prodigy",

@@ -65,6 +65,8 @@ FAMILIES = {  # by file; where a class is not torch's, its arguments are those o
     },
     "matrix": {
         "Muon": "muon",
+        "NorMuon": "normuon",
+        "AdaMuon": "adamuon",
         "SOAP": "soap",
         "Shampoo": "shampoo",
     },

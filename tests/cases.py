@@ -238,6 +238,16 @@ CASES = [
             is_matrix,
         )
     ),
+    *(
+        Case(fo.masked(fo.chain(fo.orthogonalize(ns_dtype=None, ns_steps=2), tx), is_matrix))
+        for tx in (
+            fo.scale_by_normuon(moment_eps=1e-3),
+            fo.scale_by_normuon(0.8, 1e-3, "longer_side", match_rms_adamw=True),
+            fo.scale_by_normuon(moment_eps=1e-3, per="entry", dims="flatten"),
+        )
+    ),
+    Case(fo.normuon(weight_decay=0.1, moment_eps=1e-3, ns_dtype=None)),
+    Case(fo.adamuon(moment_eps=1e-3, ns_dtype=None)),
     Case(fo.partition({"all": fo.sgd(0.1, momentum=0.9), "none": fo.freeze()}, [(r"", "all")])),
     Case(fo.partition({"all": fo.rmsprop(), "none": fo.chain()}, "all")),
     Case(

@@ -1,5 +1,6 @@
 """Muon for the matrices of hidden layers, with AdamW for all other parameters."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -95,8 +96,22 @@ def muon(
         block_sizes=block_sizes,
         state_dtype=state_dtype,
     )
-    matrices = chain(scaling, add_decayed_weights(weight_decay), scale_by_learning_rate(lr))
-    others = adamw(adamw_lr, adamw_betas, adamw_eps, adamw_weight_decay, state_dtype=state_dtype)
+    options = (adamw_lr, adamw_betas, adamw_eps, adamw_weight_decay)
+    return beside_adamw([scaling], lr, weight_decay, options, state_dtype, dims, labels)
+
+
+def beside_adamw(
+    stages: Sequence[GradientTransformation],
+    lr: Scalar,
+    weight_decay: Scalar,
+    options: tuple[Scalar, tuple[Scalar, Scalar], Scalar, Scalar],
+    state_dtype: torch.dtype | None,
+    dims: Literal["batch", "flatten"] | None,
+    labels: Labels | None,
+) -> GradientTransformation:
+    """Stages for the matrices of hidden layers, and AdamW with its `options` for the others."""
+    matrices = chain(*stages, add_decayed_weights(weight_decay), scale_by_learning_rate(lr))
+    others = adamw(*options, state_dtype=state_dtype)
     return partition(
         {"muon": matrices, "adamw": others}, hidden_weights(dims) if labels is None else labels
     )

@@ -53,6 +53,8 @@ from ._nadam import NadamSlots as NadamSlots
 from ._nadam import scale_by_nadam as scale_by_nadam
 from ._newton_cg import newton_cg as newton_cg
 from ._noise import add_noise as add_noise
+from ._normuon import NormuonSlots as NormuonSlots
+from ._normuon import scale_by_normuon as scale_by_normuon
 from ._orthogonalize import orthogonalize as orthogonalize
 from ._privacy import dp_aggregate as dp_aggregate
 from ._prodigy import scale_by_prodigy as scale_by_prodigy
