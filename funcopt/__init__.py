@@ -54,6 +54,7 @@ from .aliases import mars as mars
 from .aliases import muon as muon
 from .aliases import nadam as nadam
 from .aliases import nadamw as nadamw
+from .aliases import namo as namo
 from .aliases import noisy_sgd as noisy_sgd
 from .aliases import normuon as normuon
 from .aliases import prodigy as prodigy
@@ -182,6 +183,7 @@ from .transforms import scale_by_learning_rate as scale_by_learning_rate
 from .transforms import scale_by_lion as scale_by_lion
 from .transforms import scale_by_muon as scale_by_muon
 from .transforms import scale_by_nadam as scale_by_nadam
+from .transforms import scale_by_namo as scale_by_namo
 from .transforms import scale_by_normuon as scale_by_normuon
 from .transforms import scale_by_param_block_norm as scale_by_param_block_norm
 from .transforms import scale_by_param_block_rms as scale_by_param_block_rms
@@ -292,6 +294,7 @@ __all__ = [
     "muon",
     "nadam",
     "nadamw",
+    "namo",
     "newton_cg",
     "noisy_sgd",
     "norm_outlier",
@@ -336,6 +339,7 @@ __all__ = [
     "scale_by_lion",
     "scale_by_muon",
     "scale_by_nadam",
+    "scale_by_namo",
     "scale_by_normuon",
     "scale_by_param_block_norm",
     "scale_by_param_block_rms",

@@ -67,6 +67,7 @@ FAMILIES = {  # by file; where a class is not torch's, its arguments are those o
         "Muon": "muon",
         "NorMuon": "normuon",
         "AdaMuon": "adamuon",
+        "NAMO": "namo",
         "SOAP": "soap",
         "Shampoo": "shampoo",
     },

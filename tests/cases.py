@@ -248,6 +248,18 @@ CASES = [
     ),
     Case(fo.normuon(weight_decay=0.1, moment_eps=1e-3, ns_dtype=None)),
     Case(fo.adamuon(moment_eps=1e-3, ns_dtype=None)),
+    Case(fo.namo(moment_eps=1e-3, ns_dtype=None)),
+    Case(
+        fo.masked(
+            fo.chain(
+                fo.scale_by_namo(
+                    moment_eps=1e-3, nesterov=False, correct_bias=False, dims="flatten"
+                ),
+                fo.orthogonalize(ns_dtype=None, ns_steps=2, magnitude="nuclear"),
+            ),
+            is_matrix,
+        )
+    ),
     Case(fo.partition({"all": fo.sgd(0.1, momentum=0.9), "none": fo.freeze()}, [(r"", "all")])),
     Case(fo.partition({"all": fo.rmsprop(), "none": fo.chain()}, "all")),
     Case(

@@ -31,6 +31,7 @@ CLASSES = {
     "Muon": "muon",
     "NAdam": "nadam",
     "NAdamW": "nadamw",
+    "NAMO": "namo",
     "NorMuon": "normuon",
     "Prodigy": "prodigy",
     "RAdam": "radam",

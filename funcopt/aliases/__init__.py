@@ -26,6 +26,7 @@ from ._large_batch import lars as lars
 from ._mars import mars as mars
 from ._muon import muon as muon
 from ._muon_variants import adamuon as adamuon
+from ._muon_variants import namo as namo
 from ._muon_variants import normuon as normuon
 from ._preconditioned import shampoo as shampoo
 from ._preconditioned import soap as soap

@@ -11,6 +11,7 @@ from ..combinators import Labels
 from ..transforms import (
     orthogonalize,
     scale_by_muon,
+    scale_by_namo,
     scale_by_normuon,
     scale_by_sign,
     trace,
@@ -200,6 +201,99 @@ def adamuon(
             match_rms_adamw=True,
             dims=dims,
             state_dtype=state_dtype,
+        ),
+    ]
+    options = (adamw_lr, adamw_betas, adamw_eps, adamw_weight_decay)
+    return beside_adamw(stages, lr, weight_decay, options, state_dtype, dims, labels)
+
+
+@explained
+def namo(
+    lr: Scalar = 1e-2,
+    weight_decay: Scalar = 0.1,
+    momentum: Scalar = 0.95,
+    beta2: Scalar = 0.99,
+    nesterov: bool = True,
+    ns_coefficients: Coefficients = (3.4445, -4.7750, 2.0315),
+    eps: Scalar = 1e-7,
+    ns_steps: int = 5,
+    adjust_lr_fn: Ratio | None = "match_rms_adamw",
+    *,
+    moment_eps: Scalar = 1e-8,
+    correct_bias: bool = True,
+    dims: Literal["batch", "flatten"] | None = None,
+    ns_dtype: torch.dtype | None = torch.bfloat16,
+    normalization: Normalization = "clamp",
+    safety_factor: Scalar = 1.0,
+    block_sizes: int | tuple[int, ...] | None = None,
+    adamw_lr: Scalar = 1e-3,
+    adamw_betas: tuple[Scalar, Scalar] = (0.9, 0.999),
+    adamw_eps: Scalar = 1e-8,
+    adamw_weight_decay: Scalar = 1e-2,
+    labels: Labels | None = None,
+    state_dtype: torch.dtype | None = None,
+) -> GradientTransformation:
+    """NAMO for the matrices of hidden layers, AdamW for embeddings, heads, norms and biases.
+
+    `scale_by_namo`, then `orthogonalize` with the norm of what it gets, so that a step is the
+    smaller the noisier the gradients are, and decoupled weight decay; the labels are those of
+    `muon`. Defaults are those of the official code. Its decay is smaller too where gradients are
+    noisy, and its learning rate is at most 1, which is left out here.
+
+    Args:
+        lr: The learning rate of NAMO.
+        weight_decay: The weight decay of NAMO; not negative.
+        momentum: Decay rate of the EMA of the gradient, in [0, 1).
+        beta2: Decay rate of the EMA of its squared norm, in [0, 1).
+        nesterov: Use Nesterov momentum.
+        ns_coefficients: Coefficients of the Newton-Schulz iteration, as in `orthogonalize`.
+        eps: Lower bound of the norm in the denominator.
+        ns_steps: The number of iterations.
+        adjust_lr_fn: How the update depends on the shape.
+        moment_eps: Added to the root of the second moment, in units of the gradient's norm; not
+            negative.
+        correct_bias: Apply the bias correction.
+        dims: What the matrices of a tensor of more than two dimensions are.
+        ns_dtype: The dtype of the iteration.
+        normalization: How a matrix is divided by its norm.
+        safety_factor: A factor of that norm; positive.
+        block_sizes: The number of rows of each block of every matrix, or of all blocks.
+        adamw_lr: The learning rate of AdamW.
+        adamw_betas: Its decay rates.
+        adamw_eps: Its epsilon.
+        adamw_weight_decay: Its weight decay.
+        labels: Which parameters are "muon" and which "adamw", as in `muon`.
+        state_dtype: Storage dtype of the moments of both, else that of the parameter.
+
+    Raises:
+        HyperparameterError: If a hyperparameter is out of range, or a name is unknown.
+        LeafError: If a parameter that is labeled "muon" is not made of matrices, or of such blocks.
+        LabelError: If `labels` do not fit the parameters; without `labels`, if these have no names.
+
+    References:
+        Zhang et al., "Adam Improves Muon: Adaptive Moment Estimation with Orthogonalized Momentum",
+        2026. https://arxiv.org/abs/2602.17080
+    """
+    stages = [
+        scale_by_namo(
+            (momentum, beta2),
+            moment_eps=moment_eps,
+            nesterov=nesterov,
+            correct_bias=correct_bias,
+            dims=dims,
+            state_dtype=state_dtype,
+        ),
+        orthogonalize(
+            ns_coefficients,
+            eps=eps,
+            ns_steps=ns_steps,
+            adjust_lr_fn=adjust_lr_fn,
+            dims=dims,
+            ns_dtype=ns_dtype,
+            normalization=normalization,
+            safety_factor=safety_factor,
+            block_sizes=block_sizes,
+            magnitude="norm",
         ),
     ]
     options = (adamw_lr, adamw_betas, adamw_eps, adamw_weight_decay)

@@ -21,6 +21,7 @@ from ._classes_free import AdamWScheduleFree as AdamWScheduleFree
 from ._classes_free import DAdaptAdamW as DAdaptAdamW
 from ._classes_free import Prodigy as Prodigy
 from ._classes_free import SGDScheduleFree as SGDScheduleFree
+from ._classes_matrix import NAMO as NAMO
 from ._classes_matrix import SOAP as SOAP
 from ._classes_matrix import AdaMuon as AdaMuon
 from ._classes_matrix import Muon as Muon
@@ -60,6 +61,7 @@ __all__ = [
     "LARS",
     "LBFGS",
     "MARS",
+    "NAMO",
     "SGD",
     "SGDW",
     "SOAP",

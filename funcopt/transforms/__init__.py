@@ -51,6 +51,8 @@ from ._muon import MuonSlots as MuonSlots
 from ._muon import scale_by_muon as scale_by_muon
 from ._nadam import NadamSlots as NadamSlots
 from ._nadam import scale_by_nadam as scale_by_nadam
+from ._namo import NamoSlots as NamoSlots
+from ._namo import scale_by_namo as scale_by_namo
 from ._newton_cg import newton_cg as newton_cg
 from ._noise import add_noise as add_noise
 from ._normuon import NormuonSlots as NormuonSlots

@@ -55,7 +55,10 @@ class orthogonalize(TensorRule):
         "unscaled"                   1
 
     U has no unit, and depends on the norm of G by `eps` alone: `scale_by_muon` is this behind the
-    momentum.
+    momentum. With `magnitude` it has the unit of G, and is multiplied by
+
+        "norm"     norm(G), as in NAMO
+        "nuclear"  the sum of all entries of G X, about that of the singular values of G: PolarGrad
 
     Shapes: matrices. Tensors of more dimensions with `dims`: ``"batch"`` takes the last two for
     matrices and those before them for a batch; ``"flatten"`` takes the first for the rows and all
@@ -84,6 +87,7 @@ class orthogonalize(TensorRule):
         safety_factor: A factor of the norm, for iterations that leave their range above 1, as
             "polar_express" does: 1.02 there, with "add"; positive.
         block_sizes: The number of rows of each block, or of all of them; `None` is one block.
+        magnitude: The size of G that is kept.
 
     Raises:
         HyperparameterError: If `eps` is negative, `safety_factor` is not positive, a count is not
@@ -97,7 +101,8 @@ class orthogonalize(TensorRule):
         https://arxiv.org/abs/2505.16932. Grishina et al., "Accelerating Newton-Schulz Iteration
         for Orthogonalization via Chebyshev-type Polynomials", 2025,
         https://arxiv.org/abs/2506.10935, for "cans". Boissin et al., "Turbo-Muon", 2025,
-        https://arxiv.org/abs/2512.04632, for "aol".
+        https://arxiv.org/abs/2512.04632, for "aol". Lau et al., "PolarGrad", 2025,
+        https://arxiv.org/abs/2505.21799.
     """
 
     ns_coefficients: Coefficients = (3.4445, -4.7750, 2.0315)
@@ -109,16 +114,18 @@ class orthogonalize(TensorRule):
     normalization: Normalization = "clamp"
     safety_factor: Scalar = 1.0
     block_sizes: int | tuple[int, ...] | None = None
+    magnitude: Literal["norm", "nuclear"] | None = None
     batched = True
 
     def __post_init__(self) -> None:
         check_iterations(self)
+        checks.choice(self, "magnitude", self.magnitude, (None, "norm", "nuclear"))
 
     def unfit(self, p: Tensor) -> str | None:
         return no_matrices(p, self.dims) or other_blocks(p, self.dims, self.block_sizes)
 
     def update_tensor(self, g: Tensor, slots: Slots, p: Tensor, s: Scalars) -> tuple[Tensor, Slots]:
-        return orthogonalized(self, g, s), slots
+        return orthogonalized(self, g, s, self.magnitude), slots
 
 
 def check_iterations(rule: Any) -> None:
@@ -173,14 +180,15 @@ def other_blocks(p: Tensor, dims: str | None, sizes: int | Sequence[int] | None)
     )
 
 
-def orthogonalized(rule: Any, x: Tensor, s: Scalars) -> Tensor:
-    """Each matrix in `x`, or block of its rows, after the iterations, times its ratio."""
+def orthogonalized(rule: Any, x: Tensor, s: Scalars, magnitude: str | None = None) -> Tensor:
+    """Each matrix in `x`, or block of its rows, after the iterations, times ratio and magnitude."""
     coefficients = triples(s.ns_coefficients, rule.ns_steps)
     options = (s.eps, rule.ns_dtype, rule.normalization, s.safety_factor)
 
     def one(block: Tensor) -> Tensor:
         u = newton_schulz(block, coefficients, *options)
-        return _ratio(rule.adjust_lr_fn, *block.shape[-2:]) * u
+        ratio = _ratio(rule.adjust_lr_fn, *block.shape[-2:])
+        return ratio * u if magnitude is None else ratio * _magnitude(magnitude, block, u) * u
 
     matrices, sizes = x.flatten(1) if rule.dims == "flatten" else x, rule.block_sizes
     if isinstance(sizes, (tuple, list)) and len(set(sizes)) == 1:
@@ -193,6 +201,13 @@ def orthogonalized(rule: Any, x: Tensor, s: Scalars) -> Tensor:
     else:
         u = torch.cat([one(block) for block in torch.split(matrices, list(sizes), -2)], -2)
     return u.reshape(x.shape)
+
+
+def _magnitude(name: str, x: Tensor, u: Tensor) -> Tensor:
+    if name == "nuclear":
+        return (x * u).sum((-2, -1), keepdim=True)
+    norm: Tensor = torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True)
+    return norm
 
 
 def _ratio(name: str | None, m: int, n: int) -> float:

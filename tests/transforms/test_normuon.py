@@ -93,9 +93,9 @@ def test_a_factor_of_what_it_gets_is_one_of_the_update():
 # The official codes, transcribed: a package has neither. Theirs is in bfloat16.
 
 
-def iterated(g, steps=5):
+def iterated(g, steps=5, eps=1e-7):
     x = g.mT if g.size(-2) > g.size(-1) else g
-    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + eps)
     for _ in range(steps):
         gram = x @ x.mT
         x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
