@@ -36,6 +36,7 @@ from .aliases import adagrad as adagrad
 from .aliases import adam as adam
 from .aliases import adamax as adamax
 from .aliases import adamaxw as adamaxw
+from .aliases import adamuon as adamuon
 from .aliases import adamw as adamw
 from .aliases import adan as adan
 from .aliases import ademamix as ademamix
@@ -53,7 +54,9 @@ from .aliases import mars as mars
 from .aliases import muon as muon
 from .aliases import nadam as nadam
 from .aliases import nadamw as nadamw
+from .aliases import namo as namo
 from .aliases import noisy_sgd as noisy_sgd
+from .aliases import normuon as normuon
 from .aliases import prodigy as prodigy
 from .aliases import radam as radam
 from .aliases import ranger as ranger
@@ -159,6 +162,7 @@ from .transforms import mean_of_params as mean_of_params
 from .transforms import monitor as monitor
 from .transforms import newton_cg as newton_cg
 from .transforms import normalize_by_update_norm as normalize_by_update_norm
+from .transforms import orthogonalize as orthogonalize
 from .transforms import primal_averaging as primal_averaging
 from .transforms import project_onto_box as project_onto_box
 from .transforms import project_onto_l2_ball as project_onto_l2_ball
@@ -179,6 +183,8 @@ from .transforms import scale_by_learning_rate as scale_by_learning_rate
 from .transforms import scale_by_lion as scale_by_lion
 from .transforms import scale_by_muon as scale_by_muon
 from .transforms import scale_by_nadam as scale_by_nadam
+from .transforms import scale_by_namo as scale_by_namo
+from .transforms import scale_by_normuon as scale_by_normuon
 from .transforms import scale_by_param_block_norm as scale_by_param_block_norm
 from .transforms import scale_by_param_block_rms as scale_by_param_block_rms
 from .transforms import scale_by_prodigy as scale_by_prodigy
@@ -222,6 +228,7 @@ __all__ = [
     "adam",
     "adamax",
     "adamaxw",
+    "adamuon",
     "adamw",
     "adan",
     "adaptive_grad_clip",
@@ -287,13 +294,16 @@ __all__ = [
     "muon",
     "nadam",
     "nadamw",
+    "namo",
     "newton_cg",
     "noisy_sgd",
     "norm_outlier",
     "normalize_by_update_norm",
+    "normuon",
     "not_finite",
     "one_cycle_schedule",
     "optim",
+    "orthogonalize",
     "partition",
     "piecewise_constant_schedule",
     "piecewise_interpolate_schedule",
@@ -329,6 +339,8 @@ __all__ = [
     "scale_by_lion",
     "scale_by_muon",
     "scale_by_nadam",
+    "scale_by_namo",
+    "scale_by_normuon",
     "scale_by_param_block_norm",
     "scale_by_param_block_rms",
     "scale_by_prodigy",

@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable
 from types import NoneType, UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 from torch import Tensor
 
@@ -18,11 +18,14 @@ else:
     from typing_extensions import TypeAliasType as TypeAliasType  # which torch and optree require
 
 __all__ = [
+    "Coefficients",
     "Length",
     "Memory",
+    "Normalization",
     "OptState",
     "Params",
     "ParamsT",
+    "Ratio",
     "Scalar",
     "Schedule",
     "Slots",
@@ -35,6 +38,19 @@ Schedule = TypeAliasType("Schedule", Callable[[Any], Any])
 
 Scalar = TypeAliasType("Scalar", float | Tensor | Schedule)
 """A hyperparameter: a number, a 0-d tensor, or a schedule. A field annotated with it is live."""
+
+Coefficients = TypeAliasType(
+    "Coefficients", tuple[Scalar, Scalar, Scalar] | tuple[tuple[Scalar, Scalar, Scalar], ...] | str
+)
+"""Those of Newton-Schulz iterations: a triple, one for each iteration, or the name of a set."""
+
+Normalization = TypeAliasType("Normalization", Literal["clamp", "add", "aol", "schatten4"])
+"""How a matrix is divided by its norm before Newton-Schulz iterations."""
+
+Ratio = TypeAliasType(
+    "Ratio", Literal["original", "match_rms_adamw", "rms_to_rms", "spectral", "unscaled"]
+)
+"""How the update of a matrix depends on its shape after Newton-Schulz iterations."""
 
 Length = TypeAliasType("Length", int | Tensor)
 """How many updates something takes: a whole number, or a 0-d tensor, so that runs may differ."""
@@ -68,16 +84,19 @@ ParamsT = TypeAliasType(
 
 
 def is_hyperparameter(annotation: Any) -> bool:
-    """Whether a field so annotated is live: a `Scalar`, an optional one, or a tuple of them."""
+    """Whether a field so annotated is live: a `Scalar`, an optional one, or a tuple of them.
+
+    So are `Coefficients`, also where they are a name.
+    """
     if isinstance(annotation, str):  # from __future__ import annotations
-        return re.search(r"\bScalar\b", annotation) is not None
+        return re.search(r"\b(Scalar|Coefficients)\b", annotation) is not None
     parts, kind = get_args(annotation), get_origin(annotation)
     if kind is tuple:
         return any(map(is_hyperparameter, parts))
     if kind in (Union, UnionType):
         parts = tuple(part for part in parts if part is not NoneType)
         return len(parts) == 1 and is_hyperparameter(parts[0])
-    return annotation is Scalar
+    return annotation in (Scalar, Coefficients)
 
 
 def __dir__() -> list[str]:

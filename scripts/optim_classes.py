@@ -65,6 +65,9 @@ FAMILIES = {  # by file; where a class is not torch's, its arguments are those o
     },
     "matrix": {
         "Muon": "muon",
+        "NorMuon": "normuon",
+        "AdaMuon": "adamuon",
+        "NAMO": "namo",
         "SOAP": "soap",
         "Shampoo": "shampoo",
     },
@@ -154,11 +157,13 @@ def imports(makers: Iterable[str], body: str) -> str:
     used = (x for x in ("Format", "Labels", "Rounding") if re.search(rf"\b{x}\b", body))
     labels = f"from ..combinators import {', '.join(used)}\n"
     line_search = "from ..transforms import LineSearch\n" * ("LineSearch" in body)
+    every = ("Coefficients", "Normalization", "ParamsT", "Ratio", "Scalar")
+    typed = (x for x in every if re.search(rf"\b{x}\b", body))
     of_torch = "from ._lbfgs import of_torch\n" * ("of_torch" in body)
     listed = "".join(f"    {name},\n" for name in names)
     return (
         f"\n{standard}\nimport torch\n\nfrom ..aliases import (\n{listed})\n{labels}"
-        f"from ..engine import EngineOption\n{line_search}from ..typing import ParamsT, Scalar\n"
+        f"from ..engine import EngineOption\n{line_search}from ..typing import {', '.join(typed)}\n"
         f"from ._alias import AliasOptimizer\n{of_torch}"
     )
 

@@ -216,6 +216,50 @@ CASES = [
     Case(fo.muon(0.1, ns_dtype=None)),
     Case(fo.muon(nesterov=False, adjust_lr_fn="match_rms_adamw", dims="batch", ns_dtype=None)),
     Case(fo.masked(fo.scale_by_muon(dims="flatten", ns_dtype=None, ns_steps=2), is_matrix)),
+    Case(
+        fo.masked(
+            fo.chain(
+                fo.orthogonalize(
+                    "polar_express",
+                    ns_steps=2,
+                    adjust_lr_fn="rms_to_rms",
+                    ns_dtype=None,
+                    normalization="add",
+                    safety_factor=1.02,
+                ),
+                fo.orthogonalize(
+                    ((2.0, -1.5, 0.5), (1.5, -0.5, 0.0)),
+                    ns_dtype=None,
+                    normalization="schatten4",
+                    block_sizes=1,
+                ),
+                fo.orthogonalize(ns_steps=2, ns_dtype=None, normalization="aol", dims="batch"),
+            ),
+            is_matrix,
+        )
+    ),
+    *(
+        Case(fo.masked(fo.chain(fo.orthogonalize(ns_dtype=None, ns_steps=2), tx), is_matrix))
+        for tx in (
+            fo.scale_by_normuon(moment_eps=1e-3),
+            fo.scale_by_normuon(0.8, 1e-3, "longer_side", match_rms_adamw=True),
+            fo.scale_by_normuon(moment_eps=1e-3, per="entry", dims="flatten"),
+        )
+    ),
+    Case(fo.normuon(weight_decay=0.1, moment_eps=1e-3, ns_dtype=None)),
+    Case(fo.adamuon(moment_eps=1e-3, ns_dtype=None)),
+    Case(fo.namo(moment_eps=1e-3, ns_dtype=None)),
+    Case(
+        fo.masked(
+            fo.chain(
+                fo.scale_by_namo(
+                    moment_eps=1e-3, nesterov=False, correct_bias=False, dims="flatten"
+                ),
+                fo.orthogonalize(ns_dtype=None, ns_steps=2, magnitude="nuclear"),
+            ),
+            is_matrix,
+        )
+    ),
     Case(fo.partition({"all": fo.sgd(0.1, momentum=0.9), "none": fo.freeze()}, [(r"", "all")])),
     Case(fo.partition({"all": fo.rmsprop(), "none": fo.chain()}, "all")),
     Case(

@@ -13,6 +13,7 @@ import torch
 
 import funcopt as fo
 from funcopt import optim
+from funcopt._numerics.newton_schulz import COEFFICIENTS
 from funcopt.errors import StructureError
 
 from .closures import closure_of, gap, named_parameters, network, purely, wrapped
@@ -356,6 +357,90 @@ VARIANTS_OF_ADAM = [
 ]
 
 
+def muons(name, alias, cls, *options, shapes=((5, 3), (3, 5), (4, 4), (4, 3, 2))):
+    """The class of the port and ours with one group of matrices, for pairs of options.
+
+    The learning rates keep them on their way: where momentum turns, steps enlarge roundings.
+    """
+    for own, given in options:
+        ours = {"labels": "muon", "dims": "flatten", "ns_dtype": None, **own}
+        yield Row(
+            f"pytorch_optimizer.{name}({', '.join(f'{k}={v}' for k, v in given.items())})",
+            alias(**ours),
+            lambda params, ours=ours: cls(params, **ours),
+            lambda params, given=given: getattr(needed("pytorch_optimizer"), name)(
+                [{"params": params, "use_muon": True}], foreach=False, **given
+            ),
+            shapes=shapes,
+        )
+
+
+TRIPLES = ((3.0, -3.0, 1.0), (2.0, -1.5, 0.5))
+MUON = [
+    *muons(
+        "Muon",
+        fo.muon,
+        optim.Muon,
+        (
+            {"lr": 2e-3, "weight_decay": 0.1, "ns_coefficients": "quintic"},
+            {"lr": 2e-3, "weight_decay": 0.1, "ns_coeffs": "quintic", "use_adjusted_lr": False},
+        ),
+        (
+            {
+                "weight_decay": 0.0,
+                "ns_coefficients": TRIPLES,
+                "ns_steps": 4,
+                "adjust_lr_fn": "match_rms_adamw",
+            },
+            {"lr": 1e-3, "ns_coeffs": TRIPLES, "ns_steps": 4, "use_adjusted_lr": True},
+        ),
+    ),
+    *muons(
+        "NorMuon",
+        fo.normuon,
+        optim.NorMuon,
+        ({"lr": 2e-3, "moment_eps": 0.0}, {"lr": 2e-3, "eps": 0.0}),
+        (
+            {"lr": 1e-3, "weight_decay": 0.1, "beta2": 0.8, "nesterov": False, "moment_eps": 0.0},
+            {"lr": 1e-3, "weight_decay": 0.1, "beta2": 0.8, "nesterov": False, "eps": 0.0},
+        ),
+        (
+            {"lr": 1e-3, "momentum": 0.8, "match_rms_adamw": True, "adjust_lr_fn": "unscaled"},
+            {"lr": 1e-3, "momentum": 0.8, "update_scale": "match_rms"},
+        ),
+        (
+            {"lr": 2e-3, "adjust_lr_fn": "match_rms_adamw", "moment_eps": 0.0},
+            {"lr": 2e-3, "use_adjusted_lr": True, "eps": 0.0},
+        ),
+    ),
+    # Ours is behind the ratio, theirs in front of it: what is added to the root tells.
+    *muons(
+        "NorMuon",
+        fo.normuon,
+        optim.NorMuon,
+        ({"lr": 1e-3, "moment_eps": 1e-2}, {"lr": 1e-3, "eps": 1e-2}),
+        shapes=[(3, 5), (4, 4)],
+    ),
+    # The port has no signs, and corrects a bias that the norm takes away again, but for `eps`.
+    *muons(
+        "AdaMuon",
+        fo.adamuon,
+        optim.AdaMuon,
+        (
+            {"lr": 2e-3, "momentum": 0.9, "beta2": 0.95, "weight_decay": 0.0, "moment_eps": 0.0}
+            | {"sign": False, "nesterov": False},
+            {"lr": 2e-3, "eps": 0.0},
+        ),
+        (
+            {"lr": 1e-3, "momentum": 0.8, "beta2": 0.9, "weight_decay": 0.1, "moment_eps": 0.0}
+            | {"sign": False, "nesterov": False, "ns_coefficients": "polar_express"},
+            {"lr": 1e-3, "betas": (0.8, 0.9), "weight_decay": 0.1, "eps": 0.0}
+            | {"ns_coeffs": COEFFICIENTS["polar_express"]},
+        ),
+    ),
+]
+
+
 def lookahead(k, alpha):
     def theirs(params):
         inner = torch.optim.AdamW(params, 0.05, weight_decay=0.1)
@@ -377,6 +462,7 @@ ROWS = [
     *SHAMPOO,
     *MARS,
     *VARIANTS_OF_ADAM,
+    *MUON,
     *(lookahead(k, alpha) for k, alpha in [(5, 0.5), (1, 0.5), (6, 0.8)]),
 ]
 
@@ -437,7 +523,7 @@ def difference(ours, theirs):
 
 @contextlib.contextmanager
 def unrounded(place):
-    """What `pytorch_optimizer` rounds to float32, by name or by a method, stays in float64.
+    """What `pytorch_optimizer` rounds, by name, by a method or by default, stays in float64.
 
     Within the context, which is for steps of theirs alone: ours are not to round anything.
     """
@@ -447,9 +533,13 @@ def unrounded(place):
     needed("pytorch_optimizer")
     soap = importlib.import_module("pytorch_optimizer.optimizer.soap")
     wide = types.SimpleNamespace(**{**vars(torch), "float32": torch.float64})
+    matrix = importlib.import_module("pytorch_optimizer.optimizer.utils.matrix")
+    iterated = matrix.zero_power_via_newton_schulz_5
+    defaults = [torch.float64 if x is torch.bfloat16 else x for x in iterated.__defaults__]
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(soap, "torch", wide)
         monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
+        monkeypatch.setattr(iterated, "__defaults__", tuple(defaults))
         yield
 
 

@@ -144,7 +144,7 @@ PACKAGES = {
     "CLion": "`fo.cautious(fo.lion())`",
     "ScalableShampoo": "`fo.optim.Shampoo(params)`, or `fo.shampoo()`",
     **_all(
-        "SCION SCIONLight DistributedMuon AdaMuon NorMuon MuonClip Dion",
+        "SCION SCIONLight DistributedMuon MuonClip Dion",
         "no counterpart; the nearest is `fo.optim.Muon(params)`",
     ),
     **_all("SophiaH SophiaG Sophia", _OPTAX["sophia"]),

@@ -1,65 +1,12 @@
 """Functions of matrices, or of batches of them: (..., m, n)."""
 
 import math
-import platform
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from .scalars import double
-
-
-def newton_schulz(
-    x: Tensor, coefficients: tuple[Any, Any, Any], steps: int, eps: Any, dtype: torch.dtype | None
-) -> Tensor:
-    """`x` with its singular values pushed towards 1, by a quintic iteration in `dtype`.
-
-    With coefficients (a, b, c), from ``X / max(norm(X), eps)``:
-
-        X <- a X + (b A + c A A) X,   A = X X^T
-
-    The result has the dtype of `x`; without a `dtype`, it is computed in that.
-    """
-    a, b, c = coefficients
-    tall = x.shape[-2] > x.shape[-1]
-    wide = x.flatten(0, -3) if x.dim() > 3 else x
-    rounded = _rounding(x.dtype if dtype is None else dtype, x.device)
-    wide = rounded(wide.mT if tall else wide)
-    norm = rounded(torch.linalg.vector_norm(wide, dim=(-2, -1), keepdim=True))
-    wide = rounded(wide / norm.clamp(min=eps))
-    for _ in range(steps):
-        gram = rounded(wide @ wide.mT)
-        wide = rounded(_add(wide, a, rounded(_add(gram, b, gram, gram, c)), wide))
-    return (wide.mT if tall else wide).to(x.dtype).reshape(x.shape)
-
-
-def _rounding(dtype: torch.dtype, device: torch.device) -> Callable[[Tensor], Tensor]:
-    """What rounds a tensor to `dtype`.
-
-    Products of bfloat16 are added up in float32 and then rounded. A processor without instructions
-    for them is nearly twice as fast, or more, at the same in float32.
-    """
-    if dtype is torch.bfloat16 and device.type == "cpu" and not HAS_BFLOAT16_PRODUCTS:
-        return lambda x: x.to(dtype).to(torch.float32)
-    return lambda x: x.to(dtype)
-
-
-HAS_BFLOAT16_PRODUCTS = (
-    platform.machine() not in ("x86_64", "AMD64") or torch.cpu._is_amx_tile_supported()
-)
-
-
-def _add(x: Tensor, of_x: Any, y: Tensor, z: Tensor, of_yz: Any = 1.0) -> Tensor:
-    """``of_x x + of_yz y z``, rounded once where both factors are numbers."""
-    if isinstance(of_x, Tensor) or isinstance(of_yz, Tensor):
-        total: Tensor = of_x * x + of_yz * (y @ z)
-        return total
-    if x.dim() == 2:
-        return torch.addmm(x, y, z, beta=of_x, alpha=of_yz)
-    return torch.baddbmm(x, y, z, beta=of_x, alpha=of_yz)
-
 
 # Factorizations. Where eigenvalues coincide, or a matrix is singular, they have no derivative, and
 # torch gives NaN. Here it is that of first-order perturbation theory, with 0 for directions that

@@ -105,7 +105,7 @@ def has_schedule(value: Any) -> bool:
     """Whether `value` is a schedule, or a tuple with one in it."""
     if type(value) is float:  # nearly always
         return False
-    return any(map(callable, value)) if isinstance(value, (tuple, list)) else callable(value)
+    return any(map(has_schedule, value)) if isinstance(value, (tuple, list)) else callable(value)
 
 
 def at(value: Any, count: Any) -> Any:

@@ -25,6 +25,9 @@ from ._large_batch import lamb as lamb
 from ._large_batch import lars as lars
 from ._mars import mars as mars
 from ._muon import muon as muon
+from ._muon_variants import adamuon as adamuon
+from ._muon_variants import namo as namo
+from ._muon_variants import normuon as normuon
 from ._preconditioned import shampoo as shampoo
 from ._preconditioned import soap as soap
 from ._rate_free import dadapt_adamw as dadapt_adamw

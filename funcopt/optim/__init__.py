@@ -21,8 +21,11 @@ from ._classes_free import AdamWScheduleFree as AdamWScheduleFree
 from ._classes_free import DAdaptAdamW as DAdaptAdamW
 from ._classes_free import Prodigy as Prodigy
 from ._classes_free import SGDScheduleFree as SGDScheduleFree
+from ._classes_matrix import NAMO as NAMO
 from ._classes_matrix import SOAP as SOAP
+from ._classes_matrix import AdaMuon as AdaMuon
 from ._classes_matrix import Muon as Muon
+from ._classes_matrix import NorMuon as NorMuon
 from ._classes_matrix import Shampoo as Shampoo
 from ._classes_sgd import LARS as LARS
 from ._classes_sgd import SGDW as SGDW
@@ -60,12 +63,14 @@ __all__ = [
     "LARS",
     "LBFGS",
     "MARS",
+    "NAMO",
     "SGD",
     "SGDW",
     "SOAP",
     "AMSGrad",
     "AdEMAMix",
     "AdaBelief",
+    "AdaMuon",
     "Adadelta",
     "Adafactor",
     "Adagrad",
@@ -82,6 +87,7 @@ __all__ = [
     "Muon",
     "NAdam",
     "NAdamW",
+    "NorMuon",
     "Optimizer",
     "Prodigy",
     "RAdam",

@@ -24,7 +24,7 @@ from .._hints.calls import argument_error, name_caller
 from ..combinators import Format, Rounding
 from ..engine import EngineOption
 from ..errors import FuncoptError, HyperparameterError
-from ..typing import ParamsT, Scalar
+from ..typing import ParamsT, Scalar, TypeAliasType
 from ._averages import TRAIN_MODE
 from ._factory import FunctionFactory, Maker
 from ._optimizer import Optimizer
@@ -307,8 +307,10 @@ def _is_switch(annotation: Any) -> bool:
 
 
 def _kinds(annotation: Any) -> tuple[Any, ...]:
-    """The parts of a union, or what is none."""
-    return get_args(annotation) if get_origin(annotation) in _UNIONS else (annotation,)
+    """The parts of a union, or what is none; of a named type, what it stands for."""
+    if get_origin(annotation) in _UNIONS:
+        return tuple(part for x in get_args(annotation) for part in _kinds(x))
+    return _kinds(annotation.__value__) if isinstance(annotation, TypeAliasType) else (annotation,)
 
 
 _UNIONS = (Union, types.UnionType)

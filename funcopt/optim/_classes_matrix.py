@@ -10,13 +10,16 @@ from typing import Literal
 import torch
 
 from ..aliases import (
+    adamuon,
     muon,
+    namo,
+    normuon,
     shampoo,
     soap,
 )
 from ..combinators import Format, Labels, Rounding
 from ..engine import EngineOption
-from ..typing import ParamsT, Scalar
+from ..typing import Coefficients, Normalization, ParamsT, Ratio, Scalar
 from ._alias import AliasOptimizer
 
 
@@ -29,13 +32,87 @@ class Muon(AliasOptimizer, make=muon):
     def __init__(
         self, params: ParamsT, lr: Scalar = 0.001, weight_decay: Scalar = 0.1,
         momentum: Scalar = 0.95, nesterov: bool = True,
-        ns_coefficients: tuple[Scalar, Scalar, Scalar] = (3.4445, -4.775, 2.0315),
-        eps: Scalar = 1e-7, ns_steps: int = 5,
-        adjust_lr_fn: Literal["original", "match_rms_adamw"] | None = None, *,
+        ns_coefficients: Coefficients = (3.4445, -4.775, 2.0315), eps: Scalar = 1e-7,
+        ns_steps: int = 5, adjust_lr_fn: Ratio | None = None, *,
         dims: Literal["batch", "flatten"] | None = None,
-        ns_dtype: torch.dtype | None = torch.bfloat16, adamw_lr: Scalar = 0.001,
-        adamw_betas: tuple[Scalar, Scalar] = (0.9, 0.999), adamw_eps: Scalar = 1e-8,
-        adamw_weight_decay: Scalar = 0.01, labels: Labels | None = None,
+        ns_dtype: torch.dtype | None = torch.bfloat16, normalization: Normalization = "clamp",
+        safety_factor: Scalar = 1.0, block_sizes: int | tuple[int, ...] | None = None,
+        adamw_lr: Scalar = 0.001, adamw_betas: tuple[Scalar, Scalar] = (0.9, 0.999),
+        adamw_eps: Scalar = 1e-8, adamw_weight_decay: Scalar = 0.01, labels: Labels | None = None,
+        state_dtype: torch.dtype | None = None, maximize: bool = False, foreach: bool | None = None,
+        capturable: bool = False, differentiable: bool = False, fused: bool | None = None,
+        max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, quantized: Format | None = None,
+        rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",
+    ) -> None: ...
+
+
+class NorMuon(AliasOptimizer, make=normuon):
+    """NorMuon for the matrices of hidden layers, AdamW for embeddings, heads, norms and biases.
+
+    See `normuon`.
+    """
+
+    def __init__(
+        self, params: ParamsT, lr: Scalar = 0.02, weight_decay: Scalar = 0.0,
+        momentum: Scalar = 0.95, beta2: Scalar = 0.95, nesterov: bool = True,
+        ns_coefficients: Coefficients = (3.4445, -4.775, 2.0315), eps: Scalar = 1e-7,
+        ns_steps: int = 5, adjust_lr_fn: Ratio | None = None, *,
+        per: Literal["row", "longer_side", "entry"] = "row", moment_eps: Scalar = 1e-10,
+        match_rms_adamw: bool = False, dims: Literal["batch", "flatten"] | None = None,
+        ns_dtype: torch.dtype | None = torch.bfloat16, normalization: Normalization = "clamp",
+        safety_factor: Scalar = 1.0, block_sizes: int | tuple[int, ...] | None = None,
+        adamw_lr: Scalar = 0.001, adamw_betas: tuple[Scalar, Scalar] = (0.9, 0.999),
+        adamw_eps: Scalar = 1e-8, adamw_weight_decay: Scalar = 0.01, labels: Labels | None = None,
+        state_dtype: torch.dtype | None = None, maximize: bool = False, foreach: bool | None = None,
+        capturable: bool = False, differentiable: bool = False, fused: bool | None = None,
+        max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, quantized: Format | None = None,
+        rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",
+    ) -> None: ...
+
+
+class AdaMuon(AliasOptimizer, make=adamuon):
+    """AdaMuon for the matrices of hidden layers, AdamW for embeddings, heads, norms and biases.
+
+    See `adamuon`.
+    """
+
+    def __init__(
+        self, params: ParamsT, lr: Scalar = 0.02, weight_decay: Scalar = 0.01,
+        momentum: Scalar = 0.95, beta2: Scalar | None = None, nesterov: bool = True,
+        ns_coefficients: Coefficients = (3.4445, -4.775, 2.0315), eps: Scalar = 1e-7,
+        ns_steps: int = 5, *, sign: bool = True, moment_eps: Scalar = 1e-8,
+        dims: Literal["batch", "flatten"] | None = None,
+        ns_dtype: torch.dtype | None = torch.bfloat16, normalization: Normalization = "clamp",
+        safety_factor: Scalar = 1.0, block_sizes: int | tuple[int, ...] | None = None,
+        adamw_lr: Scalar = 0.001, adamw_betas: tuple[Scalar, Scalar] = (0.9, 0.999),
+        adamw_eps: Scalar = 1e-8, adamw_weight_decay: Scalar = 0.01, labels: Labels | None = None,
+        state_dtype: torch.dtype | None = None, maximize: bool = False, foreach: bool | None = None,
+        capturable: bool = False, differentiable: bool = False, fused: bool | None = None,
+        max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, quantized: Format | None = None,
+        rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",
+    ) -> None: ...
+
+
+class NAMO(AliasOptimizer, make=namo):
+    """NAMO for the matrices of hidden layers, AdamW for embeddings, heads, norms and biases.
+
+    See `namo`.
+    """
+
+    def __init__(
+        self, params: ParamsT, lr: Scalar = 0.01, weight_decay: Scalar = 0.1,
+        momentum: Scalar = 0.95, beta2: Scalar = 0.99, nesterov: bool = True,
+        ns_coefficients: Coefficients = (3.4445, -4.775, 2.0315), eps: Scalar = 1e-7,
+        ns_steps: int = 5, adjust_lr_fn: Ratio | None = "match_rms_adamw", *,
+        moment_eps: Scalar = 1e-8, correct_bias: bool = True,
+        dims: Literal["batch", "flatten"] | None = None,
+        ns_dtype: torch.dtype | None = torch.bfloat16, normalization: Normalization = "clamp",
+        safety_factor: Scalar = 1.0, block_sizes: int | tuple[int, ...] | None = None,
+        adamw_lr: Scalar = 0.001, adamw_betas: tuple[Scalar, Scalar] = (0.9, 0.999),
+        adamw_eps: Scalar = 1e-8, adamw_weight_decay: Scalar = 0.01, labels: Labels | None = None,
         state_dtype: torch.dtype | None = None, maximize: bool = False, foreach: bool | None = None,
         capturable: bool = False, differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,

@@ -51,8 +51,13 @@ from ._muon import MuonSlots as MuonSlots
 from ._muon import scale_by_muon as scale_by_muon
 from ._nadam import NadamSlots as NadamSlots
 from ._nadam import scale_by_nadam as scale_by_nadam
+from ._namo import NamoSlots as NamoSlots
+from ._namo import scale_by_namo as scale_by_namo
 from ._newton_cg import newton_cg as newton_cg
 from ._noise import add_noise as add_noise
+from ._normuon import NormuonSlots as NormuonSlots
+from ._normuon import scale_by_normuon as scale_by_normuon
+from ._orthogonalize import orthogonalize as orthogonalize
 from ._privacy import dp_aggregate as dp_aggregate
 from ._prodigy import scale_by_prodigy as scale_by_prodigy
 from ._projection import project_onto_box as project_onto_box

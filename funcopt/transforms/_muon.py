@@ -1,7 +1,5 @@
 """Muon: momentum, orthogonalized by Newton-Schulz iterations."""
 
-import math
-from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -10,9 +8,9 @@ from torch import Tensor
 from .._core import checks
 from .._core.stage import Scalars
 from .._core.tensor_rule import TensorRule
-from .._numerics.linalg import newton_schulz
 from .._numerics.scalars import mix
-from ..typing import Memory, Scalar, Slots
+from ..typing import Coefficients, Memory, Normalization, Ratio, Scalar, Slots
+from ._orthogonalize import check_iterations, no_matrices, orthogonalized, other_blocks
 
 
 class MuonSlots(NamedTuple):
@@ -32,7 +30,8 @@ class scale_by_muon(TensorRule):
 
     NS divides by ``max(norm(X), eps)`` and makes `ns_steps` Newton-Schulz iterations
     ``X <- a X + (b A + c A A) X``, with ``A = X X^T`` and `ns_coefficients` (a, b, c). With the
-    default coefficients the singular values end between about 0.7 and 1.2. The ratio is
+    default coefficients the singular values end between about 0.7 and 1.2. `orthogonalize`, the
+    same without the momentum, has sets of coefficients, other normalizations and ratios, such as
 
         "original" (also `None`)     sqrt(max(1, m / n))
         "match_rms_adamw"            0.2 sqrt(max(m, n)), so that the entries are about as large as
@@ -54,20 +53,23 @@ class scale_by_muon(TensorRule):
     Args:
         momentum: Decay rate of the EMA of the gradient, in [0, 1).
         nesterov: Use Nesterov momentum.
-        ns_coefficients: Coefficients of the iteration.
+        ns_coefficients: Coefficients of the iteration, as in `orthogonalize`, and so are the
+            others but `state_dtype`.
         eps: Lower bound of the norm in the denominator, in units of the gradient; not negative.
         ns_steps: The number of iterations, below 100.
         adjust_lr_fn: The name of the ratio.
         dims: What the matrices of a tensor of more than two dimensions are.
-        ns_dtype: The dtype of the iteration. Products of bfloat16 are accumulated in float32, by
-            another kernel on x86 processors without AMX, where that is faster: there the rounding
-            differs from torch's, by the order of these additions.
+        ns_dtype: The dtype of the iteration.
         state_dtype: Storage dtype of the EMA.
+        normalization: The name of the normalization.
+        safety_factor: A factor of the norm in the denominator; positive.
+        block_sizes: The number of rows of each block, or of all of them; `None` is one block.
 
     Raises:
         HyperparameterError: If `momentum` is outside [0, 1), `eps` is negative, `ns_steps` is not
             in 0 ... 99, or a name is unknown.
-        LeafError: If a parameter is a vector, or has more than two dimensions without `dims`.
+        LeafError: If a parameter is a vector, has more than two dimensions without `dims`, or its
+            rows are not those of the blocks.
 
     References:
         Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024.
@@ -77,38 +79,24 @@ class scale_by_muon(TensorRule):
 
     momentum: Scalar = 0.95
     nesterov: bool = True
-    ns_coefficients: tuple[Scalar, Scalar, Scalar] = (3.4445, -4.7750, 2.0315)
+    ns_coefficients: Coefficients = (3.4445, -4.7750, 2.0315)
     eps: Scalar = 1e-7
     ns_steps: int = 5
-    adjust_lr_fn: Literal["original", "match_rms_adamw"] | None = None
+    adjust_lr_fn: Ratio | None = None
     dims: Literal["batch", "flatten"] | None = None
     ns_dtype: torch.dtype | None = torch.bfloat16
     state_dtype: torch.dtype | None = None
+    normalization: Normalization = "clamp"
+    safety_factor: Scalar = 1.0
+    block_sizes: int | tuple[int, ...] | None = None
     batched = True
 
     def __post_init__(self) -> None:
         checks.in_unit_interval(self, "momentum", self.momentum)
-        checks.coefficients(self, "ns_coefficients", self.ns_coefficients, count=3)
-        checks.non_negative(self, "eps", self.eps)
-        checks.whole_number(self, "ns_steps", self.ns_steps, most=99)
-        checks.choice(
-            self, "adjust_lr_fn", self.adjust_lr_fn, (None, "original", "match_rms_adamw")
-        )
-        checks.choice(self, "dims", self.dims, (None, "batch", "flatten"))
+        check_iterations(self)
 
     def unfit(self, p: Tensor) -> str | None:
-        if p.dim() < 2:
-            return (
-                "must be a matrix. `muon` gives vectors to AdamW; `partition` and `masked` route "
-                "parameters by name and shape."
-            )
-        if p.dim() > 2 and self.dims is None:
-            return (
-                'must be a matrix, or `dims` must say what the matrices are: "batch" if they are '
-                'its last two dimensions, "flatten" if all dimensions but the first are the '
-                "columns of one."
-            )
-        return None
+        return no_matrices(p, self.dims) or other_blocks(p, self.dims, self.block_sizes)
 
     def init_tensor(self, p: Tensor) -> MuonSlots:
         return MuonSlots(torch.zeros_like(p, dtype=self.state_dtype))
@@ -121,12 +109,4 @@ class scale_by_muon(TensorRule):
     ) -> tuple[Tensor, Slots]:
         mean = mix(slots.momentum_buffer, g, s.weight)
         x = mix(g, mean, s.momentum) if self.nesterov else mean
-        x = x.flatten(1) if self.dims == "flatten" else x
-        u = newton_schulz(x, s.ns_coefficients, self.ns_steps, s.eps, self.ns_dtype)
-        return (self._ratio(x.shape) * u).reshape(g.shape), MuonSlots(mean)
-
-    def _ratio(self, shape: Sequence[int]) -> float:
-        m, n = shape[-2:]
-        if self.adjust_lr_fn == "match_rms_adamw":
-            return 0.2 * math.sqrt(max(m, n))
-        return math.sqrt(max(1.0, m / n)) if n else 1.0
+        return orthogonalized(self, x, s), MuonSlots(mean)

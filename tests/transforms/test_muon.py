@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 
 import funcopt as fo
 from funcopt import optim, testing
-from funcopt._numerics import linalg
+from funcopt._numerics import newton_schulz as iterations
 from funcopt.errors import HyperparameterError, LabelError, LeafError
 
 from .stepping import feed
@@ -66,7 +66,7 @@ def difference(ours, theirs):
 @pytest.fixture
 def torchs_products(monkeypatch):
     """Products of bfloat16 as torch's class makes them: bits depend on the order of additions."""
-    monkeypatch.setattr(linalg, "HAS_BFLOAT16_PRODUCTS", True)
+    monkeypatch.setattr(iterations, "HAS_BFLOAT16_PRODUCTS", True)
 
 
 as_torch = pytest.mark.usefixtures("torchs_products")
@@ -125,12 +125,12 @@ def test_checkpoints_of_torch_load_here_and_ours_load_there():
 def test_products_of_bfloat16_may_be_made_in_float32(shape, monkeypatch):
     """They are rounded alike, and no less accurate: only the order of additions differs."""
     torch.manual_seed(0)
-    x, given = torch.randn(shape), ((3.4445, -4.7750, 2.0315), 5, 1e-7)
-    exact = linalg.newton_schulz(x.double(), *given, None)
+    x, given = torch.randn(shape), (5 * [(3.4445, -4.7750, 2.0315)], 1e-7)
+    exact = iterations.newton_schulz(x.double(), *given, None)
     found = {}
     for has in (True, False):
-        monkeypatch.setattr(linalg, "HAS_BFLOAT16_PRODUCTS", has)
-        found[has] = linalg.newton_schulz(x, *given, torch.bfloat16)
+        monkeypatch.setattr(iterations, "HAS_BFLOAT16_PRODUCTS", has)
+        found[has] = iterations.newton_schulz(x, *given, torch.bfloat16)
         assert (found[has] == found[has].bfloat16()).all()
     errors = {has: (u - exact).square().mean().sqrt().item() for has, u in found.items()}
     assert 0 < errors[False] <= 1.25 * errors[True]
@@ -229,7 +229,8 @@ def test_what_is_no_matrix_is_refused_by_name():
         ({"ns_coefficients": (1.0, 2.0)}, "`ns_coefficients` must be a tuple of 3 numbers, got "),
         (
             {"adjust_lr_fn": "adam"},
-            "`adjust_lr_fn` must be one of None, 'original', 'match_rms_adamw', got 'adam'.",
+            "`adjust_lr_fn` must be one of None, 'original', 'match_rms_adamw', 'rms_to_rms', "
+            "'spectral', 'unscaled', got 'adam'.",
         ),
         ({"dims": 2}, "`dims` must be one of None, 'batch', 'flatten', got 2."),
     ],
