@@ -154,6 +154,7 @@ from .transforms import clip_by_global_norm as clip_by_global_norm
 from .transforms import dp_aggregate as dp_aggregate
 from .transforms import ema as ema
 from .transforms import ema_of_params as ema_of_params
+from .transforms import keep_norm as keep_norm
 from .transforms import lbfgs as lbfgs
 from .transforms import mean_of_params as mean_of_params
 from .transforms import monitor as monitor
@@ -185,6 +186,7 @@ from .transforms import scale_by_prodigy as scale_by_prodigy
 from .transforms import scale_by_radam as scale_by_radam
 from .transforms import scale_by_relative_step as scale_by_relative_step
 from .transforms import scale_by_rms as scale_by_rms
+from .transforms import scale_by_row_trust_ratio as scale_by_row_trust_ratio
 from .transforms import scale_by_rprop as scale_by_rprop
 from .transforms import scale_by_shampoo as scale_by_shampoo
 from .transforms import scale_by_sign as scale_by_sign
@@ -271,6 +273,7 @@ __all__ = [
     "identity",
     "inverse_sqrt_schedule",
     "join_schedules",
+    "keep_norm",
     "lamb",
     "laprop",
     "lars",
@@ -335,6 +338,7 @@ __all__ = [
     "scale_by_radam",
     "scale_by_relative_step",
     "scale_by_rms",
+    "scale_by_row_trust_ratio",
     "scale_by_rprop",
     "scale_by_shampoo",
     "scale_by_sign",

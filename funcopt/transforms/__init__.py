@@ -33,6 +33,8 @@ from ._decay import add_cautious_decayed_weights as add_cautious_decayed_weights
 from ._decay import add_decayed_weights as add_decayed_weights
 from ._factored_rms import FactoredRmsSlots as FactoredRmsSlots
 from ._factored_rms import scale_by_factored_rms as scale_by_factored_rms
+from ._keep_norm import KeepNormSlots as KeepNormSlots
+from ._keep_norm import keep_norm as keep_norm
 from ._lbfgs import lbfgs as lbfgs
 from ._line_search import LineSearch as LineSearch
 from ._line_search import backtracking as backtracking
@@ -78,6 +80,7 @@ from ._soap import SoapSlots as SoapSlots
 from ._soap import scale_by_soap as scale_by_soap
 from ._stable_adamw import StableAdamwSlots as StableAdamwSlots
 from ._stable_adamw import scale_by_stable_adamw as scale_by_stable_adamw
+from ._trust_ratio import scale_by_row_trust_ratio as scale_by_row_trust_ratio
 from ._trust_ratio import scale_by_trust_ratio as scale_by_trust_ratio
 from ._yogi import YogiSlots as YogiSlots
 from ._yogi import scale_by_yogi as scale_by_yogi
