@@ -36,6 +36,7 @@ from .aliases import adagrad as adagrad
 from .aliases import adam as adam
 from .aliases import adamax as adamax
 from .aliases import adamaxw as adamaxw
+from .aliases import adamc as adamc
 from .aliases import adamw as adamw
 from .aliases import adan as adan
 from .aliases import ademamix as ademamix
@@ -142,6 +143,7 @@ from .training import write_back as write_back
 # Stages
 from .transforms import adaptive_grad_clip as adaptive_grad_clip
 from .transforms import add_cautious_decayed_weights as add_cautious_decayed_weights
+from .transforms import add_decay_towards_init as add_decay_towards_init
 from .transforms import add_decayed_weights as add_decayed_weights
 from .transforms import add_mars_correction as add_mars_correction
 from .transforms import add_noise as add_noise
@@ -177,6 +179,7 @@ from .transforms import scale_by_belief as scale_by_belief
 from .transforms import scale_by_dadapt_adam as scale_by_dadapt_adam
 from .transforms import scale_by_factored_rms as scale_by_factored_rms
 from .transforms import scale_by_learning_rate as scale_by_learning_rate
+from .transforms import scale_by_learning_rate_and_decay as scale_by_learning_rate_and_decay
 from .transforms import scale_by_lion as scale_by_lion
 from .transforms import scale_by_muon as scale_by_muon
 from .transforms import scale_by_nadam as scale_by_nadam
@@ -224,10 +227,12 @@ __all__ = [
     "adam",
     "adamax",
     "adamaxw",
+    "adamc",
     "adamw",
     "adan",
     "adaptive_grad_clip",
     "add_cautious_decayed_weights",
+    "add_decay_towards_init",
     "add_decayed_weights",
     "add_mars_correction",
     "add_noise",
@@ -329,6 +334,7 @@ __all__ = [
     "scale_by_dadapt_adam",
     "scale_by_factored_rms",
     "scale_by_learning_rate",
+    "scale_by_learning_rate_and_decay",
     "scale_by_lion",
     "scale_by_muon",
     "scale_by_nadam",

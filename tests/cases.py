@@ -144,6 +144,15 @@ CASES = [
     Case(fo.scale_by_row_trust_ratio(0.1, eps=1e-3, min_ratio=0.5, max_ratio=2.0)),
     Case(fo.chain(fo.sgd(0.1), fo.keep_norm())),
     Case(fo.chain(fo.adam(0.1), fo.keep_norm(2.0))),
+    *(
+        Case(fo.scale_by_learning_rate_and_decay(fo.linear_schedule(0.0, 0.1, 2), 0.1, decay))
+        for decay in ("decoupled", "independent", "corrected", "squared")
+    ),
+    Case(fo.scale_by_learning_rate_and_decay(0.1, 0.2, max_lr=0.3)),
+    Case(fo.scale_by_learning_rate_and_decay(0.1, 0.0)),
+    Case(fo.chain(fo.add_decay_towards_init(0.3), fo.sgd(0.1, momentum=0.9))),
+    Case(fo.add_decay_towards_init(0.1, torch.float32), differentiable=False),
+    Case(fo.adamc()),
     Case(fo.adaptive_grad_clip(0.1)),
     Case(fo.adafactor(weight_decay=0.1)),
     Case(fo.lamb(weight_decay=0.1)),
