@@ -117,6 +117,7 @@ from .schedules import cosine_cycles_schedule as cosine_cycles_schedule
 from .schedules import cosine_decay_schedule as cosine_decay_schedule
 from .schedules import cosine_restarts_schedule as cosine_restarts_schedule
 from .schedules import cyclic_schedule as cyclic_schedule
+from .schedules import ema_warmup_schedule as ema_warmup_schedule
 from .schedules import exponential_decay as exponential_decay
 from .schedules import half_life_schedule as half_life_schedule
 from .schedules import inverse_sqrt_schedule as inverse_sqrt_schedule
@@ -127,15 +128,18 @@ from .schedules import one_cycle_schedule as one_cycle_schedule
 from .schedules import piecewise_constant_schedule as piecewise_constant_schedule
 from .schedules import piecewise_interpolate_schedule as piecewise_interpolate_schedule
 from .schedules import polynomial_schedule as polynomial_schedule
+from .schedules import power_ema_schedule as power_ema_schedule
 from .schedules import step_decay_schedule as step_decay_schedule
 from .schedules import warmup_cosine_decay_schedule as warmup_cosine_decay_schedule
 from .schedules import warmup_stable_decay_schedule as warmup_stable_decay_schedule
 from .sweeps import Sweep as Sweep
 from .sweeps import sweep as sweep
+from .training import EmaSnapshot as EmaSnapshot
 from .training import ModuleState as ModuleState
 from .training import TrainState as TrainState
 from .training import call_module as call_module
 from .training import export_step as export_step
+from .training import post_hoc_ema as post_hoc_ema
 from .training import split_module as split_module
 from .training import train_step as train_step
 from .training import write_back as write_back
@@ -207,6 +211,7 @@ from .typing import Schedule as Schedule
 __version__ = "0.1.0"  # which pyproject.toml reads
 
 __all__ = [
+    "EmaSnapshot",
     "GradientTransformation",
     "Hypergradient",
     "MetaOptimizer",
@@ -264,6 +269,7 @@ __all__ = [
     "dpsgd",
     "ema",
     "ema_of_params",
+    "ema_warmup_schedule",
     "errors",
     "eval_params",
     "explain",
@@ -306,6 +312,8 @@ __all__ = [
     "piecewise_constant_schedule",
     "piecewise_interpolate_schedule",
     "polynomial_schedule",
+    "post_hoc_ema",
+    "power_ema_schedule",
     "primal_averaging",
     "prodigy",
     "project_onto_box",

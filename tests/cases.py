@@ -183,6 +183,7 @@ CASES = [
     ),
     Case(fo.chain(fo.sgd(0.1), fo.ema_of_params(0.9))),
     Case(fo.ema_of_params(state_dtype=torch.float32), differentiable=False),
+    Case(fo.chain(fo.sgd(0.1), fo.ema_of_params(0.9, name="slow", sync_every=2))),
     Case(fo.schedule_free_sgd(0.1, weight_decay=0.1, warmup_steps=2)),
     Case(fo.schedule_free_adamw(0.1, r=0.5, store_average=True)),
     Case(fo.schedule_free_adamw(0.1, inner_momentum=0.9)),
