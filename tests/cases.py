@@ -241,6 +241,9 @@ CASES = [
     Case(fo.accumulate(fo.scale(-0.1), 1)),
     Case(fo.accumulate(fo.adamw(fo.linear_schedule(0.1, 0.05, 2)), 2)),
     Case(fo.accumulate(fo.chain(fo.clip_by_global_norm(1.0), fo.trace(0.9)), 2, mean=False)),
+    Case(
+        fo.accumulate(fo.sgd(0.1, momentum=0.9), fo.piecewise_constant_schedule(1.0, (1,), (2.0,)))
+    ),
     Case(fo.lookahead(fo.adamw(fo.linear_schedule(0.1, 0.05, 2)), 2)),
     Case(fo.lookahead(fo.chain(fo.clip_by_global_norm(1.0), fo.nadam()), 2, reset=True)),
     Case(fo.lookahead(fo.sgd(0.1), 1, fo.constant_schedule(0.8))),
