@@ -36,6 +36,7 @@ from .aliases import adagrad as adagrad
 from .aliases import adam as adam
 from .aliases import adamax as adamax
 from .aliases import adamaxw as adamaxw
+from .aliases import adamc as adamc
 from .aliases import adamuon as adamuon
 from .aliases import adamw as adamw
 from .aliases import adan as adan
@@ -119,6 +120,7 @@ from .schedules import cosine_cycles_schedule as cosine_cycles_schedule
 from .schedules import cosine_decay_schedule as cosine_decay_schedule
 from .schedules import cosine_restarts_schedule as cosine_restarts_schedule
 from .schedules import cyclic_schedule as cyclic_schedule
+from .schedules import ema_warmup_schedule as ema_warmup_schedule
 from .schedules import exponential_decay as exponential_decay
 from .schedules import half_life_schedule as half_life_schedule
 from .schedules import inverse_sqrt_schedule as inverse_sqrt_schedule
@@ -129,15 +131,18 @@ from .schedules import one_cycle_schedule as one_cycle_schedule
 from .schedules import piecewise_constant_schedule as piecewise_constant_schedule
 from .schedules import piecewise_interpolate_schedule as piecewise_interpolate_schedule
 from .schedules import polynomial_schedule as polynomial_schedule
+from .schedules import power_ema_schedule as power_ema_schedule
 from .schedules import step_decay_schedule as step_decay_schedule
 from .schedules import warmup_cosine_decay_schedule as warmup_cosine_decay_schedule
 from .schedules import warmup_stable_decay_schedule as warmup_stable_decay_schedule
 from .sweeps import Sweep as Sweep
 from .sweeps import sweep as sweep
+from .training import EmaSnapshot as EmaSnapshot
 from .training import ModuleState as ModuleState
 from .training import TrainState as TrainState
 from .training import call_module as call_module
 from .training import export_step as export_step
+from .training import post_hoc_ema as post_hoc_ema
 from .training import split_module as split_module
 from .training import train_step as train_step
 from .training import write_back as write_back
@@ -145,6 +150,7 @@ from .training import write_back as write_back
 # Stages
 from .transforms import adaptive_grad_clip as adaptive_grad_clip
 from .transforms import add_cautious_decayed_weights as add_cautious_decayed_weights
+from .transforms import add_decay_towards_init as add_decay_towards_init
 from .transforms import add_decayed_weights as add_decayed_weights
 from .transforms import add_mars_correction as add_mars_correction
 from .transforms import add_noise as add_noise
@@ -157,6 +163,7 @@ from .transforms import clip_by_global_norm as clip_by_global_norm
 from .transforms import dp_aggregate as dp_aggregate
 from .transforms import ema as ema
 from .transforms import ema_of_params as ema_of_params
+from .transforms import keep_norm as keep_norm
 from .transforms import lbfgs as lbfgs
 from .transforms import mean_of_params as mean_of_params
 from .transforms import monitor as monitor
@@ -180,6 +187,7 @@ from .transforms import scale_by_belief as scale_by_belief
 from .transforms import scale_by_dadapt_adam as scale_by_dadapt_adam
 from .transforms import scale_by_factored_rms as scale_by_factored_rms
 from .transforms import scale_by_learning_rate as scale_by_learning_rate
+from .transforms import scale_by_learning_rate_and_decay as scale_by_learning_rate_and_decay
 from .transforms import scale_by_lion as scale_by_lion
 from .transforms import scale_by_muon as scale_by_muon
 from .transforms import scale_by_nadam as scale_by_nadam
@@ -191,6 +199,7 @@ from .transforms import scale_by_prodigy as scale_by_prodigy
 from .transforms import scale_by_radam as scale_by_radam
 from .transforms import scale_by_relative_step as scale_by_relative_step
 from .transforms import scale_by_rms as scale_by_rms
+from .transforms import scale_by_row_trust_ratio as scale_by_row_trust_ratio
 from .transforms import scale_by_rprop as scale_by_rprop
 from .transforms import scale_by_shampoo as scale_by_shampoo
 from .transforms import scale_by_sign as scale_by_sign
@@ -208,6 +217,7 @@ from .typing import Schedule as Schedule
 __version__ = "0.1.0"  # which pyproject.toml reads
 
 __all__ = [
+    "EmaSnapshot",
     "GradientTransformation",
     "Hypergradient",
     "MetaOptimizer",
@@ -228,11 +238,13 @@ __all__ = [
     "adam",
     "adamax",
     "adamaxw",
+    "adamc",
     "adamuon",
     "adamw",
     "adan",
     "adaptive_grad_clip",
     "add_cautious_decayed_weights",
+    "add_decay_towards_init",
     "add_decayed_weights",
     "add_mars_correction",
     "add_noise",
@@ -264,6 +276,7 @@ __all__ = [
     "dpsgd",
     "ema",
     "ema_of_params",
+    "ema_warmup_schedule",
     "errors",
     "eval_params",
     "explain",
@@ -278,6 +291,7 @@ __all__ = [
     "identity",
     "inverse_sqrt_schedule",
     "join_schedules",
+    "keep_norm",
     "lamb",
     "laprop",
     "lars",
@@ -308,6 +322,8 @@ __all__ = [
     "piecewise_constant_schedule",
     "piecewise_interpolate_schedule",
     "polynomial_schedule",
+    "post_hoc_ema",
+    "power_ema_schedule",
     "primal_averaging",
     "prodigy",
     "project_onto_box",
@@ -336,6 +352,7 @@ __all__ = [
     "scale_by_dadapt_adam",
     "scale_by_factored_rms",
     "scale_by_learning_rate",
+    "scale_by_learning_rate_and_decay",
     "scale_by_lion",
     "scale_by_muon",
     "scale_by_nadam",
@@ -347,6 +364,7 @@ __all__ = [
     "scale_by_radam",
     "scale_by_relative_step",
     "scale_by_rms",
+    "scale_by_row_trust_ratio",
     "scale_by_rprop",
     "scale_by_shampoo",
     "scale_by_sign",

@@ -53,6 +53,7 @@ FAMILIES = {  # by file; where a class is not torch's, its arguments are those o
         "NAdamW": "nadamw",
         "AdamaxW": "adamaxw",
         "AMSGrad": "amsgrad",
+        "AdamC": "adamc",
         "LaProp": "laprop",
         "Ranger": "ranger",
     },

@@ -139,6 +139,20 @@ CASES = [
     Case(fo.scale_by_relative_step(0.6, weight_decay=0.1)),
     Case(fo.scale_by_trust_ratio()),
     Case(fo.scale_by_trust_ratio(0.1, trust_coefficient=0.5, eps=1e-3)),
+    Case(fo.scale_by_trust_ratio(min_ratio=0.5, max_ratio=2.0)),
+    Case(fo.scale_by_row_trust_ratio()),
+    Case(fo.scale_by_row_trust_ratio(0.1, eps=1e-3, min_ratio=0.5, max_ratio=2.0)),
+    Case(fo.chain(fo.sgd(0.1), fo.keep_norm())),
+    Case(fo.chain(fo.adam(0.1), fo.keep_norm(2.0))),
+    *(
+        Case(fo.scale_by_learning_rate_and_decay(fo.linear_schedule(0.0, 0.1, 2), 0.1, decay))
+        for decay in ("decoupled", "independent", "corrected", "squared")
+    ),
+    Case(fo.scale_by_learning_rate_and_decay(0.1, 0.2, max_lr=0.3)),
+    Case(fo.scale_by_learning_rate_and_decay(0.1, 0.0)),
+    Case(fo.chain(fo.add_decay_towards_init(0.3), fo.sgd(0.1, momentum=0.9))),
+    Case(fo.add_decay_towards_init(0.1, torch.float32), differentiable=False),
+    Case(fo.adamc()),
     Case(fo.adaptive_grad_clip(0.1)),
     Case(fo.adafactor(weight_decay=0.1)),
     Case(fo.lamb(weight_decay=0.1)),
@@ -169,6 +183,7 @@ CASES = [
     ),
     Case(fo.chain(fo.sgd(0.1), fo.ema_of_params(0.9))),
     Case(fo.ema_of_params(state_dtype=torch.float32), differentiable=False),
+    Case(fo.chain(fo.sgd(0.1), fo.ema_of_params(0.9, name="slow", sync_every=2))),
     Case(fo.schedule_free_sgd(0.1, weight_decay=0.1, warmup_steps=2)),
     Case(fo.schedule_free_adamw(0.1, r=0.5, store_average=True)),
     Case(fo.schedule_free_adamw(0.1, inner_momentum=0.9)),
@@ -270,6 +285,9 @@ CASES = [
     Case(fo.accumulate(fo.scale(-0.1), 1)),
     Case(fo.accumulate(fo.adamw(fo.linear_schedule(0.1, 0.05, 2)), 2)),
     Case(fo.accumulate(fo.chain(fo.clip_by_global_norm(1.0), fo.trace(0.9)), 2, mean=False)),
+    Case(
+        fo.accumulate(fo.sgd(0.1, momentum=0.9), fo.piecewise_constant_schedule(1.0, (1,), (2.0,)))
+    ),
     Case(fo.lookahead(fo.adamw(fo.linear_schedule(0.1, 0.05, 2)), 2)),
     Case(fo.lookahead(fo.chain(fo.clip_by_global_norm(1.0), fo.nadam()), 2, reset=True)),
     Case(fo.lookahead(fo.sgd(0.1), 1, fo.constant_schedule(0.8))),

@@ -10,6 +10,7 @@ from .._numerics.autocast import forget_casts
 from .._numerics.names import plain_names
 from ..errors import LeafError, StructureError
 from ..typing import OptState, Params, Tree, Updates
+from .average import only_average
 from .kinds import check_state, check_tree, expect_transformation
 from .transformation import GradientTransformation
 
@@ -59,19 +60,31 @@ def detach_state(state: Tree) -> Tree:
     return tree.map(detached, state)
 
 
-def eval_params(tx: GradientTransformation, state: OptState, params: Params) -> Params:
+def eval_params(
+    tx: GradientTransformation, state: OptState, params: Params, *, which: str | None = None
+) -> Params:
     """The parameters to evaluate the model with: an average where `tx` keeps one, else `params`.
 
     A pure function: training goes on with `params` and `state` as they are.
 
+        tx = chain(adamw(1e-3), ema_of_params(0.99, name="fast"), ema_of_params(0.999, name="slow"))
+        eval_params(tx, state, params, which="slow")
+
+    Args:
+        tx: The transformation.
+        state: Its state.
+        params: The current parameters.
+        which: The average, where `tx` keeps several: the `name` of a stage, else its class.
+
     Raises:
         HyperparameterError: If `tx` is no transformation.
         StructureError: If the state belongs to another transformation or to other parameters, the
-            arguments come in another order, or several stages keep an average.
+            arguments come in another order, several stages keep an average and none is chosen, or
+            there is none of this name.
     """
     expect_transformation("eval_params", tx, "eval_params(tx, state, params)")
     check_tree("eval_params", "params", params)
-    return tx.averaged(state, params)
+    return only_average("eval_params", tx, which).averaged(state, params)
 
 
 def state_dict(state: Tree) -> dict[str, Tensor]:

@@ -314,3 +314,9 @@ def coefficients(owner: object, name: str, value: Any, *, count: int) -> None:
     several(owner, name, value, count=count)
     for i, part in enumerate(value):
         number(owner, f"{name}[{i}]", part)
+
+
+def word(owner: object, name: str, value: Any) -> None:
+    """A name, or `None`."""
+    if value is not None and not (isinstance(value, str) and value):
+        refuse(owner, name, value, f"must be a word, got {shown(value)}.")

@@ -105,9 +105,11 @@ HEAVYBALL = {
         f"{_NONE}; the nearest are `fo.soap()` and `fo.shampoo()`",
     ),
     **_all(
-        "MSAMLaProp UnscaledAdamW SUDSAdamW HyperBallAdamW AdamC",
+        "MSAMLaProp UnscaledAdamW SUDSAdamW",
         f"{_NONE}; the nearest is `fo.adamw()`",
     ),
+    "HyperBallAdamW": "`fo.chain(fo.scale_by_adam(), fo.scale_by_trust_ratio(), "
+    "fo.scale_by_learning_rate(lr), fo.keep_norm())`",
 }
 
 PACKAGES = {

@@ -25,6 +25,7 @@ CLASSES = {
     "LAMB": "lamb",
     "LARS": "lars",
     "LBFGS": "lbfgs",
+    "AdamC": "adamc",
     "LaProp": "laprop",
     "Lion": "lion",
     "MARS": "mars",

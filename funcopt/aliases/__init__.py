@@ -9,6 +9,7 @@ from ._adam import nadam as nadam
 from ._adam import radam as radam
 from ._adam import yogi as yogi
 from ._adam_variants import adamaxw as adamaxw
+from ._adam_variants import adamc as adamc
 from ._adam_variants import adan as adan
 from ._adam_variants import ademamix as ademamix
 from ._adam_variants import adopt as adopt

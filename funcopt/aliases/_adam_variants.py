@@ -16,6 +16,7 @@ from ..transforms import (
     scale_by_ademamix,
     scale_by_adopt,
     scale_by_learning_rate,
+    scale_by_learning_rate_and_decay,
     scale_by_radam,
     scale_by_stable_adamw,
 )
@@ -254,6 +255,44 @@ def adamaxw(
     """
     scaling = scale_by_adamax(betas, eps=eps, state_dtype=state_dtype)
     return decayed(scaling, weight_decay, lr, decoupled=True)
+
+
+@explained
+def adamc(
+    lr: Scalar = 1e-3,
+    betas: tuple[Scalar, Scalar] = (0.9, 0.999),
+    eps: Scalar = 1e-8,
+    weight_decay: Scalar = 1e-2,
+    max_lr: Scalar | None = None,
+    *,
+    state_dtype: torch.dtype | None = None,
+) -> GradientTransformation:
+    """AdamC: `adamw` with corrected weight decay, proportional to the square of the learning rate.
+
+    As the learning rate decays, the norms of weights in front of normalization layers stay, and so
+    do those of their gradients, which with AdamW increase. At a constant learning rate, the steps
+    are those of AdamW. The correction is meant for such weights; the paper gives the others plain
+    decay, as `partition` does. The moments are stored in `state_dtype`, else in the dtype of the
+    parameter.
+
+    Args:
+        lr: Learning rate; not negative.
+        betas: Decay rates of the EMAs of the gradient and of its square, in [0, 1).
+        eps: Added to the root of the second moment, in units of the gradient; not negative.
+        weight_decay: Weight decay, times ``lr^2 / max_lr``; not negative.
+        max_lr: The largest learning rate of the schedule; positive. By default the largest so far.
+        state_dtype: Storage dtype of the slots; by default that of the parameter.
+
+    Raises:
+        HyperparameterError: If a decay rate is outside [0, 1), `max_lr` is not positive, or another
+            hyperparameter is negative.
+
+    References:
+        Defazio, "Why Gradients Rapidly Increase Near the End of Training", 2025, Algorithm 1.
+        https://arxiv.org/abs/2506.02285
+    """
+    scaling = scale_by_adam(betas, eps=eps, state_dtype=state_dtype)
+    return chain(scaling, scale_by_learning_rate_and_decay(lr, weight_decay, max_lr=max_lr))
 
 
 @explained

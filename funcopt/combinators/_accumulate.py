@@ -1,5 +1,6 @@
 """Gradient accumulation: one update for several micro-batches."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -11,9 +12,9 @@ from .._core.reduction import Reduce
 from .._core.stage import Bucket, Members, Node
 from .._core.tensor_rule import GradientTransformation
 from .._numerics import shards
-from .._numerics.scalars import is_unset, number, unset_like, widen
+from .._numerics.scalars import at, double, is_unset, number, unset_like, widen
 from ..errors import HyperparameterError
-from ..typing import Memory, Slots
+from ..typing import Memory, Schedule, Slots
 from ._inner import check_inner, exchanges
 from ._wrapper import Wrapper
 
@@ -37,13 +38,16 @@ class accumulate(Wrapper):
     """Accumulates the gradients of `steps` calls, and passes their mean to `inner` at the last.
 
         sum <- sum + g
-        u = inner(sum / steps), sum <- 0     at every call whose number is divisible by steps
+        u = inner(sum / steps), sum <- 0     at every call that is the last of `steps`
         u = 0                                at the others
 
     So `inner` runs once for all of them: its clipping, its schedules, its noise and its decay apply
     to real updates. The sum is stored in `state_dtype`, else in at least float32, and where Python
     can read the step count, the other calls cost no more than the addition. A NaN is dropped with
     the update that it spoils.
+
+    With a schedule, batches grow in training: `steps` of the number of updates made so far, rounded
+    up, and at least 1, is the length of the next window. The same as `every_k_schedule` of Optax.
 
     All calls of a window together are one batch: a parameter with a gradient in any of them is
     updated at the last, and a missing gradient counts as zero, also in the stages around this one
@@ -52,18 +56,18 @@ class accumulate(Wrapper):
 
     Args:
         inner: The inner transformation, which works tensor by tensor.
-        steps: The number of gradients per update.
+        steps: The number of gradients per update, or a schedule of it.
         mean: Pass the mean of the gradients to `inner`, or else their sum.
         state_dtype: Storage dtype of the sum, such as `torch.bfloat16` to save memory, in which it
             is rounded at every call.
 
     Raises:
-        HyperparameterError: If `steps` is not a positive integer, or `inner` evaluates the loss
-            itself, or takes whole trees or per-example gradients.
+        HyperparameterError: If `steps` is neither a positive integer nor a schedule, or `inner`
+            evaluates the loss itself, or takes whole trees or per-example gradients.
     """
 
     inner: GradientTransformation
-    steps: int
+    steps: int | Schedule
     mean: bool = True
     state_dtype: torch.dtype | None = None
     memory_per = "tree"
@@ -72,13 +76,25 @@ class accumulate(Wrapper):
 
     def __post_init__(self) -> None:
         check_inner(self, self.inner)
-        checks.whole_number(self, "steps", self.steps, least=1)
+        if callable(self.steps) and not isinstance(self.steps, type):
+            checks.takes(self, "steps", self.steps, ("updates",))
+        else:
+            checks.whole_number(self, "steps", self.steps, least=1)
         if self.inner.needs_closure:
             raise HyperparameterError(
                 f"`accumulate`: {self.inner!r} evaluates the loss itself, and would see that of "
                 "the last micro-batch only. Accumulate inside, as in "
                 "`sam(accumulate(inner, steps))`, or in the closure."
             )
+
+    def window(self, updates: Any) -> Any:
+        """The number of gradients of the next update, after so many of these."""
+        if not callable(self.steps):
+            return self.steps
+        steps = at(self.steps, updates)
+        if isinstance(steps, Tensor):
+            return double(steps).ceil().clamp(min=1)
+        return max(1, math.ceil(steps))
 
     def init_slots(self, name: str | None, p: Tensor) -> Slots:
         nothing = unset_like(p, self.state_dtype or widen(p.dtype))
@@ -98,7 +114,9 @@ class accumulate(Wrapper):
 
     def open(self, buckets: Sequence[Bucket], members: Members) -> Node:
         memory = [b.memory for b in buckets]
-        return Node([], [], memory, members, [self.open_inner(buckets, members)])
+        rows = [{"steps": self.window(number(own.inner_updates))} for own in memory]
+        rules = [b.tx for b in buckets]
+        return Node(rules, rows, memory, members, [self.open_inner(buckets, members)])
 
     def run(
         self,
@@ -110,14 +128,17 @@ class accumulate(Wrapper):
     ) -> tuple[list[Tensor], list[Slots]]:
         old = node.memory
         micro, made = old[0].micro_step + 1, old[0].inner_updates
-        full = number(micro) == self.steps
+        full = number(micro) >= node.rows[0]["steps"]
         # Ranks that hold other tensors may be elsewhere in the window, and wait for this one.
         both = node.members.ranks.share_tensors and exchanges(self.inner)
         sums = [own.grad_sum + (g + 0.0) for own, g in zip(slots, gs, strict=True)]
         inner, child = [own.inner for own in slots], node.children[0]
 
         def update() -> Any:
-            grads = [total / self.steps for total in sums] if self.mean else sums
+            grads = sums
+            if self.mean:
+                each = zip(sums, node.scalars(sums), strict=True)
+                grads = [total / s.steps for total, s in each]
             us, new = self.clocked().run(grads, inner, ps, child, reduce)
             after = self.clocked().memory_after(child)
             return us, new, after, [torch.full_like(x, -0.0) for x in sums], micro * 0, made + 1

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from .. import tree
+from .._core.average import averages_in
 from .._core.compact import in_message
 from .._core.names import names_of
 from .._core.record import call_repr
@@ -118,11 +119,12 @@ class chain(PerTensor):
         """The averaged value of a parameter, if a stage keeps one, else `p`."""
         found = [(stage, x) for stage, x in zip(self.stages, made, strict=True) if x is not p]
         if len(found) > 1:
+            names = [each for stage, _ in found for each in averages_in(stage)]
             raise StructureError(
                 f"`chain`: several stages keep an average of parameter `{name}`, "
                 f"{', '.join(repr(stage) for stage, _ in found)}, and it is not known which one to "
-                "evaluate with. Keep one of them in the chain; a second average can be kept by "
-                "another chain, `ema_of_params` alone."
+                f"evaluate with: say `which`, of {names}. Stages of one class need names, as "
+                '`ema_of_params(decay, name="slow")`.'
             )
         return found[0][1] if found else p
 

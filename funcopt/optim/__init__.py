@@ -9,6 +9,7 @@ from ._classes_adam import LAMB as LAMB
 from ._classes_adam import MARS as MARS
 from ._classes_adam import AdaBelief as AdaBelief
 from ._classes_adam import AdamaxW as AdamaxW
+from ._classes_adam import AdamC as AdamC
 from ._classes_adam import Adan as Adan
 from ._classes_adam import AdEMAMix as AdEMAMix
 from ._classes_adam import AMSGrad as AMSGrad
@@ -75,6 +76,7 @@ __all__ = [
     "Adafactor",
     "Adagrad",
     "Adam",
+    "AdamC",
     "AdamW",
     "AdamWScheduleFree",
     "Adamax",

@@ -33,12 +33,15 @@ class Averages:
     checkpoints, copies and pickles hold the mode and what it takes to leave it.
     """
 
+    _which: str | None = None
+    """The average that was put in place last, if it was chosen by name."""
+
     def __init__(self, who: str) -> None:
         self._who = who
         self._open = 0  # how many `averaged()` there are
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_who": self._who, "_open": 0}
+        return {"_who": self._who, "_open": 0, "_which": self._which}
 
     # What is allowed when.
 
@@ -83,10 +86,26 @@ class Averages:
                 "`ema_of_params()` at the end."
             )
 
+    def check_which(self, param_groups: list[Options], action: str, which: str | None) -> None:
+        """Refuses to put an average in the place of another.
+
+        Raises:
+            ModeError: If one is there, and is not known to be that of this name.
+        """
+        if which in (None, self._which) or all(map(in_training, param_groups)):
+            return
+        there = f"`{self._which}`" if self._which else "an average"
+        raise ModeError(
+            f"`{self._who}.{action}`: the parameters are {there} now, and would not be `{which}`: "
+            "call `train()` before."
+        )
+
     # Train and eval mode.
 
     @torch.no_grad()
-    def to_averages(self, param_groups: list[Options], state: State, find: FindAverage) -> None:
+    def to_averages(
+        self, param_groups: list[Options], state: State, find: FindAverage, which: str | None
+    ) -> None:
         """Puts averages in the place of the parameters; what is there already stays."""
         changed = [group for group in param_groups if in_training(group)]
         kept: dict[Tensor, Tensor] = {}
@@ -103,6 +122,7 @@ class Averages:
             forget_casts()
             for group in changed:
                 group[TRAIN_MODE] = False
+            self._which = which if changed else self._which
         except BaseException:  # a failed call changes nothing
             _put_back(state, changed, kept)
             raise
@@ -135,22 +155,22 @@ class Averages:
         _put_back(state, changed, kept)
 
     def averaged(
-        self, param_groups: list[Options], state: State, find: FindAverage
+        self, param_groups: list[Options], state: State, find: FindAverage, which: str | None
     ) -> AbstractContextManager[None]:
         """A context in which averages stand in for parameters; it warns if it is not entered."""
         return Awaited(
-            self._within(param_groups, state, find),
+            self._within(param_groups, state, find, which),
             f"`{self._who}.averaged()` is a context manager, and does nothing by itself: write "
             "`with opt.averaged():`, or call `opt.eval()` and `opt.train()`.",
         )
 
     @contextmanager
     def _within(
-        self, param_groups: list[Options], state: State, find: FindAverage
+        self, param_groups: list[Options], state: State, find: FindAverage, which: str | None
     ) -> Iterator[None]:
         """Within the context, averages are in the place of the parameters."""
         changed = [group for group in param_groups if in_training(group)]
-        self.to_averages(param_groups, state, find)
+        self.to_averages(param_groups, state, find, which)
         kept = {
             p: state[p][TRAIN_PARAMS]
             for group in changed

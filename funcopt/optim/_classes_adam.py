@@ -11,6 +11,7 @@ import torch
 from ..aliases import (
     adabelief,
     adamaxw,
+    adamc,
     adan,
     ademamix,
     adopt,
@@ -190,6 +191,23 @@ class AMSGrad(AliasOptimizer, make=amsgrad):
         eps: Scalar = 1e-8, weight_decay: Scalar = 0.0, *, state_dtype: torch.dtype | None = None,
         maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
         differentiable: bool = False, fused: bool | None = None,
+        max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, quantized: Format | None = None,
+        rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",
+    ) -> None: ...
+
+
+class AdamC(AliasOptimizer, make=adamc):
+    """AdamC: `adamw` with corrected weight decay, proportional to the square of the learning rate.
+
+    See `adamc`.
+    """
+
+    def __init__(
+        self, params: ParamsT, lr: Scalar = 0.001, betas: tuple[Scalar, Scalar] = (0.9, 0.999),
+        eps: Scalar = 1e-8, weight_decay: Scalar = 0.01, max_lr: Scalar | None = None, *,
+        state_dtype: torch.dtype | None = None, maximize: bool = False, foreach: bool | None = None,
+        capturable: bool = False, differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
         accumulate: int | None = None, quantized: Format | None = None,
         rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",

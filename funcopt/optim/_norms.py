@@ -33,7 +33,7 @@ class Copies(NamedTuple):
     params: list[Tensor]
     values: list[Tensor]
     sums: list[Tensor | None]  # of gradients, by parameter
-    divisor: int  # of these sums and the gradient
+    divisor: float  # of these sums and the gradient
 
 
 def before_step(
@@ -46,7 +46,7 @@ def before_step(
         return Copies(params, values, [None] * len(params), 1)
     sums = [accumulated(state, p) for p in params]
     copies = [None if x is None else shards.part(x).detach().clone() for x in sums]
-    return Copies(params, values, copies, window.divisor)
+    return Copies(params, values, copies, window.divisor(state))
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from .._core import precision
+from .._core.average import only_average
 from .._core.tensor_rule import GradientTransformation, PerTensor, TensorRule
 from .._numerics import shards
 from .._numerics.scalars import full, moved
@@ -56,15 +57,22 @@ class StateStore:
     # Reading.
 
     def average(
-        self, param_groups: list[Options], state: State, index: int, name: str | None, p: Tensor
+        self,
+        param_groups: list[Options],
+        state: State,
+        index: int,
+        name: str | None,
+        p: Tensor,
+        which: str | None,
     ) -> Tensor | None:
-        """The average of a parameter; `None` if no stage keeps one."""
+        """The average of a parameter, of this name if there is one; `None` if no stage keeps it."""
         if not (p.is_floating_point() or p.is_complex()):
             return None
         transformation = self.groups.transformation(param_groups, index)
         layout, stored = self.read(state, name, p, transformation)
         with self.offload.beside(p):
-            value = transformation.tx.eval_param(name, p, *layout.unpack(stored))
+            tx = only_average("eval", transformation.tx, which)
+            value = tx.eval_param(name, p, *layout.unpack(stored))
         return None if value is p else value
 
     def layout(

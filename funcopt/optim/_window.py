@@ -19,9 +19,16 @@ _CALLS, _UPDATES, _SUM = "micro_step", "inner_updates", "grad_sum"
 class Window(NamedTuple):
     """The `accumulate` that all parameters wait for."""
 
-    steps: int  # calls for each update
-    divisor: int  # of the sum of the gradients
+    tx: accumulate
     direct: bool  # whether it gets the gradients themselves
+
+    def divisor(self, state: State) -> float:
+        """What the sum of the gradients is divided by at the end of the window."""
+        if not self.tx.mean:
+            return 1
+        constant = not callable(self.tx.steps)  # then no device is waited for
+        updates = 0 if constant else progress_of(state, self).updates
+        return float(self.tx.window(updates))
 
 
 class Progress(NamedTuple):
@@ -38,7 +45,7 @@ class Progress(NamedTuple):
 def window_of(tx: GradientTransformation) -> Window | None:
     """The window of an optimizer; `None` if every call makes an update of some parameter."""
     if isinstance(tx, accumulate):
-        return Window(tx.steps, tx.steps if tx.mean else 1, True)
+        return Window(tx, True)
     if isinstance(tx, sam):
         inner = window_of(tx.inner)
         return None if inner is None else inner._replace(direct=False)
@@ -61,7 +68,7 @@ def progress_of(state: State, window: Window | None) -> Progress:
 
 def expected(last: Progress, window: Window | None) -> Progress:
     """The progress after a call, if it gets gradients."""
-    if window is None or last.calls + 1 == window.steps:
+    if window is None or last.calls + 1 >= window.tx.window(last.updates):
         return Progress(last.updates + 1)
     return Progress(last.updates, last.calls + 1)
 

@@ -12,6 +12,8 @@ from ._cosine import cosine_cycles_schedule as cosine_cycles_schedule
 from ._cosine import cosine_decay_schedule as cosine_decay_schedule
 from ._cosine import cosine_restarts_schedule as cosine_restarts_schedule
 from ._cyclic import cyclic_schedule as cyclic_schedule
+from ._ema import ema_warmup_schedule as ema_warmup_schedule
+from ._ema import power_ema_schedule as power_ema_schedule
 from ._exponential import exponential_decay as exponential_decay
 from ._exponential import multi_step_decay_schedule as multi_step_decay_schedule
 from ._exponential import step_decay_schedule as step_decay_schedule
@@ -32,6 +34,7 @@ __all__ = [
     "cosine_decay_schedule",
     "cosine_restarts_schedule",
     "cyclic_schedule",
+    "ema_warmup_schedule",
     "exponential_decay",
     "half_life_schedule",
     "inverse_sqrt_schedule",
@@ -42,6 +45,7 @@ __all__ = [
     "piecewise_constant_schedule",
     "piecewise_interpolate_schedule",
     "polynomial_schedule",
+    "power_ema_schedule",
     "step_decay_schedule",
     "warmup_cosine_decay_schedule",
     "warmup_stable_decay_schedule",

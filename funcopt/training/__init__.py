@@ -10,6 +10,8 @@ from ._module import ModuleState as ModuleState
 from ._module import call_module as call_module
 from ._module import split_module as split_module
 from ._module import write_back as write_back
+from ._post_hoc import EmaSnapshot as EmaSnapshot
+from ._post_hoc import post_hoc_ema as post_hoc_ema
 from ._step import TrainState as TrainState
 from ._step import check_loss as check_loss
 from ._step import train_step as train_step

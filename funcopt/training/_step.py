@@ -10,6 +10,7 @@ from torch.func import grad_and_value, vmap
 from .. import tree
 from .._core import checks
 from .._core.apply import apply_updates
+from .._core.average import only_average
 from .._core.compact import compact, missing_attribute
 from .._core.dependence import independent, is_followed
 from .._core.exact_zero import exact_zero
@@ -49,13 +50,16 @@ class TrainState(NamedTuple, Generic[Params]):
         check_tree("TrainState.start", "params", params)
         return TrainState(params, tx.init(params), buffers)
 
-    def evaluated(self, tx: GradientTransformation) -> tuple[Any, ...]:
+    def evaluated(self, tx: GradientTransformation, *, which: str | None = None) -> tuple[Any, ...]:
         """What to evaluate the model with: the parameters, or the averages that `tx` keeps.
 
-        Behind them the buffers, if there are any: the arguments of an evaluation.
+        Behind them the buffers, if there are any: the arguments of an evaluation. Of several
+        averages, `which` names one, as in `eval_params`.
         """
         expect_transformation("TrainState.evaluated", tx, "state.evaluated(tx)")
-        params = tx.averaged(self.opt_state, self.params)
+        params = only_average("TrainState.evaluated", tx, which).averaged(
+            self.opt_state, self.params
+        )
         return (params,) if self.buffers == () else (params, self.buffers)
 
 

@@ -29,10 +29,14 @@ from ._clipping import clip_by_block_norm as clip_by_block_norm
 from ._clipping import clip_by_global_norm as clip_by_global_norm
 from ._clipping import normalize_by_update_norm as normalize_by_update_norm
 from ._dadapt_adam import scale_by_dadapt_adam as scale_by_dadapt_adam
+from ._decay import DecayTowardsInitSlots as DecayTowardsInitSlots
 from ._decay import add_cautious_decayed_weights as add_cautious_decayed_weights
+from ._decay import add_decay_towards_init as add_decay_towards_init
 from ._decay import add_decayed_weights as add_decayed_weights
 from ._factored_rms import FactoredRmsSlots as FactoredRmsSlots
 from ._factored_rms import scale_by_factored_rms as scale_by_factored_rms
+from ._keep_norm import KeepNormSlots as KeepNormSlots
+from ._keep_norm import keep_norm as keep_norm
 from ._lbfgs import lbfgs as lbfgs
 from ._line_search import LineSearch as LineSearch
 from ._line_search import backtracking as backtracking
@@ -65,6 +69,7 @@ from ._projection import project_onto_l2_ball as project_onto_l2_ball
 from ._projection import project_onto_simplex as project_onto_simplex
 from ._radam import RadamSlots as RadamSlots
 from ._radam import scale_by_radam as scale_by_radam
+from ._rate_decay import scale_by_learning_rate_and_decay as scale_by_learning_rate_and_decay
 from ._relative_step import scale_by_relative_step as scale_by_relative_step
 from ._rms import RmsSlots as RmsSlots
 from ._rms import scale_by_rms as scale_by_rms
@@ -83,6 +88,7 @@ from ._soap import SoapSlots as SoapSlots
 from ._soap import scale_by_soap as scale_by_soap
 from ._stable_adamw import StableAdamwSlots as StableAdamwSlots
 from ._stable_adamw import scale_by_stable_adamw as scale_by_stable_adamw
+from ._trust_ratio import scale_by_row_trust_ratio as scale_by_row_trust_ratio
 from ._trust_ratio import scale_by_trust_ratio as scale_by_trust_ratio
 from ._yogi import YogiSlots as YogiSlots
 from ._yogi import scale_by_yogi as scale_by_yogi

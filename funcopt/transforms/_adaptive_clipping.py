@@ -59,14 +59,18 @@ class adaptive_grad_clip(TensorRule):
         return f"must have the dimensions in `dims`, {self.dims}. Keep it out with `masked`."
 
     def update_tensor(self, g: Tensor, slots: Slots, p: Tensor, s: Scalars) -> tuple[Tensor, Slots]:
-        of_g, of_p = self._norm(g), self._norm(p)
+        of_g, of_p = (norm_of_units(x, self.dims) for x in (g, p))
         most = s.clipping * of_p.clamp(min=s.eps)
         clipped = g * (most / of_g.clamp(min=1e-6))
         return g.where(of_g < most, clipped), slots
 
-    def _norm(self, x: Tensor) -> Tensor:
-        dims = self.dims
-        if dims is None:
-            one_unit = sum(n != 1 for n in x.shape) <= 1
-            dims = tuple(range(0 if one_unit else 1, x.dim()))
-        return sqrt(x.square().sum(dims, keepdim=True))
+
+def norm_of_units(x: Tensor, dims: tuple[int, ...] | None = None) -> Tensor:
+    """The norm of every unit, over the dimensions `dims`, which are kept; by default all but one.
+
+    That is the first, unless at most one is longer than 1: then all of the tensor is one unit.
+    """
+    if dims is None:
+        one_unit = sum(n != 1 for n in x.shape) <= 1
+        dims = tuple(range(0 if one_unit else 1, x.dim()))
+    return sqrt(x.square().sum(dims, keepdim=True))

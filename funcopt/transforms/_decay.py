@@ -1,5 +1,7 @@
 """Weight decay."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -82,3 +84,48 @@ class add_cautious_decayed_weights(TensorRule):
     def update_tensor(self, g: Tensor, slots: Slots, p: Tensor, s: Scalars) -> tuple[Tensor, Slots]:
         same = g.sign() * p.sign() >= 0  # the product of entries may be too small for a float
         return g + s.weight_decay * torch.where(same, p, 0.0), slots
+
+
+class DecayTowardsInitSlots(NamedTuple):
+    """The slots of `add_decay_towards_init`."""
+
+    init_params: Tensor  # like p: the parameter that training began with
+
+
+class add_decay_towards_init(TensorRule):
+    """Adds a pull towards the parameters that training began with: decay of what was learned.
+
+        u = g + weight_decay (p - init_params)
+
+    For fine-tuning: weight decay would forget what the weights of the beginning know. It is
+    decoupled after a stage that scales gradients, as `add_decayed_weights` is. Shapes: any. Dtypes:
+    `init_params` in `state_dtype`, else in that of the parameter.
+
+    Args:
+        weight_decay: The decay, in units of the update per unit of the parameter; not negative.
+        state_dtype: Storage dtype of the copy of the parameters.
+
+    Raises:
+        HyperparameterError: If `weight_decay` is negative.
+        MissingParamsError: If `update` is not given the parameters.
+
+    References:
+        Li et al., "Explicit Inductive Bias for Transfer Learning with Convolutional Networks", ICML
+        2018. https://arxiv.org/abs/1802.01483
+    """
+
+    weight_decay: Scalar
+    state_dtype: torch.dtype | None = None
+    elementwise = True
+    needs_params = True
+
+    def __post_init__(self) -> None:
+        checks.non_negative(self, "weight_decay", self.weight_decay)
+
+    def init_tensor(self, p: Tensor) -> DecayTowardsInitSlots:
+        return DecayTowardsInitSlots(p.to(self.state_dtype or p.dtype, copy=True))
+
+    def update_tensor(
+        self, g: Tensor, slots: DecayTowardsInitSlots, p: Tensor, s: Scalars
+    ) -> tuple[Tensor, Slots]:
+        return g + s.weight_decay * (p - slots.init_params), slots

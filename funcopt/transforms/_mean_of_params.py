@@ -41,9 +41,10 @@ class mean_of_params(TensorRule):
     Args:
         t0: The step at which averaging starts, a number of updates; not negative.
         state_dtype: Storage dtype of the mean; for bfloat16 parameters take `torch.float32`.
+        name: The name of the mean, to evaluate with this one of several averages.
 
     Raises:
-        HyperparameterError: If `t0` is negative.
+        HyperparameterError: If `t0` is negative, or `name` is no word.
         MissingParamsError: If `update` is not given the parameters.
 
     References:
@@ -52,6 +53,7 @@ class mean_of_params(TensorRule):
 
     t0: Scalar = 0.0
     state_dtype: torch.dtype | None = None
+    name: str | None = None
     elementwise = True
     needs_params = True
     changes_updates = False
@@ -59,6 +61,7 @@ class mean_of_params(TensorRule):
 
     def __post_init__(self) -> None:
         checks.non_negative(self, "t0", self.t0)
+        checks.word(self, "name", self.name)
 
     def init_tensor(self, p: Tensor) -> MeanOfParamsSlots:
         return MeanOfParamsSlots(p.to(self.state_dtype or p.dtype, copy=True))

@@ -381,8 +381,10 @@ def memory_of(rule):
     return rule.init_memory(torch.zeros((), dtype=torch.float64))
 
 
-BY_TORCH = ("scale_by_soap", "scale_by_shampoo")
-"""They ask for the remainder of a step, which is no instruction."""
+def by_torch(rule):
+    """It asks for the remainder of a step, which is no instruction."""
+    named = type(rule).__name__ in ("scale_by_soap", "scale_by_shampoo")
+    return named or getattr(rule, "sync_every", None) is not None
 
 
 @pytest.mark.parametrize("rule", rules_that_prepare(), ids=repr)
@@ -398,8 +400,8 @@ def test_scalars_of_a_step_are_those_of_the_rule(rule):
         for name, value in theirs.items():
             for x, y in zip(fo.tree.leaves(ours[name]), fo.tree.leaves(value), strict=True):
                 assert float(x) == pytest.approx(float(y), rel=1e-9, abs=1e-12), name
-    by_torch = [code is None for code in prepared._known.values()]
-    assert all(by_torch) is any(by_torch) is (type(rule).__name__ in BY_TORCH)
+    no_kernel = [code is None for code in prepared._known.values()]
+    assert all(no_kernel) is any(no_kernel) is by_torch(rule)
 
 
 def test_what_is_prepared_follows_hyperparameters_without_a_new_kernel():

@@ -232,6 +232,12 @@ WINDOWS = {
     "eager": (lambda net: accumulating(net, engine="eager"), 3),
     "foreach": (lambda net: accumulating(net, engine="foreach"), 3),
     "with clocks of the device": (lambda net: accumulating(net, capturable=True), 3),
+    "a schedule": (
+        lambda net: fo.Optimizer(
+            net.named_parameters(), fo.accumulate(fo.adamw(0.01), lambda updates: 3)
+        ),
+        3,
+    ),
     "a first stage": (
         lambda net: fo.Optimizer(
             net.named_parameters(),

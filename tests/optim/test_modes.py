@@ -229,8 +229,8 @@ def test_a_switch_that_fails_changes_nothing(monkeypatch):
     before, state = values(params), repr(opt.state_dict())
     find = type(opt)._average
 
-    def find_two(self, index, name, p):
-        return interrupted() if name == "w" else find(self, index, name, p)
+    def find_two(self, which, index, name, p):
+        return interrupted() if name == "w" else find(self, which, index, name, p)
 
     monkeypatch.setattr(type(opt), "_average", find_two)
     for switch in (opt.eval, lambda: opt.averaged().__enter__()):

@@ -53,6 +53,35 @@ def test_lengths_below_the_least_count_as_that():
     assert u.tolist() == [0.0, 1.0]
 
 
+@pytest.mark.parametrize("make", [fo.scale_by_trust_ratio, fo.scale_by_row_trust_ratio])
+def test_bounds_of_the_ratio(make):
+    params, grads = [numbers(3.0, 4.0)] * 2, [numbers(0.0, 1.0), numbers(0.0, 10.0)]
+    assert lengths(once(make(max_ratio=1.0), grads, params)) == [1.0, 5.0]
+    assert lengths(once(make(min_ratio=1.0), grads, params)) == [5.0, 10.0]
+    zero = [torch.zeros_like(g) for g in grads]
+    assert once(make(min_ratio=2.0), grads, zero)[0].tolist() == [0.0, 1.0]  # as without bounds
+
+
+def test_the_rule_of_larc():
+    """Its layerwise learning rate is at most the global one: the stage after that scales it."""
+    lr, coefficient, p = 0.1, 0.02, numbers(3.0, 4.0)
+    tx = fo.chain(
+        fo.scale_by_learning_rate(lr),
+        fo.scale_by_trust_ratio(trust_coefficient=coefficient, max_ratio=1.0),
+    )
+    for g in (numbers(0.0, 0.3), numbers(0.0, 30.0)):
+        local = min(coefficient * p.norm() / g.norm(), lr)
+        torch.testing.assert_close(once(tx, g, p), -local * g, rtol=1e-14, atol=0)
+
+
+def test_each_row_has_its_own_ratio():
+    p = torch.stack([numbers(3.0, 4.0), numbers(0.0, 0.1), numbers(0.0, 0.0)])
+    g = torch.stack([numbers(0.0, 1.0), numbers(6.0, 8.0), numbers(1.0, 0.0)])
+    updates = once(fo.scale_by_row_trust_ratio(), {"w": g, "b": g[0]}, {"w": p, "b": p[0]})
+    assert updates["w"].norm(dim=1).tolist() == pytest.approx([5.0, 0.1, 1.0])
+    assert lengths([updates["b"]]) == [5.0]
+
+
 def test_a_wide_tensor_beside_narrow_ones_does_not_change_their_bits():
     """Each is measured, and goes on, in its own dtype."""
     generator = torch.Generator().manual_seed(0)
