@@ -75,6 +75,7 @@ from .combinators import accumulate as accumulate
 from .combinators import cautious as cautious
 from .combinators import chain as chain
 from .combinators import freeze as freeze
+from .combinators import graft as graft
 from .combinators import hyperparams as hyperparams
 from .combinators import lookahead as lookahead
 from .combinators import masked as masked
@@ -89,6 +90,7 @@ from .combinators import schedule_free as schedule_free
 from .combinators import scheduled as scheduled
 from .combinators import skip_if as skip_if
 from .combinators import update_with_metrics as update_with_metrics
+from .combinators import weighted_sum as weighted_sum
 from .combinators import with_hyperparams as with_hyperparams
 
 # Execution in place
@@ -264,6 +266,7 @@ __all__ = [
     "export_step",
     "freeze",
     "from_functions",
+    "graft",
     "half_life_schedule",
     "hidden_weights",
     "hypergrad",
@@ -378,6 +381,7 @@ __all__ = [
     "value_and_grad",
     "warmup_cosine_decay_schedule",
     "warmup_stable_decay_schedule",
+    "weighted_sum",
     "with_hyperparams",
     "write_back",
     "yogi",

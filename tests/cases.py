@@ -183,6 +183,15 @@ CASES = [
     Case(fo.cautious(fo.scale_by_adam())),
     Case(fo.cautious(fo.chain(fo.clip_by_global_norm(1.0), fo.sgd(0.1, momentum=0.9)), floor=0.5)),
     Case(fo.chain(fo.scale_by_lion(), fo.cautious(fo.chain(fo.trace(0.9), fo.clip(1.0))))),
+    Case(fo.graft(fo.trace(0.9), fo.scale_by_adam(eps=1e-3))),
+    Case(fo.graft(fo.clip_by_global_norm(0.5), fo.sgd(0.1, momentum=0.9), "tree", 1e-3)),
+    Case(fo.weighted_sum((fo.identity(), fo.trace(0.9, dampening=0.9)), (1.0, 2.0))),
+    Case(
+        fo.weighted_sum(
+            (fo.skip_if(fo.scale_by_adam()), fo.graft(fo.centralize(), fo.ema(0.9))),
+            (fo.linear_schedule(1.0, 0.5, 2), -0.5),
+        )
+    ),
     Case(fo.add_mars_correction()),
     Case(fo.add_mars_correction(0.9, gamma=0.5, max_norm=1e3)),
     Case(fo.add_mars_correction(state_dtype=torch.float32), differentiable=False),

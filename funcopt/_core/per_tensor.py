@@ -198,6 +198,9 @@ class PerTensor(GradientTransformation):
     measures_tensors: ClassVar[bool] = False
     """It measures each tensor by itself, although what it is made of may be elementwise."""
 
+    measures_tree: ClassVar[bool] = False
+    """It sums over all tensors, although what it is made of may treat each by itself."""
+
     replayable: ClassVar[bool] = False
     """`run` has no side effects and no control flow that depends on values, and computes with no
     tensor that it makes of memory: scalars come from `node.scalars`.

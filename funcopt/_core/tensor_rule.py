@@ -94,6 +94,8 @@ class TensorRule(PerTensor):
             cls.tensor_extra
         )
         cls.measures = cls.measure_tensor is not TensorRule.measure_tensor
+        cls.measures_tensors = cls.measures and cls.measure_per == "tensor"
+        cls.measures_tree = cls.measures and cls.measure_per == "tree"
         cls.concludes = cls.conclude is not TensorRule.conclude
         cls.averages = cls.eval_tensor is not TensorRule.eval_tensor
 

@@ -6,6 +6,7 @@ from ._cautious import cautious as cautious
 from ._chain import chain as chain
 from ._codecs import Format as Format
 from ._explain import explain_transformation as explain_transformation
+from ._graft import graft as graft
 from ._hyperparams import FieldPath as FieldPath
 from ._hyperparams import field_paths as field_paths
 from ._hyperparams import find_field as find_field
@@ -37,5 +38,6 @@ from ._skip import norm_outlier as norm_outlier
 from ._skip import not_finite as not_finite
 from ._skip import skip_if as skip_if
 from ._unscaled import unscaled as unscaled
+from ._weighted_sum import weighted_sum as weighted_sum
 from ._whole import whole as whole
 from ._wrapper import Wrapper as Wrapper
