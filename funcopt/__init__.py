@@ -67,6 +67,7 @@ from .aliases import shampoo as shampoo
 from .aliases import sign_sgd as sign_sgd
 from .aliases import signum as signum
 from .aliases import soap as soap
+from .aliases import sophia as sophia
 from .aliases import stable_adamw as stable_adamw
 from .aliases import yogi as yogi
 
@@ -191,6 +192,7 @@ from .transforms import scale_by_rprop as scale_by_rprop
 from .transforms import scale_by_shampoo as scale_by_shampoo
 from .transforms import scale_by_sign as scale_by_sign
 from .transforms import scale_by_soap as scale_by_soap
+from .transforms import scale_by_sophia as scale_by_sophia
 from .transforms import scale_by_stable_adamw as scale_by_stable_adamw
 from .transforms import scale_by_trust_ratio as scale_by_trust_ratio
 from .transforms import scale_by_yogi as scale_by_yogi
@@ -342,6 +344,7 @@ __all__ = [
     "scale_by_shampoo",
     "scale_by_sign",
     "scale_by_soap",
+    "scale_by_sophia",
     "scale_by_stable_adamw",
     "scale_by_trust_ratio",
     "scale_by_yogi",
@@ -362,6 +365,7 @@ __all__ = [
     "solve_cg",
     "solve_neumann",
     "solve_normal_cg",
+    "sophia",
     "split_module",
     "stable_adamw",
     "stack",

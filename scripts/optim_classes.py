@@ -66,6 +66,7 @@ FAMILIES = {  # by file; where a class is not torch's, its arguments are those o
     "matrix": {
         "Muon": "muon",
         "SOAP": "soap",
+        "Sophia": "sophia",
         "Shampoo": "shampoo",
     },
     "free": {

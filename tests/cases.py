@@ -185,6 +185,8 @@ CASES = [
     Case(fo.chain(fo.scale_by_lion(), fo.cautious(fo.chain(fo.trace(0.9), fo.clip(1.0))))),
     Case(fo.graft(fo.trace(0.9), fo.scale_by_adam(eps=1e-3))),
     Case(fo.graft(fo.clip_by_global_norm(0.5), fo.sgd(0.1, momentum=0.9), "tree", 1e-3)),
+    Case(fo.scale_by_sophia()),
+    Case(fo.sophia(0.1, eps=0.5, weight_decay=0.1, debias=False)),
     Case(fo.weighted_sum((fo.identity(), fo.trace(0.9, dampening=0.9)), (1.0, 2.0))),
     Case(
         fo.weighted_sum(

@@ -191,6 +191,7 @@ class PerTensor(GradientTransformation):
 
     random: ClassVar[bool] = False
     tensor_extra: ClassVar[tuple[str, ...]] = ()
+    optional_extra: ClassVar[tuple[str, ...]] = ()
 
     memory_per: ClassVar[Literal["clock", "tree"]] = "clock"
     """Whether a parameter that joins late has shared scalars of its own, or those of the others."""

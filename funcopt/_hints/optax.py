@@ -108,8 +108,8 @@ NAMES = {
     "acprop": f"{_NONE}; the nearest is `fo.adabelief(lr)`",
     "simplified_ademamix": f"{_NONE}; the nearest is `fo.ademamix(lr)`",
     "galore": f"{_NONE}; `fo.adafactor(lr)` saves memory of the state",
-    "sophia": f"{_NONE}; the nearest is `fo.newton_cg()`",
-    "hutchinson_estimator_diag_hessian": f"{_NONE}; use `torch.func.jvp` of `torch.func.grad`",
+    "hutchinson_estimator_diag_hessian": f"{_NONE}; use `torch.func.jvp` of `torch.func.grad`, and "
+    "give it to `fo.sophia` as `hessian`",
     **_all(
         "scale_by_acprop scale_by_simplified_ademamix "
         "scale_by_cocob scale_by_galore scale_by_madgrad",

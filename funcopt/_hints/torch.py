@@ -39,6 +39,7 @@ CLASSES = {
     "SGDScheduleFree": "schedule_free_sgd",
     "SGDW": "sgdw",
     "SOAP": "soap",
+    "Sophia": "sophia",
     "Shampoo": "shampoo",
     "SignSGD": "sign_sgd",
     "Signum": "signum",

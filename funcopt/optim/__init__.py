@@ -24,6 +24,7 @@ from ._classes_free import SGDScheduleFree as SGDScheduleFree
 from ._classes_matrix import SOAP as SOAP
 from ._classes_matrix import Muon as Muon
 from ._classes_matrix import Shampoo as Shampoo
+from ._classes_matrix import Sophia as Sophia
 from ._classes_sgd import LARS as LARS
 from ._classes_sgd import SGDW as SGDW
 from ._classes_sgd import Lion as Lion
@@ -90,6 +91,7 @@ __all__ = [
     "Shampoo",
     "SignSGD",
     "Signum",
+    "Sophia",
     "StableAdamW",
     "Yogi",
     "explain",

@@ -76,6 +76,7 @@ from ._shampoo import ShampooSlots as ShampooSlots
 from ._shampoo import scale_by_shampoo as scale_by_shampoo
 from ._soap import SoapSlots as SoapSlots
 from ._soap import scale_by_soap as scale_by_soap
+from ._sophia import scale_by_sophia as scale_by_sophia
 from ._stable_adamw import StableAdamwSlots as StableAdamwSlots
 from ._stable_adamw import scale_by_stable_adamw as scale_by_stable_adamw
 from ._trust_ratio import scale_by_trust_ratio as scale_by_trust_ratio
