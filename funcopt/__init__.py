@@ -78,6 +78,7 @@ from .combinators import chain as chain
 from .combinators import freeze as freeze
 from .combinators import graft as graft
 from .combinators import hyperparams as hyperparams
+from .combinators import line_search as line_search
 from .combinators import lookahead as lookahead
 from .combinators import masked as masked
 from .combinators import norm_outlier as norm_outlier
@@ -280,6 +281,7 @@ __all__ = [
     "laprop",
     "lars",
     "lbfgs",
+    "line_search",
     "linear_schedule",
     "lion",
     "load_state_dict",

@@ -271,6 +271,16 @@ CASES = [
     Case(fo.lbfgs(0.1, max_iter=1, history_size=2)),
     Case(fo.newton_cg(max_cg_iter=2, line_search=fo.backtracking(max_steps=2)), extra=BOWL),
     Case(fo.newton_cg(0.5, max_cg_iter=2, line_search=None), extra=BOWL),
+    Case(fo.line_search(fo.sgd(2.0), fo.backtracking(max_steps=3)), extra=BOWL),
+    Case(
+        fo.line_search(
+            fo.partition({"matrix": fo.sgd(0.5, momentum=0.5), "rest": fo.adam(0.1)}, by_dimension),
+            fo.strong_wolfe(max_steps=2),
+            fo.linear_schedule(2.0, 1.0, 2),
+            4.0,
+        ),
+        extra=BOWL,
+    ),
     Case(
         fo.partition({"matrix": fo.sam(fo.sgd(0.1)), "rest": fo.adam()}, by_dimension), extra=BOWL
     ),

@@ -35,9 +35,8 @@ NAMES = {
     "eps_in_sqrt=True)`",
     "scale_by_stddev": "`fo.scale_by_rms(0.9, centered=True, eps_in_sqrt=True)`",
     "scale_by_lbfgs": "`fo.lbfgs(lr)`, with its line search",
-    "scale_by_backtracking_linesearch": "`fo.backtracking()`, the `line_search` of `fo.lbfgs` and "
-    "`fo.newton_cg`",
-    "scale_by_zoom_linesearch": "`fo.strong_wolfe()`, the `line_search` of `fo.lbfgs`",
+    "scale_by_backtracking_linesearch": "`fo.line_search(tx, fo.backtracking())`, around a chain",
+    "scale_by_zoom_linesearch": "`fo.line_search(tx, fo.strong_wolfe())`, around a chain",
     "value_and_grad_from_state": "`fo.value_and_grad(value_fn)`",
     "scale_by_distance_over_gradients": f"{_NONE}; the nearest are `fo.prodigy()` and "
     "`fo.dadapt_adamw()`",

@@ -2,6 +2,7 @@
 
 from ._accumulate import AccumulateSlots as AccumulateSlots
 from ._accumulate import accumulate as accumulate
+from ._around import Around as Around
 from ._cautious import cautious as cautious
 from ._chain import chain as chain
 from ._codecs import Format as Format
@@ -18,6 +19,7 @@ from ._hyperparams import walk as walk
 from ._hyperparams import with_fields as with_fields
 from ._hyperparams import with_hyperparams as with_hyperparams
 from ._labels import Labels as Labels
+from ._line_search import line_search as line_search
 from ._lookahead import LookaheadSlots as LookaheadSlots
 from ._lookahead import lookahead as lookahead
 from ._masked import freeze as freeze

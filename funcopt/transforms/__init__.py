@@ -35,7 +35,9 @@ from ._factored_rms import FactoredRmsSlots as FactoredRmsSlots
 from ._factored_rms import scale_by_factored_rms as scale_by_factored_rms
 from ._lbfgs import lbfgs as lbfgs
 from ._line_search import LineSearch as LineSearch
+from ._line_search import Point as Point
 from ._line_search import backtracking as backtracking
+from ._line_search import search_along as search_along
 from ._line_search import strong_wolfe as strong_wolfe
 from ._lion import LionSlots as LionSlots
 from ._lion import scale_by_lion as scale_by_lion
