@@ -71,6 +71,7 @@ from .aliases import shampoo as shampoo
 from .aliases import sign_sgd as sign_sgd
 from .aliases import signum as signum
 from .aliases import soap as soap
+from .aliases import sophia as sophia
 from .aliases import stable_adamw as stable_adamw
 from .aliases import yogi as yogi
 
@@ -79,7 +80,9 @@ from .combinators import accumulate as accumulate
 from .combinators import cautious as cautious
 from .combinators import chain as chain
 from .combinators import freeze as freeze
+from .combinators import graft as graft
 from .combinators import hyperparams as hyperparams
+from .combinators import line_search as line_search
 from .combinators import lookahead as lookahead
 from .combinators import masked as masked
 from .combinators import norm_outlier as norm_outlier
@@ -93,6 +96,7 @@ from .combinators import schedule_free as schedule_free
 from .combinators import scheduled as scheduled
 from .combinators import skip_if as skip_if
 from .combinators import update_with_metrics as update_with_metrics
+from .combinators import weighted_sum as weighted_sum
 from .combinators import with_hyperparams as with_hyperparams
 
 # Execution in place
@@ -204,6 +208,7 @@ from .transforms import scale_by_rprop as scale_by_rprop
 from .transforms import scale_by_shampoo as scale_by_shampoo
 from .transforms import scale_by_sign as scale_by_sign
 from .transforms import scale_by_soap as scale_by_soap
+from .transforms import scale_by_sophia as scale_by_sophia
 from .transforms import scale_by_stable_adamw as scale_by_stable_adamw
 from .transforms import scale_by_trust_ratio as scale_by_trust_ratio
 from .transforms import scale_by_yogi as scale_by_yogi
@@ -284,6 +289,7 @@ __all__ = [
     "export_step",
     "freeze",
     "from_functions",
+    "graft",
     "half_life_schedule",
     "hidden_weights",
     "hypergrad",
@@ -296,6 +302,7 @@ __all__ = [
     "laprop",
     "lars",
     "lbfgs",
+    "line_search",
     "linear_schedule",
     "lion",
     "load_state_dict",
@@ -369,6 +376,7 @@ __all__ = [
     "scale_by_shampoo",
     "scale_by_sign",
     "scale_by_soap",
+    "scale_by_sophia",
     "scale_by_stable_adamw",
     "scale_by_trust_ratio",
     "scale_by_yogi",
@@ -389,6 +397,7 @@ __all__ = [
     "solve_cg",
     "solve_neumann",
     "solve_normal_cg",
+    "sophia",
     "split_module",
     "stable_adamw",
     "stack",
@@ -408,6 +417,7 @@ __all__ = [
     "value_and_grad",
     "warmup_cosine_decay_schedule",
     "warmup_stable_decay_schedule",
+    "weighted_sum",
     "with_hyperparams",
     "write_back",
     "yogi",

@@ -70,6 +70,7 @@ FAMILIES = {  # by file; where a class is not torch's, its arguments are those o
         "AdaMuon": "adamuon",
         "NAMO": "namo",
         "SOAP": "soap",
+        "Sophia": "sophia",
         "Shampoo": "shampoo",
     },
     "free": {

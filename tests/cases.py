@@ -198,6 +198,17 @@ CASES = [
     Case(fo.cautious(fo.scale_by_adam())),
     Case(fo.cautious(fo.chain(fo.clip_by_global_norm(1.0), fo.sgd(0.1, momentum=0.9)), floor=0.5)),
     Case(fo.chain(fo.scale_by_lion(), fo.cautious(fo.chain(fo.trace(0.9), fo.clip(1.0))))),
+    Case(fo.graft(fo.trace(0.9), fo.scale_by_adam(eps=1e-3))),
+    Case(fo.graft(fo.clip_by_global_norm(0.5), fo.sgd(0.1, momentum=0.9), "tree", 1e-3)),
+    Case(fo.scale_by_sophia()),
+    Case(fo.sophia(0.1, eps=0.5, weight_decay=0.1, debias=False)),
+    Case(fo.weighted_sum((fo.identity(), fo.trace(0.9, dampening=0.9)), (1.0, 2.0))),
+    Case(
+        fo.weighted_sum(
+            (fo.skip_if(fo.scale_by_adam()), fo.graft(fo.centralize(), fo.ema(0.9))),
+            (fo.linear_schedule(1.0, 0.5, 2), -0.5),
+        )
+    ),
     Case(fo.add_mars_correction()),
     Case(fo.add_mars_correction(0.9, gamma=0.5, max_norm=1e3)),
     Case(fo.add_mars_correction(state_dtype=torch.float32), differentiable=False),
@@ -322,6 +333,16 @@ CASES = [
     Case(fo.lbfgs(0.1, max_iter=1, history_size=2)),
     Case(fo.newton_cg(max_cg_iter=2, line_search=fo.backtracking(max_steps=2)), extra=BOWL),
     Case(fo.newton_cg(0.5, max_cg_iter=2, line_search=None), extra=BOWL),
+    Case(fo.line_search(fo.sgd(2.0), fo.backtracking(max_steps=3)), extra=BOWL),
+    Case(
+        fo.line_search(
+            fo.partition({"matrix": fo.sgd(0.5, momentum=0.5), "rest": fo.adam(0.1)}, by_dimension),
+            fo.strong_wolfe(max_steps=2),
+            fo.linear_schedule(2.0, 1.0, 2),
+            4.0,
+        ),
+        extra=BOWL,
+    ),
     Case(
         fo.partition({"matrix": fo.sam(fo.sgd(0.1)), "rest": fo.adam()}, by_dimension), extra=BOWL
     ),

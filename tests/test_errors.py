@@ -79,10 +79,10 @@ class newton(fo.TensorRule):
         return -1
 
 
-def stepping_with_a_hessian():
+def stepping_with_a_hessian(hessian):
     p = parameter()
     p.grad = torch.ones(1)
-    fo.Optimizer([p], newton()).step(hessian=[torch.ones(1)])
+    fo.Optimizer([("p", p)], newton()).step(hessian=hessian)
 
 
 def stepped_groups(cls, second):
@@ -186,10 +186,10 @@ MISTAKES = {
         "`Muon`, in `scale_by_muon`: a parameter of shape (1,) must be a matrix.",
     ),
     "a class that is not there": (
-        lambda: optim.Sophia,
+        lambda: optim.AdaHessian,
         AttributeError,
-        "`funcopt.optim` has no `Sophia`: that is another library's. There is no counterpart; the "
-        "nearest is `fo.newton_cg()`.",
+        "`funcopt.optim` has no `AdaHessian`: that is another library's. There is no counterpart; "
+        "the nearest is `fo.sophia()`.",
     ),
     "a name for a number": (
         lambda: fo.scale("fast"),
@@ -605,11 +605,38 @@ MISTAKES = {
         "constant_schedule(0.1). Use the "
         "schedule or a scheduler, not both.",
     ),
-    "an extra argument that is a tree, in an optimizer": (
-        lambda: stepping_with_a_hessian(),
+    "a list for an extra argument with a tensor for each parameter": (
+        lambda: stepping_with_a_hessian([torch.ones(1)]),
         TypeError,
-        "`Optimizer.step`: ['hessian'] are trees like the parameters, which only the pure form "
-        "takes: `tx.update(updates, state, params, ...)`.",
+        "`Optimizer.step`: `hessian` has a tensor for each parameter: pass a dict of them by name, "
+        "or by parameter, got a list.",
+    ),
+    "an extra argument for a parameter that is not there": (
+        lambda: stepping_with_a_hessian({"w": torch.ones(1)}),
+        ValueError,
+        "`Optimizer.step`: `hessian` has ['w'], which is no parameter; there are ['p'].",
+    ),
+    "an extra argument of another shape": (
+        lambda: stepping_with_a_hessian({"p": torch.ones(2)}),
+        ValueError,
+        "`Optimizer.step`: `hessian` of `p` must be a tensor of its shape (1,), got one of shape "
+        "(2,).",
+    ),
+    "an extra argument that is no tensor": (
+        lambda: stepping_with_a_hessian({"p": 1.0}),
+        ValueError,
+        "`Optimizer.step`: `hessian` of `p` must be a tensor of its shape (1,), got 1.0.",
+    ),
+    "an extra argument on another device": (
+        lambda: stepping_with_a_hessian({"p": torch.ones(1, device="meta")}),
+        ValueError,
+        "`Optimizer.step`: `hessian` of `p` must be on cpu, as it is, got one on meta.",
+    ),
+    "an extra argument that a parameter lacks": (
+        lambda: stepping_with_a_hessian({}),
+        TypeError,
+        "`newton` needs the extra argument `hessian` of every parameter that it transforms, and "
+        "that of `p` is None.",
     ),
     "a step among averages": (
         lambda: step_among_averages(),

@@ -191,12 +191,16 @@ class PerTensor(GradientTransformation):
 
     random: ClassVar[bool] = False
     tensor_extra: ClassVar[tuple[str, ...]] = ()
+    optional_extra: ClassVar[tuple[str, ...]] = ()
 
     memory_per: ClassVar[Literal["clock", "tree"]] = "clock"
     """Whether a parameter that joins late has shared scalars of its own, or those of the others."""
 
     measures_tensors: ClassVar[bool] = False
     """It measures each tensor by itself, although what it is made of may be elementwise."""
+
+    measures_tree: ClassVar[bool] = False
+    """It sums over all tensors, although what it is made of may treat each by itself."""
 
     replayable: ClassVar[bool] = False
     """`run` has no side effects and no control flow that depends on values, and computes with no

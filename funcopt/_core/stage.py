@@ -201,7 +201,9 @@ class Node:
         if self.is_known:
             return [Scalars(owner, self.rows[row]) for row in self.row_of]
         keys = self.keys() if first.random else ()
-        each_its_own = first.random or first.tensor_extra
+        given = self.members.tensor_extra
+        names = [k for k in first.tensor_extra if k in given or k not in first.optional_extra]
+        each_its_own = first.random or names
         made: dict[Any, tuple[dict[str, Any], Scalars]] = {}
         out = []
         for i, (row, tensor) in enumerate(zip(self.row_of, like, strict=True)):
@@ -217,8 +219,9 @@ class Node:
             if not each_its_own:
                 out.append(scalars)
                 continue
-            mine: dict[str, Any] = {k: self.members.tensor_extra[k][i] for k in first.tensor_extra}
-            if missing := [k for k, value in mine.items() if value is None]:
+            mine: dict[str, Any] = {k: given[k][i] for k in names}
+            missing = [k for k, x in mine.items() if x is None and k not in first.optional_extra]
+            if missing:
                 raise ExtraArgumentError(
                     f"`{owner}` needs the extra argument `{missing[0]}` of every parameter that it "
                     f"transforms, and that of `{self.keys()[i]}` is None."

@@ -67,6 +67,10 @@ class TensorRule(PerTensor):
     tensor_extra: ClassVar[tuple[str, ...]] = ()
     """Extra arguments of `update` that are trees like the parameters; `s` has this tensor's."""
 
+    optional_extra: ClassVar[tuple[str, ...]] = ()
+    """Those of `tensor_extra` that may be left out of a step, or be None for a tensor: `s` has None
+    then. What is not named here is needed in every step."""
+
     per_example: ClassVar[bool] = False
     """`g` has one axis more than `p`, in front: the gradients of all examples."""
 
@@ -91,9 +95,11 @@ class TensorRule(PerTensor):
         asked = [a for a in arguments if a.kind is a.KEYWORD_ONLY]
         cls.extra = frozenset(a.name for a in asked).union(cls.tensor_extra)
         cls.required_extra = frozenset(a.name for a in asked if a.default is a.empty).union(
-            cls.tensor_extra
+            set(cls.tensor_extra).difference(cls.optional_extra)
         )
         cls.measures = cls.measure_tensor is not TensorRule.measure_tensor
+        cls.measures_tensors = cls.measures and cls.measure_per == "tensor"
+        cls.measures_tree = cls.measures and cls.measure_per == "tree"
         cls.concludes = cls.conclude is not TensorRule.conclude
         cls.averages = cls.eval_tensor is not TensorRule.eval_tensor
 
@@ -199,7 +205,7 @@ class TensorRule(PerTensor):
             rules.append(rule)
             by_number = not isinstance(step, Tensor)  # nearly always: nothing stands in between
             more = rule.prepare(step, own) if by_number else prepared(rule, step, own)
-            rows.append({**rule.hyperparam_values(), **more})
+            rows.append({**rule.hyperparam_values(), **dict.fromkeys(rule.optional_extra), **more})
             memory.append(own)
         node = Node(rules, rows, memory, members)
         if (self.concludes or self.required_extra) and not self.measures:

@@ -35,9 +35,8 @@ NAMES = {
     "eps_in_sqrt=True)`",
     "scale_by_stddev": "`fo.scale_by_rms(0.9, centered=True, eps_in_sqrt=True)`",
     "scale_by_lbfgs": "`fo.lbfgs(lr)`, with its line search",
-    "scale_by_backtracking_linesearch": "`fo.backtracking()`, the `line_search` of `fo.lbfgs` and "
-    "`fo.newton_cg`",
-    "scale_by_zoom_linesearch": "`fo.strong_wolfe()`, the `line_search` of `fo.lbfgs`",
+    "scale_by_backtracking_linesearch": "`fo.line_search(tx, fo.backtracking())`, around a chain",
+    "scale_by_zoom_linesearch": "`fo.line_search(tx, fo.strong_wolfe())`, around a chain",
     "value_and_grad_from_state": "`fo.value_and_grad(value_fn)`",
     "scale_by_distance_over_gradients": f"{_NONE}; the nearest are `fo.prodigy()` and "
     "`fo.dadapt_adamw()`",
@@ -108,8 +107,8 @@ NAMES = {
     "acprop": f"{_NONE}; the nearest is `fo.adabelief(lr)`",
     "simplified_ademamix": f"{_NONE}; the nearest is `fo.ademamix(lr)`",
     "galore": f"{_NONE}; `fo.adafactor(lr)` saves memory of the state",
-    "sophia": f"{_NONE}; the nearest is `fo.newton_cg()`",
-    "hutchinson_estimator_diag_hessian": f"{_NONE}; use `torch.func.jvp` of `torch.func.grad`",
+    "hutchinson_estimator_diag_hessian": f"{_NONE}; use `torch.func.jvp` of `torch.func.grad`, and "
+    "give it to `fo.sophia` as `hessian`",
     **_all(
         "scale_by_acprop scale_by_simplified_ademamix "
         "scale_by_cocob scale_by_galore scale_by_madgrad",

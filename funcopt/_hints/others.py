@@ -144,13 +144,15 @@ PACKAGES = {
     "Ranger21": f"{_NONE}; the nearest is `fo.ranger()`",
     "CAdamW": "`fo.cautious(fo.adamw())`",
     "CLion": "`fo.cautious(fo.lion())`",
+    "GrokFastAdamW": "`fo.weighted_sum((fo.identity(), fo.trace(0.98, dampening=0.98)), "
+    "(1.0, 2.0))` before `fo.adamw()`",
     "ScalableShampoo": "`fo.optim.Shampoo(params)`, or `fo.shampoo()`",
     **_all(
         "SCION SCIONLight DistributedMuon MuonClip Dion",
         "no counterpart; the nearest is `fo.optim.Muon(params)`",
     ),
-    **_all("SophiaH SophiaG Sophia", _OPTAX["sophia"]),
-    **_all("AdaHessian Adahessian", _OPTAX["sophia"]),
+    **_all("SophiaH SophiaG", "`fo.optim.Sophia(params)`, or `fo.sophia()`, given `hessian`"),
+    **_all("AdaHessian Adahessian", f"{_NONE}; the nearest is `fo.sophia()`"),
     **_all("SM3 CAME", _OPTAX["sm3"]),
     "MADGRAD": _OPTAX["madgrad"],
     "NovoGrad": _OPTAX["novograd"],
@@ -174,7 +176,7 @@ PACKAGES = {
         "A2Grad AccSGD AdaBound AdaGC AdaGO AdaMod AdaNorm AdaPNM AdaShift AdaSmooth AdaTAM Adai "
         "Adalite AdamG AdamMini AdamP AdamS AdamWSN AggMo Aida AliG Alice Amos Ano ApolloDQN "
         "AvaGrad BCOS Conda DASH DeMo DiffGrad DualAdam EXAdam EmoFact EmoLynx EmoNavi FAdam FOCUS "
-        "FTRL Fromage Grams Gravity GrokFastAdamW Kate Kron LoRARite MSVAG Magma Nero OrthoGrad "
+        "FTRL Fromage Grams Gravity Kate Kron LoRARite MSVAG Magma Nero OrthoGrad "
         "PAdam PCGrad PID PNM QHAdam QHM RACS ROSE RotoGrad SGDP SGDSaI SPAM SPlus SRMM SWATS SaRA "
         "SimplifiedAdEMAMix SpectralSphere StableSPAM TAM TRAC Tiger VSGD NvNovoGrad RMSpropTF",
         _RULE,

@@ -43,6 +43,7 @@ CLASSES = {
     "SGDScheduleFree": "schedule_free_sgd",
     "SGDW": "sgdw",
     "SOAP": "soap",
+    "Sophia": "sophia",
     "Shampoo": "shampoo",
     "SignSGD": "sign_sgd",
     "Signum": "signum",

@@ -44,3 +44,4 @@ from ._sign import lion as lion
 from ._sign import rprop as rprop
 from ._sign import sign_sgd as sign_sgd
 from ._sign import signum as signum
+from ._sophia import sophia as sophia

@@ -2,10 +2,12 @@
 
 from ._accumulate import AccumulateSlots as AccumulateSlots
 from ._accumulate import accumulate as accumulate
+from ._around import Around as Around
 from ._cautious import cautious as cautious
 from ._chain import chain as chain
 from ._codecs import Format as Format
 from ._explain import explain_transformation as explain_transformation
+from ._graft import graft as graft
 from ._hyperparams import FieldPath as FieldPath
 from ._hyperparams import field_paths as field_paths
 from ._hyperparams import find_field as find_field
@@ -17,6 +19,7 @@ from ._hyperparams import walk as walk
 from ._hyperparams import with_fields as with_fields
 from ._hyperparams import with_hyperparams as with_hyperparams
 from ._labels import Labels as Labels
+from ._line_search import line_search as line_search
 from ._lookahead import LookaheadSlots as LookaheadSlots
 from ._lookahead import lookahead as lookahead
 from ._masked import freeze as freeze
@@ -37,5 +40,6 @@ from ._skip import norm_outlier as norm_outlier
 from ._skip import not_finite as not_finite
 from ._skip import skip_if as skip_if
 from ._unscaled import unscaled as unscaled
+from ._weighted_sum import weighted_sum as weighted_sum
 from ._whole import whole as whole
 from ._wrapper import Wrapper as Wrapper

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .._core.compact import in_message
-from .._core.tensor_rule import GradientTransformation, TensorRule
+from .._core.tensor_rule import GradientTransformation, PerTensor, TensorRule
 from .._core.vector_rule import VectorRule
 from ..errors import HyperparameterError, StructureError
 from ._hyperparams import walk
@@ -65,6 +65,7 @@ def check_parts(owner: GradientTransformation, part: str, count: int, memory: An
 def exchanges(inner: GradientTransformation) -> bool:
     """Whether a step of it may communicate with other ranks: it sums, or needs whole tensors."""
     stages = [stage for _, stage in walk(inner)]
-    rules = [stage for stage in stages if isinstance(stage, TensorRule)]
-    sums = any(stage.measures or not stage.elementwise for stage in rules)
-    return sums or any(isinstance(stage, VectorRule) for stage in stages)
+    each = [stage for stage in stages if isinstance(stage, PerTensor)]
+    sums = any(stage.measures_tree or stage.measures_tensors for stage in each)
+    whole = any(not stage.elementwise for stage in each if isinstance(stage, TensorRule))
+    return sums or whole or any(isinstance(stage, VectorRule) for stage in stages)

@@ -54,8 +54,6 @@ class BlockLayout:
         self.reasons: dict[str, None] = {}  # why some are eager
         for i, route in enumerate(routes):
             try:
-                if inputs.tensor_extra:
-                    raise Unsupported("extra arguments shaped like the parameters")
                 structure = _slot_structure(inputs.slots[i])
                 sharded = shards.is_sharded(inputs.ps[i])
                 per = self._per(inputs.slots[i])

@@ -64,7 +64,7 @@ class Engine:
             self._say(
                 "no C++ compiler was found, so torch makes the steps of %s, by a kernel of its own "
                 "or operation by operation: install one, or set CXX",
-                type(inputs.tx).__name__,
+                _name(inputs),
             )
             return ("torch",)
         return ("traced", "torch")
@@ -90,6 +90,9 @@ class Engine:
         if inputs.evaluate is not None:
             self._give_up(inputs, Unsupported("the loss is evaluated within the step"))
             return None
+        if inputs.tensor_extra:  # in this step: others may be without
+            self._say("%s runs operation by operation where it is given trees", _name(inputs))
+            return None
         if self._traced is not None and not self._traced.holds(inputs):
             self._traced = None
         if self._traced is None and self._untraceable_key is inputs.metadata_key:
@@ -107,10 +110,14 @@ class Engine:
     def _give_up(self, inputs: StepInputs, reason: Unsupported) -> None:
         """Makes all further steps of tensors like these operation by operation."""
         self._traced, self._untraceable_key = None, inputs.metadata_key
-        self._say("%s runs operation by operation: %s", type(inputs.tx).__name__, reason)
+        self._say("%s runs operation by operation: %s", _name(inputs), reason)
 
     def _say(self, *line: Any) -> None:
         """Writes a line to the log, once."""
         if (said := str(line)) not in self._said:
             self._said.add(said)
             log.info(*line)
+
+
+def _name(inputs: StepInputs) -> str:
+    return type(inputs.tx).__name__

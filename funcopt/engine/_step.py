@@ -60,7 +60,7 @@ class StepInputs(NamedTuple):
     names: Callable[[], Sequence[str | None]]
     keys: Callable[[], Sequence[str]]  # of the random numbers of each tensor
     extra: Mapping[str, Any]
-    tensor_extra: Mapping[str, Sequence[Tensor]]
+    tensor_extra: Mapping[str, Sequence[Tensor | None]]
     metadata_key: Any
     """The same object as in the step before if the metadata of all tensors is the same."""
     ranks: Ranks  # those that hold other parts, or other tensors of the same tree
@@ -88,7 +88,10 @@ class StepInputs(NamedTuple):
     def members(self, loss: Loss | None = None) -> Members:
         """The tensors as a pass sees them."""
         tensor_extra = {
-            key: [precision.lift(x, self.compute_dtype(i)) for i, x in enumerate(values)]
+            key: [
+                None if x is None else precision.lift(x, self.compute_dtype(i))
+                for i, x in enumerate(values)
+            ]
             for key, values in self.tensor_extra.items()
         }
         return Members(

@@ -28,6 +28,7 @@ from ._classes_matrix import AdaMuon as AdaMuon
 from ._classes_matrix import Muon as Muon
 from ._classes_matrix import NorMuon as NorMuon
 from ._classes_matrix import Shampoo as Shampoo
+from ._classes_matrix import Sophia as Sophia
 from ._classes_sgd import LARS as LARS
 from ._classes_sgd import SGDW as SGDW
 from ._classes_sgd import Lion as Lion
@@ -100,6 +101,7 @@ __all__ = [
     "Shampoo",
     "SignSGD",
     "Signum",
+    "Sophia",
     "StableAdamW",
     "Yogi",
     "create",

@@ -16,6 +16,7 @@ from ..aliases import (
     normuon,
     shampoo,
     soap,
+    sophia,
 )
 from ..combinators import Format, Labels, Rounding
 from ..engine import EngineOption
@@ -129,6 +130,21 @@ class SOAP(AliasOptimizer, make=soap):
         shampoo_beta: Scalar | None = None, eps: Scalar = 1e-8, weight_decay: Scalar = 0.01,
         precondition_frequency: int = 10, max_precond_dim: int = 10000, merge_dims: bool = False,
         precondition_1d: bool = False, normalize_grads: bool = False, correct_bias: bool = True, *,
+        state_dtype: torch.dtype | None = None, maximize: bool = False, foreach: bool | None = None,
+        capturable: bool = False, differentiable: bool = False, fused: bool | None = None,
+        max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, quantized: Format | None = None,
+        rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",
+    ) -> None: ...
+
+
+class Sophia(AliasOptimizer, make=sophia):
+    """Sophia: `scale_by_sophia`, with decoupled weight decay; see `sophia`."""
+
+    def __init__(
+        self, params: ParamsT, lr: Scalar = 0.0001, betas: tuple[Scalar, Scalar] = (0.965, 0.99),
+        eps: Scalar = 1e-8, weight_decay: Scalar = 0.0001, gamma: Scalar = 0.01,
+        clip_threshold: Scalar = 1.0, debias: bool = True, *,
         state_dtype: torch.dtype | None = None, maximize: bool = False, foreach: bool | None = None,
         capturable: bool = False, differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .._core import precision
 from .._core.loss import Loss
-from .._core.tensor_rule import GradientTransformation, PerTensor
+from .._core.tensor_rule import GradientTransformation
 from .._numerics import shards
 from .._numerics.autocast import forget_casts
 from .._numerics.scalars import near
@@ -146,15 +146,6 @@ def check_no_function(who: str, extra: Mapping[str, Any]) -> None:
         raise ExtraArgumentError(
             f"`{who}.step`: `value_fn` is made of the closure: call `step(closure)`. The pure form "
             "takes a function of the parameters."
-        )
-
-
-def check_no_trees(who: str, tx: PerTensor, extra: Mapping[str, Any]) -> None:
-    """Refuses extra arguments that are trees like the parameters, of which only parts are here."""
-    if trees := sorted(tx.tensor_extra_names().intersection(extra)):
-        raise ExtraArgumentError(
-            f"`{who}.step`: {trees} are trees like the parameters, which only "
-            "the pure form takes: `tx.update(updates, state, params, ...)`."
         )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .._core.tensor_rule import GradientTransformation, TensorRule
-from ..combinators import Wrapper, chain, partition, walk
+from ..combinators import Around, Wrapper, chain, partition, walk
 from ..transforms import scale_by_learning_rate
 
 
@@ -55,7 +55,7 @@ def _outlets(tx: GradientTransformation) -> Mapping[str, GradientTransformation]
     """The children through one of which every update of a combinator comes out."""
     if isinstance(tx, partition):
         return tx.children()
-    return {"inner": tx.inner} if isinstance(tx, Wrapper) else {}
+    return {"inner": tx.inner} if isinstance(tx, (Wrapper, Around)) else {}
 
 
 def _with_lr_inside(tx: GradientTransformation) -> GradientTransformation:

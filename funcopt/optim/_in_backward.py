@@ -305,11 +305,10 @@ def _needs_others(node: GradientTransformation) -> str | None:
             return f"takes `{extra[0]}`, an argument of `step`"
     elif node.needs_closure and not any(x.needs_closure for x in node.children().values()):
         return "evaluates the loss again"
-    if isinstance(node, TensorRule):
-        if node.measures and node.measure_per == "tree":
-            return SUMS
-        if node.concludes and node.memory_per == "tree":
-            return "concludes for all tensors together"
+    if getattr(node, "measures_tree", False):
+        return SUMS
+    if isinstance(node, TensorRule) and node.concludes and node.memory_per == "tree":
+        return "concludes for all tensors together"
     return None
 
 

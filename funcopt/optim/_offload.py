@@ -112,7 +112,11 @@ class Offload:
         gs = [self._copy(p, "grad", g) for p, g in zip(inputs.ps, inputs.gs, strict=True)]
         both = ((hosts, inputs.ps), (gs, inputs.gs))
         self._fetch([(to[i], x[i]) for to, x in both for i in foreign])
-        node = step(inputs._replace(ps=hosts, gs=gs, params=inputs.ps))
+        trees = {
+            key: [x.to(HOST) if is_foreign(x) else x for x in values]
+            for key, values in inputs.tensor_extra.items()
+        }
+        node = step(inputs._replace(ps=hosts, gs=gs, params=inputs.ps, tensor_extra=trees))
         self._send([(inputs.ps[i], hosts[i]) for i in foreign])
         return node
 

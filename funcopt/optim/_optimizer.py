@@ -41,8 +41,9 @@ from ._averages import TRAIN_MODE, Averages
 from ._capture import check_capture
 from ._checkpoint import Checkpoint, as_saved, checked
 from ._clocks import counted
-from ._closure import call, check_closure, check_no_function, check_no_trees, evaluator
+from ._closure import call, check_closure, check_no_function, evaluator
 from ._differentiable import differentiable_step
+from ._extra_trees import with_trees, without_trees
 from ._factory import Factory, chain_factory
 from ._given import as_list, check_group, check_no_leaves, check_switches
 from ._gradients import drop_examples, is_probe
@@ -177,7 +178,8 @@ class Optimizer(AveragingOptimizer):
                 its first call is returned. A stage that asks for ``value`` gets that. It is called
                 once, except by transformations that evaluate the loss themselves
                 (`needs_closure`): these move the parameters, and call it again.
-            **extra: Extra arguments of the transformation's `update`.
+            **extra: Extra arguments of the transformation's `update`. One that has a tensor for
+                each parameter is a dict of them, by name or by parameter.
 
         Raises:
             SparseGradientError: If a gradient is sparse. Nothing is changed.
@@ -269,9 +271,11 @@ class Optimizer(AveragingOptimizer):
         tx.check_extra(extra)
         if not self.defaults["differentiable"]:  # else metrics and memory would keep graphs
             extra = {k: x.detach() if isinstance(x, Tensor) else x for k, x in extra.items()}
-        if extra:
-            check_no_trees(type(self).__name__, tx, extra)
+        extra, trees = without_trees(tx, extra) if extra else (extra, extra)
         inputs = plan.inputs(self.param_groups, buckets, extra, self.measure_group)
+        if trees:
+            detach = not self.defaults["differentiable"]
+            inputs = with_trees(type(self).__name__, inputs, trees, self.param_groups, detach)
         if scaling is not None:
             tx, inputs = scaling.around(inputs)
         if plan.device is not None:

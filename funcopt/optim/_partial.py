@@ -1,6 +1,6 @@
 """Optimizers that see only some of the parameters, as inside of `ZeroRedundancyOptimizer`."""
 
-from .._core.tensor_rule import GradientTransformation, TensorRule
+from .._core.tensor_rule import GradientTransformation
 from ..combinators import partition, walk
 from ..errors import StructureError
 from ._callers import called_by
@@ -28,7 +28,7 @@ def sees_all(who: str, tx: GradientTransformation) -> bool:
 def check_sums(who: str, tx: GradientTransformation) -> None:
     """Refuses a sum over tensors where only some of them are there to be summed."""
     for _, node in walk(tx):
-        if isinstance(node, TensorRule) and node.measures and node.measure_per == "tree":
+        if getattr(node, "measures_tree", False):
             raise StructureError(
                 f"`{who}`: `{type(node).__name__}` sums over all parameters, "
                 "and inside `ZeroRedundancyOptimizer` each rank has only some: say which ranks "

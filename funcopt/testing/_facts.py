@@ -25,15 +25,13 @@ def chooses(tx: GradientTransformation) -> bool:
 
 def couples(node: GradientTransformation) -> bool:
     """Whether tensors see one another in it, or may."""
-    if isinstance(node, TensorRule):
-        return node.measures and node.measure_per == "tree"
-    return isinstance(node, VectorRule) or not node.is_per_tensor()
+    if isinstance(node, VectorRule) or not node.is_per_tensor():
+        return True
+    return isinstance(node, PerTensor) and node.measures_tree
 
 
 def measures_tensors(node: GradientTransformation) -> bool:
     """Whether the entries of one tensor see one another by a measure."""
-    if isinstance(node, TensorRule):
-        return node.measures and node.measure_per == "tensor"
     return isinstance(node, PerTensor) and node.measures_tensors
 
 

@@ -39,7 +39,9 @@ from ._keep_norm import KeepNormSlots as KeepNormSlots
 from ._keep_norm import keep_norm as keep_norm
 from ._lbfgs import lbfgs as lbfgs
 from ._line_search import LineSearch as LineSearch
+from ._line_search import Point as Point
 from ._line_search import backtracking as backtracking
+from ._line_search import search_along as search_along
 from ._line_search import strong_wolfe as strong_wolfe
 from ._lion import LionSlots as LionSlots
 from ._lion import scale_by_lion as scale_by_lion
@@ -86,6 +88,7 @@ from ._shampoo import ShampooSlots as ShampooSlots
 from ._shampoo import scale_by_shampoo as scale_by_shampoo
 from ._soap import SoapSlots as SoapSlots
 from ._soap import scale_by_soap as scale_by_soap
+from ._sophia import scale_by_sophia as scale_by_sophia
 from ._stable_adamw import StableAdamwSlots as StableAdamwSlots
 from ._stable_adamw import scale_by_stable_adamw as scale_by_stable_adamw
 from ._trust_ratio import scale_by_row_trust_ratio as scale_by_row_trust_ratio

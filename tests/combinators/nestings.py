@@ -9,6 +9,12 @@ import funcopt as fo
 from ..cases import by_dimension, is_matrix
 from .common import grads_at
 
+
+def clean(tx):
+    """A branch that bad steps pass by, as they do in `skip_if` beside it."""
+    return fo.chain(fo.zero_nans(), tx)
+
+
 AROUND = {
     "masked": lambda tx: fo.masked(tx, is_matrix),
     "partition": lambda tx: fo.partition({"matrix": tx, "rest": fo.sgd(0.1, 0.9)}, by_dimension),
@@ -19,6 +25,8 @@ AROUND = {
     "ema": lambda tx: fo.chain(tx, fo.ema_of_params(0.8)),
     "cautious": lambda tx: fo.cautious(tx, floor=0.9),
     "lookahead": lambda tx: fo.lookahead(tx, 2, reset=True),
+    "graft": lambda tx: fo.graft(clean(fo.trace(0.5)), tx, "tree", 1e-3),
+    "weighted_sum": lambda tx: fo.weighted_sum((clean(fo.scale(-0.1)), tx), (1.0, 0.5)),
     "schedule_free": lambda tx: fo.chain(
         tx, fo.primal_averaging(fo.linear_schedule(0.5, 1.0, 3), momentum=0.8)
     ),
@@ -57,8 +65,10 @@ MORE = {
 }
 """The others, in one combinator each time. What needs a closure is nested in its own tests."""
 
-LAST = {"ema", "lookahead", "schedule_free", "asgd"}  # they need the final update,
-CHANGE = {"cautious", "lookahead", "schedule_free"}  # so what changes it is not put around them
+LAST = {"ema", "lookahead", "schedule_free", "asgd"}
+"""They need the final update,"""
+CHANGE = {"cautious", "lookahead", "schedule_free", "graft", "weighted_sum"}
+"""so what changes it is not put around them."""
 EITHER_SIGN = {"masked", "freeze"}  # not all of their updates are a step down
 
 

@@ -49,7 +49,8 @@ def test_a_checkpoint_resumes_to_the_bit(row):
     assert resumes(row.make(), 3, STEPS, gradients(row))
 
 
-ELSEWHERE = {"masked", "partition"}  # around it, they treat the others in their own way
+ELSEWHERE = {"masked", "partition", "weighted_sum"}
+"""Around it, they treat the others in their own way."""
 
 
 @pytest.mark.parametrize(

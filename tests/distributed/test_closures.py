@@ -16,6 +16,7 @@ from .work import gap, loss_of_part, params_of
 
 TXS = {
     "sam": fo.sam(fo.chain(fo.clip_by_global_norm(1.0), fo.sgd(0.1, momentum=0.9)), adaptive=True),
+    "line_search": fo.line_search(fo.sgd(8.0, momentum=0.5)),
     "lbfgs": fo.lbfgs(max_iter=4, history_size=3, line_search=fo.strong_wolfe()),
 }
 
