@@ -129,8 +129,7 @@ PACKAGES = {
     "Adabelief": "`fo.optim.AdaBelief(params)`, or `fo.adabelief()`",
     "ScheduleFreeAdamW": "`fo.optim.AdamWScheduleFree(params)`, or `fo.schedule_free_adamw()`",
     "ScheduleFreeSGD": "`fo.optim.SGDScheduleFree(params)`, or `fo.schedule_free_sgd()`",
-    "RAdamScheduleFree": "`fo.schedule_free(tx)` around any chain",
-    "ScheduleFreeRAdam": "`fo.schedule_free(tx)` around any chain",
+    "ScheduleFreeRAdam": "`fo.optim.RAdamScheduleFree(params)`, or `fo.schedule_free_radam()`",
     "ScheduleFreeWrapper": "`fo.schedule_free(tx)` around any chain",
     "DAdaptAdam": "`fo.optim.DAdaptAdamW(params)`, or `fo.dadapt_adamw()`",
     **_all(
@@ -149,9 +148,13 @@ PACKAGES = {
     ),
     **_all("SophiaH SophiaG Sophia", _OPTAX["sophia"]),
     **_all("AdaHessian Adahessian", _OPTAX["sophia"]),
-    **_all("SM3 CAME", _OPTAX["sm3"]),
-    "MADGRAD": _OPTAX["madgrad"],
-    "NovoGrad": _OPTAX["novograd"],
+    "NvNovoGrad": "`fo.optim.NovoGrad(params, betas=(0.95, 0.98))`, or `fo.novograd()`",
+    "OrthoGrad": "`fo.remove_radial_gradient()`, the first stage of a chain",
+    "ZClip": "`fo.clip_by_zscore()`, the first stage of a chain",
+    "PCGrad": "`fo.pcgrad(grads)`, of a list of gradients",
+    "Adam_mini": "`fo.optim.AdamMini(model.named_parameters())`, or `fo.adam_mini()`",
+    "Momo": "`fo.optim.MoMo(params)`, or `fo.momo()`",
+    "MomoAdam": "`fo.optim.MoMoAdam(params)`, or `fo.momo_adam()`",
     **_all("GaLore Fira APOLLO", _OPTAX["galore"]),
     **_all(
         "ModelEmaV2 ModelEmaV3 ModelEma ExponentialMovingAverage EMA",
@@ -170,11 +173,11 @@ PACKAGES = {
     ),
     **_all(
         "A2Grad AccSGD AdaBound AdaGC AdaGO AdaMod AdaNorm AdaPNM AdaShift AdaSmooth AdaTAM Adai "
-        "Adalite AdamG AdamMini AdamP AdamS AdamWSN AggMo Aida AliG Alice Amos Ano ApolloDQN "
-        "AvaGrad BCOS Conda DASH DeMo DiffGrad DualAdam EXAdam EmoFact EmoLynx EmoNavi FAdam FOCUS "
-        "FTRL Fromage Grams Gravity GrokFastAdamW Kate Kron LoRARite MSVAG Magma Nero OrthoGrad "
-        "PAdam PCGrad PID PNM QHAdam QHM RACS ROSE RotoGrad SGDP SGDSaI SPAM SPlus SRMM SWATS SaRA "
-        "SimplifiedAdEMAMix SpectralSphere StableSPAM TAM TRAC Tiger VSGD NvNovoGrad RMSpropTF",
+        "Adalite AdamG AdamP AdamS AdamWSN AggMo Aida AliG Alice Amos Ano ApolloDQN AvaGrad BCOS "
+        "Conda DASH DeMo DiffGrad DualAdam EXAdam EmoFact EmoLynx EmoNavi FAdam FOCUS FTRL Grams "
+        "Gravity GrokFastAdamW Kate Kron LoRARite MSVAG Magma Nero PAdam PID PNM QHAdam QHM RACS "
+        "ROSE RotoGrad SGDP SGDSaI SPAM SPlus SRMM SWATS SaRA SpectralSphere StableSPAM TAM TRAC "
+        "Tiger VSGD RMSpropTF",
         _RULE,
     ),
 }

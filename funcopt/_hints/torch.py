@@ -6,6 +6,7 @@ A class of `funcopt.optim` that is looked for in `funcopt` needs no line here.
 _AS_IT_IS = "which works on all optimizers here"
 
 CLASSES = {
+    "ACProp": "acprop",
     "ADOPT": "adopt",
     "AMSGrad": "amsgrad",
     "ASGD": "asgd",
@@ -15,34 +16,54 @@ CLASSES = {
     "Adafactor": "adafactor",
     "Adagrad": "adagrad",
     "Adam": "adam",
+    "AdamMini": "adam_mini",
     "AdamW": "adamw",
     "AdamWScheduleFree": "schedule_free_adamw",
     "Adamax": "adamax",
     "AdamaxW": "adamaxw",
     "Adan": "adan",
+    "CAME": "came",
+    "COCOB": "cocob",
     "DAdaptAdamW": "dadapt_adamw",
+    "DoG": "dog",
+    "DoWG": "dowg",
+    "Fromage": "fromage",
     "LAMB": "lamb",
     "LARS": "lars",
     "LBFGS": "lbfgs",
+    "LDoG": "ldog",
     "LaProp": "laprop",
+    "LazyAdam": "lazy_adam",
     "Lion": "lion",
+    "MADGRAD": "madgrad",
     "MARS": "mars",
+    "MoMo": "momo",
+    "MoMoAdam": "momo_adam",
     "Muon": "muon",
     "NAdam": "nadam",
     "NAdamW": "nadamw",
+    "NovoGrad": "novograd",
+    "OptimisticAdam": "optimistic_adam",
+    "OptimisticGradientDescent": "optimistic_gradient_descent",
+    "PolyakSGD": "polyak_sgd",
     "Prodigy": "prodigy",
     "RAdam": "radam",
+    "RAdamScheduleFree": "schedule_free_radam",
     "RMSprop": "rmsprop",
     "Ranger": "ranger",
+    "RowwiseAdagrad": "rowwise_adagrad",
     "Rprop": "rprop",
     "SGD": "sgd",
     "SGDScheduleFree": "schedule_free_sgd",
     "SGDW": "sgdw",
+    "SM3": "sm3",
     "SOAP": "soap",
     "Shampoo": "shampoo",
     "SignSGD": "sign_sgd",
     "Signum": "signum",
+    "SimplifiedAdEMAMix": "simplified_ademamix",
     "StableAdamW": "stable_adamw",
+    "T5Adafactor": "t5_adafactor",
     "Yogi": "yogi",
 }
 """By class of `funcopt.optim`, the transformation that it steps by."""
@@ -68,7 +89,8 @@ SCHEDULERS = {
 """By scheduler, the schedule that any hyperparameter takes instead; empty if there is none."""
 
 NAMES = {
-    "SparseAdam": "`torch.optim.SparseAdam`: sparse gradients are refused here",
+    "SparseAdam": "`fo.optim.LazyAdam(params)` for dense gradients with rows of zeros; sparse "
+    "ones are refused",
     "swap_in_optimizer_params_and_state": "`opt.load_state_dict(state_dict)`",
     **{
         name: f"`fo.optim.lr_scheduler.{name}`, {_AS_IT_IS}"

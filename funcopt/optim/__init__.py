@@ -17,18 +17,39 @@ from ._classes_adam import NAdamW as NAdamW
 from ._classes_adam import Ranger as Ranger
 from ._classes_adam import StableAdamW as StableAdamW
 from ._classes_adam import Yogi as Yogi
+from ._classes_free import COCOB as COCOB
 from ._classes_free import AdamWScheduleFree as AdamWScheduleFree
 from ._classes_free import DAdaptAdamW as DAdaptAdamW
+from ._classes_free import DoG as DoG
+from ._classes_free import DoWG as DoWG
+from ._classes_free import LDoG as LDoG
+from ._classes_free import MoMo as MoMo
+from ._classes_free import MoMoAdam as MoMoAdam
+from ._classes_free import PolyakSGD as PolyakSGD
 from ._classes_free import Prodigy as Prodigy
+from ._classes_free import RAdamScheduleFree as RAdamScheduleFree
 from ._classes_free import SGDScheduleFree as SGDScheduleFree
 from ._classes_matrix import SOAP as SOAP
 from ._classes_matrix import Muon as Muon
 from ._classes_matrix import Shampoo as Shampoo
+from ._classes_optax import MADGRAD as MADGRAD
+from ._classes_optax import ACProp as ACProp
+from ._classes_optax import Fromage as Fromage
+from ._classes_optax import NovoGrad as NovoGrad
+from ._classes_optax import OptimisticAdam as OptimisticAdam
+from ._classes_optax import OptimisticGradientDescent as OptimisticGradientDescent
+from ._classes_optax import SimplifiedAdEMAMix as SimplifiedAdEMAMix
 from ._classes_sgd import LARS as LARS
 from ._classes_sgd import SGDW as SGDW
 from ._classes_sgd import Lion as Lion
 from ._classes_sgd import SignSGD as SignSGD
 from ._classes_sgd import Signum as Signum
+from ._classes_small import CAME as CAME
+from ._classes_small import SM3 as SM3
+from ._classes_small import AdamMini as AdamMini
+from ._classes_small import LazyAdam as LazyAdam
+from ._classes_small import RowwiseAdagrad as RowwiseAdagrad
+from ._classes_small import T5Adafactor as T5Adafactor
 from ._classes_torch import ASGD as ASGD
 from ._classes_torch import LBFGS as LBFGS
 from ._classes_torch import SGD as SGD
@@ -54,13 +75,18 @@ from ._plot_schedules import plot_schedules as plot_schedules
 __all__ = [
     "ADOPT",
     "ASGD",
+    "CAME",
+    "COCOB",
     "LAMB",
     "LARS",
     "LBFGS",
+    "MADGRAD",
     "MARS",
     "SGD",
     "SGDW",
+    "SM3",
     "SOAP",
+    "ACProp",
     "AMSGrad",
     "AdEMAMix",
     "AdaBelief",
@@ -68,29 +94,45 @@ __all__ = [
     "Adafactor",
     "Adagrad",
     "Adam",
+    "AdamMini",
     "AdamW",
     "AdamWScheduleFree",
     "Adamax",
     "AdamaxW",
     "Adan",
     "DAdaptAdamW",
+    "DoG",
+    "DoWG",
+    "Fromage",
+    "LDoG",
     "LRRangeTest",
     "LaProp",
+    "LazyAdam",
     "Lion",
+    "MoMo",
+    "MoMoAdam",
     "Muon",
     "NAdam",
     "NAdamW",
+    "NovoGrad",
+    "OptimisticAdam",
+    "OptimisticGradientDescent",
     "Optimizer",
+    "PolyakSGD",
     "Prodigy",
     "RAdam",
+    "RAdamScheduleFree",
     "RMSprop",
     "Ranger",
+    "RowwiseAdagrad",
     "Rprop",
     "SGDScheduleFree",
     "Shampoo",
     "SignSGD",
     "Signum",
+    "SimplifiedAdEMAMix",
     "StableAdamW",
+    "T5Adafactor",
     "Yogi",
     "explain",
     "find_lr",
