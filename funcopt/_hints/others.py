@@ -153,6 +153,10 @@ PACKAGES = {
     "ZClip": "`fo.clip_by_zscore()`, the first stage of a chain",
     "PCGrad": "`fo.pcgrad(grads)`, of a list of gradients",
     "Adam_mini": "`fo.optim.AdamMini(model.named_parameters())`, or `fo.adam_mini()`",
+    **_all(
+        "MuAdam MuAdamW MuSGD",
+        "`fo.optim.param_groups_mup(model, base, lr=lr)`, for any optimizer",
+    ),
     "Momo": "`fo.optim.MoMo(params)`, or `fo.momo()`",
     "MomoAdam": "`fo.optim.MoMoAdam(params)`, or `fo.momo_adam()`",
     **_all("GaLore Fira APOLLO", _OPTAX["galore"]),

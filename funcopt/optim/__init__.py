@@ -67,6 +67,7 @@ from ._explain import explain as explain
 from ._find_lr import LRRangeTest as LRRangeTest
 from ._find_lr import find_lr as find_lr
 from ._layer_decay import param_groups_layer_decay as param_groups_layer_decay
+from ._mup import param_groups_mup as param_groups_mup
 from ._optimizer import Optimizer as Optimizer
 from ._param_groups import param_groups_by as param_groups_by
 from ._param_groups import param_groups_weight_decay as param_groups_weight_decay
@@ -140,6 +141,7 @@ __all__ = [
     "optimizer_class",
     "param_groups_by",
     "param_groups_layer_decay",
+    "param_groups_mup",
     "param_groups_weight_decay",
     "plot_schedules",
     "swa_utils",
