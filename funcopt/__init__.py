@@ -27,13 +27,14 @@ from ._core.tensor_rule import GradientTransformation as GradientTransformation
 from ._core.tensor_rule import TensorRule as TensorRule
 from ._hints.names import explain_missing as _explain_missing
 from ._numerics.scalars import safe_sqrt as safe_sqrt
-
-# Chains with a name in the literature
+from .aliases import acprop as acprop
 from .aliases import adabelief as adabelief
 from .aliases import adadelta as adadelta
 from .aliases import adafactor as adafactor
 from .aliases import adagrad as adagrad
 from .aliases import adam as adam
+from .aliases import adam_mini as adam_mini
+from .aliases import adam_mini_blocks as adam_mini_blocks
 from .aliases import adamax as adamax
 from .aliases import adamaxw as adamaxw
 from .aliases import adamc as adamc
@@ -44,35 +45,56 @@ from .aliases import ademamix as ademamix
 from .aliases import adopt as adopt
 from .aliases import amsgrad as amsgrad
 from .aliases import asgd as asgd
+from .aliases import came as came
+
+# Chains with a name in the literature
+from .aliases import cocob as cocob
 from .aliases import dadapt_adamw as dadapt_adamw
+from .aliases import dog as dog
+from .aliases import dowg as dowg
 from .aliases import dpsgd as dpsgd
+from .aliases import fromage as fromage
 from .aliases import hidden_weights as hidden_weights
 from .aliases import lamb as lamb
 from .aliases import laprop as laprop
 from .aliases import lars as lars
+from .aliases import lazy_adam as lazy_adam
+from .aliases import ldog as ldog
 from .aliases import lion as lion
+from .aliases import madgrad as madgrad
 from .aliases import mars as mars
+from .aliases import momo as momo
+from .aliases import momo_adam as momo_adam
 from .aliases import muon as muon
 from .aliases import nadam as nadam
 from .aliases import nadamw as nadamw
 from .aliases import namo as namo
 from .aliases import noisy_sgd as noisy_sgd
 from .aliases import normuon as normuon
+from .aliases import novograd as novograd
+from .aliases import optimistic_adam as optimistic_adam
+from .aliases import optimistic_gradient_descent as optimistic_gradient_descent
+from .aliases import polyak_sgd as polyak_sgd
 from .aliases import prodigy as prodigy
 from .aliases import radam as radam
 from .aliases import ranger as ranger
 from .aliases import rmsprop as rmsprop
+from .aliases import rowwise_adagrad as rowwise_adagrad
 from .aliases import rprop as rprop
 from .aliases import schedule_free_adamw as schedule_free_adamw
+from .aliases import schedule_free_radam as schedule_free_radam
 from .aliases import schedule_free_sgd as schedule_free_sgd
 from .aliases import sgd as sgd
 from .aliases import sgdw as sgdw
 from .aliases import shampoo as shampoo
 from .aliases import sign_sgd as sign_sgd
 from .aliases import signum as signum
+from .aliases import simplified_ademamix as simplified_ademamix
+from .aliases import sm3 as sm3
 from .aliases import soap as soap
 from .aliases import sophia as sophia
 from .aliases import stable_adamw as stable_adamw
+from .aliases import t5_adafactor as t5_adafactor
 from .aliases import yogi as yogi
 
 # Functions of transformations
@@ -150,8 +172,6 @@ from .training import post_hoc_ema as post_hoc_ema
 from .training import split_module as split_module
 from .training import train_step as train_step
 from .training import write_back as write_back
-
-# Stages
 from .transforms import adaptive_grad_clip as adaptive_grad_clip
 from .transforms import add_cautious_decayed_weights as add_cautious_decayed_weights
 from .transforms import add_decay_towards_init as add_decay_towards_init
@@ -164,6 +184,7 @@ from .transforms import clip as clip
 from .transforms import clip_by_block_norm as clip_by_block_norm
 from .transforms import clip_by_block_rms as clip_by_block_rms
 from .transforms import clip_by_global_norm as clip_by_global_norm
+from .transforms import clip_by_zscore as clip_by_zscore
 from .transforms import dp_aggregate as dp_aggregate
 from .transforms import ema as ema
 from .transforms import ema_of_params as ema_of_params
@@ -174,45 +195,68 @@ from .transforms import monitor as monitor
 from .transforms import newton_cg as newton_cg
 from .transforms import normalize_by_update_norm as normalize_by_update_norm
 from .transforms import orthogonalize as orthogonalize
+from .transforms import pcgrad as pcgrad
 from .transforms import primal_averaging as primal_averaging
 from .transforms import project_onto_box as project_onto_box
 from .transforms import project_onto_l2_ball as project_onto_l2_ball
 from .transforms import project_onto_simplex as project_onto_simplex
+from .transforms import remove_radial_gradient as remove_radial_gradient
 from .transforms import scale as scale
+
+# Stages
+from .transforms import scale_by_acprop as scale_by_acprop
 from .transforms import scale_by_adadelta as scale_by_adadelta
 from .transforms import scale_by_adagrad as scale_by_adagrad
 from .transforms import scale_by_adam as scale_by_adam
+from .transforms import scale_by_adam_mini as scale_by_adam_mini
 from .transforms import scale_by_adamax as scale_by_adamax
 from .transforms import scale_by_adan as scale_by_adan
 from .transforms import scale_by_ademamix as scale_by_ademamix
 from .transforms import scale_by_adopt as scale_by_adopt
 from .transforms import scale_by_asgd as scale_by_asgd
 from .transforms import scale_by_belief as scale_by_belief
+from .transforms import scale_by_came as scale_by_came
+from .transforms import scale_by_cocob as scale_by_cocob
 from .transforms import scale_by_dadapt_adam as scale_by_dadapt_adam
+from .transforms import scale_by_dog as scale_by_dog
+from .transforms import scale_by_dowg as scale_by_dowg
 from .transforms import scale_by_factored_rms as scale_by_factored_rms
+from .transforms import scale_by_lazy_adam as scale_by_lazy_adam
+from .transforms import scale_by_ldog as scale_by_ldog
 from .transforms import scale_by_learning_rate as scale_by_learning_rate
 from .transforms import scale_by_learning_rate_and_decay as scale_by_learning_rate_and_decay
 from .transforms import scale_by_lion as scale_by_lion
+from .transforms import scale_by_madgrad as scale_by_madgrad
+from .transforms import scale_by_momo as scale_by_momo
+from .transforms import scale_by_momo_adam as scale_by_momo_adam
 from .transforms import scale_by_muon as scale_by_muon
 from .transforms import scale_by_nadam as scale_by_nadam
 from .transforms import scale_by_namo as scale_by_namo
 from .transforms import scale_by_normuon as scale_by_normuon
+from .transforms import scale_by_novograd as scale_by_novograd
+from .transforms import scale_by_optimistic_gradient as scale_by_optimistic_gradient
 from .transforms import scale_by_param_block_norm as scale_by_param_block_norm
 from .transforms import scale_by_param_block_rms as scale_by_param_block_rms
+from .transforms import scale_by_polyak as scale_by_polyak
 from .transforms import scale_by_prodigy as scale_by_prodigy
 from .transforms import scale_by_radam as scale_by_radam
+from .transforms import scale_by_relative_size as scale_by_relative_size
 from .transforms import scale_by_relative_step as scale_by_relative_step
 from .transforms import scale_by_rms as scale_by_rms
 from .transforms import scale_by_row_trust_ratio as scale_by_row_trust_ratio
+from .transforms import scale_by_rowwise_adagrad as scale_by_rowwise_adagrad
 from .transforms import scale_by_rprop as scale_by_rprop
 from .transforms import scale_by_shampoo as scale_by_shampoo
 from .transforms import scale_by_sign as scale_by_sign
+from .transforms import scale_by_simplified_ademamix as scale_by_simplified_ademamix
+from .transforms import scale_by_sm3 as scale_by_sm3
 from .transforms import scale_by_soap as scale_by_soap
 from .transforms import scale_by_sophia as scale_by_sophia
 from .transforms import scale_by_stable_adamw as scale_by_stable_adamw
 from .transforms import scale_by_trust_ratio as scale_by_trust_ratio
 from .transforms import scale_by_yogi as scale_by_yogi
 from .transforms import set_to_zero as set_to_zero
+from .transforms import shrink_by_learning_rate as shrink_by_learning_rate
 from .transforms import strong_wolfe as strong_wolfe
 from .transforms import trace as trace
 from .transforms import zero_nans as zero_nans
@@ -236,11 +280,14 @@ __all__ = [
     "TensorRule",
     "TrainState",
     "accumulate",
+    "acprop",
     "adabelief",
     "adadelta",
     "adafactor",
     "adagrad",
     "adam",
+    "adam_mini",
+    "adam_mini_blocks",
     "adamax",
     "adamaxw",
     "adamc",
@@ -261,6 +308,7 @@ __all__ = [
     "asgd",
     "backtracking",
     "call_module",
+    "came",
     "cautious",
     "centralize",
     "chain",
@@ -268,6 +316,8 @@ __all__ = [
     "clip_by_block_norm",
     "clip_by_block_rms",
     "clip_by_global_norm",
+    "clip_by_zscore",
+    "cocob",
     "constant_schedule",
     "cosine_cycles_schedule",
     "cosine_decay_schedule",
@@ -276,7 +326,9 @@ __all__ = [
     "cyclic_schedule",
     "dadapt_adamw",
     "detach_state",
+    "dog",
     "donated",
+    "dowg",
     "dp_aggregate",
     "dpsgd",
     "ema",
@@ -289,6 +341,7 @@ __all__ = [
     "export_step",
     "freeze",
     "from_functions",
+    "fromage",
     "graft",
     "half_life_schedule",
     "hidden_weights",
@@ -301,15 +354,20 @@ __all__ = [
     "lamb",
     "laprop",
     "lars",
+    "lazy_adam",
     "lbfgs",
+    "ldog",
     "line_search",
     "linear_schedule",
     "lion",
     "load_state_dict",
     "lookahead",
+    "madgrad",
     "mars",
     "masked",
     "mean_of_params",
+    "momo",
+    "momo_adam",
     "monitor",
     "multi_step_decay_schedule",
     "muon",
@@ -322,12 +380,17 @@ __all__ = [
     "normalize_by_update_norm",
     "normuon",
     "not_finite",
+    "novograd",
     "one_cycle_schedule",
     "optim",
+    "optimistic_adam",
+    "optimistic_gradient_descent",
     "orthogonalize",
     "partition",
+    "pcgrad",
     "piecewise_constant_schedule",
     "piecewise_interpolate_schedule",
+    "polyak_sgd",
     "polynomial_schedule",
     "post_hoc_ema",
     "power_ema_schedule",
@@ -340,41 +403,61 @@ __all__ = [
     "quantized",
     "radam",
     "ranger",
+    "remove_radial_gradient",
     "reset_label",
     "rmsprop",
     "rounded",
+    "rowwise_adagrad",
     "rprop",
     "safe_sqrt",
     "sam",
     "scale",
+    "scale_by_acprop",
     "scale_by_adadelta",
     "scale_by_adagrad",
     "scale_by_adam",
+    "scale_by_adam_mini",
     "scale_by_adamax",
     "scale_by_adan",
     "scale_by_ademamix",
     "scale_by_adopt",
     "scale_by_asgd",
     "scale_by_belief",
+    "scale_by_came",
+    "scale_by_cocob",
     "scale_by_dadapt_adam",
+    "scale_by_dog",
+    "scale_by_dowg",
     "scale_by_factored_rms",
+    "scale_by_lazy_adam",
+    "scale_by_ldog",
     "scale_by_learning_rate",
     "scale_by_learning_rate_and_decay",
     "scale_by_lion",
+    "scale_by_madgrad",
+    "scale_by_momo",
+    "scale_by_momo_adam",
     "scale_by_muon",
     "scale_by_nadam",
     "scale_by_namo",
     "scale_by_normuon",
+    "scale_by_novograd",
+    "scale_by_optimistic_gradient",
     "scale_by_param_block_norm",
     "scale_by_param_block_rms",
+    "scale_by_polyak",
     "scale_by_prodigy",
     "scale_by_radam",
+    "scale_by_relative_size",
     "scale_by_relative_step",
     "scale_by_rms",
     "scale_by_row_trust_ratio",
+    "scale_by_rowwise_adagrad",
     "scale_by_rprop",
     "scale_by_shampoo",
     "scale_by_sign",
+    "scale_by_simplified_ademamix",
+    "scale_by_sm3",
     "scale_by_soap",
     "scale_by_sophia",
     "scale_by_stable_adamw",
@@ -382,6 +465,7 @@ __all__ = [
     "scale_by_yogi",
     "schedule_free",
     "schedule_free_adamw",
+    "schedule_free_radam",
     "schedule_free_sgd",
     "scheduled",
     "schedules",
@@ -390,9 +474,12 @@ __all__ = [
     "sgd",
     "sgdw",
     "shampoo",
+    "shrink_by_learning_rate",
     "sign_sgd",
     "signum",
+    "simplified_ademamix",
     "skip_if",
+    "sm3",
     "soap",
     "solve_cg",
     "solve_neumann",
@@ -406,6 +493,7 @@ __all__ = [
     "strong_wolfe",
     "sweep",
     "sweeps",
+    "t5_adafactor",
     "testing",
     "trace",
     "train_step",

@@ -78,6 +78,31 @@ FAMILIES = {  # by file; where a class is not torch's, its arguments are those o
         "AdamWScheduleFree": "schedule_free_adamw",
         "Prodigy": "prodigy",
         "DAdaptAdamW": "dadapt_adamw",
+        "RAdamScheduleFree": "schedule_free_radam",
+        "DoG": "dog",
+        "LDoG": "ldog",
+        "DoWG": "dowg",
+        "COCOB": "cocob",
+        "PolyakSGD": "polyak_sgd",
+        "MoMo": "momo",
+        "MoMoAdam": "momo_adam",
+    },
+    "small": {
+        "CAME": "came",
+        "AdamMini": "adam_mini",
+        "SM3": "sm3",
+        "T5Adafactor": "t5_adafactor",
+        "RowwiseAdagrad": "rowwise_adagrad",
+        "LazyAdam": "lazy_adam",
+    },
+    "optax": {
+        "NovoGrad": "novograd",
+        "MADGRAD": "madgrad",
+        "ACProp": "acprop",
+        "SimplifiedAdEMAMix": "simplified_ademamix",
+        "OptimisticGradientDescent": "optimistic_gradient_descent",
+        "OptimisticAdam": "optimistic_adam",
+        "Fromage": "fromage",
     },
 }
 
@@ -87,6 +112,8 @@ TITLES = {
     "sgd": "The classes of SGD's relatives, and of methods by signs, made of aliases.",
     "matrix": "The classes of matrix preconditioners, made of aliases.",
     "free": "The Schedule-Free and learning-rate-free classes, made of aliases.",
+    "small": "The classes with fewer second moments than entries, made of aliases.",
+    "optax": "The classes of methods that Optax has, and PyTorch has not, made of aliases.",
 }
 
 EXECUTION = {  # what every class takes besides: annotation and default

@@ -35,6 +35,7 @@ def bowl(params):
 
 
 BOWL = MappingProxyType({"value_fn": bowl})
+VALUE = MappingProxyType({"value": 0.7})
 
 
 class Case(NamedTuple):
@@ -165,6 +166,42 @@ CASES = [
     Case(fo.chain(fo.dp_aggregate(1.0, 1.0), fo.adamw())),
     Case(fo.dpsgd(0.1, 1.0, 1.0, momentum=0.9)),
     Case(fo.monitor()),
+    # Distances, losses, and few second moments
+    Case(fo.scale_by_dog()),
+    Case(fo.dog(reps_rel=0.1, eps=1e-3, weight_decay=0.1)),
+    Case(fo.ldog(weight_decay=0.1)),
+    Case(fo.dowg()),
+    Case(fo.scale_by_dowg(0.1, eps=1e-3)),
+    Case(fo.cocob(weight_decay=0.1)),
+    Case(fo.polyak_sgd(), extra=VALUE),
+    Case(fo.scale_by_polyak(0.1, 0.2, eps=0.1, variant="sps+"), extra=VALUE),
+    Case(fo.momo(), extra=VALUE),
+    Case(fo.momo(0.1, weight_decay=0.1, adapt_lower_bound=True), extra=VALUE),
+    Case(fo.momo_adam(eps=1e-3), extra=VALUE),
+    Case(fo.momo_adam(0.1, eps=0.1, weight_decay=0.1, adapt_lower_bound=True), extra=VALUE),
+    Case(fo.novograd(weight_decay=0.1)),
+    Case(fo.scale_by_novograd((0.95, 0.98), eps=1e-3, grad_averaging=True)),
+    Case(fo.madgrad(weight_decay=0.1)),
+    Case(fo.acprop(eps=1e-3, weight_decay=0.1)),
+    Case(fo.simplified_ademamix(alpha=0.5, weight_decay=0.1)),
+    Case(fo.optimistic_gradient_descent(alpha=0.8)),
+    Case(fo.optimistic_adam(eps=1e-3)),
+    Case(fo.fromage()),
+    Case(fo.sm3(weight_decay=0.1)),
+    Case(fo.scale_by_sm3(0.5, beta2=0.9, eps=1e-3)),
+    Case(fo.came(eps=(1e-3, 1e-16), weight_decay=0.1)),
+    Case(fo.adam_mini(labels="row", weight_decay=0.1)),
+    Case(fo.adam_mini(eps=1e-3)),
+    Case(fo.t5_adafactor(eps=(1e-3, 1e-3), weight_decay=0.1)),
+    Case(fo.t5_adafactor(eps=(1e-3, 1e-3), beta1=0.9, weight_decay=0.1, warmup_init=True)),
+    Case(fo.scale_by_relative_size(0.1, scale_parameter=False, relative_step=False)),
+    Case(fo.rowwise_adagrad(eps=1e-3)),
+    Case(fo.lazy_adam(eps=1e-3)),
+    Case(fo.schedule_free_radam(0.1, (0.9, 0.5), weight_decay=0.1)),
+    Case(fo.clip_by_zscore()),
+    Case(fo.chain(fo.clip_by_zscore(0.1, max_norm=None, warmup=1, option="mean"), fo.adamw())),
+    Case(fo.clip_by_zscore(0.1, warmup=1)),
+    Case(fo.chain(fo.remove_radial_gradient(), fo.sgd(0.1))),
     Case(fo.chain()),
     Case(fo.chain(fo.scale(2.0), fo.from_functions(double, doubled), fo.trace(0.9))),
     Case(fo.sgd(0.1, momentum=0.9)),

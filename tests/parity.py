@@ -1,5 +1,6 @@
 """What is compared with Optax, and how far apart: ``python -m tests.parity`` prints the table."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -29,10 +30,14 @@ class Row(NamedTuple):
 
     ours: fo.GradientTransformation
     theirs: str
+    shapes: Sequence[tuple[int, ...]] = SHAPES
 
     def __str__(self):
         return self.theirs
 
+
+WITHOUT_SCALARS = SHAPES[1:]
+"""For what fails in Optax for 0-d tensors."""
 
 NAMES = {"slower": slower, "with_all_digits": with_all_digits}
 """What expressions may use besides those of Optax."""
@@ -215,6 +220,72 @@ ROWS = [
     Row(fo.adamaxw(0.01, weight_decay=0.1), "adamaxw(0.01, weight_decay=0.1)"),
     Row(fo.signum(0.01), "signum(0.01)"),
     Row(fo.sign_sgd(0.01), "sign_sgd(0.01)"),
+    # Methods of Optax alone
+    Row(fo.novograd(0.01), "novograd(0.01)"),
+    Row(
+        fo.novograd(slower, (0.8, 0.9), eps=1e-3, weight_decay=0.1),
+        "novograd(slower, 0.8, 0.9, 1e-3, weight_decay=0.1)",
+    ),
+    Row(fo.scale_by_novograd(weight_decay=0.1), "scale_by_novograd(weight_decay=0.1)"),
+    Row(fo.sm3(0.1), "sm3(0.1)", WITHOUT_SCALARS),
+    Row(fo.scale_by_sm3(0.5, beta2=0.9, eps=1e-3), "scale_by_sm3(0.5, 0.9, 1e-3)", WITHOUT_SCALARS),
+    Row(fo.optimistic_gradient_descent(0.1), "optimistic_gradient_descent(0.1)"),
+    Row(
+        fo.optimistic_gradient_descent(slower, 0.8, 0.3),
+        "optimistic_gradient_descent(slower, 0.8, 0.3)",
+    ),
+    Row(fo.optimistic_adam(0.01), "optimistic_adam_v2(0.01)"),
+    Row(
+        fo.optimistic_adam(0.01, (0.8, 0.95), 1e-3, 0.8, 0.3, nesterov=False),
+        "optimistic_adam_v2(0.01, alpha=0.8, beta=0.3, b1=0.8, b2=0.95, eps=1e-3, nesterov=False)",
+    ),
+    Row(fo.fromage(0.1), "fromage(0.1)"),
+    Row(fo.fromage(0.5, min_norm=0.1), "fromage(0.5, 0.1)"),
+    Row(
+        fo.ldog(0.5),
+        "chain(scale_by_distance_over_gradients(param_dtype=None), scale(-0.5))",
+        WITHOUT_SCALARS,
+    ),
+    Row(
+        fo.scale_by_ldog(1e-2, eps=1e-3),
+        "scale_by_distance_over_gradients(1e-2, 1e-3, param_dtype=None)",
+        WITHOUT_SCALARS,
+    ),
+    Row(fo.dog(), "contrib.dog()"),
+    Row(
+        fo.dog(slower, 1e-2, eps=1e-3, weight_decay=0.1),
+        "contrib.dog(slower, ('heuristic', 1e-2), 1e-3, 0.1)",
+    ),
+    Row(fo.dowg(), "contrib.dowg()"),
+    Row(fo.dowg(slower, 0.1, 1e-3, 0.1), "contrib.dowg(slower, 0.1**2, 1e-3, 0.1)"),
+    Row(fo.cocob(), "contrib.cocob()"),
+    Row(
+        fo.cocob(slower, alpha=10.0, eps=1e-3, weight_decay=0.1),
+        "contrib.cocob(slower, 10.0, 1e-3, 0.1)",
+    ),
+    Row(fo.acprop(0.01), "contrib.acprop(0.01)"),
+    Row(
+        fo.acprop(slower, (0.8, 0.95), 1e-3, 0.1, eps_root=1e-4),
+        "contrib.acprop(slower, 0.8, 0.95, 1e-3, 1e-4, 0.1)",
+    ),
+    Row(fo.simplified_ademamix(0.01), "contrib.simplified_ademamix(0.01)"),
+    Row(
+        fo.simplified_ademamix(slower, (0.9, 0.8), 0.5, 1e-3, 0.1),
+        "contrib.simplified_ademamix(slower, 0.9, 0.8, 0.5, 1e-3, weight_decay=0.1)",
+    ),
+    # Those that read the loss
+    Row(fo.polyak_sgd(), "polyak_sgd()"),
+    Row(
+        fo.polyak_sgd(slower, 0.3, 0.2, 0.1, "sps+"),
+        "chain(polyak_sgd(0.3, -1.0, 0.2, 0.1, 'sps+'), scale_by_learning_rate(slower))",
+    ),
+    Row(fo.momo(), "contrib.momo()"),
+    Row(fo.momo(slower, 0.8, 0.5, 0.1, True), "contrib.momo(slower, 0.8, 0.5, 0.1, True)"),
+    Row(fo.momo_adam(), "contrib.momo_adam()"),
+    Row(
+        fo.momo_adam(slower, (0.8, 0.95), 1e-3, 0.5, 0.1, True),
+        "contrib.momo_adam(slower, 0.8, 0.95, 1e-3, 0.5, 0.1, True)",
+    ),
     # Averages
     Row(fo.schedule_free(fo.sgd(0.1)), "contrib.schedule_free(sgd(0.1), 0.1)"),
     Row(
@@ -228,14 +299,16 @@ def difference(row):
     """The largest one in any update or parameter, as a share of the largest entry in the run."""
     reference = eval(row.theirs, {**vars(optax), **NAMES})
     with jax.enable_x64(True):
-        pairs = list(zip(our_run(row.ours), their_run(reference), strict=True))
+        pairs = list(
+            zip(our_run(row.ours, row.shapes), their_run(reference, row.shapes), strict=True)
+        )
     assert all(ours.dtype == theirs.dtype == np.float64 for ours, theirs in pairs)
     return max(np.abs(ours - theirs).max() / np.abs(theirs).max() for ours, theirs in pairs)
 
 
-def beginning():
+def beginning(shapes):
     rng = np.random.default_rng(0)
-    return [rng.normal(size=shape) for shape in SHAPES]
+    return [rng.normal(size=shape) for shape in shapes]
 
 
 def gradients(params, t):
@@ -245,26 +318,36 @@ def gradients(params, t):
     ]
 
 
-def our_run(tx):
+def loss(params, t):
+    """What methods that read the loss are told it is, about the size of the squared gradients."""
+    return 0.5 * sum(float((p**2).sum()) for p in params) + 0.1 * float(np.sin(t))
+
+
+def our_run(tx, shapes):
     """The updates and parameters of all steps, tensor by tensor."""
-    params = [torch.as_tensor(p) for p in beginning()]
+    told = "value" in tx.extra_names()
+    params = [torch.as_tensor(p) for p in beginning(shapes)]
     state, steps = tx.init(params), []
     for t in range(STEPS):
-        grads = [torch.as_tensor(g) for g in gradients([p.numpy() for p in params], t)]
-        updates, state = tx.update(grads, state, params)
+        seen = [p.numpy() for p in params]
+        grads = [torch.as_tensor(g) for g in gradients(seen, t)]
+        extra = {"value": loss(seen, t)} if told else {}
+        updates, state = tx.update(grads, state, params, **extra)
         params = fo.apply_updates(params, [SHARE * u for u in updates])
         steps.append([x.numpy() for x in (*updates, *params)])
     return [np.stack(column) for column in zip(*steps, strict=True)]
 
 
-def their_run(tx):
+def their_run(tx, shapes):
     """The same, computed by JAX."""
+    tx = optax.with_extra_args_support(tx)
     update, apply_updates = jax.jit(tx.update), jax.jit(optax.apply_updates)
-    params = beginning()
+    params = beginning(shapes)
     state, steps = tx.init(params), []
     for t in range(STEPS):
-        grads = gradients([np.asarray(p) for p in params], t)
-        updates, state = update(grads, state, params)
+        seen = [np.asarray(p) for p in params]
+        grads = gradients(seen, t)
+        updates, state = update(grads, state, params, value=loss(seen, t))
         params = apply_updates(params, [SHARE * u for u in updates])
         steps.append([np.asarray(x) for x in (*updates, *params)])
     return [np.stack(column) for column in zip(*steps, strict=True)]

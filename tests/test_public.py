@@ -19,7 +19,12 @@ PUBLIC = {
     for name, value in vars(fo).items()
     if not name.startswith("_") and (inspect.isclass(value) or inspect.isfunction(value))
 }
-NO_CLASS = {"dpsgd", "noisy_sgd", "hidden_weights"}  # without defaults; no algorithm
+NO_CLASS = {
+    "dpsgd",
+    "noisy_sgd",
+    "hidden_weights",
+    "adam_mini_blocks",
+}  # without defaults; no algorithm
 
 
 def test_there_are_public_names():

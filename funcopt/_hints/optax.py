@@ -19,14 +19,7 @@ def _all(names: str, text: str) -> dict[str, str]:
 
 NAMES = {
     # aliases
-    "fromage": "no alias: write `fo.chain(fo.scale_by_trust_ratio(min_norm=1e-6), "
-    "fo.scale_by_learning_rate(lr))`, and shrink all parameters after it",
-    "novograd": f"{_NONE}; the nearest is `fo.lamb(lr)`",
-    "sm3": f"{_NONE}; `fo.adafactor(lr)` saves as much memory",
-    "optimistic_gradient_descent": f"{_NONE}",
-    "optimistic_adam": f"{_NONE}; the nearest is `fo.nadam(lr)`",
-    "optimistic_adam_v2": f"{_NONE}; the nearest is `fo.nadam(lr)`",
-    "polyak_sgd": f"{_NONE}; a method without a learning rate is `fo.prodigy()`",
+    "optimistic_adam_v2": "`fo.optimistic_adam(lr)`",
     "additive_weight_decay": "`fo.add_decayed_weights(weight_decay)`",
     # stages
     "scale_by_schedule": "`fo.scale(schedule)`: any hyperparameter takes a schedule",
@@ -38,8 +31,7 @@ NAMES = {
     "scale_by_backtracking_linesearch": "`fo.line_search(tx, fo.backtracking())`, around a chain",
     "scale_by_zoom_linesearch": "`fo.line_search(tx, fo.strong_wolfe())`, around a chain",
     "value_and_grad_from_state": "`fo.value_and_grad(value_fn)`",
-    "scale_by_distance_over_gradients": f"{_NONE}; the nearest are `fo.prodigy()` and "
-    "`fo.dadapt_adamw()`",
+    "scale_by_distance_over_gradients": "`fo.scale_by_ldog()`, or `fo.ldog()`",
     "apply_every": "`fo.accumulate(tx, steps, mean=False)`, around what follows it",
     "keep_params_nonnegative": "`fo.project_onto_box(lower=0.0)`, the last stage of a chain",
     "per_example_global_norm_clip": "`fo.dp_aggregate(max_norm, noise_multiplier=0.0)`, by example",
@@ -47,10 +39,6 @@ NAMES = {
     "`fo.dp_aggregate(max_norm, noise_multiplier=0.0)`",
     "stateless": "`fo.from_functions(init_fn, update_fn)`, or a `fo.TensorRule`",
     "stateless_with_tree_map": "`update_tensor` of a `fo.TensorRule`",
-    **_all(
-        "scale_by_novograd scale_by_sm3 scale_by_optimistic_gradient scale_by_polyak",
-        f"{_NONE}; it would be a `fo.TensorRule`",
-    ),
     # combinators
     "MultiSteps": "`fo.accumulate(tx, steps)`",
     "apply_if_finite": "`fo.skip_if(tx, fo.not_finite())`",
@@ -99,21 +87,10 @@ NAMES = {
     "normalize": f"{_NONE} by tensor; the nearest are `fo.normalize_by_update_norm()` and "
     "`fo.scale_by_sign()`; `fo.sam` normalizes by itself",
     "mechanize": f"{_NONE}; the nearest are `fo.prodigy()` and `fo.dadapt_adamw()`",
-    **_all(
-        "cocob dog dowg momo momo_adam",
-        f"{_NONE}; the nearest are `fo.prodigy()` and `fo.dadapt_adamw()`",
-    ),
-    "madgrad": f"{_NONE}; the nearest is `fo.schedule_free_sgd()`",
-    "acprop": f"{_NONE}; the nearest is `fo.adabelief(lr)`",
-    "simplified_ademamix": f"{_NONE}; the nearest is `fo.ademamix(lr)`",
     "galore": f"{_NONE}; `fo.adafactor(lr)` saves memory of the state",
     "hutchinson_estimator_diag_hessian": f"{_NONE}; use `torch.func.jvp` of `torch.func.grad`, and "
     "give it to `fo.sophia` as `hessian`",
-    **_all(
-        "scale_by_acprop scale_by_simplified_ademamix "
-        "scale_by_cocob scale_by_galore scale_by_madgrad",
-        f"{_NONE}; it would be a `fo.TensorRule`",
-    ),
+    "scale_by_galore": f"{_NONE}; it would be a `fo.TensorRule`",
     **_all(
         "MuonDimensionNumbers GaLoreDimensionNumbers",
         'layouts are torch\'s; `dims` of `fo.scale_by_muon` says "batch" or "flatten"',

@@ -131,8 +131,7 @@ PACKAGES = {
     "Adabelief": "`fo.optim.AdaBelief(params)`, or `fo.adabelief()`",
     "ScheduleFreeAdamW": "`fo.optim.AdamWScheduleFree(params)`, or `fo.schedule_free_adamw()`",
     "ScheduleFreeSGD": "`fo.optim.SGDScheduleFree(params)`, or `fo.schedule_free_sgd()`",
-    "RAdamScheduleFree": "`fo.schedule_free(tx)` around any chain",
-    "ScheduleFreeRAdam": "`fo.schedule_free(tx)` around any chain",
+    "ScheduleFreeRAdam": "`fo.optim.RAdamScheduleFree(params)`, or `fo.schedule_free_radam()`",
     "ScheduleFreeWrapper": "`fo.schedule_free(tx)` around any chain",
     "DAdaptAdam": "`fo.optim.DAdaptAdamW(params)`, or `fo.dadapt_adamw()`",
     **_all(
@@ -153,9 +152,17 @@ PACKAGES = {
     ),
     **_all("SophiaH SophiaG", "`fo.optim.Sophia(params)`, or `fo.sophia()`, given `hessian`"),
     **_all("AdaHessian Adahessian", f"{_NONE}; the nearest is `fo.sophia()`"),
-    **_all("SM3 CAME", _OPTAX["sm3"]),
-    "MADGRAD": _OPTAX["madgrad"],
-    "NovoGrad": _OPTAX["novograd"],
+    "NvNovoGrad": "`fo.optim.NovoGrad(params, betas=(0.95, 0.98))`, or `fo.novograd()`",
+    "OrthoGrad": "`fo.remove_radial_gradient()`, the first stage of a chain",
+    "ZClip": "`fo.clip_by_zscore()`, the first stage of a chain",
+    "PCGrad": "`fo.pcgrad(grads)`, of a list of gradients",
+    "Adam_mini": "`fo.optim.AdamMini(model.named_parameters())`, or `fo.adam_mini()`",
+    **_all(
+        "MuAdam MuAdamW MuSGD",
+        "`fo.optim.param_groups_mup(model, base, lr=lr)`, for any optimizer",
+    ),
+    "Momo": "`fo.optim.MoMo(params)`, or `fo.momo()`",
+    "MomoAdam": "`fo.optim.MoMoAdam(params)`, or `fo.momo_adam()`",
     **_all("GaLore Fira APOLLO", _OPTAX["galore"]),
     **_all(
         "ModelEmaV2 ModelEmaV3 ModelEma ExponentialMovingAverage EMA",
@@ -174,11 +181,11 @@ PACKAGES = {
     ),
     **_all(
         "A2Grad AccSGD AdaBound AdaGC AdaGO AdaMod AdaNorm AdaPNM AdaShift AdaSmooth AdaTAM Adai "
-        "Adalite AdamG AdamMini AdamP AdamS AdamWSN AggMo Aida AliG Alice Amos Ano ApolloDQN "
-        "AvaGrad BCOS Conda DASH DeMo DiffGrad DualAdam EXAdam EmoFact EmoLynx EmoNavi FAdam FOCUS "
-        "FTRL Fromage Grams Gravity Kate Kron LoRARite MSVAG Magma Nero OrthoGrad "
-        "PAdam PCGrad PID PNM QHAdam QHM RACS ROSE RotoGrad SGDP SGDSaI SPAM SPlus SRMM SWATS SaRA "
-        "SimplifiedAdEMAMix SpectralSphere StableSPAM TAM TRAC Tiger VSGD NvNovoGrad RMSpropTF",
+        "Adalite AdamG AdamP AdamS AdamWSN AggMo Aida AliG Alice Amos Ano ApolloDQN AvaGrad BCOS "
+        "Conda DASH DeMo DiffGrad DualAdam EXAdam EmoFact EmoLynx EmoNavi FAdam FOCUS FTRL Grams "
+        "Gravity Kate Kron LoRARite MSVAG Magma Nero PAdam PID PNM QHAdam QHM RACS "
+        "ROSE RotoGrad SGDP SGDSaI SPAM SPlus SRMM SWATS SaRA SpectralSphere StableSPAM TAM TRAC "
+        "Tiger VSGD RMSpropTF",
         _RULE,
     ),
 }

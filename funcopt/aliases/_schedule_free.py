@@ -132,3 +132,62 @@ def schedule_free_adamw(
         store_average=store_average,
         state_dtype=state_dtype,
     )
+
+
+@explained
+def schedule_free_radam(
+    lr: Scalar = 2.5e-3,
+    betas: tuple[Scalar, Scalar] = (0.9, 0.999),
+    eps: Scalar = 1e-8,
+    weight_decay: Scalar = 0.0,
+    r: Scalar = 0.0,
+    weight_lr_power: Scalar = 2.0,
+    *,
+    store_average: bool = False,
+    state_dtype: torch.dtype | None = None,
+) -> GradientTransformation:
+    """Schedule-Free RAdam: `schedule_free_adamw` with a rectified learning rate, without warm-up.
+
+    Steps, defaults and slots are those of the authors' `RAdamScheduleFree` with its default
+    ``silent_sgd_phase=True``: the learning rate is multiplied by the r of `scale_by_radam`, and 0
+    in the first steps, until its rho is above 4; then it is rectified, which the weights of the
+    average see. So there is no warm-up to choose. For the other arguments, and for bfloat16, see
+    `schedule_free`.
+
+    Args:
+        lr: Learning rate, which the weights of the average depend on; not negative.
+        betas: Nearness of the trained parameters to the average, in (0, 1], and decay rate
+            of the EMA of the squared gradient, in [0, 1).
+        eps: Added to the root of the second moment, in units of the gradient; not negative.
+        weight_decay: Weight decay of the trained parameters; not negative.
+        r: Power of the step count in the weights of the average; not negative.
+        weight_lr_power: Power of the learning rate in the weights of the average; not
+            negative.
+        store_average: Store the average, one more tensor per parameter, instead of
+            computing it.
+        state_dtype: Storage dtype of the slots; by default that of the parameter.
+
+    Raises:
+        HyperparameterError: If a hyperparameter is out of range.
+
+    References:
+        Defazio et al., "The Road Less Scheduled", NeurIPS 2024. https://arxiv.org/abs/2405.15682.
+        Liu et al., "On the Variance of the Adaptive Learning Rate and Beyond", ICLR 2020.
+        https://arxiv.org/abs/1908.03265
+    """
+    checks.several("schedule_free_radam", "betas", betas)
+    momentum, beta2 = betas
+    return schedule_free(
+        chain(
+            scale_by_adam((0.0, beta2), eps, first_moment=False, state_dtype=state_dtype),
+            add_decayed_weights(weight_decay),
+            scale(-1.0),
+        ),
+        lr,
+        momentum,
+        r=r,
+        weight_lr_power=weight_lr_power,
+        store_average=store_average,
+        rectify=beta2,
+        state_dtype=state_dtype,
+    )

@@ -22,6 +22,7 @@ def schedule_free(
     r: Scalar = 0.0,
     weight_lr_power: Scalar = 2.0,
     store_average: bool = False,
+    rectify: Scalar | None = None,
     state_dtype: torch.dtype | None = None,
 ) -> chain:
     """Averages the iterates of `inner` instead of decaying its learning rate.
@@ -48,6 +49,8 @@ def schedule_free(
         weight_lr_power: Power of the learning rate in the weights; 0 for equal weights. Not
             negative.
         store_average: Store x, one more tensor per parameter, instead of computing it.
+        rectify: Decay rate of the EMA of the squared gradient of `inner`, in [0, 1), whose variance
+            the learning rate is rectified for, as in RAdam; `None` for none.
         state_dtype: Storage dtype of z and x, else that of the parameter; for bfloat16 parameters
             take `torch.float32` and `store_average`.
 
@@ -65,6 +68,7 @@ def schedule_free(
         r=r,
         weight_lr_power=weight_lr_power,
         store_average=store_average,
+        rectify=rectify,
         state_dtype=state_dtype,
     )
     made = chain(inner, averaging)

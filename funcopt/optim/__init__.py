@@ -18,9 +18,17 @@ from ._classes_adam import NAdamW as NAdamW
 from ._classes_adam import Ranger as Ranger
 from ._classes_adam import StableAdamW as StableAdamW
 from ._classes_adam import Yogi as Yogi
+from ._classes_free import COCOB as COCOB
 from ._classes_free import AdamWScheduleFree as AdamWScheduleFree
 from ._classes_free import DAdaptAdamW as DAdaptAdamW
+from ._classes_free import DoG as DoG
+from ._classes_free import DoWG as DoWG
+from ._classes_free import LDoG as LDoG
+from ._classes_free import MoMo as MoMo
+from ._classes_free import MoMoAdam as MoMoAdam
+from ._classes_free import PolyakSGD as PolyakSGD
 from ._classes_free import Prodigy as Prodigy
+from ._classes_free import RAdamScheduleFree as RAdamScheduleFree
 from ._classes_free import SGDScheduleFree as SGDScheduleFree
 from ._classes_matrix import NAMO as NAMO
 from ._classes_matrix import SOAP as SOAP
@@ -29,11 +37,24 @@ from ._classes_matrix import Muon as Muon
 from ._classes_matrix import NorMuon as NorMuon
 from ._classes_matrix import Shampoo as Shampoo
 from ._classes_matrix import Sophia as Sophia
+from ._classes_optax import MADGRAD as MADGRAD
+from ._classes_optax import ACProp as ACProp
+from ._classes_optax import Fromage as Fromage
+from ._classes_optax import NovoGrad as NovoGrad
+from ._classes_optax import OptimisticAdam as OptimisticAdam
+from ._classes_optax import OptimisticGradientDescent as OptimisticGradientDescent
+from ._classes_optax import SimplifiedAdEMAMix as SimplifiedAdEMAMix
 from ._classes_sgd import LARS as LARS
 from ._classes_sgd import SGDW as SGDW
 from ._classes_sgd import Lion as Lion
 from ._classes_sgd import SignSGD as SignSGD
 from ._classes_sgd import Signum as Signum
+from ._classes_small import CAME as CAME
+from ._classes_small import SM3 as SM3
+from ._classes_small import AdamMini as AdamMini
+from ._classes_small import LazyAdam as LazyAdam
+from ._classes_small import RowwiseAdagrad as RowwiseAdagrad
+from ._classes_small import T5Adafactor as T5Adafactor
 from ._classes_torch import ASGD as ASGD
 from ._classes_torch import LBFGS as LBFGS
 from ._classes_torch import SGD as SGD
@@ -53,6 +74,7 @@ from ._explain import explain as explain
 from ._find_lr import LRRangeTest as LRRangeTest
 from ._find_lr import find_lr as find_lr
 from ._layer_decay import param_groups_layer_decay as param_groups_layer_decay
+from ._mup import param_groups_mup as param_groups_mup
 from ._optimizer import Optimizer as Optimizer
 from ._param_groups import param_groups_by as param_groups_by
 from ._param_groups import param_groups_weight_decay as param_groups_weight_decay
@@ -61,14 +83,19 @@ from ._plot_schedules import plot_schedules as plot_schedules
 __all__ = [
     "ADOPT",
     "ASGD",
+    "CAME",
+    "COCOB",
     "LAMB",
     "LARS",
     "LBFGS",
+    "MADGRAD",
     "MARS",
     "NAMO",
     "SGD",
     "SGDW",
+    "SM3",
     "SOAP",
+    "ACProp",
     "AMSGrad",
     "AdEMAMix",
     "AdaBelief",
@@ -78,31 +105,47 @@ __all__ = [
     "Adagrad",
     "Adam",
     "AdamC",
+    "AdamMini",
     "AdamW",
     "AdamWScheduleFree",
     "Adamax",
     "AdamaxW",
     "Adan",
     "DAdaptAdamW",
+    "DoG",
+    "DoWG",
+    "Fromage",
+    "LDoG",
     "LRRangeTest",
     "LaProp",
+    "LazyAdam",
     "Lion",
+    "MoMo",
+    "MoMoAdam",
     "Muon",
     "NAdam",
     "NAdamW",
     "NorMuon",
+    "NovoGrad",
+    "OptimisticAdam",
+    "OptimisticGradientDescent",
     "Optimizer",
+    "PolyakSGD",
     "Prodigy",
     "RAdam",
+    "RAdamScheduleFree",
     "RMSprop",
     "Ranger",
+    "RowwiseAdagrad",
     "Rprop",
     "SGDScheduleFree",
     "Shampoo",
     "SignSGD",
     "Signum",
+    "SimplifiedAdEMAMix",
     "Sophia",
     "StableAdamW",
+    "T5Adafactor",
     "Yogi",
     "create",
     "explain",
@@ -112,6 +155,7 @@ __all__ = [
     "optimizer_class",
     "param_groups_by",
     "param_groups_layer_decay",
+    "param_groups_mup",
     "param_groups_weight_decay",
     "plot_schedules",
     "swa_utils",

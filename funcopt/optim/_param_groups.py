@@ -143,6 +143,30 @@ def undecayed(
     return found
 
 
+def fitting(who: str, argument: str, model: nn.Module, listed: Collection[Which]) -> set[str]:
+    """The names of the parameters that an entry of a list fits, as in `param_groups_by`.
+
+    Raises:
+        HyperparameterError: If the list is a string.
+        LabelError: If an entry fits no parameter.
+    """
+    if isinstance(listed, str):
+        raise HyperparameterError(
+            f"`{who}`: `{argument}` must be a list, got {listed!r}: write [{listed!r}]."
+        )
+    owners, params = _owners(model), list(model.named_parameters())
+    found: set[str] = set()
+    for which in listed:
+        mine = {name for name, p in params if _fits(which, plain_name(name), p, owners[p])}
+        if not mine:
+            raise LabelError(
+                f"`{who}`: {which!r} of `{argument}` fits none of the parameters "
+                f"{[plain_name(name) for name, _ in params]}."
+            )
+        found |= mine
+    return found
+
+
 def _owners(model: nn.Module) -> dict[Tensor, list[nn.Module]]:
     """The modules that hold each parameter themselves, or what it is made of."""
     found: dict[Tensor, list[nn.Module]] = {}

@@ -11,6 +11,7 @@ from .._core.stage import Scalars
 from .._core.tensor_rule import TensorRule
 from .._numerics.scalars import mix
 from ..typing import Memory, Scalar, Slots
+from ._rows_and_columns import averaged, mean_over
 
 
 class FactoredRmsSlots(NamedTuple):
@@ -80,8 +81,8 @@ class scale_by_factored_rms(TensorRule):
         if dims is None:
             return FactoredRmsSlots((), (), torch.zeros_like(p, dtype=dtype))
         rows, columns = dims
-        of_rows = torch.zeros(_without(p, columns), dtype=dtype, device=p.device)
-        of_columns = torch.zeros(_without(p, rows), dtype=dtype, device=p.device)
+        of_rows = averaged(p, columns, dtype)
+        of_columns = averaged(p, rows, dtype)
         return FactoredRmsSlots(of_rows, of_columns, ())
 
     def prepare(self, step: Any, memory: Memory) -> dict[str, Any]:
@@ -98,10 +99,10 @@ class scale_by_factored_rms(TensorRule):
             parts = [new.variance]
         else:
             rows, columns = dims
-            row_var = mix(slots.row_var, _mean(square, columns), s.weight)
-            col_var = mix(slots.col_var, _mean(square, rows), s.weight)
+            row_var = mix(slots.row_var, mean_over(square, columns), s.weight)
+            col_var = mix(slots.col_var, mean_over(square, rows), s.weight)
             new = FactoredRmsSlots(row_var, col_var, ())
-            mean = _mean(row_var, rows)
+            mean = mean_over(row_var, rows)
             parts = [row_var / (mean if self.add_eps else mean.clamp(min=eps)), col_var]
         if self.add_eps:  # one root after another: the product may underflow
             for part in parts:
@@ -123,15 +124,5 @@ class scale_by_factored_rms(TensorRule):
         return (second, longest) if p.shape[second] >= self.min_dim_size_to_factor else None
 
 
-def _without(p: Tensor, dim: int) -> list[int]:
-    """The shape of `p`, with length 1 in one dimension."""
-    return [1 if i == dim else n for i, n in enumerate(p.shape)]
-
-
 def _inverse(eps: Any) -> Any:
     return 1 / eps if isinstance(eps, Tensor) or eps else math.inf
-
-
-def _mean(x: Tensor, dim: int) -> Tensor:
-    """The mean over a dimension, which stays with length 1; 0 if there is nothing."""
-    return x.sum(dim, keepdim=True) / max(x.shape[dim], 1)

@@ -65,14 +65,8 @@ class scale_by_radam(TensorRule):
 
     def prepare(self, step: Any, memory: Memory) -> dict[str, Any]:
         b1, b2 = self.betas
-        weight = bias_correction(b2, step)
-        longest = 2 / (1 - b2) - 1
-        rho = longest - 2 * step * (1 - weight) / weight
-        rectified = rho > 5
-        # Where they are not used, the root must have a derivative, and nothing be divided by 0.
-        rho, longest = where(rectified, rho, 6.0), where(longest > 5, longest, 6.0)
-        ratio = (rho - 4) * (rho - 2) * longest / ((longest - 4) * (longest - 2) * rho)
-        scale = (ratio * weight) ** 0.5 / bias_correction(b1, step)
+        rectified, ratio = rectification(b2, step, 5)
+        scale = (ratio * bias_correction(b2, step)) ** 0.5 / bias_correction(b1, step)
         return {
             "weights": (1 - b1, 1 - b2),
             "scale": where(rectified, scale, 0.0),
@@ -86,3 +80,14 @@ class scale_by_radam(TensorRule):
         exp_avg_sq = mix(slots.exp_avg_sq, g * g, s.weights[1])
         factor = s.plain + s.scale / (sqrt(exp_avg_sq) + s.eps)
         return exp_avg * factor, RadamSlots(exp_avg, exp_avg_sq)
+
+
+def rectification(b2: Any, step: Any, least: int) -> tuple[Any, Any]:
+    """Whether the variance of RAdam is known, as rho > least, and the square of its r."""
+    weight = bias_correction(b2, step)
+    longest = 2 / (1 - b2) - 1
+    rho = longest - 2 * step * (1 - weight) / weight
+    rectified = rho > least
+    # Where they are not used, the root must have a derivative, and nothing be divided by 0.
+    rho, longest = where(rectified, rho, 6.0), where(longest > least, longest, 6.0)
+    return rectified, (rho - 4) * (rho - 2) * longest / ((longest - 4) * (longest - 2) * rho)

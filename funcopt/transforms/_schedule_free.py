@@ -11,6 +11,7 @@ from .._core.tensor_rule import TensorRule
 from .._numerics.scalars import double, mix, moved, power, where
 from ..errors import HyperparameterError
 from ..typing import Memory, Scalar, Slots
+from ._radam import rectification
 
 
 class ScheduleFreeSlots(NamedTuple):
@@ -33,11 +34,14 @@ class primal_averaging(TensorRule):
 
     For an update u, at step t = 1, 2, ..., with z = x = p in the beginning:
 
-        rate = lr min(1, t / warmup_steps)
+        rate = lr min(1, t / warmup_steps) r_t
         z <- z + rate u
         w = t^r (the greatest rate so far)^weight_lr_power,   c = w / (sum of all w so far)
         x <- (1 - c) x + c z
         p <- (1 - momentum) z + momentum x
+
+    with r_t = 1, or, with `rectify`, the r of `scale_by_radam` for its second decay rate, and 0
+    while its rho is at most 4: a warm-up that needs no length.
 
     Gradients are taken at p (y in the paper), z takes the steps, and x are the averaged weights,
     used for evaluation: see `eval_params` and `Optimizer.eval`. `schedule_free` puts this after a
@@ -60,6 +64,8 @@ class primal_averaging(TensorRule):
         weight_lr_power: Power of the learning rate in the weights; 0 for equal weights. Not
             negative.
         store_average: Store x, one more tensor per parameter, instead of computing it.
+        rectify: Decay rate of the EMA of the squared gradient in the chain before this, in [0, 1),
+            whose variance the learning rate is rectified for; `None` for none.
         state_dtype: Storage dtype of the slots.
 
     Raises:
@@ -76,6 +82,7 @@ class primal_averaging(TensorRule):
     r: Scalar = 0.0
     weight_lr_power: Scalar = 2.0
     store_average: bool = False
+    rectify: Scalar | None = None
     state_dtype: torch.dtype | None = None
     elementwise = True
     needs_params = True
@@ -87,6 +94,8 @@ class primal_averaging(TensorRule):
         checks.whole_number(self, "warmup_steps", self.warmup_steps)
         checks.non_negative(self, "r", self.r)
         checks.non_negative(self, "weight_lr_power", self.weight_lr_power)
+        if self.rectify is not None:
+            checks.in_unit_interval(self, "rectify", self.rectify)
         if isinstance(self.momentum, (int, float)) and not (self.momentum or self.store_average):
             raise HyperparameterError(
                 f"`{type(self).__name__}`: at `momentum` 0 the average cannot be computed from the "
@@ -107,6 +116,9 @@ class primal_averaging(TensorRule):
         rate = rate if clock.type == "cpu" else moved(rate, clock)
         if self.warmup_steps:
             rate = rate * (t / self.warmup_steps).clamp(max=1.0)
+        if self.rectify is not None:
+            known, ratio = rectification(self.rectify, t, 4)
+            rate = rate * where(known, ratio**0.5, 0.0)
         lr_max = torch.maximum(memory.lr_max, rate)
         weight = power(t, self.r) * power(lr_max, self.weight_lr_power)
         weight_sum = memory.weight_sum + weight

@@ -104,7 +104,7 @@ def watched(engine="fused"):
         pure.fused_update = known
 
 
-def lowered_graphs(monkeypatch, tx, dtype=torch.float32):
+def lowered_graphs(monkeypatch, tx, dtype=torch.float32, extra=None):
     """The lowered graphs of a chain, which are interpreted."""
     found, known = [], _kernels.kernel_for
 
@@ -115,7 +115,7 @@ def lowered_graphs(monkeypatch, tx, dtype=torch.float32):
     with monkeypatch.context() as patch:
         patch.setenv("FUNCOPT_KERNELS", "interpreted")
         patch.setattr("funcopt.engine._tracer.kernel_for", kept)
-        Run(tx, "fused", parameters(dtype)).step()
+        Run(tx, "fused", parameters(dtype), extra).step()
     return found
 
 

@@ -143,9 +143,8 @@ def conclusions():
     try:
         for case in CASES:
             with contextlib.suppress(RuntimeError):  # no kernel can be launched
-                Run(case.tx, "auto", {"x": torch.empty(3, device="meta")}).step(
-                    {"x": torch.empty(3, device="meta")}
-                )
+                params = {"x": torch.empty(3, device="meta")}
+                Run(case.tx, "auto", params, case.extra).step(params)
     finally:
         _conclusion.Conclusion = known
     return found

@@ -167,7 +167,7 @@ def test_sums_are_those_of_float64(monkeypatch, dtype, length):
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_the_machine_runs_every_pass_of_every_chain(monkeypatch, case, dtype):
-    for lowered in lowered_graphs(monkeypatch, case.tx, dtype):
+    for lowered in lowered_graphs(monkeypatch, case.tx, dtype, case.extra):
         if not lowered.inputs:
             continue
         row = torch.linspace(0.1, 0.9, lowered.num_scalars, dtype=lowered.compute_dtype)

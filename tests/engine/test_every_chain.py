@@ -37,7 +37,7 @@ def has_to_run_as_it_is(tx):
 @pytest.mark.parametrize("how", ["fused", "foreach"])
 @every_case
 def test_kernels_make_the_steps_of_the_eager_engine(case, how):
-    runs = [Run(case.tx, one, parameters()) for one in ("eager", how)]
+    runs = [Run(case.tx, one, parameters(), case.extra) for one in ("eager", how)]
     for _ in range(STEPS):
         for run in runs:
             run.step()
@@ -58,7 +58,7 @@ on_a_device = pytest.mark.parametrize(
 def test_on_a_device_nothing_is_waited_for(case):
     """Tensors on "meta" have no values: who asks for one gets an error."""
     params = {k: p.to("meta") for k, p in parameters().items()}
-    run = Run(case.tx, "auto", params)
+    run = Run(case.tx, "auto", params, case.extra)
     with AsOnCuda() as mode:
         for _ in range(3):
             run.step({k: torch.empty_like(p) for k, p in params.items()})
@@ -99,7 +99,7 @@ def test_with_clocks_on_the_device_neither(case):
     def step():
         for p in params:
             p.grad = torch.empty_like(p)
-        opt.step()
+        opt.step(**case.extra)
 
     step()  # which makes the state
     with AsOnCuda() as mode:

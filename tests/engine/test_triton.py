@@ -139,7 +139,7 @@ def test_every_chain_makes_the_steps_of_the_eager_engine(case, dtype, aligned):
         params = parameters(dtype, SHAPES)
         if not aligned:
             params = {name: misaligned(p) for name, p in params.items()}
-        runs.append(Run(case.tx, how, params))
+        runs.append(Run(case.tx, how, params, case.extra))
     for _ in range(1 if dtype is torch.bfloat16 else 3):
         for run in runs:
             run.step()
@@ -263,7 +263,7 @@ def concluded(monkeypatch):
 
 @pytest.mark.parametrize("case", REPLAYED, ids=str)
 def test_every_conclude_of_the_library_is_a_kernel(case, concluded):
-    run = Run(case.tx, "fused", parameters(torch.float32, SHAPES))
+    run = Run(case.tx, "fused", parameters(torch.float32, SHAPES), case.extra)
     for _ in range(2):
         run.step()
     assert not [why for why in concluded if isinstance(why, str)]
@@ -508,7 +508,7 @@ def test_nothing_is_waited_for(case, launched):
     if has_to_run_as_it_is(case.tx):
         pytest.skip("not made by kernels")
     params = {k: p.to("meta") for k, p in parameters().items()}
-    run = Run(case.tx, "auto", params)
+    run = Run(case.tx, "auto", params, case.extra)
     with AsOnCuda() as mode:
         for _ in range(3):
             run.step({k: torch.empty_like(p) for k, p in params.items()})

@@ -26,9 +26,10 @@ TWO = ("lazy:0", "lazy:1")
 OFFLOADED = [(("cpu", "lazy:0"), "eager"), (("lazy:0", "cpu"), "auto")]
 
 
-def compared(tx, how, devices):
+def compared(tx, how, devices, extra=None):
     """A run on these devices, whose steps are those made on the CPU, and what it waited for."""
-    plain, run = Run(tx, "eager", parameters()), Run(tx, how, spread(parameters(), devices))
+    plain = Run(tx, "eager", parameters(), extra)
+    run = Run(tx, how, spread(parameters(), devices), extra)
     mode = Apart()
     for _ in range(STEPS):
         gs = gradients(plain.params, plain.t)
@@ -43,7 +44,7 @@ def compared(tx, how, devices):
 @every_engine
 @every_case
 def test_two_devices_make_the_same_steps_and_nothing_waits(case, how):
-    run, waits = compared(case.tx, how, TWO)
+    run, waits = compared(case.tx, how, TWO, case.extra)
     assert not waits
     alone = has_to_run_as_it_is(case.tx) or case.tx in NOTHING
     assert run.engine.name in ("foreach", "torch") or how == "eager" or alone
@@ -58,7 +59,7 @@ def sums(tx):
 @every_case
 def test_parameters_on_the_host_wait_for_what_was_concluded_and_nothing_else(case, how, devices):
     """For each sum, scalar by scalar."""
-    _, waits = compared(case.tx, how, devices)
+    _, waits = compared(case.tx, how, devices, case.extra)
     assert set(waits) <= {"to the host", "item", "__float__"}
     flags = 3 * any(isinstance(node, fo.skip_if) for _, node in walk(case.tx))
     assert sum(waits.values()) <= STEPS * 9 * (sums(case.tx) + flags)
@@ -101,7 +102,7 @@ def test_an_optimizer_of_two_devices(case, capturable):
             for k, g in spread(gs, devices).items():
                 params[k].grad = g
             with Apart() as mode:
-                opt.step()
+                opt.step(**case.extra)
                 opt.metrics()
             assert not mode.waits
     one, other = ([on_host(p.detach()) for p in params.values()] for params, _, _ in both)

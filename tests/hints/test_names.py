@@ -26,8 +26,8 @@ SENTENCES = {
     "inject_hyperparams": "`funcopt` has no `inject_hyperparams`: that is Optax's. Nothing to "
     "inject: `fo.hyperparams(tx)` reads and `fo.with_hyperparams(tx, values)` sets those of any "
     "finished chain. See docs/from_optax.md.",
-    "acprop": "`funcopt` has no `acprop`: that is Optax's. There is no counterpart; the nearest "
-    "is `fo.adabelief(lr)`. See docs/from_optax.md.",
+    "periodic_update": "`funcopt` has no `periodic_update`: that is Optax's. There is no "
+    "counterpart; the nearest is `fo.lookahead(tx)`. See docs/from_optax.md.",
     "AdamW": "`funcopt` has no `AdamW`: the optimizer is `fo.optim.AdamW(params)`, the "
     "transformation `fo.adamw`.",
     "optim.adamw": "`funcopt.optim` has no `adamw`: here it is `fo.adamw`, and "
@@ -39,7 +39,8 @@ SENTENCES = {
     "`fo.optim.lr_scheduler.StepLR`, which works on all optimizers here; as a hyperparameter, "
     "`fo.step_decay_schedule(init_value, step_size, gamma)`. See docs/from_torch.md.",
     "optim.SparseAdam": "`funcopt.optim` has no `SparseAdam`: that is torch's; here it is "
-    "`torch.optim.SparseAdam`: sparse gradients are refused here. See docs/from_torch.md.",
+    "`fo.optim.LazyAdam(params)` for dense gradients with rows of zeros; sparse ones are refused. "
+    "See docs/from_torch.md.",
     "MetaAdam": "`funcopt` has no `MetaAdam`: that is TorchOpt's; here it is "
     "`fo.MetaOptimizer(module, fo.adam(lr))`. See docs/from_torchopt.md.",
     "get_wsd_schedule": "`funcopt` has no `get_wsd_schedule`: that is Transformers'; here it is "
@@ -48,8 +49,8 @@ SENTENCES = {
     "is `fo.optim.AdamWScheduleFree(params)`, or `fo.schedule_free_adamw()`.",
     "ForeachSOAP": "`funcopt` has no `ForeachSOAP`: the optimizer is `fo.optim.SOAP(params)`, the "
     "transformation `fo.soap`.",
-    "optim.NovoGrad": "`funcopt.optim` has no `NovoGrad`: that is another library's. There is no "
-    "counterpart; the nearest is `fo.lamb(lr)`.",
+    "optim.Ranger21": "`funcopt.optim` has no `Ranger21`: that is another library's. There is no "
+    "counterpart; the nearest is `fo.ranger()`.",
     "tree.add": "`funcopt.tree` has no `add`: that is Optax's; here it is "
     "`fo.tree.map(torch.add, a, b)`. See docs/from_optax.md.",
     "testing.chex": "`funcopt.testing` has no `chex`",
@@ -70,14 +71,14 @@ def test_a_missing_name_gets_its_sentence(name):
 def test_python_asks_what_was_meant_only_where_the_hint_does_not_say_it():
     code = (
         "import sys, funcopt as fo\n"
-        "for line in ('fo.scale_by_adm', 'fo.acprop', 'from funcopt import AdamW'):\n"
+        "for line in ('fo.scale_by_adm', 'fo.periodic_update', 'from funcopt import AdamW'):\n"
         "    try: exec(line)\n"
         "    except Exception: sys.excepthook(*sys.exc_info())\n"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     near, foreign, imported = re.findall(r"^\w+Error: .*$", run.stderr, re.MULTILINE)
     assert near.endswith("`funcopt` has no `scale_by_adm`. Did you mean: 'scale_by_adam'?")
-    assert foreign == f"AttributeError: {SENTENCES['acprop']}"
+    assert foreign == f"AttributeError: {SENTENCES['periodic_update']}"
     assert imported == f"ImportError: {SENTENCES['AdamW']}"
 
 
@@ -85,8 +86,8 @@ def test_an_import_keeps_the_hint_and_is_an_import_error():
     with pytest.raises(ImportError, match=r"`fo\.accumulate\(tx, steps\)`") as caught:
         from funcopt import MultiSteps  # noqa: F401
     assert (caught.value.name, caught.value.path) == ("funcopt", fo.__file__)
-    with pytest.raises(ImportError, match=r"the nearest is `fo\.lamb"):
-        from funcopt.optim import NovoGrad  # noqa: F401
+    with pytest.raises(ImportError, match=r"the nearest is `fo\.ranger"):
+        from funcopt.optim import Ranger21  # noqa: F401
     with pytest.raises(ImportError, match="cannot import name 'nonsense'"):
         from funcopt import nonsense  # noqa: F401
     with pytest.raises(ModuleNotFoundError):
@@ -95,7 +96,7 @@ def test_an_import_keeps_the_hint_and_is_an_import_error():
 
 def test_missing_names_are_missing():
     assert not hasattr(fo, "AdamW")
-    assert not hasattr(optim, "NovoGrad")
+    assert not hasattr(optim, "Ranger21")
     assert getattr(fo, "MultiSteps", None) is None
     assert "AdamW" not in dir(fo)
 
