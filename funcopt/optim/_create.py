@@ -9,9 +9,6 @@ import torch
 
 from .._core.explanation import summary
 from .._core.tensor_rule import GradientTransformation
-from .._hints.nearest import nearest
-from .._hints.registries import SAME, asked, plain
-from .._hints.torch import CLASSES
 from ..combinators import cautious, chain
 from ..errors import HyperparameterError
 from ..transforms import add_decayed_weights, scale_by_learning_rate
@@ -75,6 +72,10 @@ def _classes() -> dict[str, type[AliasOptimizer]]:
 
 
 def _class_of(name: str) -> tuple[type[AliasOptimizer], dict[str, Any]]:
+    from .._hints.nearest import nearest  # read when a name is asked for, and not before
+    from .._hints.registries import SAME, asked, plain
+    from .._hints.torch import CLASSES
+
     classes, (wanted, options) = _classes(), asked(name)
     known: dict[str, tuple[str, Any]] = {plain(cls): (cls, {}) for cls in classes}
     known |= {plain(tx): (cls, {}) for cls, tx in CLASSES.items() if cls in classes}
