@@ -226,6 +226,15 @@ def test_fine_tuning(example, tmp_path):
     assert is_a_figure(tmp_path / "out" / "fine_tuning.png")
 
 
+def test_record_recipes(example, tmp_path, capsys):
+    losses = example("record_recipes").main(steps=60)
+    last = {name: sum(values[-10:]) for name, values in losses.items()}
+    assert last["speed run"] < 0.95 * last["AdamW"]
+    assert last["Hyperball"] < 0.98 * last["AdamW"]
+    assert capsys.readouterr().out.count("resumed exactly: True") == 3
+    assert is_a_figure(tmp_path / "out" / "record_recipes.png")
+
+
 def test_few_bits(example, tmp_path, capsys):
     losses = example("few_bits").main()
     assert losses["bf16, nearest"][-1] > 1.5 * losses["fp32"][-1]
