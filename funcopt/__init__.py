@@ -79,6 +79,7 @@ from .aliases import prodigy as prodigy
 from .aliases import radam as radam
 from .aliases import ranger as ranger
 from .aliases import rmsprop as rmsprop
+from .aliases import rmsprop_tf as rmsprop_tf
 from .aliases import rowwise_adagrad as rowwise_adagrad
 from .aliases import rprop as rprop
 from .aliases import schedule_free_adamw as schedule_free_adamw
@@ -406,6 +407,7 @@ __all__ = [
     "remove_radial_gradient",
     "reset_label",
     "rmsprop",
+    "rmsprop_tf",
     "rounded",
     "rowwise_adagrad",
     "rprop",

@@ -99,6 +99,7 @@ FAMILIES = {  # by file; where a class is not torch's, its arguments are those o
         "NovoGrad": "novograd",
         "MADGRAD": "madgrad",
         "ACProp": "acprop",
+        "RMSpropTF": "rmsprop_tf",
         "SimplifiedAdEMAMix": "simplified_ademamix",
         "OptimisticGradientDescent": "optimistic_gradient_descent",
         "OptimisticAdam": "optimistic_adam",

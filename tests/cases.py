@@ -208,6 +208,7 @@ CASES = [
     Case(fo.adam(weight_decay=0.1)),
     Case(fo.adamw()),
     Case(fo.rmsprop(momentum=0.9)),
+    Case(fo.rmsprop_tf(momentum=0.9)),
     Case(fo.adagrad()),
     Case(fo.adadelta()),
     Case(

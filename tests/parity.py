@@ -49,6 +49,14 @@ ROWS = [
     Row(fo.scale_by_sign(), "scale_by_sign()"),
     Row(fo.scale_by_learning_rate(0.1), "scale_by_learning_rate(0.1)"),
     Row(
+        fo.rmsprop_tf(0.1, 0.9, 1e-6, momentum=0.9),
+        "rmsprop(0.1, 0.9, 1e-6, initial_scale=1.0, momentum=0.9)",
+    ),
+    Row(
+        fo.rmsprop_tf(slower, centered=True),
+        "rmsprop(slower, 0.9, 1e-10, initial_scale=1.0, centered=True)",
+    ),
+    Row(
         fo.scale_by_learning_rate(0.1, flip_sign=False),
         "scale_by_learning_rate(0.1, flip_sign=False)",
     ),

@@ -185,7 +185,7 @@ PACKAGES = {
         "Conda DASH DeMo DiffGrad DualAdam EXAdam EmoFact EmoLynx EmoNavi FAdam FOCUS FTRL Grams "
         "Gravity Kate Kron LoRARite MSVAG Magma Nero PAdam PID PNM QHAdam QHM RACS "
         "ROSE RotoGrad SGDP SGDSaI SPAM SPlus SRMM SWATS SaRA SpectralSphere StableSPAM TAM TRAC "
-        "Tiger VSGD RMSpropTF",
+        "Tiger VSGD",
         _RULE,
     ),
 }

@@ -12,17 +12,27 @@ BITS = {"8bit": "8bit", "4bit": "4bit", "fp8": "fp8"}
 
 SAME: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "adamwanyprecision": ("AdamW", {"rounding": "kahan"}),
-    "asgd": ("ASGD", {}),
+    "adanw": ("Adan", {}),
+    "adoptw": ("ADOPT", {"decoupled_weight_decay": True}),
     "dadaptadam": ("DAdaptAdamW", {}),
     "dsignsgd": ("SignSGD", {}),
+    "lambc": ("LAMB", {"max_ratio": 1.0}),
+    "lambcw": ("LAMB", {"max_ratio": 1.0, "decoupled_weight_decay": True}),
+    "lambw": ("LAMB", {"decoupled_weight_decay": True}),
     "momentum": ("SGD", {"momentum": 0.9}),
+    "nadamuon": ("AdaMuon", {"nesterov": True}),
     "nesterov": ("SGD", {"momentum": 0.9, "nesterov": True}),
     "nlars": ("LARS", {"nesterov": True}),
+    "nmuon": ("Muon", {"nesterov": True}),
+    "novogradw": ("NovoGrad", {}),
     "radamw": ("RAdam", {"decoupled_weight_decay": True}),
     "schedulefreeadamw": ("AdamWScheduleFree", {}),
+    "schedulefreeradam": ("RAdamScheduleFree", {}),
     "schedulefreesgd": ("SGDScheduleFree", {}),
     "sfadamw": ("AdamWScheduleFree", {}),
     "sfsgd": ("SGDScheduleFree", {}),
+    "sophiag": ("Sophia", {}),
+    "sophiah": ("Sophia", {}),
 }
 """Names without underscores: the class, and options that the name stands for."""
 

@@ -54,6 +54,7 @@ CLASSES = {
     "RAdam": "radam",
     "RAdamScheduleFree": "schedule_free_radam",
     "RMSprop": "rmsprop",
+    "RMSpropTF": "rmsprop_tf",
     "Ranger": "ranger",
     "RowwiseAdagrad": "rowwise_adagrad",
     "Rprop": "rprop",

@@ -23,6 +23,7 @@ from ._adam_variants import stable_adamw as stable_adamw
 from ._adaptive import adadelta as adadelta
 from ._adaptive import adagrad as adagrad
 from ._adaptive import rmsprop as rmsprop
+from ._adaptive import rmsprop_tf as rmsprop_tf
 from ._by_loss import momo as momo
 from ._by_loss import momo_adam as momo_adam
 from ._by_loss import polyak_sgd as polyak_sgd

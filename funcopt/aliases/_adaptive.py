@@ -57,6 +57,53 @@ def rmsprop(
 
 
 @explained
+def rmsprop_tf(
+    lr: Scalar = 1e-2,
+    alpha: Scalar = 0.9,
+    eps: Scalar = 1e-10,
+    weight_decay: Scalar = 0.0,
+    momentum: Scalar = 0.0,
+    centered: bool = False,
+    *,
+    state_dtype: torch.dtype | None = None,
+) -> GradientTransformation:
+    """RMSprop as TensorFlow has it: the second moment begins at 1, and eps is inside the root.
+
+    The momentum is that of whole steps, learning rate included. The steps are those of
+    ``optax.rmsprop(lr, alpha, eps, initial_scale=1.0, momentum=momentum)``, and of `RMSpropTF` of
+    timm. Slots are stored in `state_dtype`, else in the dtype of the parameter.
+
+    Args:
+        lr: Learning rate; not negative.
+        alpha: Decay rate of the EMA of the squared gradient, in [0, 1).
+        eps: Added to the second moment, in units of the squared gradient; not negative.
+        weight_decay: Weight decay, added to the gradient (L2 regularization); not negative.
+        momentum: Decay rate of the momentum, in [0, 1); 0 for none.
+        centered: Divide by the standard deviation of the gradient.
+        state_dtype: Storage dtype of the slots; by default that of the parameter.
+
+    Raises:
+        HyperparameterError: If `alpha` is outside [0, 1), or another hyperparameter is negative.
+
+    References:
+        Tieleman and Hinton, "Lecture 6.5, rmsprop", 2012; `tf.compat.v1.train.RMSPropOptimizer`.
+    """
+    return chain(
+        add_decayed_weights(weight_decay),
+        scale_by_rms(
+            alpha,
+            eps=eps,
+            centered=centered,
+            eps_in_sqrt=True,
+            initial_scale=1.0,
+            state_dtype=state_dtype,
+        ),
+        scale_by_learning_rate(lr),
+        trace(momentum, state_dtype=state_dtype),
+    )
+
+
+@explained
 def adagrad(
     lr: Scalar = 1e-2,
     lr_decay: Scalar = 0.0,

@@ -22,35 +22,38 @@ def lamb(
     eps: Scalar = 1e-6,
     weight_decay: Scalar = 0.0,
     *,
+    decoupled_weight_decay: bool = False,
+    max_ratio: Scalar | None = None,
     state_dtype: torch.dtype | None = None,
 ) -> GradientTransformation:
     """LAMB: `scale_by_adam` and weight decay, then `scale_by_trust_ratio`.
 
     The steps are those of `optax.lamb`: the norm of a parameter is not clipped, so what the paper
-    calls phi is the identity. To keep biases and norms out, write the chain with `masked`. The
-    moments are stored in `state_dtype`, else in the dtype of the parameter.
+    calls phi is the identity. To keep biases and norms out, write the chain with `masked`. With
+    ``max_ratio=1.0`` steps are never enlarged, as by `trust_clip` of timm. The moments are stored
+    in `state_dtype`, else in the dtype of the parameter.
 
     Args:
         lr: Learning rate; not negative.
         betas: Decay rates of the EMAs of the gradient and of its square, in [0, 1).
         eps: Added to the root of the second moment, in units of the gradient; not negative.
         weight_decay: Weight decay, added before the trust ratio; not negative.
+        decoupled_weight_decay: Add it after the trust ratio, as AdamW does.
+        max_ratio: The largest trust ratio; positive. By default there is none.
         state_dtype: Storage dtype of the slots; by default that of the parameter.
 
     Raises:
-        HyperparameterError: If a decay rate is outside [0, 1), or another hyperparameter is
-            negative.
+        HyperparameterError: If a decay rate is outside [0, 1), `max_ratio` is not positive, or
+            another hyperparameter is negative.
 
     References:
         You et al., "Large Batch Optimization for Deep Learning: Training BERT in 76 minutes", ICLR
         2020, Algorithm 2. https://arxiv.org/abs/1904.00962
     """
-    return chain(
-        scale_by_adam(betas, eps=eps, state_dtype=state_dtype),
-        add_decayed_weights(weight_decay),
-        scale_by_trust_ratio(),
-        scale_by_learning_rate(lr),
-    )
+    scaling = scale_by_adam(betas, eps=eps, state_dtype=state_dtype)
+    decay, ratio = add_decayed_weights(weight_decay), scale_by_trust_ratio(max_ratio=max_ratio)
+    between = (ratio, decay) if decoupled_weight_decay else (decay, ratio)
+    return chain(scaling, *between, scale_by_learning_rate(lr))
 
 
 @explained

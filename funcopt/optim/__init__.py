@@ -43,6 +43,7 @@ from ._classes_optax import Fromage as Fromage
 from ._classes_optax import NovoGrad as NovoGrad
 from ._classes_optax import OptimisticAdam as OptimisticAdam
 from ._classes_optax import OptimisticGradientDescent as OptimisticGradientDescent
+from ._classes_optax import RMSpropTF as RMSpropTF
 from ._classes_optax import SimplifiedAdEMAMix as SimplifiedAdEMAMix
 from ._classes_sgd import LARS as LARS
 from ._classes_sgd import SGDW as SGDW
@@ -135,6 +136,7 @@ __all__ = [
     "RAdam",
     "RAdamScheduleFree",
     "RMSprop",
+    "RMSpropTF",
     "Ranger",
     "RowwiseAdagrad",
     "Rprop",

@@ -77,7 +77,8 @@ class LAMB(AliasOptimizer, make=lamb):
 
     def __init__(
         self, params: ParamsT, lr: Scalar = 0.001, betas: tuple[Scalar, Scalar] = (0.9, 0.999),
-        eps: Scalar = 1e-6, weight_decay: Scalar = 0.0, *, state_dtype: torch.dtype | None = None,
+        eps: Scalar = 1e-6, weight_decay: Scalar = 0.0, *, decoupled_weight_decay: bool = False,
+        max_ratio: Scalar | None = None, state_dtype: torch.dtype | None = None,
         maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
         differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,

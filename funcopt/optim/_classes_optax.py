@@ -15,6 +15,7 @@ from ..aliases import (
     novograd,
     optimistic_adam,
     optimistic_gradient_descent,
+    rmsprop_tf,
     simplified_ademamix,
 )
 from ..combinators import Format, Rounding
@@ -60,6 +61,23 @@ class ACProp(AliasOptimizer, make=acprop):
     def __init__(
         self, params: ParamsT, lr: Scalar = 0.001, betas: tuple[Scalar, Scalar] = (0.9, 0.999),
         eps: Scalar = 1e-16, weight_decay: Scalar = 0.0, *, eps_root: Scalar = 1e-16,
+        state_dtype: torch.dtype | None = None, maximize: bool = False, foreach: bool | None = None,
+        capturable: bool = False, differentiable: bool = False, fused: bool | None = None,
+        max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, quantized: Format | None = None,
+        rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",
+    ) -> None: ...
+
+
+class RMSpropTF(AliasOptimizer, make=rmsprop_tf):
+    """RMSprop as TensorFlow has it: the second moment begins at 1, and eps is inside the root.
+
+    See `rmsprop_tf`.
+    """
+
+    def __init__(
+        self, params: ParamsT, lr: Scalar = 0.01, alpha: Scalar = 0.9, eps: Scalar = 1e-10,
+        weight_decay: Scalar = 0.0, momentum: Scalar = 0.0, centered: bool = False, *,
         state_dtype: torch.dtype | None = None, maximize: bool = False, foreach: bool | None = None,
         capturable: bool = False, differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,

@@ -2,7 +2,7 @@
 
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -11,13 +11,20 @@ from .._core.explanation import summary
 from .._core.tensor_rule import GradientTransformation
 from ..combinators import cautious, chain
 from ..errors import HyperparameterError
-from ..transforms import add_decayed_weights, scale_by_learning_rate
+from ..transforms import (
+    add_decayed_weights,
+    scale_by_learning_rate,
+    scale_by_learning_rate_and_decay,
+)
 from ..typing import ParamsT
 from ._alias import AliasOptimizer, optimizer_class
 from ._optimizer import Optimizer
 
-CAUTIOUS = "c"
-"""With this before its name, timm has the cautious form of an optimizer."""
+MARK, CAUTIOUS, CORRECTED = "c", "cautious", "corrected"
+"""With this letter before its name, timm has the cautious form of an optimizer; with it at the end,
+the one whose weight decay is corrected."""
+
+Stages = list[GradientTransformation]
 
 
 def create(name: str, params: ParamsT | torch.nn.Module, **options: Any) -> Optimizer:
@@ -30,8 +37,9 @@ def create(name: str, params: ParamsT | torch.nn.Module, **options: Any) -> Opti
     The name is that of a class of `funcopt.optim`, or of its function, in any case and with or
     without hyphens and underscores; or one that Hugging Face's `TrainingArguments`, timm or
     `pytorch_optimizer` have for the same algorithm. Of those, parts that say which kernels to use
-    ("fused", "bnb", "paged", ...) change nothing, "8bit" and "4bit" are `quantized`, and "c" before
-    the name, as in "cadamw", is `cautious`. Arguments and defaults are always those of the class
+    ("fused", "bnb", "paged", ...) change nothing, and "8bit" and "4bit" are `quantized`. "c" before
+    the name, as in "cadamw", is `cautious`; after it, as in "lionc", weight decay is corrected, as
+    by `scale_by_learning_rate_and_decay`. Arguments and defaults are always those of the class
     here.
 
     Args:
@@ -80,13 +88,14 @@ def _class_of(name: str) -> tuple[type[AliasOptimizer], dict[str, Any]]:
     known: dict[str, tuple[str, Any]] = {plain(cls): (cls, {}) for cls in classes}
     known |= {plain(tx): (cls, {}) for cls, tx in CLASSES.items() if cls in classes}
     known |= SAME
-    for key in (plain(name), wanted):
+    for key, more in ((plain(name), {}), (wanted, options)):
         if key in known:
-            cls, more = known[key]
-            return classes[cls], {**more, **(options if key == wanted else {})}
-    if wanted.startswith(CAUTIOUS) and wanted[1:] in known:
-        cls, more = known[wanted[1:]]
-        return _cautious(cls), {**more, **options}
+            cls, own = known[key]
+            return classes[cls], {**own, **more}
+    for key, forms in _forms(wanted):
+        if key in known:
+            cls, own = known[key]
+            return _formed(cls, forms), {**own, **options}
     meant = nearest(name, [*classes, *CLASSES.values(), *SAME])
     raise HyperparameterError(
         f"`create`: there is no optimizer {name!r}."
@@ -95,20 +104,59 @@ def _class_of(name: str) -> tuple[type[AliasOptimizer], dict[str, Any]]:
     )
 
 
+def _forms(name: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """What a name may be a form of: first of the one with decoupled decay, if that is corrected."""
+    if name.startswith(MARK):
+        yield name[1:], (CAUTIOUS,)
+    if name.endswith(MARK):
+        for end in ("w", ""):
+            yield name[:-1] + end, (CORRECTED,)
+            if name.startswith(MARK):
+                yield name[1:-1] + end, (CORRECTED, CAUTIOUS)
+
+
 @functools.cache
-def _cautious(name: str) -> type[AliasOptimizer]:
-    """A class whose direction, before decay and learning rate, is masked."""
+def _formed(name: str, forms: tuple[str, ...]) -> type[AliasOptimizer]:
+    """A class whose chain has other stages."""
     cls = _classes()[name]
     function: Callable[..., GradientTransformation] = cls.maker.function
 
     @functools.wraps(function)
     def made(*args: Any, **kwargs: Any) -> GradientTransformation:
-        stages = list(function(*args, **kwargs).children().values())
-        last = (add_decayed_weights, scale_by_learning_rate)
-        end = next((k for k, stage in enumerate(stages) if isinstance(stage, last)), 0)
-        if not end:
-            raise HyperparameterError(f"`create`: `{name}` has no cautious form.")
-        return chain(cautious(chain(*stages[:end])), *stages[end:])
+        tx = function(*args, **kwargs)
+        stages = list(tx.children().values()) if isinstance(tx, chain) else []
+        for form in forms:
+            stages = FORMS[form](stages)
+            if not stages:
+                raise HyperparameterError(f"`create`: `{name}` has no {form} form.")
+        return chain(*stages)
 
     defaults = {k: v for k, v in cls._given.items() if k in cls.maker.arguments}
-    return optimizer_class(f"Cautious{name}", made, **defaults)
+    title = "".join(form.capitalize() for form in reversed(forms))
+    return optimizer_class(f"{title}{name}", made, **defaults)
+
+
+def _corrected(stages: Stages) -> Stages:
+    """With decoupled decay that is proportional to the square of the learning rate."""
+    match stages:
+        case [*before, add_decayed_weights() as decay, scale_by_learning_rate() as rate]:
+            pass
+        case [add_decayed_weights() as decay, *before, scale_by_learning_rate() as rate]:
+            pass
+        case _:
+            return []
+    last = scale_by_learning_rate_and_decay(rate.lr, decay.weight_decay)
+    return [*before, last] if before else []
+
+
+def _masked(stages: Stages) -> Stages:
+    """With the direction, between decay and decay or learning rate, inside of `cautious`."""
+    ends = (add_decayed_weights, scale_by_learning_rate, scale_by_learning_rate_and_decay)
+    begin = int(bool(stages) and isinstance(stages[0], add_decayed_weights))
+    end = next((k for k, x in enumerate(stages) if k >= begin and isinstance(x, ends)), begin)
+    if end == begin:
+        return []
+    return [*stages[:begin], cautious(chain(*stages[begin:end])), *stages[end:]]
+
+
+FORMS = {CAUTIOUS: _masked, CORRECTED: _corrected}

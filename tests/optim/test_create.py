@@ -8,6 +8,8 @@ from funcopt import optim
 from funcopt._hints.torch import CLASSES
 from funcopt.errors import HyperparameterError
 
+from ..frameworks import needed
+
 TIMM = [
     "sgd",
     "momentum",
@@ -198,10 +200,46 @@ def test_cautious_names_mask_before_the_decay():
         assert torch.equal(p, q)
 
 
+def test_corrected_names_decay_by_the_square_of_the_learning_rate():
+    model, other = net(), net()
+    opt = optim.create("clionc", model, lr=0.1, weight_decay=0.3)
+    chain = fo.chain(fo.cautious(fo.scale_by_lion()), fo.scale_by_learning_rate_and_decay(0.1, 0.3))
+    same = fo.Optimizer(other.named_parameters(), chain)
+    for one in (opt, same):
+        torch.optim.lr_scheduler.ExponentialLR(one, 0.5)
+    for p, q in zip(stepped(opt, model), stepped(same, other), strict=True):
+        assert torch.equal(p, q)
+    decayed = optim.create("sgdc", net(), weight_decay=0.3)
+    assert "scale_by_learning_rate_and_decay" in repr(decayed.tx)
+
+
+def count_of(names):
+    return sum(map(served, names))
+
+
+def test_names_of_hugging_face():
+    OptimizerNames = needed("transformers.training_args").OptimizerNames
+    missing = {x.value for x in OptimizerNames if not served(x.value)}
+    assert missing <= {"lomo", "adalomo", "grokadamw"}, missing
+
+
+def test_names_of_timm():
+    assert len(TIMM) == 95
+    assert count_of(TIMM) >= 75
+
+
+def test_names_of_pytorch_optimizer():
+    import pytorch_optimizer
+
+    names = pytorch_optimizer.get_supported_optimizers()
+    assert len(names) == 128
+    assert count_of(names) >= 60
+
+
 def test_what_is_unknown_is_an_error_that_says_what_was_meant():
-    for name, meant in (("adamww", "AdamW"), ("lionn", "Lion"), ("cadamww", None)):
+    for name, meant in (("adamww", "AdamW"), ("lionn", "Lion"), ("cadammm", None)):
         with pytest.raises(HyperparameterError, match=r"`create`: there is no optimizer") as error:
             optim.create(name, net())
         assert meant is None or f"Did you mean '{meant}'" in str(error.value)
     with pytest.raises(HyperparameterError, match="no cautious form"):
-        optim.create("clars", net())
+        optim.create("cadafactor", net())
