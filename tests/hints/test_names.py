@@ -180,6 +180,18 @@ def test_all_functions_of_trees_of_optax():
     assert unexplained(tree_utils, fo, fo.tree) == []
 
 
+def test_what_of_optax_is_left_out_stands_in_the_docs_with_the_reason(request):
+    page = (request.config.rootpath / "docs" / "from_optax.md").read_text(encoding="utf-8")
+    section = page.split("## Without a counterpart")[1].split("\n## ")[0]
+    listed = set(
+        re.findall(r"`(?:contrib\.)?(\w+)`", "".join(re.findall(r"^\| .*? \|", section, re.M)))
+    )
+    without = {name for name, text in of_optax.NAMES.items() if "no counterpart" in text}
+    gone = {"galore", "scale_by_galore", "reduce_on_plateau"}
+    assert without - listed - gone == set()
+    assert listed <= without
+
+
 def test_all_of_torch_optim():
     of_torch = [name for name in torch.optim.__all__ if name not in ("Optimizer",)]
     assert len(of_torch) > 12
