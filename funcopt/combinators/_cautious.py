@@ -1,6 +1,6 @@
 """Cautious updates: steps only where update and gradient have the same sign."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -8,7 +8,7 @@ from torch import Tensor
 from .._core import checks
 from .._core.reduction import Reduce
 from .._core.stage import Bucket, Members, Node, Scalars
-from .._core.tensor_rule import GradientTransformation, Part, Ran, TensorRule, below
+from .._core.tensor_rule import GradientTransformation, TensorRule
 from .._numerics.scalars import count
 from ..errors import HyperparameterError
 from ..typing import Memory, Scalar, Slots
@@ -93,16 +93,7 @@ class cautious(Around):
         checks.positive(self, "floor", self.floor)
         refuse_last(self, self.inner)
 
-    def with_children(self, children: Mapping[str, GradientTransformation]) -> "cautious":
-        return self.replace(**children)
-
-    def sign(self) -> int | None:
-        return self.inner.sign()
-
     # As one pass: what `inner` does, and then a rule that is given the gradient as `p`.
-
-    def init_memory(self, like: Tensor) -> Memory:
-        return self._inner.init_memory(like)
 
     def open(self, buckets: Sequence[Bucket], members: Members) -> Node:
         inner = [b._replace(tx=b.tx.inner) for b in buckets]
@@ -126,22 +117,3 @@ class cautious(Around):
             mask = node.children[1]
             us, _ = mask.rules[0].run(us, [()] * len(us), gs, mask, reduce)
         return us, new
-
-    def memory_after(self, node: Node) -> list[Memory]:
-        return self._inner.memory_after(node.children[0])
-
-    def eval_param(self, name: str | None, p: Tensor, slots: Slots, memory: Memory) -> Tensor:
-        return self._inner.eval_param(name, p, slots, memory)
-
-    def nodes(self, node: Node, buckets: Sequence[int]) -> dict[tuple[str, ...], Ran]:
-        inner = self._inner.nodes(node.children[0], buckets)
-        return {(): Ran(self, node, buckets), **below("inner", inner)}
-
-    def counts(self, count: Any, memory: Memory) -> dict[tuple[str, ...], Any]:
-        return {(): count, **below("inner", self._inner.counts(count, memory))}
-
-    def slot_parts(self, slots: Slots, name: str | None, p: Tensor) -> list[Part]:
-        return [(self, ()), *self._inner.slot_parts(slots, name, p)]
-
-    def memory_parts(self, memory: Memory, name: str | None, p: Tensor) -> list[Part]:
-        return [(self, ()), *self._inner.memory_parts(memory, name, p)]

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .._core.reduction import Reduce
 from .._core.stage import Bucket, Members, Node
-from .._core.tensor_rule import Part, PerTensor, Ran
+from .._core.tensor_rule import PerTensor, Ran
 from .._numerics.scalars import number
 from ..typing import Memory, Slots
 from ._around import Around
@@ -25,6 +25,7 @@ class clocked(Around):
     """Runs `inner` with its own step count, so that a combinator can skip it."""
 
     replayable = True
+    own_memory = True
     inner: PerTensor
 
     def init_memory(self, like: Tensor) -> Clock:
@@ -53,20 +54,8 @@ class clocked(Around):
         each = zip(node.memory, inner, strict=True)
         return [Clock(old.inner_step + 1, new) for old, new in each]
 
-    def eval_param(self, name: str | None, p: Tensor, slots: Slots, memory: Any) -> Tensor:
-        return self.inner.eval_param(name, p, slots, memory.inner)
-
     def nodes(self, node: Node, buckets: Sequence[int]) -> dict[tuple[str, ...], Ran]:
         return self.inner.nodes(node.children[0], buckets)
 
     def counts(self, count: Any, memory: Memory) -> dict[tuple[str, ...], Any]:
         return self.inner.counts(count, memory.inner)
-
-    def slot_parts(self, slots: Slots, name: str | None, p: Tensor) -> list[Part]:
-        return [(self, ()), *self.inner.slot_parts(slots, name, p)]
-
-    def memory_parts(self, memory: Any, name: str | None, p: Tensor) -> list[Part]:
-        return [
-            (self, memory._replace(inner=())),
-            *self.inner.memory_parts(memory.inner, name, p),
-        ]

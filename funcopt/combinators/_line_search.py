@@ -1,7 +1,7 @@
 """A line search along the update of any transformation."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ from torch import Tensor
 from .._core import checks
 from .._core.reduction import Reduce
 from .._core.stage import Bucket, Members, Node, common_scalars
-from .._core.tensor_rule import GradientTransformation, Part, Ran, below
+from .._core.tensor_rule import GradientTransformation
 from .._core.vector import Space
 from ..errors import HyperparameterError
 from ..transforms import LineSearch, Point, backtracking, search_along
@@ -67,6 +67,7 @@ class line_search(Around):
     search: LineSearch = backtracking()
     increase_factor: Scalar = 1.5
     max_step_size: Scalar = 1.0
+    own_memory = True
     memory_per = "tree"
     comes_first = True
     comes_last = True
@@ -90,12 +91,6 @@ class line_search(Around):
             checks.refuse(self, "search", self.search, said)
         checks.at_least(self, "increase_factor", self.increase_factor, 1.0)
         checks.positive(self, "max_step_size", self.max_step_size)
-
-    def with_children(self, children: Mapping[str, GradientTransformation]) -> "line_search":
-        return self.replace(**children)
-
-    def sign(self) -> int | None:
-        return self.inner.sign()
 
     def extra_names(self) -> frozenset[str]:
         return (self.inner.extra_names() or frozenset()) | {"value", "value_fn"}
@@ -144,19 +139,5 @@ class line_search(Around):
         node.rows = [{"step_size": t}]
         return space.tensors(d * t), new
 
-    def eval_param(self, name: str | None, p: Tensor, slots: Slots, memory: Any) -> Tensor:
-        return self._inner.eval_param(name, p, slots, memory.inner)
-
-    def nodes(self, node: Node, buckets: Sequence[int]) -> dict[tuple[str, ...], Ran]:
-        inner = self._inner.nodes(node.children[0], buckets)
-        return {(): Ran(self, node, buckets), **below("inner", inner)}
-
-    def counts(self, count: Any, memory: Any) -> dict[tuple[str, ...], Any]:
-        return {(): count, **below("inner", self._inner.counts(count, memory.inner))}
-
-    def slot_parts(self, slots: Slots, name: str | None, p: Tensor) -> list[Part]:
-        return [(self, ()), *self._inner.slot_parts(slots, name, p)]
-
-    def memory_parts(self, memory: Any, name: str | None, p: Tensor) -> list[Part]:
-        inner = self._inner.memory_parts(memory.inner, name, p)
-        return [(self, memory._replace(inner=())), *inner]
+    def memory_after(self, node: Node) -> list[Memory]:
+        return node.memory

@@ -10,7 +10,7 @@ from .._core import checks, precision
 from .._core.compact import in_message
 from .._core.reduction import Reduce
 from .._core.stage import Bucket, Members, Node
-from .._core.tensor_rule import GradientTransformation, Part, Ran, below
+from .._core.tensor_rule import GradientTransformation
 from .._numerics import shards
 from ..errors import HyperparameterError
 from ..typing import Memory, Slots
@@ -86,12 +86,6 @@ class quantized(Around):
     def comes_last(self) -> bool:  # type: ignore[override]
         return bool(getattr(self.inner, "comes_last", False))
 
-    def with_children(self, children: Mapping[str, GradientTransformation]) -> "quantized":
-        return self.replace(**children)
-
-    def sign(self) -> int | None:
-        return self.inner.sign()
-
     @property
     def _kept(self) -> Choice | None:
         return None if self.keep is None else choice_of_mask("quantized", self.keep)
@@ -138,9 +132,6 @@ class quantized(Around):
             return None
         return FORMATS[name][nonnegative]
 
-    def init_memory(self, like: Tensor) -> Memory:
-        return self._inner.init_memory(like)
-
     def open(self, buckets: Sequence[Bucket], members: Members) -> Node:
         child = self._inner.open([b._replace(tx=b.tx.inner) for b in buckets], members)
         return Node([], [], [b.memory for b in buckets], members, [child])
@@ -160,9 +151,6 @@ class quantized(Around):
         each = zip(slots, inner, new, strict=True)
         return us, [_map_stored(_again, *one) for one in each]
 
-    def memory_after(self, node: Node) -> list[Memory]:
-        return self._inner.memory_after(node.children[0])
-
     def eval_param(self, name: str | None, p: Tensor, slots: Slots, memory: Memory) -> Tensor:
         return self._inner.eval_param(name, p, self._loaded(slots, p), memory)
 
@@ -171,19 +159,6 @@ class quantized(Around):
         like = precision.lift(p, precision.compute_dtype(p, p, slots))
         lifted = precision.lift_slots(slots, p, like.dtype)
         return _map_stored(lambda own: precision.lower(loaded(own, like), p, like.dtype), lifted)
-
-    def nodes(self, node: Node, buckets: Sequence[int]) -> dict[tuple[str, ...], Ran]:
-        inner = self._inner.nodes(node.children[0], buckets)
-        return {(): Ran(self, node, buckets), **below("inner", inner)}
-
-    def counts(self, count: Any, memory: Memory) -> dict[tuple[str, ...], Any]:
-        return {(): count, **below("inner", self._inner.counts(count, memory))}
-
-    def slot_parts(self, slots: Slots, name: str | None, p: Tensor) -> list[Part]:
-        return [(self, ()), *self._inner.slot_parts(slots, name, p)]
-
-    def memory_parts(self, memory: Memory, name: str | None, p: Tensor) -> list[Part]:
-        return [(self, ()), *self._inner.memory_parts(memory, name, p)]
 
 
 def _again(own: Any, before: Tensor, after: Tensor) -> Any:

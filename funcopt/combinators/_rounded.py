@@ -9,7 +9,7 @@ from torch import Tensor
 from .._core import checks
 from .._core.reduction import Reduce
 from .._core.stage import Bucket, Members, Node, Scalars
-from .._core.tensor_rule import GradientTransformation, Part, Ran, below
+from .._core.tensor_rule import GradientTransformation, Part
 from .._numerics import narrow
 from .._numerics.scalars import integer
 from ..errors import LeafError
@@ -219,12 +219,6 @@ class rounded(Around):
     def comes_last(self) -> bool:  # type: ignore[override]
         return True
 
-    def with_children(self, children: Mapping[str, GradientTransformation]) -> "rounded":
-        return self.replace(**children)
-
-    def sign(self) -> int | None:
-        return self.inner.sign()
-
     def params_needed_by(self) -> str | None:
         return type(self).__name__
 
@@ -242,9 +236,6 @@ class rounded(Around):
     def init_slots(self, name: str | None, p: Tensor) -> RoundedSlots:
         own = HOW[self.rounding].init(p) if p.dtype in NARROW else ()
         return RoundedSlots(own, self._inner.init_slots(name, p))
-
-    def init_memory(self, like: Tensor) -> Memory:
-        return self._inner.init_memory(like)
 
     def open(self, buckets: Sequence[Bucket], members: Members) -> Node:
         child = self._inner.open([b._replace(tx=b.tx.inner) for b in buckets], members)
@@ -287,24 +278,11 @@ class rounded(Around):
         own = [RoundedSlots(*two) for two in zip((x for _, _, x in out), new, strict=True)]
         return [u for u, _, _ in out], own
 
-    def memory_after(self, node: Node) -> list[Memory]:
-        return self._inner.memory_after(node.children[0])
-
     def eval_param(self, name: str | None, p: Tensor, slots: Any, memory: Memory) -> Tensor:
         return self._inner.eval_param(name, p, slots.inner, memory)
 
-    def nodes(self, node: Node, buckets: Sequence[int]) -> dict[tuple[str, ...], Ran]:
-        inner = self._inner.nodes(node.children[0], buckets)
-        return {(): Ran(self, node, buckets), **below("inner", inner)}
-
-    def counts(self, count: Any, memory: Memory) -> dict[tuple[str, ...], Any]:
-        return {(): count, **below("inner", self._inner.counts(count, memory))}
-
     def slot_parts(self, slots: Any, name: str | None, p: Tensor) -> list[Part]:
         return [(self, slots.own), *self._inner.slot_parts(slots.inner, name, p)]
-
-    def memory_parts(self, memory: Memory, name: str | None, p: Tensor) -> list[Part]:
-        return [(self, ()), *self._inner.memory_parts(memory, name, p)]
 
 
 def _words(step: Any, seed: int) -> dict[str, Any]:

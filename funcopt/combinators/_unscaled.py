@@ -39,9 +39,6 @@ class unscaled(Around):
     def takes_examples(self) -> bool:
         return self.inner.takes_examples()
 
-    def init_memory(self, like: Tensor) -> Memory:
-        return self._inner.init_memory(like)
-
     def open(self, buckets: Sequence[Bucket], members: Members) -> Node:
         inner = self._inner.open([b._replace(tx=b.tx.inner) for b in buckets], members)
         rules, memory = [b.tx for b in buckets], [b.memory for b in buckets]
