@@ -170,6 +170,7 @@ from .transforms import primal_averaging as primal_averaging
 from .transforms import project_onto_box as project_onto_box
 from .transforms import project_onto_l2_ball as project_onto_l2_ball
 from .transforms import project_onto_simplex as project_onto_simplex
+from .transforms import reduce_on_plateau as reduce_on_plateau
 from .transforms import scale as scale
 from .transforms import scale_by_adadelta as scale_by_adadelta
 from .transforms import scale_by_adagrad as scale_by_adagrad
@@ -323,6 +324,7 @@ __all__ = [
     "quantized",
     "radam",
     "ranger",
+    "reduce_on_plateau",
     "reset_label",
     "rmsprop",
     "rounded",
