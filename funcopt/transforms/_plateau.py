@@ -18,7 +18,7 @@ class PlateauMemory(NamedTuple):
     scale: Tensor  # (): the factor of the updates
     best_value: Tensor  # (): the lowest mean so far
     avg_value: Tensor  # (): the mean of the values since the last look
-    count: Tensor  # (), int64: how many these are
+    value_count: Tensor  # (), int64: how many these are
     plateau_count: Tensor  # (), int64: looks without an improvement
     cooldown_count: Tensor  # (), int64: looks that are left out
 
@@ -91,7 +91,7 @@ class reduce_on_plateau(TensorRule):
         return {"plateau_scale": new.scale}, new
 
     def _looked(self, s: Scalars, old: PlateauMemory, value: Any) -> PlateauMemory:
-        count = old.count + 1
+        count = old.value_count + 1
         mean = old.avg_value + (beside(old.avg_value, value) - old.avg_value) / count
         look = count == self.accumulation_size
         improved = mean < old.best_value * (1 - s.rtol * old.best_value.sign()) - s.atol
@@ -109,7 +109,7 @@ class reduce_on_plateau(TensorRule):
             torch.where(fires | cools, 0, plateau),
             torch.where(cools, old.cooldown_count - 1, waits),
         )
-        before = old._replace(avg_value=mean, count=count)
+        before = old._replace(avg_value=mean, value_count=count)
         return PlateauMemory(*(torch.where(look, x, y) for x, y in zip(after, before, strict=True)))
 
     def update_tensor(self, g: Tensor, slots: Slots, p: Tensor, s: Scalars) -> tuple[Tensor, Slots]:
