@@ -201,6 +201,7 @@ from .transforms import primal_averaging as primal_averaging
 from .transforms import project_onto_box as project_onto_box
 from .transforms import project_onto_l2_ball as project_onto_l2_ball
 from .transforms import project_onto_simplex as project_onto_simplex
+from .transforms import reduce_on_plateau as reduce_on_plateau
 from .transforms import remove_radial_gradient as remove_radial_gradient
 from .transforms import scale as scale
 
@@ -404,6 +405,7 @@ __all__ = [
     "quantized",
     "radam",
     "ranger",
+    "reduce_on_plateau",
     "remove_radial_gradient",
     "reset_label",
     "rmsprop",

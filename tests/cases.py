@@ -145,6 +145,10 @@ CASES = [
     Case(fo.scale_by_row_trust_ratio(0.1, eps=1e-3, min_ratio=0.5, max_ratio=2.0)),
     Case(fo.chain(fo.sgd(0.1), fo.keep_norm())),
     Case(fo.chain(fo.adam(0.1), fo.keep_norm(2.0))),
+    Case(
+        fo.chain(fo.sgd(0.1), fo.reduce_on_plateau(0.5, patience=1, min_scale=0.1)),
+        extra=MappingProxyType({"value": 1.5}),
+    ),
     *(
         Case(fo.scale_by_learning_rate_and_decay(fo.linear_schedule(0.0, 0.1, 2), 0.1, decay))
         for decay in ("decoupled", "independent", "corrected", "squared")
@@ -339,6 +343,7 @@ CASES = [
     ),
     Case(fo.lookahead(fo.adamw(fo.linear_schedule(0.1, 0.05, 2)), 2)),
     Case(fo.lookahead(fo.chain(fo.clip_by_global_norm(1.0), fo.nadam()), 2, reset=True)),
+    Case(fo.lookahead(fo.adam(), 2, 0.7, slow_momentum=0.9)),
     Case(fo.lookahead(fo.sgd(0.1), 1, fo.constant_schedule(0.8))),
     Case(fo.quantized(fo.adam())),
     *(

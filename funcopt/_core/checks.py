@@ -316,7 +316,7 @@ def coefficients(owner: object, name: str, value: Any, *, count: int) -> None:
         number(owner, f"{name}[{i}]", part)
 
 
-def identifier(owner: object, name: str, value: Any) -> None:
+def nonempty_name(owner: object, name: str, value: Any) -> None:
     """A name, or `None`."""
     if value is not None and not (isinstance(value, str) and value):
         refuse(owner, name, value, f"must be a word, got {shown(value)}.")

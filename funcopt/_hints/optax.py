@@ -81,8 +81,6 @@ NAMES = {
     "contrib": "no such part: what there is stands in `fo` itself, such as `fo.muon`, `fo.prodigy`",
     "differentially_private_aggregate": "`fo.dp_aggregate(max_norm, noise_multiplier)`",
     "schedule_free_eval_params": "`fo.eval_params(tx, state, params)`",
-    "reduce_on_plateau": "`fo.optim.lr_scheduler.ReduceLROnPlateau` on an optimizer; the pure form "
-    "has no counterpart",
     "split_real_and_imaginary": "nothing to wrap: complex entries are two reals in every stage",
     "normalize": f"{_NONE} by tensor; the nearest are `fo.normalize_by_update_norm()` and "
     "`fo.scale_by_sign()`; `fo.sam` normalizes by itself",

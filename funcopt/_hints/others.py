@@ -70,9 +70,10 @@ TRANSFORMERS = {
     "get_inverse_sqrt_schedule": "`fo.inverse_sqrt_schedule(peak_value, warmup_steps, timescale)`",
     "get_wsd_schedule": "`fo.warmup_stable_decay_schedule(peak_value, warmup_steps, stable_steps, "
     "decay_steps)`",
-    "get_reduce_on_plateau_schedule": "`fo.optim.lr_scheduler.ReduceLROnPlateau` on an optimizer",
-    "get_greedy_schedule": f"{_NONE}; the nearest is `fo.optim.lr_scheduler.ReduceLROnPlateau`",
-    "GreedyLR": f"{_NONE}; the nearest is `fo.optim.lr_scheduler.ReduceLROnPlateau`",
+    "get_reduce_on_plateau_schedule": "`fo.reduce_on_plateau()`, a stage, or "
+    "`fo.optim.lr_scheduler.ReduceLROnPlateau` on an optimizer",
+    "get_greedy_schedule": f"{_NONE}; the nearest is `fo.reduce_on_plateau()`",
+    "GreedyLR": f"{_NONE}; the nearest is `fo.reduce_on_plateau()`",
     "get_scheduler": "pass a schedule of `fo.schedules` as the `lr`; schedulers of torch work too",
     "AdafactorSchedule": "`fo.scale_by_relative_step(lr)`, which has the schedule inside",
     "get_adafactor_schedule": "`fo.scale_by_relative_step(lr)`, which has the schedule inside",

@@ -89,6 +89,7 @@ from ._optimistic import scale_by_optimistic_gradient as scale_by_optimistic_gra
 from ._orthogonalize import orthogonalize as orthogonalize
 from ._orthograd import remove_radial_gradient as remove_radial_gradient
 from ._pcgrad import pcgrad as pcgrad
+from ._plateau import reduce_on_plateau as reduce_on_plateau
 from ._polyak import scale_by_polyak as scale_by_polyak
 from ._privacy import dp_aggregate as dp_aggregate
 from ._prodigy import scale_by_prodigy as scale_by_prodigy

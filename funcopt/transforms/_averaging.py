@@ -62,7 +62,7 @@ class ema_of_params(TensorRule):
 
     def __post_init__(self) -> None:
         checks.in_unit_interval(self, "decay", self.decay)
-        checks.identifier(self, "name", self.name)
+        checks.nonempty_name(self, "name", self.name)
         if self.sync_every is not None:
             checks.whole_number(self, "sync_every", self.sync_every, least=1)
 

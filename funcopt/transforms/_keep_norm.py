@@ -82,4 +82,5 @@ def _norm(x: Tensor) -> Tensor:
 def _with_norm(x: Tensor, norm: Any) -> Tensor:
     """`x` with this norm, or 0."""
     before = _norm(x)
-    return x * (norm / torch.where(before == 0, 1.0, before))
+    scaled: Tensor = x * (norm / torch.where(before == 0, 1.0, before))
+    return scaled

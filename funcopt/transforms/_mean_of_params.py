@@ -61,7 +61,7 @@ class mean_of_params(TensorRule):
 
     def __post_init__(self) -> None:
         checks.non_negative(self, "t0", self.t0)
-        checks.identifier(self, "name", self.name)
+        checks.nonempty_name(self, "name", self.name)
 
     def init_tensor(self, p: Tensor) -> MeanOfParamsSlots:
         return MeanOfParamsSlots(p.to(self.state_dtype or p.dtype, copy=True))

@@ -87,10 +87,11 @@ def test_fractions_are_rounded_up_and_there_is_at_least_one():
 
 def test_runs_of_a_sweep_may_be_in_windows_of_different_lengths():
     """Then no Python number is the count, and both ways are computed."""
-    tx, p = fo.accumulate(fo.sgd(0.1), GROWS), torch.ones(2, 3, dtype=torch.float64)
+    fractions = fo.piecewise_constant_schedule(0.4, (1, 4), (4.5, 1.5))
+    tx, p = fo.accumulate(fo.sgd(0.1), fractions), torch.ones(2, 3, dtype=torch.float64)
     states = [purely(tx, steps, {"p": p[0]}, lambda q, t: q)[1] for steps in (2, 3)]
     together = fo.tree.map(lambda *x: torch.stack(x), *states)
-    for _ in range(3):
+    for _ in range(8):
         made, together = torch.func.vmap(tx.update)({"p": p}, together, {"p": p})
         for i in range(2):
             update, states[i] = tx.update({"p": p[i]}, states[i], {"p": p[i]})

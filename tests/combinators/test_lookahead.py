@@ -49,6 +49,31 @@ def test_it_is_the_algorithm_of_the_paper(k, alpha, reset):
     assert same(fo.eval_params(tx, state, params), slow, 1e-12)
 
 
+@pytest.mark.parametrize(("k", "alpha", "mu"), [(6, 0.7, 0.9), (1, 0.5, 0.5), (5, 1.0, 0.0)])
+def test_with_momentum_the_slow_steps_are_those_of_sgd_of_torch(k, alpha, mu):
+    """The outer optimizer of DiLoCo, with one worker: its gradient is the way that was gone."""
+    slow = named_parameters()
+    outer = torch.optim.SGD(slow.values(), alpha, momentum=mu, nesterov=mu > 0)
+    fast, own = dict(START), INNER.init(START)
+    for t in range(60):
+        updates, own = INNER.update(grads_at(fast, t), own, fast)
+        fast = fo.apply_updates(fast, updates)
+        if (t + 1) % k == 0:
+            step(outer, slow, {n: slow[n].detach() - fast[n] for n in slow})
+            fast = values(slow)
+    tx = fo.lookahead(INNER, k, alpha, slow_momentum=mu)
+    params, state = purely(tx, 60)
+    assert same(params, fast, 1e-12)
+    assert same(fo.eval_params(tx, state, params), values(slow), 1e-12)
+    assert the_optimizer_does_the_same(tx)
+    assert resumes(tx, 4, 14)
+
+
+def test_a_slow_momentum_out_of_range_is_an_error():
+    with pytest.raises(HyperparameterError, match=r"`slow_momentum` must lie in \[0, 1\)"):
+        fo.lookahead(INNER, slow_momentum=1.0)
+
+
 def test_the_numbers_of_optax():
     """Step -0.5, gradient 2, three steps, a third of the way: its own test, and its edge cases."""
 
