@@ -106,12 +106,12 @@ NAMES = {
     "madgrad": f"{_NONE}; the nearest is `fo.schedule_free_sgd()`",
     "acprop": f"{_NONE}; the nearest is `fo.adabelief(lr)`",
     "simplified_ademamix": f"{_NONE}; the nearest is `fo.ademamix(lr)`",
-    "galore": f"{_NONE}; `fo.adafactor(lr)` saves memory of the state",
+    "galore": "`fo.chain(fo.low_rank(fo.scale_by_adam(), rank), fo.scale_by_learning_rate(lr))`",
+    "scale_by_galore": "`fo.low_rank(tx, rank, update_gap)`",
     "hutchinson_estimator_diag_hessian": f"{_NONE}; use `torch.func.jvp` of `torch.func.grad`, and "
     "give it to `fo.sophia` as `hessian`",
     **_all(
-        "scale_by_acprop scale_by_simplified_ademamix "
-        "scale_by_cocob scale_by_galore scale_by_madgrad",
+        "scale_by_acprop scale_by_simplified_ademamix scale_by_cocob scale_by_madgrad",
         f"{_NONE}; it would be a `fo.TensorRule`",
     ),
     **_all(

@@ -154,7 +154,9 @@ PACKAGES = {
     **_all("SM3 CAME", _OPTAX["sm3"]),
     "MADGRAD": _OPTAX["madgrad"],
     "NovoGrad": _OPTAX["novograd"],
-    **_all("GaLore Fira APOLLO", _OPTAX["galore"]),
+    **_all("GaLore GaLoreAdamW", _OPTAX["galore"]),
+    **_all("APOLLO APOLLOAdamW", '`fo.low_rank(tx, rank, projection="random", restore="channel")`'),
+    "Fira": f"{_NONE}; the nearest is `fo.low_rank(tx, rank)`",
     **_all(
         "ModelEmaV2 ModelEmaV3 ModelEma ExponentialMovingAverage EMA",
         "`fo.ema_of_params(decay)` at the end of a chain",

@@ -55,6 +55,7 @@ from ._nadam import NadamSlots as NadamSlots
 from ._nadam import scale_by_nadam as scale_by_nadam
 from ._newton_cg import newton_cg as newton_cg
 from ._noise import add_noise as add_noise
+from ._norm_growth import limit_norm_growth as limit_norm_growth
 from ._privacy import dp_aggregate as dp_aggregate
 from ._prodigy import scale_by_prodigy as scale_by_prodigy
 from ._projection import project_onto_box as project_onto_box
