@@ -1,5 +1,6 @@
 """Inner transformations of low-rank projections of the gradient: GaLore, APOLLO."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -10,7 +11,7 @@ from .._core import checks
 from .._core.reduction import Reduce
 from .._core.select import select
 from .._core.stage import Bucket, Members, Node
-from .._core.tensor_rule import GradientTransformation, Part, Ran, below
+from .._core.tensor_rule import GradientTransformation, NamedParams, Part, Ran, below
 from .._numerics import shards
 from .._numerics.random import Draw
 from .._numerics.scalars import number, sqrt
@@ -122,6 +123,9 @@ class low_rank(Around):
     def with_children(self, children: Mapping[str, GradientTransformation]) -> "low_rank":
         return self.replace(**children)
 
+    def params_of_children(self, params: NamedParams) -> dict[str, NamedParams]:
+        return {"inner": [(n, self._low(p) if self._is_projected(p) else p) for n, p in params]}
+
     def sign(self) -> int | None:
         return self.inner.sign() if self.restore == "project" else 1
 
@@ -220,10 +224,10 @@ class low_rank(Around):
         def new() -> Tensor:
             if self.projection == "random":
                 drawn = Draw(key, old).normal(self.seed, step, old)
-                return drawn * self.rank**-0.5
+                return drawn / math.sqrt(self.rank)
             # Of g itself: the signs of the vectors are as arbitrary as in the code of GaLore.
             left, _, right = torch.linalg.svd(g.detach(), full_matrices=False)
-            columns = right.mT if tuple(g.shape) == self._shape(g) else left
+            columns: Tensor = right.mT if tuple(g.shape) == self._shape(g) else left
             return columns[:, : self.rank].clone()
 
         made: Tensor = select((step - 1) % self.update_gap == 0, new, old)

@@ -209,6 +209,14 @@ def test_slots_of_matrices_are_small_and_have_keys():
     assert {k for k, x in b.items() if x.dim()} == {"exp_avg", "exp_avg_sq"}
 
 
+def test_an_explanation_counts_the_slots_of_projections():
+    """Of a (1024, 1024) matrix in float32: a projector and two averages of 1024 x 1 each."""
+    text = str(fo.explain(fo.low_rank(fo.scale_by_adam(), 1)))
+    assert "state: 0.0117 per entry" in text
+    opt = fo.Optimizer([("w", torch.nn.Parameter(torch.ones(50, 20)))], SVD)
+    assert fo.explain(opt).memory.by("slot")["exp_avg"] == 4 * 50
+
+
 def test_a_projector_is_kept_between_refreshes_and_random_ones_differ_by_name():
     tx = RANDOM.stages[0]
     params = {
