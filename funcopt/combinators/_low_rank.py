@@ -13,6 +13,7 @@ from .._core.select import select
 from .._core.stage import Bucket, Members, Node
 from .._core.tensor_rule import GradientTransformation, NamedParams, Part, Ran, below
 from .._numerics import shards
+from .._numerics.linalg import singular_vectors
 from .._numerics.random import Draw
 from .._numerics.scalars import number, sqrt
 from ..errors import HyperparameterError, LeafError
@@ -164,20 +165,19 @@ class low_rank(Around):
         node: Node,
         reduce: Reduce,
     ) -> tuple[list[Tensor], list[Slots]]:
-        tensors, keys = node.members.tensors, node.keys()
+        tensors, keys, scalars = node.members.tensors, node.keys(), node.scalars(gs)
         wide, lows, inner, projectors = list(gs), list(gs), list(ps), []
         for i, (tensor, own) in enumerate(zip(tensors, slots, strict=True)):
             projector = own.projector
             if isinstance(projector, Tensor):
                 g = node.members.ranks.full_tensor(gs[i], tensor)
-                step = number(node.rows[node.bucket_of[i]]["step"])
-                projector = self._projector(g, projector, step, keys[i])
+                projector = self._projector(g, projector, number(scalars[i].step), keys[i])
                 wide[i] = self._turned(g, tensor)
                 lows[i] = inner[i] = wide[i] @ projector
             projectors.append(projector)
         own = [x.inner for x in slots]
         us, new = self._inner.run(lows, own, inner, node.children[0], reduce)
-        for i, (projector, s) in enumerate(zip(projectors, node.scalars(gs), strict=True)):
+        for i, (projector, s) in enumerate(zip(projectors, scalars, strict=True)):
             if isinstance(projector, Tensor):
                 u = s.scale * self._restored(us[i], wide[i], lows[i], projector)
                 us[i] = shards.local_shard(self._turned(u, tensors[i]), tensors[i])
@@ -226,8 +226,8 @@ class low_rank(Around):
                 drawn = Draw(key, old).normal(self.seed, step, old)
                 return drawn / math.sqrt(self.rank)
             # Of g itself: the signs of the vectors are as arbitrary as in the code of GaLore.
-            left, _, right = torch.linalg.svd(g.detach(), full_matrices=False)
-            columns: Tensor = right.mT if tuple(g.shape) == self._shape(g) else left
+            left, right = singular_vectors(g)
+            columns = right if tuple(g.shape) == self._shape(g) else left
             return columns[:, : self.rank].clone()
 
         made: Tensor = select((step - 1) % self.update_gap == 0, new, old)

@@ -251,6 +251,23 @@ def test_of_a_gradient_of_that_rank_nothing_is_lost():
         torch.testing.assert_close(u, g, rtol=1e-12, atol=1e-14)
 
 
+def test_a_gradient_that_is_not_finite_is_no_error_and_can_be_skipped():
+    g = torch.ones(4, 3)
+    bad = g.clone()
+    bad[0, 0] = float("nan")
+    u, _ = fo.low_rank(fo.trace(0.9), 1).update(bad, fo.low_rank(fo.trace(0.9), 1).init(g))
+    assert u.isnan().all()
+    tx = fo.skip_if(SVD)
+
+    def two_steps(first):
+        _, state = tx.update(first, tx.init(g, capturable=True), g)
+        return tx.update(g, state, g)[0]
+
+    there = torch.func.vmap(two_steps)(torch.stack([bad, g]))
+    fresh, _ = tx.update(g, tx.init(g), g)
+    torch.testing.assert_close(there[0], fresh)
+
+
 @pytest.mark.parametrize(
     ("made", "message"),
     [
