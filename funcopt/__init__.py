@@ -107,6 +107,7 @@ from .combinators import graft as graft
 from .combinators import hyperparams as hyperparams
 from .combinators import line_search as line_search
 from .combinators import lookahead as lookahead
+from .combinators import low_rank as low_rank
 from .combinators import masked as masked
 from .combinators import norm_outlier as norm_outlier
 from .combinators import not_finite as not_finite
@@ -191,6 +192,7 @@ from .transforms import ema as ema
 from .transforms import ema_of_params as ema_of_params
 from .transforms import keep_norm as keep_norm
 from .transforms import lbfgs as lbfgs
+from .transforms import limit_norm_growth as limit_norm_growth
 from .transforms import mean_of_params as mean_of_params
 from .transforms import monitor as monitor
 from .transforms import newton_cg as newton_cg
@@ -359,11 +361,13 @@ __all__ = [
     "lazy_adam",
     "lbfgs",
     "ldog",
+    "limit_norm_growth",
     "line_search",
     "linear_schedule",
     "lion",
     "load_state_dict",
     "lookahead",
+    "low_rank",
     "madgrad",
     "mars",
     "masked",

@@ -85,10 +85,10 @@ NAMES = {
     "normalize": f"{_NONE} by tensor; the nearest are `fo.normalize_by_update_norm()` and "
     "`fo.scale_by_sign()`; `fo.sam` normalizes by itself",
     "mechanize": f"{_NONE}; the nearest are `fo.prodigy()` and `fo.dadapt_adamw()`",
-    "galore": f"{_NONE}; `fo.adafactor(lr)` saves memory of the state",
+    "galore": "`fo.chain(fo.low_rank(fo.scale_by_adam(), rank), fo.scale_by_learning_rate(lr))`",
+    "scale_by_galore": "`fo.low_rank(tx, rank, update_gap)`",
     "hutchinson_estimator_diag_hessian": f"{_NONE}; use `torch.func.jvp` of `torch.func.grad`, and "
     "give it to `fo.sophia` as `hessian`",
-    "scale_by_galore": f"{_NONE}; it would be a `fo.TensorRule`",
     **_all(
         "MuonDimensionNumbers GaLoreDimensionNumbers",
         'layouts are torch\'s; `dims` of `fo.scale_by_muon` says "batch" or "flatten"',

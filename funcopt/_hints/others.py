@@ -164,7 +164,9 @@ PACKAGES = {
     ),
     "Momo": "`fo.optim.MoMo(params)`, or `fo.momo()`",
     "MomoAdam": "`fo.optim.MoMoAdam(params)`, or `fo.momo_adam()`",
-    **_all("GaLore Fira APOLLO", _OPTAX["galore"]),
+    **_all("GaLore GaLoreAdamW", _OPTAX["galore"]),
+    **_all("APOLLO APOLLOAdamW", '`fo.low_rank(tx, rank, projection="random", restore="channel")`'),
+    "Fira": f"{_NONE}; the nearest is `fo.low_rank(tx, rank)`",
     **_all(
         "ModelEmaV2 ModelEmaV3 ModelEma ExponentialMovingAverage EMA",
         "`fo.ema_of_params(decay)` at the end of a chain",

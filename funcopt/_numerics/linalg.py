@@ -27,6 +27,17 @@ def eigenvectors(a: Tensor) -> Tensor:
     return vectors + vectors @ (slopes * _change(vectors, a))
 
 
+def singular_vectors(a: Tensor) -> tuple[Tensor, Tensor]:
+    """The left and the right singular vectors, as columns, by falling singular value.
+
+    They are constants, without a derivative; NaN where the matrix is not finite.
+    """
+    a = a.detach()
+    finite = a.isfinite().all(-1, keepdim=True).all(-2, keepdim=True)
+    left, _, right = torch.linalg.svd(torch.where(finite, a, 0.0), full_matrices=False)
+    return left.where(finite, math.nan), right.mT.where(finite, math.nan)
+
+
 def orthonormal(a: Tensor) -> Tensor:
     """An orthonormal basis of the columns of a square matrix, each from those up to it: QR."""
     factors = torch.linalg.qr(a.detach())

@@ -22,6 +22,8 @@ from ._labels import Labels as Labels
 from ._line_search import line_search as line_search
 from ._lookahead import LookaheadSlots as LookaheadSlots
 from ._lookahead import lookahead as lookahead
+from ._low_rank import LowRankSlots as LowRankSlots
+from ._low_rank import low_rank as low_rank
 from ._masked import freeze as freeze
 from ._masked import masked as masked
 from ._metrics import Measurement as Measurement

@@ -87,13 +87,13 @@ class Branches(PerTensor):
         return list(zip(*(tx.memory_after(child) for tx, child in each), strict=True))
 
     def nodes(self, node: Node, buckets: Sequence[int]) -> dict[tuple[str, ...], Ran]:
-        found = {(): Ran(self, node, buckets)}
+        found: dict[tuple[str, ...], Ran] = {(): Ran(self, node, buckets)}
         for key, tx, child in zip(self.children(), self._each(), node.children, strict=False):
             found.update(below(key, tx.nodes(child, buckets)))
         return found
 
     def counts(self, count: Any, memory: Memory) -> dict[tuple[str, ...], Any]:
-        found = {(): count}
+        found: dict[tuple[str, ...], Any] = {(): count}
         for key, tx, own in zip(self.children(), self._each(), memory, strict=True):
             found.update(below(key, tx.counts(count, own)))
         return found

@@ -15,6 +15,7 @@ from .._core.record import value_repr, values_equal
 from .._core.tensor_rule import GradientTransformation, NamedParams, PerTensor
 from .._numerics import shards
 from .._numerics.made_on import MadeOn
+from ._by_label import ByLabel
 
 REFERENCE = (1024, 1024)
 """The shape of the float32 matrix whose slots are counted where no parameters are given."""
@@ -85,7 +86,8 @@ def _stages(
     if not (is_chain and not label):
         yield _Stage(depth, label, node, params)
         depth += 1
-    mine = dict.fromkeys(children, params) if reference else node.params_of_children(params)
+    every = reference and isinstance(node, ByLabel)
+    mine = dict.fromkeys(children, params) if every else node.params_of_children(params)
     for key, child in children.items():
         yield from _stages(child, mine.get(key, []), reference, depth, key if node.labeled else "")
 

@@ -1,7 +1,7 @@
 """Grafting: the direction of one transformation, with the norm of another."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from torch import Tensor
 
@@ -29,7 +29,7 @@ class grafting(TensorRule):
     eps: Scalar
     elementwise = True
     needs_params = True
-    measure_per = "tensor"
+    measure_per: ClassVar[Literal["tree", "tensor"]] = "tensor"
 
     def measure_tensor(self, g: Tensor, slots: Slots, p: Tensor, s: Scalars) -> NormsSquared:
         return NormsSquared(p.square().sum(), g.square().sum())

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from .._core import checks
+from .._core.compact import in_message
 from .._core.reduction import Reduce
 from .._core.stage import Bucket, Members, Node, common_scalars
 from .._core.tensor_rule import GradientTransformation
@@ -87,7 +88,7 @@ class line_search(Around):
                 f"{self.inner!r} does not negate them: end it with `scale(-1.0)`."
             )
         if not isinstance(self.search, LineSearch):
-            said = f"must be `backtracking()` or `strong_wolfe()`, got {checks.shown(self.search)}."
+            said = f"must be `backtracking()` or `strong_wolfe()`, got {in_message(self.search)}."
             checks.refuse(self, "search", self.search, said)
         checks.at_least(self, "increase_factor", self.increase_factor, 1.0)
         checks.positive(self, "max_step_size", self.max_step_size)

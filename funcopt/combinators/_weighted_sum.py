@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from .._core import checks
+from .._core.compact import in_message
 from .._core.reduction import Reduce
 from .._core.stage import Bucket, Members, Node
 from .._core.tensor_rule import GradientTransformation
@@ -42,8 +43,9 @@ class weighted_sum(Branches):
 
     def __post_init__(self) -> None:
         if not isinstance(self.transforms, (tuple, list)) or not self.transforms:
-            said = "must be a tuple of transformations, got "
-            checks.refuse(self, "transforms", self.transforms, said + _got(self.transforms))
+            got = f"got {in_message(self.transforms)}."
+            said = f"must be a tuple of transformations, {got}"
+            checks.refuse(self, "transforms", self.transforms, said)
         self.check_branches()
         checks.coefficients(self, "weights", self.weights, count=len(self.transforms))
 
@@ -54,11 +56,11 @@ class weighted_sum(Branches):
         return self.replace(transforms=tuple(children.values()))
 
     def sign(self) -> int | None:
-        if any(isinstance(w, Tensor) or callable(w) for w in self.weights):
+        numbers = [w for w in self.weights if not (isinstance(w, Tensor) or callable(w))]
+        negative, made = {w < 0 for w in numbers}, sign_of(self.transforms)
+        if len(numbers) < len(self.weights) or len(negative) > 1 or made is None:
             return None
-        if len({w < 0 for w in self.weights}) > 1 or (made := sign_of(self.transforms)) is None:
-            return None
-        return -made if self.weights[0] < 0 else made
+        return -made if negative.pop() else made
 
     def open_merge(self, buckets: Sequence[Bucket], members: Members) -> Node:
         rules = [b.tx.evaluated(b.count) for b in buckets]
@@ -70,7 +72,3 @@ class weighted_sum(Branches):
             total, *more = (u * w for u, w in zip(each, s.weights, strict=True))
             sums.append(sum(more, total))
         return sums
-
-
-def _got(value: object) -> str:
-    return f"{checks.shown(value)}."

@@ -113,7 +113,7 @@ class Offload:
         both = ((hosts, inputs.ps), (gs, inputs.gs))
         self._fetch([(to[i], x[i]) for to, x in both for i in foreign])
         trees = {
-            key: [x.to(HOST) if is_foreign(x) else x for x in values]
+            key: [None if x is None else x.to(HOST) for x in values]
             for key, values in inputs.tensor_extra.items()
         }
         node = step(inputs._replace(ps=hosts, gs=gs, params=inputs.ps, tensor_extra=trees))

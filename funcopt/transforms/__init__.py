@@ -80,6 +80,7 @@ from ._namo import NamoSlots as NamoSlots
 from ._namo import scale_by_namo as scale_by_namo
 from ._newton_cg import newton_cg as newton_cg
 from ._noise import add_noise as add_noise
+from ._norm_growth import limit_norm_growth as limit_norm_growth
 from ._normuon import NormuonSlots as NormuonSlots
 from ._normuon import scale_by_normuon as scale_by_normuon
 from ._novograd import NovogradSlots as NovogradSlots

@@ -29,7 +29,7 @@ def has_to_run_as_it_is(tx):
     return any(
         (isinstance(node, fo.TensorRule) and node.random)
         or getattr(node, "reset", False)
-        or isinstance(node, VectorRule)
+        or isinstance(node, VectorRule | fo.low_rank)
         for _, node in walk(tx)
     )
 

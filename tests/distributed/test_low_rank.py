@@ -1,0 +1,43 @@
+"""`low_rank` on parameters that are cut over two ranks: the same projectors on both."""
+
+import pytest
+import torch
+
+import funcopt as fo
+
+from ..combinators.common import START, grads_at, values, wrapped
+from .test_nestings import cut, whole
+from .work import gap
+
+STEPS = 6
+INNER = fo.chain(fo.clip_by_global_norm(0.5), fo.scale_by_adam())
+TXS = {
+    "svd": fo.low_rank(INNER, 1, 2),
+    "random": fo.low_rank(INNER, 1, 2, projection="random", dim="larger"),
+    "apollo": fo.chain(
+        fo.low_rank(INNER, 1, 2, projection="random", restore="channel"), fo.limit_norm_growth()
+    ),
+}
+
+
+def chain(name):
+    return fo.chain(TXS[name], fo.scale_by_learning_rate(0.1))
+
+
+def on_shards(name):
+    params = {n: torch.nn.Parameter(p) for n, p in cut(START).items()}
+    opt = fo.Optimizer(list(params.items()), chain(name))
+    for t in range(STEPS):
+        for key, g in cut(grads_at(whole(params), t)).items():
+            params[key].grad = g
+        opt.step()
+    kinds = {k: type(x).__name__ for k, x in opt.state[params["w"]].items()}
+    return whole(params), kinds
+
+
+@pytest.mark.parametrize("name", TXS)
+def test_the_steps_are_those_of_one_process(two, name):
+    (first, kinds), (second, _) = two(on_shards, name)
+    assert gap(first, second) == 0.0
+    assert gap(first, values(wrapped(chain(name), STEPS)[0])) <= 1e-12
+    assert kinds["projector"] == kinds["exp_avg"] == "Tensor"
