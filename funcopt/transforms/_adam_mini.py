@@ -90,7 +90,7 @@ class scale_by_adam_mini(TensorRule):
         mean = g.reshape(count, size).square().sum(1) / max(size, 1)
         exp_avg_sq = mix(slots.exp_avg_sq, mean, s.weights[1])
         root = sqrt(exp_avg_sq / s.corrections[1]) + s.eps
-        u = exp_avg.reshape(count, size) / s.corrections[0] / root[:, None]
+        u = exp_avg.reshape(count, size) / s.corrections[0] / root.unsqueeze(1)
         return u.reshape(g.shape), AdamMiniSlots(exp_avg, exp_avg_sq)
 
     def _blocks(self, p: Tensor) -> int:

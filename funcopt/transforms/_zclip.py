@@ -94,7 +94,7 @@ class clip_by_zscore(TensorRule):
         begins = memory.number < self.warmup
         std = sqrt(memory.variance)
         z = (n - memory.mean) / (std + s.eps)
-        spike = ~begins & (z > s.threshold)
+        spike = (memory.number >= self.warmup) & (z > s.threshold)
         less = memory.mean
         if self.option == "adaptive":
             less = less + s.threshold * s.threshold * std / torch.where(spike, z, 1.0)
@@ -108,7 +108,7 @@ class clip_by_zscore(TensorRule):
         mean = memory.mean + weight * (most - memory.mean)
         apart = (most - mean) * (most - where(begins, memory.mean, mean))
         variance = memory.variance + weight * (apart - memory.variance)
-        known = n.isfinite()
+        known = n < torch.inf  # not where it is NaN, either
         each = zip((number, mean, variance), memory, strict=True)
         after = ZclipMemory(*(torch.where(known, new, old) for new, old in each))
         return {"grad_norm": norm, "clip_factor": factor.to(norm.dtype)}, after

@@ -20,7 +20,8 @@ def test_one_step_of_polyak_solves_a_linear_loss():
 def test_polyak_is_bounded_and_stands_still_at_the_bottom():
     p, tx = numbers(3.0), fo.scale_by_polyak(max_lr=0.5)
     assert tx.update(numbers(1.0), tx.init(p), p, value=10.0)[0] == 0.5
-    assert tx.update(numbers(0.0), tx.init(p), p, value=10.0)[0] == 0.0
+    for value in (10.0, 0.0):
+        assert tx.update(numbers(0.0), tx.init(p), p, value=value)[0] == 0.0
 
 
 def test_below_the_lowest_value_only_sps_plus_does_not_ascend():

@@ -36,6 +36,15 @@ def test_norms_are_those_of_all_tensors_and_of_one_in_ldog():
     torch.testing.assert_close(u, {"a": numbers(4e-3), "b": numbers(5e-3)})
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_a_parameter_that_comes_back_keeps_its_largest_distance(name):
+    tx, p = getattr(fo, name)(), numbers(1.0)
+    state = tx.init(p)
+    _, state = tx.update(numbers(1e-9), state, p + 3.0)
+    u, _ = tx.update(numbers(1.0), state, p)
+    assert u.item() == pytest.approx(-3.0, rel=1e-3)
+
+
 def test_later_gradients_weigh_more_in_dowg():
     """By the square of the distance at their time."""
     tx, p = fo.scale_by_dowg(0.1, eps=1e-30), numbers(0.0)
@@ -51,11 +60,11 @@ def test_it_finds_a_learning_rate_for_a_bowl_of_any_size(name):
         x = torch.nn.Parameter(torch.zeros(5, dtype=torch.float64))
         bottom = size * torch.linspace(0.5, 1.0, 5, dtype=torch.float64)
         opt = fo.Optimizer([x], getattr(fo, name)())
-        for _ in range(2000):
+        for _ in range(500):
             opt.zero_grad()
             (x - bottom).square().sum().backward()
             opt.step()
-        assert (x - bottom).abs().max() < 0.05 * size
+        assert (x - bottom).abs().max() < 0.1 * size
 
 
 @pytest.mark.parametrize("name", ["DoG", "DoWG"])
