@@ -64,6 +64,7 @@ from .aliases import rmsprop as rmsprop
 from .aliases import rprop as rprop
 from .aliases import schedule_free_adamw as schedule_free_adamw
 from .aliases import schedule_free_sgd as schedule_free_sgd
+from .aliases import scion as scion
 from .aliases import sgd as sgd
 from .aliases import sgdw as sgdw
 from .aliases import shampoo as shampoo
@@ -181,6 +182,7 @@ from .transforms import scale_by_dadapt_adam as scale_by_dadapt_adam
 from .transforms import scale_by_factored_rms as scale_by_factored_rms
 from .transforms import scale_by_learning_rate as scale_by_learning_rate
 from .transforms import scale_by_lion as scale_by_lion
+from .transforms import scale_by_lmo as scale_by_lmo
 from .transforms import scale_by_muon as scale_by_muon
 from .transforms import scale_by_nadam as scale_by_nadam
 from .transforms import scale_by_namo as scale_by_namo
@@ -337,6 +339,7 @@ __all__ = [
     "scale_by_factored_rms",
     "scale_by_learning_rate",
     "scale_by_lion",
+    "scale_by_lmo",
     "scale_by_muon",
     "scale_by_nadam",
     "scale_by_namo",
@@ -359,6 +362,7 @@ __all__ = [
     "schedule_free_sgd",
     "scheduled",
     "schedules",
+    "scion",
     "select",
     "set_to_zero",
     "sgd",

@@ -68,6 +68,7 @@ FAMILIES = {  # by file; where a class is not torch's, its arguments are those o
         "NorMuon": "normuon",
         "AdaMuon": "adamuon",
         "NAMO": "namo",
+        "Scion": "scion",
         "SOAP": "soap",
         "Shampoo": "shampoo",
     },

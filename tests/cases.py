@@ -249,6 +249,12 @@ CASES = [
     Case(fo.normuon(weight_decay=0.1, moment_eps=1e-3, ns_dtype=None)),
     Case(fo.adamuon(moment_eps=1e-3, ns_dtype=None)),
     Case(fo.namo(moment_eps=1e-3, ns_dtype=None)),
+    Case(fo.scale_by_lmo(eps=1e-3)),
+    *(
+        Case(fo.masked(fo.scale_by_lmo(norm, 1e-3), is_matrix))
+        for norm in ("sign", "rms", "column", "row", "embedding")
+    ),
+    Case(fo.scion(0.1, ns_dtype=None)),
     Case(
         fo.masked(
             fo.chain(

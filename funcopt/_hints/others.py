@@ -97,9 +97,7 @@ HEAVYBALL = {
         f"{_NONE}; the nearest is `fo.soap()`",
     ),
     **_all("KLShampoo HeavyKLShampoo", f"{_NONE}; the nearest is `fo.shampoo()`"),
-    **_all(
-        "MuonLaProp OrthoLaProp LaPropOrtho Scion LATHER", f"{_NONE}; the nearest is `fo.muon()`"
-    ),
+    **_all("MuonLaProp OrthoLaProp LaPropOrtho LATHER", f"{_NONE}; the nearest is `fo.muon()`"),
     **_all(
         "PSGDKron PSGDPRO PSGDLRA QSGD PSGDBase",
         f"{_NONE}; the nearest are `fo.soap()` and `fo.shampoo()`",
@@ -143,8 +141,9 @@ PACKAGES = {
     "CAdamW": "`fo.cautious(fo.adamw())`",
     "CLion": "`fo.cautious(fo.lion())`",
     "ScalableShampoo": "`fo.optim.Shampoo(params)`, or `fo.shampoo()`",
+    **_all("SCION SCIONLight", "`fo.optim.Scion(model.named_parameters())`, or `fo.scion()`"),
     **_all(
-        "SCION SCIONLight DistributedMuon MuonClip Dion",
+        "DistributedMuon MuonClip Dion",
         "no counterpart; the nearest is `fo.optim.Muon(params)`",
     ),
     **_all("SophiaH SophiaG Sophia", _OPTAX["sophia"]),

@@ -42,6 +42,7 @@ CLASSES = {
     "SGDScheduleFree": "schedule_free_sgd",
     "SGDW": "sgdw",
     "SOAP": "soap",
+    "Scion": "scion",
     "Shampoo": "shampoo",
     "SignSGD": "sign_sgd",
     "Signum": "signum",

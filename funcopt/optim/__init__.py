@@ -26,6 +26,7 @@ from ._classes_matrix import SOAP as SOAP
 from ._classes_matrix import AdaMuon as AdaMuon
 from ._classes_matrix import Muon as Muon
 from ._classes_matrix import NorMuon as NorMuon
+from ._classes_matrix import Scion as Scion
 from ._classes_matrix import Shampoo as Shampoo
 from ._classes_sgd import LARS as LARS
 from ._classes_sgd import SGDW as SGDW
@@ -93,6 +94,7 @@ __all__ = [
     "Ranger",
     "Rprop",
     "SGDScheduleFree",
+    "Scion",
     "Shampoo",
     "SignSGD",
     "Signum",

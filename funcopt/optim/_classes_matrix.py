@@ -14,6 +14,7 @@ from ..aliases import (
     muon,
     namo,
     normuon,
+    scion,
     shampoo,
     soap,
 )
@@ -115,6 +116,30 @@ class NAMO(AliasOptimizer, make=namo):
         adamw_eps: Scalar = 1e-8, adamw_weight_decay: Scalar = 0.01, labels: Labels | None = None,
         state_dtype: torch.dtype | None = None, maximize: bool = False, foreach: bool | None = None,
         capturable: bool = False, differentiable: bool = False, fused: bool | None = None,
+        max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, quantized: Format | None = None,
+        rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",
+    ) -> None: ...
+
+
+class Scion(AliasOptimizer, make=scion):
+    """Scion: steps towards the lowest point of a ball, of the norm that fits the layer.
+
+    See `scion`.
+    """
+
+    def __init__(
+        self, params: ParamsT, lr: Scalar = 0.001, momentum: Scalar = 0.9, radius: Scalar = 50.0,
+        other_radius: Scalar = 3000.0, vector_radius: Scalar = 1.0, constrained: bool = True,
+        ns_coefficients: Coefficients = (3.4445, -4.775, 2.0315), eps: Scalar = 1e-7,
+        ns_steps: int = 5, adjust_lr_fn: Ratio | None = "rms_to_rms", *,
+        other_norm: Literal["sign", "column", "row", "embedding"] = "sign",
+        dims: Literal["batch", "flatten"] | None = None,
+        ns_dtype: torch.dtype | None = torch.bfloat16, normalization: Normalization = "clamp",
+        safety_factor: Scalar = 1.0, block_sizes: int | tuple[int, ...] | None = None,
+        labels: Labels | None = None, state_dtype: torch.dtype | None = None,
+        maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
+        differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
         accumulate: int | None = None, quantized: Format | None = None,
         rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",

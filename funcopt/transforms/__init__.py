@@ -39,6 +39,7 @@ from ._line_search import backtracking as backtracking
 from ._line_search import strong_wolfe as strong_wolfe
 from ._lion import LionSlots as LionSlots
 from ._lion import scale_by_lion as scale_by_lion
+from ._lmo import scale_by_lmo as scale_by_lmo
 from ._mars import add_mars_correction as add_mars_correction
 from ._mean_of_params import MeanOfParamsSlots as MeanOfParamsSlots
 from ._mean_of_params import mean_of_params as mean_of_params
