@@ -89,11 +89,12 @@ HEAVYBALL = {
     "SplitOpt": "`fo.partition(transforms, labels)`",
     "SAMWrapper": "`fo.sam(tx)`",
     "SignLaProp": f"{_NONE}; the nearest are `fo.signum()` and `fo.laprop()`",
+    "KLSOAP": '`fo.optim.SOAP(params, correction="kl")`, or `fo.soap(correction="kl")`',
     "SOAPNAdam": f"{_NONE}; the nearest is `fo.soap()`",
     "SOAPAdEMAMix": f"{_NONE}; the nearest is `fo.soap()`",
     "capture_param_shapes": "nothing to capture: shapes are those of the parameters",
     **_all(
-        "SOLP KLSOAP HeavySOAP HeavyKLSOAP HeavySOAPNAdam HeavySOAPAdEMAMix HeavySOLP",
+        "SOLP HeavySOAP HeavyKLSOAP HeavySOAPNAdam HeavySOAPAdEMAMix HeavySOLP",
         f"{_NONE}; the nearest is `fo.soap()`",
     ),
     **_all("KLShampoo HeavyKLShampoo", f"{_NONE}; the nearest is `fo.shampoo()`"),
