@@ -85,6 +85,7 @@ from .aliases import rprop as rprop
 from .aliases import schedule_free_adamw as schedule_free_adamw
 from .aliases import schedule_free_radam as schedule_free_radam
 from .aliases import schedule_free_sgd as schedule_free_sgd
+from .aliases import scion as scion
 from .aliases import sgd as sgd
 from .aliases import sgdw as sgdw
 from .aliases import shampoo as shampoo
@@ -230,6 +231,7 @@ from .transforms import scale_by_ldog as scale_by_ldog
 from .transforms import scale_by_learning_rate as scale_by_learning_rate
 from .transforms import scale_by_learning_rate_and_decay as scale_by_learning_rate_and_decay
 from .transforms import scale_by_lion as scale_by_lion
+from .transforms import scale_by_lmo as scale_by_lmo
 from .transforms import scale_by_madgrad as scale_by_madgrad
 from .transforms import scale_by_momo as scale_by_momo
 from .transforms import scale_by_momo_adam as scale_by_momo_adam
@@ -442,6 +444,7 @@ __all__ = [
     "scale_by_learning_rate",
     "scale_by_learning_rate_and_decay",
     "scale_by_lion",
+    "scale_by_lmo",
     "scale_by_madgrad",
     "scale_by_momo",
     "scale_by_momo_adam",
@@ -477,6 +480,7 @@ __all__ = [
     "schedule_free_sgd",
     "scheduled",
     "schedules",
+    "scion",
     "select",
     "set_to_zero",
     "sgd",

@@ -69,6 +69,7 @@ FAMILIES = {  # by file; where a class is not torch's, its arguments are those o
         "NorMuon": "normuon",
         "AdaMuon": "adamuon",
         "NAMO": "namo",
+        "Scion": "scion",
         "SOAP": "soap",
         "Sophia": "sophia",
         "Shampoo": "shampoo",

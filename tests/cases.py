@@ -287,6 +287,7 @@ CASES = [
     Case(fo.scale_by_soap(precondition_frequency=1, precondition_1d=True)),
     Case(fo.scale_by_soap(shampoo_beta=0.8, correct_bias=False, max_precond_dim=2)),
     Case(fo.soap(merge_dims=True, normalize_grads=True, precondition_frequency=1)),
+    Case(fo.scale_by_soap(eps=1e-2, precondition_frequency=2, correction="kl")),
     Case(fo.scale_by_shampoo()),
     Case(fo.scale_by_shampoo(0.9, precondition_1d=True, graft=True, merge_dims=True)),
     Case(fo.shampoo(momentum=0.9, precondition_frequency=2, max_precond_dim=2)),
@@ -326,6 +327,12 @@ CASES = [
     Case(fo.normuon(weight_decay=0.1, moment_eps=1e-3, ns_dtype=None)),
     Case(fo.adamuon(moment_eps=1e-3, ns_dtype=None)),
     Case(fo.namo(moment_eps=1e-3, ns_dtype=None)),
+    Case(fo.scale_by_lmo(eps=1e-3)),
+    *(
+        Case(fo.masked(fo.scale_by_lmo(norm, 1e-3), is_matrix))
+        for norm in ("sign", "rms", "column", "row", "embedding")
+    ),
+    Case(fo.scion(0.1, ns_dtype=None)),
     Case(
         fo.masked(
             fo.chain(

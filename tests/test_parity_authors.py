@@ -357,7 +357,10 @@ VARIANTS_OF_ADAM = [
 ]
 
 
-def muons(name, alias, cls, *options, shapes=((5, 3), (3, 5), (4, 4), (4, 3, 2))):
+WIDE_AND_TALL = ((5, 3), (3, 5), (4, 4))
+
+
+def muons(name, alias, cls, *options, shapes=(*WIDE_AND_TALL, (4, 3, 2))):
     """The class of the port and ours with one group of matrices, for pairs of options.
 
     The learning rates keep them on their way: where momentum turns, steps enlarge roundings.
@@ -441,6 +444,46 @@ MUON = [
 ]
 
 
+def scion(label, norm, shapes, own, given):
+    """One of the three labels of ours, and the class of the port with the norm of this number."""
+    ours = {"lr": 2e-3, "labels": label, "ns_dtype": None, **own}
+    return Row(
+        f"pytorch_optimizer.SCION({norm}, {', '.join(f'{k}={v}' for k, v in given.items())})",
+        fo.scion(**ours),
+        lambda params: optim.Scion(params, **ours),
+        of_port("SCION", lr=2e-3, norm_type=norm, foreach=False, **given),
+        shapes=shapes,
+    )
+
+
+SCION = [
+    scion("hidden", 2, WIDE_AND_TALL, {"radius": 0.5}, {"constraint": True, "scale": 0.5}),
+    scion(
+        "hidden",
+        2,
+        WIDE_AND_TALL,
+        {"radius": 2.0, "momentum": 0.7, "constrained": False},
+        {"scale": 2.0, "momentum": 0.3},
+    ),
+    scion("other", 4, WIDE_AND_TALL, {"other_radius": 3.0}, {"constraint": True, "scale": 3.0}),
+    scion("vector", 5, [(7,), (1,)], {"constrained": False}, {}),
+    *(
+        scion(
+            "other",
+            number,
+            WIDE_AND_TALL,
+            {"other_norm": norm, "other_radius": 0.5, "constrained": False},
+            {"scale": 0.5, "norm_kwargs": kwargs},
+        )
+        for norm, number, kwargs in [
+            ("column", 6, {}),
+            ("embedding", 6, {"transpose": True}),
+            ("row", 7, {}),
+        ]
+    ),
+]
+
+
 def lookahead(k, alpha):
     def theirs(params):
         inner = torch.optim.AdamW(params, 0.05, weight_decay=0.1)
@@ -463,6 +506,7 @@ ROWS = [
     *MARS,
     *VARIANTS_OF_ADAM,
     *MUON,
+    *SCION,
     *(lookahead(k, alpha) for k, alpha in [(5, 0.5), (1, 0.5), (6, 0.8)]),
 ]
 

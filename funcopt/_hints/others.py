@@ -90,17 +90,16 @@ HEAVYBALL = {
     "SplitOpt": "`fo.partition(transforms, labels)`",
     "SAMWrapper": "`fo.sam(tx)`",
     "SignLaProp": f"{_NONE}; the nearest are `fo.signum()` and `fo.laprop()`",
+    "KLSOAP": '`fo.optim.SOAP(params, correction="kl")`, or `fo.soap(correction="kl")`',
     "SOAPNAdam": f"{_NONE}; the nearest is `fo.soap()`",
     "SOAPAdEMAMix": f"{_NONE}; the nearest is `fo.soap()`",
     "capture_param_shapes": "nothing to capture: shapes are those of the parameters",
     **_all(
-        "SOLP KLSOAP HeavySOAP HeavyKLSOAP HeavySOAPNAdam HeavySOAPAdEMAMix HeavySOLP",
+        "SOLP HeavySOAP HeavyKLSOAP HeavySOAPNAdam HeavySOAPAdEMAMix HeavySOLP",
         f"{_NONE}; the nearest is `fo.soap()`",
     ),
     **_all("KLShampoo HeavyKLShampoo", f"{_NONE}; the nearest is `fo.shampoo()`"),
-    **_all(
-        "MuonLaProp OrthoLaProp LaPropOrtho Scion LATHER", f"{_NONE}; the nearest is `fo.muon()`"
-    ),
+    **_all("MuonLaProp OrthoLaProp LaPropOrtho LATHER", f"{_NONE}; the nearest is `fo.muon()`"),
     **_all(
         "PSGDKron PSGDPRO PSGDLRA QSGD PSGDBase",
         f"{_NONE}; the nearest are `fo.soap()` and `fo.shampoo()`",
@@ -147,8 +146,9 @@ PACKAGES = {
     "GrokFastAdamW": "`fo.weighted_sum((fo.identity(), fo.trace(0.98, dampening=0.98)), "
     "(1.0, 2.0))` before `fo.adamw()`",
     "ScalableShampoo": "`fo.optim.Shampoo(params)`, or `fo.shampoo()`",
+    **_all("SCION SCIONLight", "`fo.optim.Scion(model.named_parameters())`, or `fo.scion()`"),
     **_all(
-        "SCION SCIONLight DistributedMuon MuonClip Dion",
+        "DistributedMuon MuonClip Dion",
         "no counterpart; the nearest is `fo.optim.Muon(params)`",
     ),
     **_all("SophiaH SophiaG", "`fo.optim.Sophia(params)`, or `fo.sophia()`, given `hessian`"),

@@ -64,6 +64,7 @@ CLASSES = {
     "SM3": "sm3",
     "SOAP": "soap",
     "Sophia": "sophia",
+    "Scion": "scion",
     "Shampoo": "shampoo",
     "SignSGD": "sign_sgd",
     "Signum": "signum",

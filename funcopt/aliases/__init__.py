@@ -53,6 +53,7 @@ from ._rate_free import prodigy as prodigy
 from ._schedule_free import schedule_free_adamw as schedule_free_adamw
 from ._schedule_free import schedule_free_radam as schedule_free_radam
 from ._schedule_free import schedule_free_sgd as schedule_free_sgd
+from ._scion import scion as scion
 from ._sgd import asgd as asgd
 from ._sgd import dpsgd as dpsgd
 from ._sgd import noisy_sgd as noisy_sgd

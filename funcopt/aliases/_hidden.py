@@ -58,6 +58,8 @@ class hidden_weights(Record):
             with either, such tensors are hidden weights.
         hidden: The label of the weights of hidden layers; by default that of `muon`.
         other: The label of all other parameters; by default that of `muon`.
+        vectors: The label of those that are excluded by shape as vectors; by default that of all
+            others.
 
     Raises:
         HyperparameterError: If `dims` is unknown, or the labels are not two different strings.
@@ -68,6 +70,7 @@ class hidden_weights(Record):
     dims: Literal["batch", "flatten"] | None = None
     hidden: str = "muon"
     other: str = "adamw"
+    vectors: str | None = None
 
     def __post_init__(self) -> None:
         checks.choice(self, "dims", self.dims, (None, "batch", "flatten"))
@@ -77,17 +80,26 @@ class hidden_weights(Record):
                 "`hidden_weights`: `hidden` and `other` must be two different labels, got "
                 f"{self.hidden!r} and {self.other!r}."
             )
+        if not isinstance(self.vectors, str | None):
+            raise HyperparameterError(
+                f"`hidden_weights`: `vectors` must be a label or None, got {self.vectors!r}."
+            )
 
     def __call__(self, name: str | None, p: Tensor) -> str:
+        if self.vectors is not None and self._is_vector(p):
+            return self.vectors
         return self.hidden if self._is_hidden(name, p) else self.other
 
-    def _is_hidden(self, name: str | None, p: Tensor) -> bool:
+    def _is_vector(self, p: Tensor) -> bool:
         if p.dim() < 2 or (p.dim() > 2 and self.dims is None):
-            return False
+            return sum(n != 1 for n in p.shape) < 2
         rows, columns = p.shape[-2:]
         if self.dims == "flatten":
             rows, columns = p.shape[0], math.prod(p.shape[1:])
-        if min(rows, columns) == 1:
+        return min(rows, columns) == 1
+
+    def _is_hidden(self, name: str | None, p: Tensor) -> bool:
+        if self._is_vector(p) or (p.dim() > 2 and self.dims is None):
             return False
         if name is None:
             raise LabelError(

@@ -1,5 +1,7 @@
 """Preconditioners with a matrix for every dimension."""
 
+from typing import Literal
+
 import torch
 
 from .._core.tensor_rule import GradientTransformation
@@ -29,6 +31,7 @@ def soap(
     normalize_grads: bool = False,
     correct_bias: bool = True,
     *,
+    correction: Literal["kl"] | None = None,
     state_dtype: torch.dtype | None = None,
 ) -> GradientTransformation:
     """SOAP: `scale_by_soap`, with decoupled weight decay.
@@ -53,6 +56,7 @@ def soap(
         precondition_1d: Precondition vectors by a matrix too.
         normalize_grads: Rescale each update to a root mean square of 1.
         correct_bias: Apply Adam's bias correction.
+        correction: "kl" for KL-SOAP: the matrices of `scale_by_soap` with this correction.
         state_dtype: Storage dtype of both moments; by default that of the parameter.
 
     Raises:
@@ -74,6 +78,7 @@ def soap(
         normalize_grads=normalize_grads,
         correct_bias=correct_bias,
         state_dtype=state_dtype,
+        correction=correction,
     )
     return chain(scaling, add_decayed_weights(weight_decay), scale_by_learning_rate(lr))
 

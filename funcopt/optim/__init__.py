@@ -35,6 +35,7 @@ from ._classes_matrix import SOAP as SOAP
 from ._classes_matrix import AdaMuon as AdaMuon
 from ._classes_matrix import Muon as Muon
 from ._classes_matrix import NorMuon as NorMuon
+from ._classes_matrix import Scion as Scion
 from ._classes_matrix import Shampoo as Shampoo
 from ._classes_matrix import Sophia as Sophia
 from ._classes_optax import MADGRAD as MADGRAD
@@ -141,6 +142,7 @@ __all__ = [
     "RowwiseAdagrad",
     "Rprop",
     "SGDScheduleFree",
+    "Scion",
     "Shampoo",
     "SignSGD",
     "Signum",

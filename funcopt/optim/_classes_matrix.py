@@ -14,6 +14,7 @@ from ..aliases import (
     muon,
     namo,
     normuon,
+    scion,
     shampoo,
     soap,
     sophia,
@@ -122,6 +123,30 @@ class NAMO(AliasOptimizer, make=namo):
     ) -> None: ...
 
 
+class Scion(AliasOptimizer, make=scion):
+    """Scion: steps towards the lowest point of a ball, of the norm that fits the layer.
+
+    See `scion`.
+    """
+
+    def __init__(
+        self, params: ParamsT, lr: Scalar = 0.001, momentum: Scalar = 0.9, radius: Scalar = 50.0,
+        other_radius: Scalar = 3000.0, vector_radius: Scalar = 1.0, constrained: bool = True,
+        ns_coefficients: Coefficients = (3.4445, -4.775, 2.0315), eps: Scalar = 1e-7,
+        ns_steps: int = 5, adjust_lr_fn: Ratio | None = "rms_to_rms", *,
+        other_norm: Literal["sign", "column", "row", "embedding"] = "sign",
+        dims: Literal["batch", "flatten"] | None = None,
+        ns_dtype: torch.dtype | None = torch.bfloat16, normalization: Normalization = "clamp",
+        safety_factor: Scalar = 1.0, block_sizes: int | tuple[int, ...] | None = None,
+        labels: Labels | None = None, state_dtype: torch.dtype | None = None,
+        maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
+        differentiable: bool = False, fused: bool | None = None,
+        max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, quantized: Format | None = None,
+        rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",
+    ) -> None: ...
+
+
 class SOAP(AliasOptimizer, make=soap):
     """SOAP: `scale_by_soap`, with decoupled weight decay; see `soap`."""
 
@@ -130,8 +155,9 @@ class SOAP(AliasOptimizer, make=soap):
         shampoo_beta: Scalar | None = None, eps: Scalar = 1e-8, weight_decay: Scalar = 0.01,
         precondition_frequency: int = 10, max_precond_dim: int = 10000, merge_dims: bool = False,
         precondition_1d: bool = False, normalize_grads: bool = False, correct_bias: bool = True, *,
-        state_dtype: torch.dtype | None = None, maximize: bool = False, foreach: bool | None = None,
-        capturable: bool = False, differentiable: bool = False, fused: bool | None = None,
+        correction: Literal["kl"] | None = None, state_dtype: torch.dtype | None = None,
+        maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
+        differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
         accumulate: int | None = None, quantized: Format | None = None,
         rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",

@@ -59,6 +59,7 @@ from ._line_search import search_along as search_along
 from ._line_search import strong_wolfe as strong_wolfe
 from ._lion import LionSlots as LionSlots
 from ._lion import scale_by_lion as scale_by_lion
+from ._lmo import scale_by_lmo as scale_by_lmo
 from ._madgrad import MadgradSlots as MadgradSlots
 from ._madgrad import scale_by_madgrad as scale_by_madgrad
 from ._mars import add_mars_correction as add_mars_correction

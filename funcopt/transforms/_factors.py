@@ -57,6 +57,22 @@ def grown(factors: Factors, x: Tensor, weight: Any) -> Factors:
     return tuple(out)
 
 
+def grown_by_kl(factors: Factors, bases: Factors, x: Tensor, weight: Any, eps: Any) -> Factors:
+    """Each factor of a matrix, with X S^-1 X^T / n mixed in, where S is the other one, of size n.
+
+    In the basis of S, and with eigenvalues of at least `eps`. Where there are not two factors, they
+    are grown as without it.
+    """
+    if x.dim() != 2 or not all(isinstance(factor, Tensor) for factor in factors):
+        return grown(factors, x, weight)
+    out = []
+    for factor, other, basis, y in zip(factors, factors[::-1], bases[::-1], (x, x.mT), strict=True):
+        values = (basis * (other @ basis)).sum(-2).clamp(min=eps)
+        turned = y @ basis
+        out.append(mix(factor, (turned / (y.shape[1] * values)) @ turned.mT, weight))
+    return tuple(out)
+
+
 def along(x: Tensor, factors: Factors, *, back: bool = False) -> Tensor:
     """`x`, with every dimension multiplied by the transpose of its matrix; by itself if `back`."""
     for factor in factors:

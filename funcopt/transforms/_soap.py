@@ -1,6 +1,6 @@
 """SOAP: Adam in the eigenbases of Shampoo."""
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from .._core.tensor_rule import TensorRule
 from .._numerics.linalg import eigenvectors, orthonormal
 from .._numerics.scalars import bias_correction, mix, power, sqrt, where
 from ..typing import Memory, Scalar, Slots
-from ._factors import Factors, along, grown, squares, viewed
+from ._factors import Factors, along, grown, grown_by_kl, squares, viewed
 
 
 class SoapSlots(NamedTuple):
@@ -43,6 +43,14 @@ class scale_by_soap(TensorRule):
     nothing; where Python cannot read the step, as in `torch.compile`, both factorizations are made
     in every step.
 
+    With ``correction="kl"``, KL-SOAP, L and R are those that minimize a Kullback-Leibler
+    divergence, each weighted by the inverse of the other, from the second update on:
+
+        L <- shampoo_beta L + (1 - shampoo_beta) G Q_R diag(1 / (n max(r, eps))) Q_R^T G^T
+
+    with r the diagonal of Q_R^T R Q_R, and R likewise; so for matrices whose dimensions both have
+    one. A direction without gradients yet weighs 1 / eps, until that is forgotten.
+
     A tensor of more dimensions has a matrix for each. Where there is none, the dimension keeps its
     own basis; a tensor without any has Adam.
 
@@ -59,7 +67,8 @@ class scale_by_soap(TensorRule):
     Args:
         betas: Decay rates of the first and second moment, in [0, 1).
         shampoo_beta: Decay rate of GG, in [0, 1); `None` is the second of `betas`.
-        eps: Added to the root, in units of the gradient; not negative.
+        eps: Added to the root, in units of the gradient; not negative, and with a `correction`
+            positive.
         precondition_frequency: Updates from one refresh of the bases to the next.
         max_precond_dim: The largest dimension that has a matrix.
         merge_dims: Merge neighboring dimensions, while their product is at most
@@ -69,14 +78,17 @@ class scale_by_soap(TensorRule):
             1.
         correct_bias: Apply Adam's bias correction, the factor in front of Q_L.
         state_dtype: Storage dtype of the two moments.
+        correction: "kl" for KL-SOAP.
 
     Raises:
-        HyperparameterError: If a decay rate is outside [0, 1), `eps` is negative, or a count is not
-            positive.
+        HyperparameterError: If a decay rate is outside [0, 1), `eps` is negative, a count is not
+            positive, or `correction` is unknown.
 
     References:
         Vyas et al., "SOAP: Improving and Stabilizing Shampoo using Adam", 2024.
-        https://arxiv.org/abs/2409.11321. The results are those of its official code.
+        https://arxiv.org/abs/2409.11321. The results are those of its official code. Lin et al.,
+        "Understanding and Improving Shampoo and SOAP via Kullback-Leibler Minimization", 2025,
+        https://arxiv.org/abs/2509.03378, for the correction.
     """
 
     betas: tuple[Scalar, Scalar] = (0.95, 0.95)
@@ -89,6 +101,7 @@ class scale_by_soap(TensorRule):
     normalize_grads: bool = False
     correct_bias: bool = True
     state_dtype: torch.dtype | None = None
+    correction: Literal["kl"] | None = None
     batched = True
     nonnegative = frozenset({"exp_avg_sq"})
 
@@ -96,7 +109,8 @@ class scale_by_soap(TensorRule):
         checks.betas(self, "betas", self.betas)
         if self.shampoo_beta is not None:
             checks.in_unit_interval(self, "shampoo_beta", self.shampoo_beta)
-        checks.non_negative(self, "eps", self.eps)
+        checks.choice(self, "correction", self.correction, (None, "kl"))
+        (checks.positive if self.correction else checks.non_negative)(self, "eps", self.eps)
         checks.whole_number(self, "precondition_frequency", self.precondition_frequency, least=1)
         checks.whole_number(self, "max_precond_dim", self.max_precond_dim, least=1)
 
@@ -136,7 +150,7 @@ class scale_by_soap(TensorRule):
         u = along(exp_avg / (sqrt(exp_avg_sq) + s.eps), slots.Q, back=True)
         if self.normalize_grads:
             u = u / (1e-30 + sqrt(u.square().mean()))
-        GG = grown(slots.GG, x, s.weights[2])
+        GG = self._grown(slots, x, s)
         now = (exp_avg, exp_avg_sq, slots.Q)
         exp_avg, exp_avg_sq, Q = select(
             s.first,
@@ -146,6 +160,15 @@ class scale_by_soap(TensorRule):
         kept = SoapSlots(exp_avg.reshape(g.shape), exp_avg_sq.reshape(g.shape), GG, Q)
         u = select(s.first, lambda: torch.zeros_like(u), lambda: s.factor * u)
         return u.reshape(g.shape), kept
+
+    def _grown(self, slots: SoapSlots, x: Tensor, s: Scalars) -> Factors:
+        if self.correction is None:
+            return grown(slots.GG, x, s.weights[2])
+        return select(
+            s.first,
+            lambda: grown(slots.GG, x, s.weights[2]),
+            lambda: grown_by_kl(slots.GG, slots.Q, x, s.weights[2], s.eps),
+        )
 
 
 def _refreshed(

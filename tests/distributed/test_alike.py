@@ -44,6 +44,9 @@ SUMS = {
     ),
     "micro-batches": fo.accumulate(fo.chain(fo.clip_by_global_norm(1.0), fo.sgd(0.1)), 2),
     "whole matrices": fo.chain(fo.clip_by_global_norm(1.0), fo.scale_by_muon(), fo.scale(-0.1)),
+    "whole matrices, row by row": fo.chain(
+        fo.clip_by_global_norm(1.0), fo.scale_by_muon(), fo.scale_by_normuon(), fo.scale(-0.1)
+    ),
     "some whole matrices": fo.partition(
         {
             "wide": fo.chain(fo.scale_by_muon(), fo.scale(-0.1)),

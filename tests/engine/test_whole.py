@@ -299,6 +299,7 @@ OF_MATRICES = [
 BATCHED = [
     *OF_MATRICES,
     fo.chain(fo.scale_by_soap(precondition_frequency=2), fo.scale(-0.1)),
+    fo.chain(fo.scale_by_soap(eps=1e-3, correction="kl"), fo.scale(-0.1)),
     fo.chain(fo.scale_by_shampoo(precondition_frequency=2, graft=True), fo.scale(-0.1)),
     fo.muon(0.1, ns_dtype=None),
 ]

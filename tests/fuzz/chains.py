@@ -21,7 +21,13 @@ LEAVES = [tx for tx in PLAIN if not tx.children()]
 ALGORITHMS = [tx for tx in PLAIN if isinstance(tx, fo.chain) and tx.stages]
 """Chains that can be used as they are."""
 
-FRAGILE = (fo.scale_by_muon, fo.scale_by_soap, fo.scale_by_shampoo, fo.lbfgs)
+FRAGILE = (
+    fo.orthogonalize,
+    fo.scale_by_muon,
+    fo.scale_by_soap,
+    fo.scale_by_shampoo,
+    fo.lbfgs,
+)
 """Their matrices are ill-conditioned on trees as small as these."""
 
 MASKS = [is_matrix, r"[ace]", r"", True]

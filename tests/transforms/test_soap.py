@@ -11,6 +11,7 @@ from funcopt import optim
 from funcopt.errors import HyperparameterError
 from funcopt.transforms import _soap
 
+from ..frameworks import needed
 from .stepping import feed
 
 SHAPES = [(), (4,), (3, 3), (5, 3), (3, 6), (3, 2, 2, 2)]
@@ -117,6 +118,18 @@ class Official:
         self.exp_avg = self.project(self.exp_avg)
 
 
+class Corrected(Official):
+    """With the factors of KL-SOAP, by HeavyBall; the first ones are those of SOAP, as there."""
+
+    def add(self, g):
+        if self.Q is None:
+            return super().add(g)
+        one = [[m if m is None else m[None] for m in ms] for ms in (self.GG, self.Q)]
+        utils = needed("heavyball").utils
+        utils.update_ggt_kl(self.view(g)[None], *one, self.most, False, self.shampoo_beta, self.eps)
+        return None
+
+
 pytestmark = pytest.mark.usefixtures("in_float64")
 
 
@@ -139,8 +152,8 @@ def stepped(opt, params, steps=STEPS, begin=0):
     return [p.detach() for p in params]
 
 
-def official(**options):
-    tensors = [Official(p, **options) for p in beginning()]
+def official(cls=Official, **options):
+    tensors = [cls(p, **options) for p in beginning()]
     for t in range(STEPS):
         for i, one in enumerate(tensors):
             one.step(gradient(one.p, t, i))
@@ -177,6 +190,55 @@ def test_the_class_and_the_pure_form_step_as_the_official_code(options):
         updates, state = tx.update(grads, state, pure)
         pure = fo.apply_updates(pure, updates)
     assert difference(pure, expected) <= 1e-12
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"eps": 1e-2, "precondition_frequency": 1},
+        {"eps": 1e-2, "precondition_frequency": 3, "shampoo_beta": 0.8, "betas": (0.9, 0.99)},
+        {"eps": 1e-1, "precondition_frequency": 2, "merge_dims": True, "max_precond_dim": 6},
+        {"eps": 1e-2, "precondition_frequency": 2, "max_precond_dim": 3},
+    ],
+    ids=str,
+)
+def test_with_the_correction_it_has_the_factors_of_heavyball(options, monkeypatch):
+    """Of matrices; other tensors, and matrices with one factor, have those of SOAP there too."""
+    monkeypatch.setattr(needed("heavyball").utils, "compile_mode", None)
+    expected = official(Corrected, **options)
+    params = [torch.nn.Parameter(p) for p in beginning()]
+    opt = optim.SOAP(params, weight_decay=0.0, correction="kl", **options)
+    assert difference(stepped(opt, params), expected) <= 1e-12
+    assert difference(expected, official(**options)) > 1e-3
+
+
+def test_corrected_factors_agree_with_each_other():
+    """Where they rest, each is the mean of G S^-1 G^T / n of the other, S, up to noise.
+
+    The gradients are square: a direction that the first lacks weighs 1 / eps for a long time.
+    """
+    torch.manual_seed(0)
+    rows, columns = (torch.logspace(-c, c, 4).diag() for c in (0.5, 0.25))
+    gradients = [rows @ torch.randn(4, 4) @ columns for _ in range(500)]
+    tx = fo.scale_by_soap(shampoo_beta=0.99, precondition_frequency=1, correction="kl")
+    _, state = feed(tx, gradients)
+    left, right = state.slots.GG
+    for factor, true in ((left, rows), (right, columns)):
+        found, wanted = torch.linalg.eigvalsh(factor), true.square().diagonal()
+        torch.testing.assert_close(found / found[-1], wanted / wanted[-1], rtol=0.25, atol=0)
+    product = torch.linalg.eigvalsh(left).mean() * torch.linalg.eigvalsh(right).mean()
+    wanted = rows.square().trace() / 4 * columns.square().trace() / 4
+    assert product.item() == pytest.approx(wanted.item(), rel=0.25)
+    plain = feed(fo.scale_by_soap(shampoo_beta=0.99), gradients)[1].slots.GG
+    assert plain[0].trace() * plain[1].trace() > 8 * 16 * wanted  # each has the size of both
+
+
+def test_the_correction_is_checked():
+    with pytest.raises(HyperparameterError, match="`correction` must be one of None, 'kl', got"):
+        fo.scale_by_soap(correction="KL")
+    with pytest.raises(HyperparameterError, match=r"`eps` must be positive, got 0[.]0"):
+        fo.scale_by_soap(eps=0.0, correction="kl")
+    assert fo.scale_by_soap(eps=0.0).eps == 0.0
 
 
 def history(shape, steps, seed=0):
@@ -344,7 +406,7 @@ def test_state_is_flat_and_its_matrices_are_numbered():
 def test_the_class_has_the_arguments_of_the_official_code():
     names = ["lr", "betas", "shampoo_beta", "eps", "weight_decay", "precondition_frequency"]
     names += ["max_precond_dim", "merge_dims", "precondition_1d", "normalize_grads", "correct_bias"]
-    assert list(inspect.signature(fo.soap).parameters) == [*names, "state_dtype"]
+    assert list(inspect.signature(fo.soap).parameters) == [*names, "correction", "state_dtype"]
     assert list(inspect.signature(optim.SOAP).parameters)[1 : 1 + len(names)] == names
 
 
