@@ -180,12 +180,12 @@ PACKAGES = {
         f"{_NONE}: gradients are not released while they are made",
     ),
     **_all(
-        "A2Grad AccSGD AdaBound AdaGC AdaGO AdaMod AdaNorm AdaPNM AdaShift AdaSmooth AdaTAM Adai "
-        "Adalite AdamG AdamP AdamS AdamWSN AggMo Aida AliG Alice Amos Ano ApolloDQN AvaGrad BCOS "
-        "Conda DASH DeMo DiffGrad DualAdam EXAdam EmoFact EmoLynx EmoNavi FAdam FOCUS FTRL Grams "
-        "Gravity Kate Kron LoRARite MSVAG Magma Nero PAdam PID PNM QHAdam QHM RACS "
-        "ROSE RotoGrad SGDP SGDSaI SPAM SPlus SRMM SWATS SaRA SpectralSphere StableSPAM TAM TRAC "
-        "Tiger VSGD RMSpropTF",
+        "A2Grad AccSGD AdaGC AdaGO AdaNorm AdaPNM AdaShift AdaSmooth AdaTAM Adai "
+        "Adalite AdamG AdamS AdamWSN Aida AliG Alice Amos Ano ApolloDQN AvaGrad BCOS "
+        "Conda DASH DeMo DualAdam EXAdam EmoFact EmoLynx EmoNavi FAdam FOCUS FTRL "
+        "Gravity Kate Kron LoRARite MSVAG Magma Nero PID PNM RACS "
+        "ROSE RotoGrad SGDSaI SPAM SPlus SRMM SWATS SaRA SpectralSphere StableSPAM TAM TRAC "
+        "VSGD RMSpropTF",
         _RULE,
     ),
 }
