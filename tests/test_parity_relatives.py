@@ -3,38 +3,21 @@
 They are ports; where a port and the code of the authors differ, ours is that of the authors.
 """
 
-import sys
-
 import pytest
-import torch
 
 import funcopt as fo
 from funcopt import optim
 
-from .frameworks import needed
 from .test_parity_authors import (
-    SHAPES,
     TOLERANCE,
-    Row,
-    beginning,
     difference,
-    gradient,
     purely_stepped,
     stepped,
-    values,
+    unrounded,
 )
 from .test_parity_ports import UnderScheduler, port
 
 COUPLED = {"weight_decouple": False}
-
-
-def of_timm(name, alias, cls, own):
-    return Row(
-        f"timm.{name}({own})",
-        alias(**own),
-        lambda params: cls(params, **own),
-        lambda params: getattr(needed("timm.optim"), name)(params, **own),
-    )
 
 
 DECAY = {"weight_decay": 0.1}
@@ -42,9 +25,29 @@ NESTEROV = {"nesterov": True, "wd_ratio": 0.3}
 ROWS = [
     port("QHM", fo.qhm, optim.QHM, {"lr": 0.1}, momentum=0.999, nu=0.7),
     port("QHM", fo.qhm, optim.QHM, {"lr": 0.1, "momentum": 0.9, "nu": 0.4, **DECAY}),
-    port("AdamP", fo.adamp, optim.AdamP, {}),
-    port("AdamP", fo.adamp, optim.AdamP, {"lr": 0.01, "delta": 1.0, **DECAY}),
-    port("AdamP", fo.adamp, optim.AdamP, {"betas": (0.8, 0.9), "eps": 1e-3, "delta": 0.5}),
+    port("QHAdam", fo.qhadam, optim.QHAdam, {"nus": (0.7, 1.0), "betas": (0.995, 0.999)}),
+    port(
+        "QHAdam",
+        fo.qhadam,
+        optim.QHAdam,
+        {"lr": 0.01, "betas": (0.8, 0.95), "nus": (0.3, 0.6), "eps": 1e-3, **DECAY},
+    ),
+    port(
+        "QHAdam",
+        fo.qhadam,
+        optim.QHAdam,
+        {"lr": 0.01, "nus": (0.7, 0.9), "decoupled_weight_decay": True, **DECAY},
+        weight_decouple=True,
+    ),
+    # The port adds the epsilon of the denominator before the bias is corrected.
+    port("AdamP", fo.adamp, optim.AdamP, {"lr": 1e-3, "eps": 0.0}),
+    port("AdamP", fo.adamp, optim.AdamP, {"lr": 0.01, "eps": 0.0, "delta": 1.0, **DECAY}),
+    port(
+        "AdamP",
+        fo.adamp,
+        optim.AdamP,
+        {"betas": (0.8, 0.9), "eps": 0.0, "delta": 0.5, "nesterov": True},
+    ),
     port("SGDP", fo.sgdp, optim.SGDP, {"lr": 0.01}),
     port("SGDP", fo.sgdp, optim.SGDP, {"lr": 0.01, "momentum": 0.9, "delta": 1.0, **DECAY}),
     port(
@@ -69,6 +72,14 @@ ROWS = [
         {"lr": 0.01, "betas": (0.8, 0.95), "eps": 1e-3, **DECAY},
         **COUPLED,
     ),
+    port("PAdam", fo.padam, optim.Padam, {"lr": 0.01, "amsgrad": False}),
+    port(
+        "PAdam",
+        fo.padam,
+        optim.Padam,
+        {"lr": 0.01, "partial": 0.125, "betas": (0.8, 0.95), "eps": 1e-3, "amsgrad": False} | DECAY,
+        **COUPLED,
+    ),
     port("AggMo", fo.aggmo, optim.AggMo, {"lr": 0.01}),
     port("AggMo", fo.aggmo, optim.AggMo, {"lr": 0.01, "betas": (0.5, 0.8), **DECAY}),
     port("Tiger", fo.tiger, optim.Tiger, {"lr": 1e-3}),
@@ -88,3 +99,22 @@ ROWS = [
         {"lr": 0.01, "betas": (0.8, 0.95, 0.9), "eps": 1e-3, **DECAY},
     ),
 ]
+
+pytestmark = pytest.mark.usefixtures("in_float64")
+
+
+@pytest.mark.parametrize("row", ROWS, ids=str)
+def test_the_steps_are_those_of_the_package(row):
+    with unrounded(row.name):
+        theirs, _ = stepped(row.theirs, None, row.shapes)
+    ours, _ = stepped(row.ours, None, row.shapes)
+    assert difference(ours, theirs) <= TOLERANCE
+    assert difference(purely_stepped(row.tx, None, row.shapes), theirs) <= TOLERANCE
+
+
+@pytest.mark.parametrize("row", ROWS, ids=str)
+def test_so_they_are_under_a_scheduler(row):
+    with unrounded(row.name):
+        theirs, _ = stepped(lambda ps: UnderScheduler(row.theirs(ps)), None, row.shapes)
+    ours, _ = stepped(lambda ps: UnderScheduler(row.ours(ps)), None, row.shapes)
+    assert difference(ours, theirs) <= TOLERANCE
