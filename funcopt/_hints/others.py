@@ -150,6 +150,7 @@ PACKAGES = {
         "SCION SCIONLight DistributedMuon MuonClip Dion",
         "no counterpart; the nearest is `fo.optim.Muon(params)`",
     ),
+    "PAdam": "`fo.optim.Padam(params)`, or `fo.padam()`",
     **_all("SophiaH SophiaG", "`fo.optim.Sophia(params)`, or `fo.sophia()`, given `hessian`"),
     **_all("AdaHessian Adahessian", f"{_NONE}; the nearest is `fo.sophia()`"),
     "NvNovoGrad": "`fo.optim.NovoGrad(params, betas=(0.95, 0.98))`, or `fo.novograd()`",

@@ -2,6 +2,7 @@
 
 import torch
 
+from .._core import checks
 from .._core.tensor_rule import GradientTransformation
 from .._hints.calls import explained
 from ..combinators import chain
@@ -55,6 +56,7 @@ def qhadam(
         Ma and Yarats, "Quasi-hyperbolic momentum and Adam for deep learning", ICLR 2019.
         https://arxiv.org/abs/1810.06801
     """
+    checks.switch("qhadam", "decoupled_weight_decay", decoupled_weight_decay)
     scaling = scale_by_qhadam(betas, nus, eps, state_dtype=state_dtype)
     return decayed(scaling, weight_decay, lr, decoupled_weight_decay)
 

@@ -43,6 +43,7 @@ def qhm(
         Ma and Yarats, "Quasi-hyperbolic momentum and Adam for deep learning", ICLR 2019.
         https://arxiv.org/abs/1810.06801
     """
+    checks.switch("qhm", "decoupled_weight_decay", decoupled_weight_decay)
     scaling = scale_by_qhm(momentum, nu, state_dtype=state_dtype)
     return decayed(scaling, weight_decay, lr, decoupled_weight_decay)
 

@@ -106,7 +106,7 @@ def _cautious(name: str) -> type[AliasOptimizer]:
         stages = list(function(*args, **kwargs).children().values())
         last = (add_decayed_weights, scale_by_learning_rate)
         end = next((k for k, stage in enumerate(stages) if isinstance(stage, last)), 0)
-        if not end:
+        if not end or any("weight_decay" in type(x).hyperparameters for x in stages[:end]):
             raise HyperparameterError(f"`create`: `{name}` has no cautious form.")
         return chain(cautious(chain(*stages[:end])), *stages[end:])
 

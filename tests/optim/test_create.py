@@ -203,5 +203,6 @@ def test_what_is_unknown_is_an_error_that_says_what_was_meant():
         with pytest.raises(HyperparameterError, match=r"`create`: there is no optimizer") as error:
             optim.create(name, net())
         assert meant is None or f"Did you mean '{meant}'" in str(error.value)
-    with pytest.raises(HyperparameterError, match="no cautious form"):
-        optim.create("clars", net())
+    for name in ("clars", "cadamp", "csgdp"):  # the decay of the latter is inside of their rule
+        with pytest.raises(HyperparameterError, match="no cautious form"):
+            optim.create(name, net())
