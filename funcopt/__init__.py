@@ -29,6 +29,7 @@ from ._hints.names import explain_missing as _explain_missing
 from ._numerics.scalars import safe_sqrt as safe_sqrt
 from .aliases import acprop as acprop
 from .aliases import adabelief as adabelief
+from .aliases import adabound as adabound
 from .aliases import adadelta as adadelta
 from .aliases import adafactor as adafactor
 from .aliases import adagrad as adagrad
@@ -38,11 +39,14 @@ from .aliases import adam_mini_blocks as adam_mini_blocks
 from .aliases import adamax as adamax
 from .aliases import adamaxw as adamaxw
 from .aliases import adamc as adamc
+from .aliases import adamod as adamod
+from .aliases import adamp as adamp
 from .aliases import adamuon as adamuon
 from .aliases import adamw as adamw
 from .aliases import adan as adan
 from .aliases import ademamix as ademamix
 from .aliases import adopt as adopt
+from .aliases import aggmo as aggmo
 from .aliases import amsgrad as amsgrad
 from .aliases import asgd as asgd
 from .aliases import came as came
@@ -50,10 +54,12 @@ from .aliases import came as came
 # Chains with a name in the literature
 from .aliases import cocob as cocob
 from .aliases import dadapt_adamw as dadapt_adamw
+from .aliases import diffgrad as diffgrad
 from .aliases import dog as dog
 from .aliases import dowg as dowg
 from .aliases import dpsgd as dpsgd
 from .aliases import fromage as fromage
+from .aliases import grams as grams
 from .aliases import hidden_weights as hidden_weights
 from .aliases import lamb as lamb
 from .aliases import laprop as laprop
@@ -74,8 +80,11 @@ from .aliases import normuon as normuon
 from .aliases import novograd as novograd
 from .aliases import optimistic_adam as optimistic_adam
 from .aliases import optimistic_gradient_descent as optimistic_gradient_descent
+from .aliases import padam as padam
 from .aliases import polyak_sgd as polyak_sgd
 from .aliases import prodigy as prodigy
+from .aliases import qhadam as qhadam
+from .aliases import qhm as qhm
 from .aliases import radam as radam
 from .aliases import ranger as ranger
 from .aliases import rmsprop as rmsprop
@@ -87,6 +96,7 @@ from .aliases import schedule_free_radam as schedule_free_radam
 from .aliases import schedule_free_sgd as schedule_free_sgd
 from .aliases import scion as scion
 from .aliases import sgd as sgd
+from .aliases import sgdp as sgdp
 from .aliases import sgdw as sgdw
 from .aliases import shampoo as shampoo
 from .aliases import sign_sgd as sign_sgd
@@ -97,6 +107,7 @@ from .aliases import soap as soap
 from .aliases import sophia as sophia
 from .aliases import stable_adamw as stable_adamw
 from .aliases import t5_adafactor as t5_adafactor
+from .aliases import tiger as tiger
 from .aliases import yogi as yogi
 
 # Functions of transformations
@@ -210,11 +221,14 @@ from .transforms import scale as scale
 
 # Stages
 from .transforms import scale_by_acprop as scale_by_acprop
+from .transforms import scale_by_adabound as scale_by_adabound
 from .transforms import scale_by_adadelta as scale_by_adadelta
 from .transforms import scale_by_adagrad as scale_by_adagrad
 from .transforms import scale_by_adam as scale_by_adam
 from .transforms import scale_by_adam_mini as scale_by_adam_mini
 from .transforms import scale_by_adamax as scale_by_adamax
+from .transforms import scale_by_adamod as scale_by_adamod
+from .transforms import scale_by_adamp as scale_by_adamp
 from .transforms import scale_by_adan as scale_by_adan
 from .transforms import scale_by_ademamix as scale_by_ademamix
 from .transforms import scale_by_adopt as scale_by_adopt
@@ -223,9 +237,11 @@ from .transforms import scale_by_belief as scale_by_belief
 from .transforms import scale_by_came as scale_by_came
 from .transforms import scale_by_cocob as scale_by_cocob
 from .transforms import scale_by_dadapt_adam as scale_by_dadapt_adam
+from .transforms import scale_by_diffgrad as scale_by_diffgrad
 from .transforms import scale_by_dog as scale_by_dog
 from .transforms import scale_by_dowg as scale_by_dowg
 from .transforms import scale_by_factored_rms as scale_by_factored_rms
+from .transforms import scale_by_grams as scale_by_grams
 from .transforms import scale_by_lazy_adam as scale_by_lazy_adam
 from .transforms import scale_by_ldog as scale_by_ldog
 from .transforms import scale_by_learning_rate as scale_by_learning_rate
@@ -241,10 +257,13 @@ from .transforms import scale_by_namo as scale_by_namo
 from .transforms import scale_by_normuon as scale_by_normuon
 from .transforms import scale_by_novograd as scale_by_novograd
 from .transforms import scale_by_optimistic_gradient as scale_by_optimistic_gradient
+from .transforms import scale_by_padam as scale_by_padam
 from .transforms import scale_by_param_block_norm as scale_by_param_block_norm
 from .transforms import scale_by_param_block_rms as scale_by_param_block_rms
 from .transforms import scale_by_polyak as scale_by_polyak
 from .transforms import scale_by_prodigy as scale_by_prodigy
+from .transforms import scale_by_qhadam as scale_by_qhadam
+from .transforms import scale_by_qhm as scale_by_qhm
 from .transforms import scale_by_radam as scale_by_radam
 from .transforms import scale_by_relative_size as scale_by_relative_size
 from .transforms import scale_by_relative_step as scale_by_relative_step
@@ -252,6 +271,7 @@ from .transforms import scale_by_rms as scale_by_rms
 from .transforms import scale_by_row_trust_ratio as scale_by_row_trust_ratio
 from .transforms import scale_by_rowwise_adagrad as scale_by_rowwise_adagrad
 from .transforms import scale_by_rprop as scale_by_rprop
+from .transforms import scale_by_sgdp as scale_by_sgdp
 from .transforms import scale_by_shampoo as scale_by_shampoo
 from .transforms import scale_by_sign as scale_by_sign
 from .transforms import scale_by_simplified_ademamix as scale_by_simplified_ademamix
@@ -288,6 +308,7 @@ __all__ = [
     "accumulate",
     "acprop",
     "adabelief",
+    "adabound",
     "adadelta",
     "adafactor",
     "adagrad",
@@ -297,6 +318,8 @@ __all__ = [
     "adamax",
     "adamaxw",
     "adamc",
+    "adamod",
+    "adamp",
     "adamuon",
     "adamw",
     "adan",
@@ -308,6 +331,7 @@ __all__ = [
     "add_noise",
     "ademamix",
     "adopt",
+    "aggmo",
     "amsgrad",
     "apply_updates",
     "apply_updates_",
@@ -332,6 +356,7 @@ __all__ = [
     "cyclic_schedule",
     "dadapt_adamw",
     "detach_state",
+    "diffgrad",
     "dog",
     "donated",
     "dowg",
@@ -349,6 +374,7 @@ __all__ = [
     "from_functions",
     "fromage",
     "graft",
+    "grams",
     "half_life_schedule",
     "hidden_weights",
     "hypergrad",
@@ -394,6 +420,7 @@ __all__ = [
     "optimistic_adam",
     "optimistic_gradient_descent",
     "orthogonalize",
+    "padam",
     "partition",
     "pcgrad",
     "piecewise_constant_schedule",
@@ -408,6 +435,8 @@ __all__ = [
     "project_onto_l2_ball",
     "project_onto_simplex",
     "pure_engine",
+    "qhadam",
+    "qhm",
     "quantized",
     "radam",
     "ranger",
@@ -423,11 +452,14 @@ __all__ = [
     "sam",
     "scale",
     "scale_by_acprop",
+    "scale_by_adabound",
     "scale_by_adadelta",
     "scale_by_adagrad",
     "scale_by_adam",
     "scale_by_adam_mini",
     "scale_by_adamax",
+    "scale_by_adamod",
+    "scale_by_adamp",
     "scale_by_adan",
     "scale_by_ademamix",
     "scale_by_adopt",
@@ -436,9 +468,11 @@ __all__ = [
     "scale_by_came",
     "scale_by_cocob",
     "scale_by_dadapt_adam",
+    "scale_by_diffgrad",
     "scale_by_dog",
     "scale_by_dowg",
     "scale_by_factored_rms",
+    "scale_by_grams",
     "scale_by_lazy_adam",
     "scale_by_ldog",
     "scale_by_learning_rate",
@@ -454,10 +488,13 @@ __all__ = [
     "scale_by_normuon",
     "scale_by_novograd",
     "scale_by_optimistic_gradient",
+    "scale_by_padam",
     "scale_by_param_block_norm",
     "scale_by_param_block_rms",
     "scale_by_polyak",
     "scale_by_prodigy",
+    "scale_by_qhadam",
+    "scale_by_qhm",
     "scale_by_radam",
     "scale_by_relative_size",
     "scale_by_relative_step",
@@ -465,6 +502,7 @@ __all__ = [
     "scale_by_row_trust_ratio",
     "scale_by_rowwise_adagrad",
     "scale_by_rprop",
+    "scale_by_sgdp",
     "scale_by_shampoo",
     "scale_by_sign",
     "scale_by_simplified_ademamix",
@@ -484,6 +522,7 @@ __all__ = [
     "select",
     "set_to_zero",
     "sgd",
+    "sgdp",
     "sgdw",
     "shampoo",
     "shrink_by_learning_rate",
@@ -507,6 +546,7 @@ __all__ = [
     "sweeps",
     "t5_adafactor",
     "testing",
+    "tiger",
     "trace",
     "train_step",
     "tree",

@@ -565,6 +565,10 @@ def difference(ours, theirs):
     return ((ours - theirs).abs().max() / theirs.abs().max()).item()
 
 
+NARROW = ("soap", "qhadam")
+"""The modules of `pytorch_optimizer` with steps that name float32."""
+
+
 @contextlib.contextmanager
 def unrounded(place):
     """What `pytorch_optimizer` rounds, by name, by a method or by default, stays in float64.
@@ -575,13 +579,14 @@ def unrounded(place):
         yield
         return
     needed("pytorch_optimizer")
-    soap = importlib.import_module("pytorch_optimizer.optimizer.soap")
+    places = [importlib.import_module(f"pytorch_optimizer.optimizer.{x}") for x in NARROW]
     wide = types.SimpleNamespace(**{**vars(torch), "float32": torch.float64})
     matrix = importlib.import_module("pytorch_optimizer.optimizer.utils.matrix")
     iterated = matrix.zero_power_via_newton_schulz_5
     defaults = [torch.float64 if x is torch.bfloat16 else x for x in iterated.__defaults__]
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(soap, "torch", wide)
+        for module in places:
+            monkeypatch.setattr(module, "torch", wide)
         monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
         monkeypatch.setattr(iterated, "__defaults__", tuple(defaults))
         yield

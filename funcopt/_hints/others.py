@@ -151,6 +151,7 @@ PACKAGES = {
         "DistributedMuon MuonClip Dion",
         "no counterpart; the nearest is `fo.optim.Muon(params)`",
     ),
+    "PAdam": "`fo.optim.Padam(params)`, or `fo.padam()`",
     **_all("SophiaH SophiaG", "`fo.optim.Sophia(params)`, or `fo.sophia()`, given `hessian`"),
     **_all("AdaHessian Adahessian", f"{_NONE}; the nearest is `fo.sophia()`"),
     "NvNovoGrad": "`fo.optim.NovoGrad(params, betas=(0.95, 0.98))`, or `fo.novograd()`",
@@ -183,12 +184,12 @@ PACKAGES = {
         f"{_NONE}: gradients are not released while they are made",
     ),
     **_all(
-        "A2Grad AccSGD AdaBound AdaGC AdaGO AdaMod AdaNorm AdaPNM AdaShift AdaSmooth AdaTAM Adai "
-        "Adalite AdamG AdamP AdamS AdamWSN AggMo Aida AliG Alice Amos Ano ApolloDQN AvaGrad BCOS "
-        "Conda DASH DeMo DiffGrad DualAdam EXAdam EmoFact EmoLynx EmoNavi FAdam FOCUS FTRL Grams "
-        "Gravity Kate Kron LoRARite MSVAG Magma Nero PAdam PID PNM QHAdam QHM RACS "
-        "ROSE RotoGrad SGDP SGDSaI SPAM SPlus SRMM SWATS SaRA SpectralSphere StableSPAM TAM TRAC "
-        "Tiger VSGD",
+        "A2Grad AccSGD AdaGC AdaGO AdaNorm AdaPNM AdaShift AdaSmooth AdaTAM Adai "
+        "Adalite AdamG AdamS AdamWSN Aida AliG Alice Amos Ano ApolloDQN AvaGrad BCOS "
+        "Conda DASH DeMo DualAdam EXAdam EmoFact EmoLynx EmoNavi FAdam FOCUS FTRL "
+        "Gravity Kate Kron LoRARite MSVAG Magma Nero PID PNM RACS "
+        "ROSE RotoGrad SGDSaI SPAM SPlus SRMM SWATS SaRA SpectralSphere StableSPAM TAM TRAC "
+        "VSGD",
         _RULE,
     ),
 }

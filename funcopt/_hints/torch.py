@@ -72,6 +72,17 @@ CLASSES = {
     "StableAdamW": "stable_adamw",
     "T5Adafactor": "t5_adafactor",
     "Yogi": "yogi",
+    "QHAdam": "qhadam",
+    "AdamP": "adamp",
+    "AdaBound": "adabound",
+    "DiffGrad": "diffgrad",
+    "Padam": "padam",
+    "Grams": "grams",
+    "AdaMod": "adamod",
+    "QHM": "qhm",
+    "SGDP": "sgdp",
+    "AggMo": "aggmo",
+    "Tiger": "tiger",
 }
 """By class of `funcopt.optim`, the transformation that it steps by."""
 

@@ -10,6 +10,13 @@ from ._adam import radam as radam
 from ._adam import yogi as yogi
 from ._adam_mini import adam_mini as adam_mini
 from ._adam_mini import adam_mini_blocks as adam_mini_blocks
+from ._adam_relatives import adabound as adabound
+from ._adam_relatives import adamod as adamod
+from ._adam_relatives import adamp as adamp
+from ._adam_relatives import diffgrad as diffgrad
+from ._adam_relatives import grams as grams
+from ._adam_relatives import padam as padam
+from ._adam_relatives import qhadam as qhadam
 from ._adam_variants import adamaxw as adamaxw
 from ._adam_variants import adamc as adamc
 from ._adam_variants import adan as adan
@@ -35,6 +42,9 @@ from ._hidden import hidden_weights as hidden_weights
 from ._large_batch import lamb as lamb
 from ._large_batch import lars as lars
 from ._mars import mars as mars
+from ._momenta import aggmo as aggmo
+from ._momenta import qhm as qhm
+from ._momenta import sgdp as sgdp
 from ._muon import muon as muon
 from ._muon_variants import adamuon as adamuon
 from ._muon_variants import namo as namo
@@ -63,6 +73,7 @@ from ._sign import lion as lion
 from ._sign import rprop as rprop
 from ._sign import sign_sgd as sign_sgd
 from ._sign import signum as signum
+from ._sign import tiger as tiger
 from ._small_state import came as came
 from ._small_state import lazy_adam as lazy_adam
 from ._small_state import rowwise_adagrad as rowwise_adagrad

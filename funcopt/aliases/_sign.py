@@ -2,6 +2,7 @@
 
 import torch
 
+from .._core import checks
 from .._core.tensor_rule import GradientTransformation
 from .._hints.calls import explained
 from ..combinators import chain
@@ -132,3 +133,33 @@ def sign_sgd(lr: Scalar = 1e-3, weight_decay: Scalar = 0.0) -> GradientTransform
         Algorithm 1. https://arxiv.org/abs/1802.04434
     """
     return decayed(scale_by_sign(), weight_decay, lr, decoupled=True)
+
+
+@explained
+def tiger(
+    lr: Scalar = 1e-3,
+    beta: Scalar = 0.965,
+    weight_decay: Scalar = 0.01,
+    *,
+    state_dtype: torch.dtype | None = None,
+) -> GradientTransformation:
+    """Tiger: `signum` with other defaults.
+
+    Steps and defaults are those of the author's `Tiger`, for weights: its learning rates of biases
+    are for a `partition`, and its accumulation of gradients in the EMA is left out. The EMA is
+    stored in `state_dtype`, else in the dtype of the parameter.
+
+    Args:
+        lr: Learning rate; not negative.
+        beta: Decay rate of the EMA of the gradient, in [0, 1).
+        weight_decay: Decoupled weight decay, times the learning rate; not negative.
+        state_dtype: Storage dtype of the EMA; by default that of the parameter.
+
+    Raises:
+        HyperparameterError: If `beta` is outside [0, 1), or another hyperparameter is negative.
+
+    References:
+        Su, "Tiger: A Tight-fisted Optimizer", 2023. https://github.com/bojone/tiger
+    """
+    checks.in_unit_interval("tiger", "beta", beta)
+    return signum(lr, beta, weight_decay, state_dtype=state_dtype)

@@ -8,13 +8,20 @@ from ._classes_adam import ADOPT as ADOPT
 from ._classes_adam import LAMB as LAMB
 from ._classes_adam import MARS as MARS
 from ._classes_adam import AdaBelief as AdaBelief
+from ._classes_adam import AdaBound as AdaBound
 from ._classes_adam import AdamaxW as AdamaxW
 from ._classes_adam import AdamC as AdamC
+from ._classes_adam import AdaMod as AdaMod
+from ._classes_adam import AdamP as AdamP
 from ._classes_adam import Adan as Adan
 from ._classes_adam import AdEMAMix as AdEMAMix
 from ._classes_adam import AMSGrad as AMSGrad
+from ._classes_adam import DiffGrad as DiffGrad
+from ._classes_adam import Grams as Grams
 from ._classes_adam import LaProp as LaProp
 from ._classes_adam import NAdamW as NAdamW
+from ._classes_adam import Padam as Padam
+from ._classes_adam import QHAdam as QHAdam
 from ._classes_adam import Ranger as Ranger
 from ._classes_adam import StableAdamW as StableAdamW
 from ._classes_adam import Yogi as Yogi
@@ -47,10 +54,14 @@ from ._classes_optax import OptimisticGradientDescent as OptimisticGradientDesce
 from ._classes_optax import RMSpropTF as RMSpropTF
 from ._classes_optax import SimplifiedAdEMAMix as SimplifiedAdEMAMix
 from ._classes_sgd import LARS as LARS
+from ._classes_sgd import QHM as QHM
+from ._classes_sgd import SGDP as SGDP
 from ._classes_sgd import SGDW as SGDW
+from ._classes_sgd import AggMo as AggMo
 from ._classes_sgd import Lion as Lion
 from ._classes_sgd import SignSGD as SignSGD
 from ._classes_sgd import Signum as Signum
+from ._classes_sgd import Tiger as Tiger
 from ._classes_small import CAME as CAME
 from ._classes_small import SM3 as SM3
 from ._classes_small import AdamMini as AdamMini
@@ -93,7 +104,9 @@ __all__ = [
     "MADGRAD",
     "MARS",
     "NAMO",
+    "QHM",
     "SGD",
+    "SGDP",
     "SGDW",
     "SM3",
     "SOAP",
@@ -101,6 +114,8 @@ __all__ = [
     "AMSGrad",
     "AdEMAMix",
     "AdaBelief",
+    "AdaBound",
+    "AdaMod",
     "AdaMuon",
     "Adadelta",
     "Adafactor",
@@ -108,15 +123,19 @@ __all__ = [
     "Adam",
     "AdamC",
     "AdamMini",
+    "AdamP",
     "AdamW",
     "AdamWScheduleFree",
     "Adamax",
     "AdamaxW",
     "Adan",
+    "AggMo",
     "DAdaptAdamW",
+    "DiffGrad",
     "DoG",
     "DoWG",
     "Fromage",
+    "Grams",
     "LDoG",
     "LRRangeTest",
     "LaProp",
@@ -132,8 +151,10 @@ __all__ = [
     "OptimisticAdam",
     "OptimisticGradientDescent",
     "Optimizer",
+    "Padam",
     "PolyakSGD",
     "Prodigy",
+    "QHAdam",
     "RAdam",
     "RAdamScheduleFree",
     "RMSprop",
@@ -150,6 +171,7 @@ __all__ = [
     "Sophia",
     "StableAdamW",
     "T5Adafactor",
+    "Tiger",
     "Yogi",
     "create",
     "explain",

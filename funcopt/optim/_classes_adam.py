@@ -10,16 +10,23 @@ import torch
 
 from ..aliases import (
     adabelief,
+    adabound,
     adamaxw,
     adamc,
+    adamod,
+    adamp,
     adan,
     ademamix,
     adopt,
     amsgrad,
+    diffgrad,
+    grams,
     lamb,
     laprop,
     mars,
     nadamw,
+    padam,
+    qhadam,
     ranger,
     stable_adamw,
     yogi,
@@ -242,6 +249,110 @@ class Ranger(AliasOptimizer, make=ranger):
         self, params: ParamsT, lr: Scalar = 0.001, betas: tuple[Scalar, Scalar] = (0.95, 0.999),
         eps: Scalar = 1e-5, weight_decay: Scalar = 0.0, sync_period: int = 6,
         slow_step_size: Scalar = 0.5, *, state_dtype: torch.dtype | None = None,
+        maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
+        differentiable: bool = False, fused: bool | None = None,
+        max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, quantized: Format | None = None,
+        rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",
+    ) -> None: ...
+
+
+class QHAdam(AliasOptimizer, make=qhadam):
+    """QHAdam: `scale_by_qhadam`, with weight decay in the gradient or decoupled; see `qhadam`."""
+
+    def __init__(
+        self, params: ParamsT, lr: Scalar = 0.001, betas: tuple[Scalar, Scalar] = (0.9, 0.999),
+        nus: tuple[Scalar, Scalar] = (1.0, 1.0), eps: Scalar = 1e-8, weight_decay: Scalar = 0.0, *,
+        decoupled_weight_decay: bool = False, state_dtype: torch.dtype | None = None,
+        maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
+        differentiable: bool = False, fused: bool | None = None,
+        max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, quantized: Format | None = None,
+        rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",
+    ) -> None: ...
+
+
+class AdamP(AliasOptimizer, make=adamp):
+    """AdamP: `scale_by_adamp`, Adam that does not make scale-invariant weights larger.
+
+    See `adamp`.
+    """
+
+    def __init__(
+        self, params: ParamsT, lr: Scalar = 0.001, betas: tuple[Scalar, Scalar] = (0.9, 0.999),
+        eps: Scalar = 1e-8, weight_decay: Scalar = 0.0, delta: Scalar = 0.1, wd_ratio: Scalar = 0.1,
+        nesterov: bool = False, *, state_dtype: torch.dtype | None = None, maximize: bool = False,
+        foreach: bool | None = None, capturable: bool = False, differentiable: bool = False,
+        fused: bool | None = None, max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, quantized: Format | None = None,
+        rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",
+    ) -> None: ...
+
+
+class AdaBound(AliasOptimizer, make=adabound):
+    """AdaBound: `scale_by_adabound`, negated, with L2 regularization; see `adabound`."""
+
+    def __init__(
+        self, params: ParamsT, lr: Scalar = 0.001, betas: tuple[Scalar, Scalar] = (0.9, 0.999),
+        final_lr: Scalar = 0.1, gamma: Scalar = 0.001, eps: Scalar = 1e-8,
+        weight_decay: Scalar = 0.0, amsgrad: bool = False, base_lr: Scalar | None = None, *,
+        state_dtype: torch.dtype | None = None, maximize: bool = False, foreach: bool | None = None,
+        capturable: bool = False, differentiable: bool = False, fused: bool | None = None,
+        max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, quantized: Format | None = None,
+        rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",
+    ) -> None: ...
+
+
+class DiffGrad(AliasOptimizer, make=diffgrad):
+    """DiffGrad: `scale_by_diffgrad`, with L2 regularization; see `diffgrad`."""
+
+    def __init__(
+        self, params: ParamsT, lr: Scalar = 0.001, betas: tuple[Scalar, Scalar] = (0.9, 0.999),
+        eps: Scalar = 1e-8, weight_decay: Scalar = 0.0, *, state_dtype: torch.dtype | None = None,
+        maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
+        differentiable: bool = False, fused: bool | None = None,
+        max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, quantized: Format | None = None,
+        rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",
+    ) -> None: ...
+
+
+class Padam(AliasOptimizer, make=padam):
+    """Padam: `scale_by_padam`, with L2 regularization; see `padam`."""
+
+    def __init__(
+        self, params: ParamsT, lr: Scalar = 0.1, betas: tuple[Scalar, Scalar] = (0.9, 0.999),
+        partial: Scalar = 0.25, eps: Scalar = 1e-8, weight_decay: Scalar = 0.0,
+        amsgrad: bool = True, *, state_dtype: torch.dtype | None = None, maximize: bool = False,
+        foreach: bool | None = None, capturable: bool = False, differentiable: bool = False,
+        fused: bool | None = None, max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, quantized: Format | None = None,
+        rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",
+    ) -> None: ...
+
+
+class Grams(AliasOptimizer, make=grams):
+    """Grams: `scale_by_grams`, with decoupled weight decay; see `grams`."""
+
+    def __init__(
+        self, params: ParamsT, lr: Scalar = 0.001, betas: tuple[Scalar, Scalar] = (0.9, 0.999),
+        eps: Scalar = 1e-6, weight_decay: Scalar = 0.0, *, state_dtype: torch.dtype | None = None,
+        maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
+        differentiable: bool = False, fused: bool | None = None,
+        max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, quantized: Format | None = None,
+        rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",
+    ) -> None: ...
+
+
+class AdaMod(AliasOptimizer, make=adamod):
+    """AdaMod: `scale_by_adamod`, negated, with decoupled weight decay; see `adamod`."""
+
+    def __init__(
+        self, params: ParamsT, lr: Scalar = 0.001,
+        betas: tuple[Scalar, Scalar, Scalar] = (0.9, 0.999, 0.999), eps: Scalar = 1e-8,
+        weight_decay: Scalar = 0.0, *, state_dtype: torch.dtype | None = None,
         maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
         differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,

@@ -9,11 +9,15 @@ Written by `scripts/optim_classes.py`. The bodies of `__init__` are declarations
 import torch
 
 from ..aliases import (
+    aggmo,
     lars,
     lion,
+    qhm,
+    sgdp,
     sgdw,
     sign_sgd,
     signum,
+    tiger,
 )
 from ..combinators import Format, Rounding
 from ..engine import EngineOption
@@ -85,6 +89,65 @@ class SignSGD(AliasOptimizer, make=sign_sgd):
 
     def __init__(
         self, params: ParamsT, lr: Scalar = 0.001, weight_decay: Scalar = 0.0, *,
+        maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
+        differentiable: bool = False, fused: bool | None = None,
+        max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, quantized: Format | None = None,
+        rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",
+    ) -> None: ...
+
+
+class QHM(AliasOptimizer, make=qhm):
+    """QHM: `scale_by_qhm`, with weight decay in the gradient or decoupled; see `qhm`."""
+
+    def __init__(
+        self, params: ParamsT, lr: Scalar = 0.001, momentum: Scalar = 0.999, nu: Scalar = 0.7,
+        weight_decay: Scalar = 0.0, *, decoupled_weight_decay: bool = False,
+        state_dtype: torch.dtype | None = None, maximize: bool = False, foreach: bool | None = None,
+        capturable: bool = False, differentiable: bool = False, fused: bool | None = None,
+        max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, quantized: Format | None = None,
+        rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",
+    ) -> None: ...
+
+
+class SGDP(AliasOptimizer, make=sgdp):
+    """SGDP: `scale_by_sgdp`, SGD that does not make scale-invariant weights larger; see `sgdp`."""
+
+    def __init__(
+        self, params: ParamsT, lr: Scalar = 0.001, momentum: Scalar = 0.0, dampening: Scalar = 0.0,
+        weight_decay: Scalar = 0.0, nesterov: bool = False, eps: Scalar = 1e-8, delta: Scalar = 0.1,
+        wd_ratio: Scalar = 0.1, *, state_dtype: torch.dtype | None = None, maximize: bool = False,
+        foreach: bool | None = None, capturable: bool = False, differentiable: bool = False,
+        fused: bool | None = None, max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, quantized: Format | None = None,
+        rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",
+    ) -> None: ...
+
+
+class AggMo(AliasOptimizer, make=aggmo):
+    """AggMo: the mean of several momenta, `trace` in a `weighted_sum`, with L2 regularization.
+
+    See `aggmo`.
+    """
+
+    def __init__(
+        self, params: ParamsT, lr: Scalar = 0.001, betas: tuple[Scalar, ...] = (0.0, 0.9, 0.99),
+        weight_decay: Scalar = 0.0, *, state_dtype: torch.dtype | None = None,
+        maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
+        differentiable: bool = False, fused: bool | None = None,
+        max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, quantized: Format | None = None,
+        rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",
+    ) -> None: ...
+
+
+class Tiger(AliasOptimizer, make=tiger):
+    """Tiger: `signum` with other defaults; see `tiger`."""
+
+    def __init__(
+        self, params: ParamsT, lr: Scalar = 0.001, beta: Scalar = 0.965,
+        weight_decay: Scalar = 0.01, *, state_dtype: torch.dtype | None = None,
         maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
         differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,

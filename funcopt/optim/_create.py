@@ -154,9 +154,10 @@ def _masked(stages: Stages) -> Stages:
     ends = (add_decayed_weights, scale_by_learning_rate, scale_by_learning_rate_and_decay)
     begin = int(bool(stages) and isinstance(stages[0], add_decayed_weights))
     end = next((k for k, x in enumerate(stages) if k >= begin and isinstance(x, ends)), begin)
-    if end == begin:
+    direction = stages[begin:end]
+    if not direction or any("weight_decay" in x.hyperparameters for x in direction):
         return []
-    return [*stages[:begin], cautious(chain(*stages[begin:end])), *stages[end:]]
+    return [*stages[:begin], cautious(chain(*direction)), *stages[end:]]
 
 
 FORMS = {CAUTIOUS: _masked, CORRECTED: _corrected}

@@ -1,6 +1,7 @@
 """The stages of chains: rules that transform updates, one idea per file."""
 
 from ._acprop import scale_by_acprop as scale_by_acprop
+from ._adabound import scale_by_adabound as scale_by_adabound
 from ._adadelta import AdadeltaSlots as AdadeltaSlots
 from ._adadelta import scale_by_adadelta as scale_by_adadelta
 from ._adagrad import AdagradSlots as AdagradSlots
@@ -11,6 +12,8 @@ from ._adam_mini import AdamMiniSlots as AdamMiniSlots
 from ._adam_mini import scale_by_adam_mini as scale_by_adam_mini
 from ._adamax import AdamaxSlots as AdamaxSlots
 from ._adamax import scale_by_adamax as scale_by_adamax
+from ._adamod import AdamodSlots as AdamodSlots
+from ._adamod import scale_by_adamod as scale_by_adamod
 from ._adan import AdanSlots as AdanSlots
 from ._adan import scale_by_adan as scale_by_adan
 from ._adaptive_clipping import adaptive_grad_clip as adaptive_grad_clip
@@ -40,12 +43,15 @@ from ._decay import DecayTowardsInitSlots as DecayTowardsInitSlots
 from ._decay import add_cautious_decayed_weights as add_cautious_decayed_weights
 from ._decay import add_decay_towards_init as add_decay_towards_init
 from ._decay import add_decayed_weights as add_decayed_weights
+from ._diffgrad import DiffgradSlots as DiffgradSlots
+from ._diffgrad import scale_by_diffgrad as scale_by_diffgrad
 from ._dog import DogSlots as DogSlots
 from ._dog import scale_by_dog as scale_by_dog
 from ._dog import scale_by_dowg as scale_by_dowg
 from ._factored_rms import FactoredRmsSlots as FactoredRmsSlots
 from ._factored_rms import scale_by_factored_rms as scale_by_factored_rms
 from ._fromage import shrink_by_learning_rate as shrink_by_learning_rate
+from ._grams import scale_by_grams as scale_by_grams
 from ._keep_norm import KeepNormSlots as KeepNormSlots
 from ._keep_norm import keep_norm as keep_norm
 from ._lazy_adam import scale_by_lazy_adam as scale_by_lazy_adam
@@ -90,6 +96,7 @@ from ._optimistic import OptimisticSlots as OptimisticSlots
 from ._optimistic import scale_by_optimistic_gradient as scale_by_optimistic_gradient
 from ._orthogonalize import orthogonalize as orthogonalize
 from ._orthograd import remove_radial_gradient as remove_radial_gradient
+from ._padam import scale_by_padam as scale_by_padam
 from ._pcgrad import pcgrad as pcgrad
 from ._plateau import reduce_on_plateau as reduce_on_plateau
 from ._polyak import scale_by_polyak as scale_by_polyak
@@ -98,8 +105,13 @@ from ._prodigy import scale_by_prodigy as scale_by_prodigy
 from ._projection import project_onto_box as project_onto_box
 from ._projection import project_onto_l2_ball as project_onto_l2_ball
 from ._projection import project_onto_simplex as project_onto_simplex
+from ._quasi_hyperbolic import QhmSlots as QhmSlots
+from ._quasi_hyperbolic import scale_by_qhadam as scale_by_qhadam
+from ._quasi_hyperbolic import scale_by_qhm as scale_by_qhm
 from ._radam import RadamSlots as RadamSlots
 from ._radam import scale_by_radam as scale_by_radam
+from ._radial_projection import scale_by_adamp as scale_by_adamp
+from ._radial_projection import scale_by_sgdp as scale_by_sgdp
 from ._rate_decay import scale_by_learning_rate_and_decay as scale_by_learning_rate_and_decay
 from ._relative_size import RelativeSizeSlots as RelativeSizeSlots
 from ._relative_size import scale_by_relative_size as scale_by_relative_size

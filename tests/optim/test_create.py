@@ -241,5 +241,6 @@ def test_what_is_unknown_is_an_error_that_says_what_was_meant():
         with pytest.raises(HyperparameterError, match=r"`create`: there is no optimizer") as error:
             optim.create(name, net())
         assert meant is None or f"Did you mean '{meant}'" in str(error.value)
-    with pytest.raises(HyperparameterError, match="no cautious form"):
-        optim.create("cadafactor", net())
+    for name in ("cadafactor", "cadamp", "csgdp"):  # whose decay is inside of their rule
+        with pytest.raises(HyperparameterError, match="no cautious form"):
+            optim.create(name, net())
