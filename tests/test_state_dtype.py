@@ -25,10 +25,15 @@ REQUIRED = {
 }
 """The arguments without a default."""
 
-STORES_ITS_OWN = {"lbfgs": "differences of gradients and of steps, in at least float32"}
+STORES_ITS_OWN = {
+    "lbfgs": "differences of gradients and of steps, in at least float32",
+    **dict.fromkeys(
+        ("scale_by_dog", "scale_by_dowg", "scale_by_ldog"), "the initial parameters, and numbers"
+    ),
+}
 """Stages with tensors like the parameters whose dtype cannot be chosen, and what these are."""
 
-OTHERWISE = {"p0", "GG", "Q", "roots"}
+OTHERWISE = {"p0", "x0", "GG", "Q", "roots"}
 """Slots that `state_dtype` leaves alone: a copy of the parameters, matrices to be factorized."""
 
 P = torch.linspace(-1, 1, 17)[:12].reshape(4, 3)  # multiples of 1/8, which bfloat16 can hold
@@ -102,7 +107,10 @@ TAKING = {
 
 
 def test_there_are_aliases_that_take_it():
-    assert set(ALIASES) - set(TAKING) == {"noisy_sgd", "sign_sgd"}
+    assert set(ALIASES) - set(TAKING) == {
+        *("noisy_sgd", "sign_sgd", "fromage", "polyak_sgd"),
+        *("dog", "ldog", "dowg"),
+    }
 
 
 @pytest.mark.parametrize("make", TAKING.values(), ids=TAKING)
@@ -112,8 +120,9 @@ def test_slots_have_that_dtype_and_updates_that_of_the_gradients(make, dtype, st
     params = {name: p.to(dtype) for name, p in PARAMS.items()}
     plain, tx = make(**arguments(make)), make(**arguments(make), state_dtype=state_dtype)
     grads, begun = gradients(tx, params), tx.init(params)
-    updates, state = tx.update(grads, begun, params)
-    same, state_of_plain = plain.update(grads, plain.init(params), params)
+    told = {"value": 0.7} if "value" in tx.extra_names() else {}
+    updates, state = tx.update(grads, begun, params, **told)
+    same, state_of_plain = plain.update(grads, plain.init(params), params, **told)
     for slots in (slots_of(tx, begun, params), slots_of(tx, state, params)):
         assert {slot.dtype for slot in slots.values()} == {state_dtype}
         assert slots.keys() == slots_of(plain, state_of_plain, params).keys()
@@ -126,7 +135,8 @@ def test_slots_have_that_dtype_and_updates_that_of_the_gradients(make, dtype, st
 @pytest.mark.parametrize("cls", CLASSES.values(), ids=CLASSES)
 def test_a_class_takes_it_as_its_alias_does(cls):
     taken = inspect.signature(cls).parameters.get("state_dtype")
-    assert (taken is None) == (cls in (optim.LBFGS, optim.SignSGD))
+    without = {*("LBFGS", "SignSGD", "Fromage", "PolyakSGD"), *("DoG", "LDoG", "DoWG")}
+    assert (taken is None) == (cls.__name__ in without)
     if taken is None:
         return
     assert (taken.kind, taken.default) == (taken.KEYWORD_ONLY, None)
@@ -135,7 +145,7 @@ def test_a_class_takes_it_as_its_alias_does(cls):
     assert opt.defaults["state_dtype"] == torch.bfloat16
     for _, p in params:
         p.grad = p.detach().sin()
-    opt.step()
+    opt.step(**({"value": 0.7} if "value" in opt.tx.extra_names() else {}))
     for _, p in params:
         found = {
             key: x.dtype

@@ -48,7 +48,8 @@ class adam_mini_blocks(Record):
         heads: Whether queries and keys are cut into heads.
 
     Raises:
-        LabelError: If a parameter has no name, as those of `model.parameters()`.
+        LabelError: If a matrix has no name, as those of `model.parameters()`; a vector without one
+            is one block.
     """
 
     heads: bool = False
@@ -57,6 +58,8 @@ class adam_mini_blocks(Record):
         checks.switch(self, "heads", self.heads)
 
     def __call__(self, name: str | None, p: Tensor) -> str:
+        if name is None and p.dim() < 2:
+            return "tensor"
         if name is None:
             raise LabelError(
                 "`adam_mini_blocks`: blocks are chosen by name, and a parameter of shape "

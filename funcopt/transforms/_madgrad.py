@@ -79,6 +79,6 @@ class scale_by_madgrad(TensorRule):
         grad_sum_sq = slots.grad_sum_sq + s.w * (g * g)
         total = slots.s + s.w * g
         at_zero = grad_sum_sq == 0  # where the slope of the cube root is infinite, and s is 0
-        root = torch.where(at_zero, 1.0, grad_sum_sq) ** (1 / 3)
+        root = torch.where(at_zero, 1.0, grad_sum_sq).pow(1 / 3)
         moved = torch.where(at_zero, 0.0, total / (root + s.eps))
         return s.share * (p - slots.x0 + moved), MadgradSlots(grad_sum_sq, total, slots.x0)

@@ -8,7 +8,7 @@ from torch import Tensor
 from .._core import checks
 from .._core.stage import Scalars
 from .._core.tensor_rule import TensorRule
-from .._numerics.scalars import bias_correction, double, exact, mix, sqrt, where
+from .._numerics.scalars import beside, bias_correction, exact, mix, sqrt, where
 from ..typing import Memory, Scalar, Slots
 from ._distance import begun
 from ._polyak import SMALLEST
@@ -72,7 +72,7 @@ class _momo(TensorRule):
         self, s: Scalars, memory: MomoMemory, total: MomoTotals, *, value: Any
     ) -> tuple[dict[str, Any], Memory]:
         share = self.share(s, memory)
-        value_avg = memory.value_avg + share * (double(value) - memory.value_avg)
+        value_avg = memory.value_avg + share * (beside(memory.weight, value) - memory.value_avg)
         product_avg = memory.product_avg + share * (total.gradient - memory.product_avg)
         weight = memory.weight + share * (1 - memory.weight)
         grown = 1 + s.lr * s.weight_decay

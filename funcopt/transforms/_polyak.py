@@ -8,7 +8,7 @@ from torch import Tensor
 from .._core import checks
 from .._core.stage import Scalars
 from .._core.tensor_rule import TensorRule
-from .._numerics.scalars import double
+from .._numerics.scalars import beside
 from ..typing import Memory, Scalar, Slots
 
 SMALLEST = torch.finfo(torch.float64).eps
@@ -71,7 +71,7 @@ class scale_by_polyak(TensorRule):
     ) -> tuple[dict[str, Any], Memory]:
         squares = total + s.eps
         none = squares <= SMALLEST
-        eta = (double(value) - s.f_min) / torch.where(none, 1.0, squares)
+        eta = (beside(total, value) - s.f_min) / torch.where(none, 1.0, squares)
         eta = torch.minimum(eta, torch.zeros_like(eta) + s.max_lr)
         if self.variant == "sps+":
             eta = eta.clamp(min=0.0)

@@ -88,10 +88,15 @@ def backward(net, opt, clips=False):
     return loss
 
 
+def told(opt, loss):
+    """The extra arguments of a step: the loss, for what reads it."""
+    return {"value": loss} if "value" in (opt.tx.extra_names() or ()) else {}
+
+
 def train(net, opt, steps, clips=False):
     for _ in range(steps):
-        backward(net, opt, clips)
-        opt.step()
+        loss = backward(net, opt, clips)
+        opt.step(**(told(opt, loss) if hasattr(opt, "tx") else {}))
 
 
 def values(net):

@@ -109,7 +109,7 @@ TAKING = {
     for name, cls in vars(optim).items()
     if isinstance(cls, type) and "state_dtype" in inspect.signature(cls).parameters
 }
-KEPT = {"p0", "GG", "Q", "roots"}  # what `state_dtype` does not reach
+KEPT = {"p0", "x0", "GG", "Q", "roots"}  # what `state_dtype` does not reach
 
 
 def dtypes_of(opt):

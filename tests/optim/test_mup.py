@@ -48,6 +48,12 @@ def by_name(groups):
     }
 
 
+@pytest.mark.parametrize(("rule", "factor"), [("adam", 1 / 4), ("sgd", 2 / 4)])
+def test_the_width_of_a_hidden_weight_is_that_of_its_inputs(rule, factor):
+    groups = optim.param_groups_mup(nn.Linear(32, 24), nn.Linear(8, 12), lr=1.0, rule=rule)
+    assert by_name(groups)["weight"][0] == factor
+
+
 @pytest.mark.parametrize("rule", ["adam", "sgd"])
 def test_learning_rates_and_decays_are_those_of_the_official_code(rule):
     model, base = Net(32), Net(8)

@@ -32,6 +32,7 @@ ENGINES = ["eager", "torch", "foreach", "fused"]
 NEED_OTHERS = {
     *("chain", "short ways", "short ways of labels", "skip_if", "skip outliers", "prodigy"),
     *("dadapt", "Prodigy", "DAdaptAdamW", "LBFGS"),
+    *("DoG", "DoWG", "PolyakSGD", "MoMo", "MoMoAdam"),
 }
 MAKES = {
     **OPTIMIZERS,
