@@ -48,6 +48,7 @@ from .aliases import ademamix as ademamix
 from .aliases import adopt as adopt
 from .aliases import aggmo as aggmo
 from .aliases import amsgrad as amsgrad
+from .aliases import apollo_adamw as apollo_adamw
 from .aliases import asgd as asgd
 from .aliases import came as came
 
@@ -59,7 +60,10 @@ from .aliases import dog as dog
 from .aliases import dowg as dowg
 from .aliases import dpsgd as dpsgd
 from .aliases import fromage as fromage
+from .aliases import galore_adafactor as galore_adafactor
+from .aliases import galore_adamw as galore_adamw
 from .aliases import grams as grams
+from .aliases import grokfast_adamw as grokfast_adamw
 from .aliases import hidden_weights as hidden_weights
 from .aliases import lamb as lamb
 from .aliases import laprop as laprop
@@ -333,6 +337,7 @@ __all__ = [
     "adopt",
     "aggmo",
     "amsgrad",
+    "apollo_adamw",
     "apply_updates",
     "apply_updates_",
     "asgd",
@@ -373,8 +378,11 @@ __all__ = [
     "freeze",
     "from_functions",
     "fromage",
+    "galore_adafactor",
+    "galore_adamw",
     "graft",
     "grams",
+    "grokfast_adamw",
     "half_life_schedule",
     "hidden_weights",
     "hypergrad",

@@ -47,6 +47,7 @@ FAMILIES = {  # by file; where a class is not torch's, its arguments are those o
         "MARS": "mars",
         "LAMB": "lamb",
         "AdEMAMix": "ademamix",
+        "GrokFastAdamW": "grokfast_adamw",
         "ADOPT": "adopt",
         "Adan": "adan",
         "StableAdamW": "stable_adamw",
@@ -100,6 +101,9 @@ FAMILIES = {  # by file; where a class is not torch's, its arguments are those o
         "MoMoAdam": "momo_adam",
     },
     "small": {
+        "GaLoreAdamW": "galore_adamw",
+        "GaLoreAdafactor": "galore_adafactor",
+        "APOLLOAdamW": "apollo_adamw",
         "CAME": "came",
         "AdamMini": "adam_mini",
         "SM3": "sm3",

@@ -228,6 +228,10 @@ CASES = [
     Case(fo.adamw()),
     Case(fo.rmsprop(momentum=0.9)),
     Case(fo.rmsprop_tf(momentum=0.9)),
+    Case(fo.grokfast_adamw(0.01, weight_decay=0.1)),
+    Case(fo.galore_adamw(0.01, rank=1, update_gap=2)),
+    Case(fo.galore_adafactor(0.01, rank=1, update_gap=2)),
+    Case(fo.apollo_adamw(0.01, rank=1, update_gap=2, scale_by_tensor=True)),
     Case(fo.adagrad()),
     Case(fo.adadelta()),
     Case(

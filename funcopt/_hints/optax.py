@@ -85,7 +85,7 @@ NAMES = {
     "normalize": f"{_NONE} by tensor; the nearest are `fo.normalize_by_update_norm()` and "
     "`fo.scale_by_sign()`; `fo.sam` normalizes by itself",
     "mechanize": f"{_NONE}; the nearest are `fo.prodigy()` and `fo.dadapt_adamw()`",
-    "galore": "`fo.chain(fo.low_rank(fo.scale_by_adam(), rank), fo.scale_by_learning_rate(lr))`",
+    "galore": "`fo.galore_adamw(lr)`",
     "scale_by_galore": "`fo.low_rank(tx, rank, update_gap)`",
     "hutchinson_estimator_diag_hessian": f"{_NONE}; use `torch.func.jvp` of `torch.func.grad`, and "
     "give it to `fo.sophia` as `hessian`",

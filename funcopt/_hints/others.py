@@ -2,8 +2,6 @@
 
 import re
 
-from .optax import NAMES as _OPTAX
-
 
 def _all(names: str, text: str) -> dict[str, str]:
     return dict.fromkeys(names.split(), text)
@@ -143,8 +141,6 @@ PACKAGES = {
     "Ranger21": f"{_NONE}; the nearest is `fo.ranger()`",
     "CAdamW": "`fo.cautious(fo.adamw())`",
     "CLion": "`fo.cautious(fo.lion())`",
-    "GrokFastAdamW": "`fo.weighted_sum((fo.identity(), fo.trace(0.98, dampening=0.98)), "
-    "(1.0, 2.0))` before `fo.adamw()`",
     "ScalableShampoo": "`fo.optim.Shampoo(params)`, or `fo.shampoo()`",
     **_all("SCION SCIONLight", "`fo.optim.Scion(model.named_parameters())`, or `fo.scion()`"),
     **_all(
@@ -165,8 +161,8 @@ PACKAGES = {
     ),
     "Momo": "`fo.optim.MoMo(params)`, or `fo.momo()`",
     "MomoAdam": "`fo.optim.MoMoAdam(params)`, or `fo.momo_adam()`",
-    **_all("GaLore GaLoreAdamW", _OPTAX["galore"]),
-    **_all("APOLLO APOLLOAdamW", '`fo.low_rank(tx, rank, projection="random", restore="channel")`'),
+    "GaLore": "`fo.optim.GaLoreAdamW(params)`, or `fo.galore_adamw()`",
+    "APOLLO": "`fo.optim.APOLLOAdamW(params)`, or `fo.apollo_adamw()`",
     "Fira": f"{_NONE}; the nearest is `fo.low_rank(tx, rank)`",
     **_all(
         "ModelEmaV2 ModelEmaV3 ModelEma ExponentialMovingAverage EMA",

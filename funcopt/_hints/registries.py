@@ -4,7 +4,10 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-NO_MATTER = ("torch", "fused", "foreach", "apex", "xla", "npu", "bnb", "paged", "32bit", "legacy")
+NO_MATTER = (
+    *("torch", "fused", "foreach", "apex", "xla", "npu", "bnb", "paged"),
+    *("32bit", "legacy", "layerwise"),
+)
 """Parts of a name that say how a step is made, not which."""
 
 BITS = {"8bit": "8bit", "4bit": "4bit", "fp8": "fp8"}
@@ -14,8 +17,10 @@ SAME: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "adamwanyprecision": ("AdamW", {"rounding": "kahan"}),
     "adanw": ("Adan", {}),
     "adoptw": ("ADOPT", {"decoupled_weight_decay": True}),
+    "apollo": ("APOLLOAdamW", {}),
     "dadaptadam": ("DAdaptAdamW", {}),
     "dsignsgd": ("SignSGD", {}),
+    "galore": ("GaLoreAdamW", {}),
     "lambc": ("LAMB", {"max_ratio": 1.0}),
     "lambcw": ("LAMB", {"max_ratio": 1.0, "decoupled_weight_decay": True}),
     "lambw": ("LAMB", {"decoupled_weight_decay": True}),
@@ -26,6 +31,7 @@ SAME: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "nmuon": ("Muon", {"nesterov": True}),
     "novogradw": ("NovoGrad", {}),
     "radamw": ("RAdam", {"decoupled_weight_decay": True}),
+    "scalableshampoo": ("Shampoo", {}),
     "schedulefreeadamw": ("AdamWScheduleFree", {}),
     "schedulefreeradam": ("RAdamScheduleFree", {}),
     "schedulefreesgd": ("SGDScheduleFree", {}),

@@ -6,6 +6,10 @@ A class of `funcopt.optim` that is looked for in `funcopt` needs no line here.
 _AS_IT_IS = "which works on all optimizers here"
 
 CLASSES = {
+    "GaLoreAdamW": "galore_adamw",
+    "GaLoreAdafactor": "galore_adafactor",
+    "APOLLOAdamW": "apollo_adamw",
+    "GrokFastAdamW": "grokfast_adamw",
     "ACProp": "acprop",
     "ADOPT": "adopt",
     "AMSGrad": "amsgrad",

@@ -38,9 +38,13 @@ from ._distance import cocob as cocob
 from ._distance import dog as dog
 from ._distance import dowg as dowg
 from ._distance import ldog as ldog
+from ._grokfast import grokfast_adamw as grokfast_adamw
 from ._hidden import hidden_weights as hidden_weights
 from ._large_batch import lamb as lamb
 from ._large_batch import lars as lars
+from ._low_rank import apollo_adamw as apollo_adamw
+from ._low_rank import galore_adafactor as galore_adafactor
+from ._low_rank import galore_adamw as galore_adamw
 from ._mars import mars as mars
 from ._momenta import aggmo as aggmo
 from ._momenta import qhm as qhm

@@ -18,6 +18,7 @@ from ._classes_adam import AdEMAMix as AdEMAMix
 from ._classes_adam import AMSGrad as AMSGrad
 from ._classes_adam import DiffGrad as DiffGrad
 from ._classes_adam import Grams as Grams
+from ._classes_adam import GrokFastAdamW as GrokFastAdamW
 from ._classes_adam import LaProp as LaProp
 from ._classes_adam import NAdamW as NAdamW
 from ._classes_adam import Padam as Padam
@@ -65,6 +66,9 @@ from ._classes_sgd import Tiger as Tiger
 from ._classes_small import CAME as CAME
 from ._classes_small import SM3 as SM3
 from ._classes_small import AdamMini as AdamMini
+from ._classes_small import APOLLOAdamW as APOLLOAdamW
+from ._classes_small import GaLoreAdafactor as GaLoreAdafactor
+from ._classes_small import GaLoreAdamW as GaLoreAdamW
 from ._classes_small import LazyAdam as LazyAdam
 from ._classes_small import RowwiseAdagrad as RowwiseAdagrad
 from ._classes_small import T5Adafactor as T5Adafactor
@@ -112,6 +116,7 @@ __all__ = [
     "SOAP",
     "ACProp",
     "AMSGrad",
+    "APOLLOAdamW",
     "AdEMAMix",
     "AdaBelief",
     "AdaBound",
@@ -135,7 +140,10 @@ __all__ = [
     "DoG",
     "DoWG",
     "Fromage",
+    "GaLoreAdafactor",
+    "GaLoreAdamW",
     "Grams",
+    "GrokFastAdamW",
     "LDoG",
     "LRRangeTest",
     "LaProp",

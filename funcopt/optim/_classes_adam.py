@@ -21,6 +21,7 @@ from ..aliases import (
     amsgrad,
     diffgrad,
     grams,
+    grokfast_adamw,
     lamb,
     laprop,
     mars,
@@ -104,6 +105,20 @@ class AdEMAMix(AliasOptimizer, make=ademamix):
         weight_decay: Scalar = 0.0, *, state_dtype: torch.dtype | None = None,
         maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
         differentiable: bool = False, fused: bool | None = None,
+        max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, quantized: Format | None = None,
+        rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",
+    ) -> None: ...
+
+
+class GrokFastAdamW(AliasOptimizer, make=grokfast_adamw):
+    """GrokFast-EMA: AdamW of the gradient plus `lamb` times an EMA of it; see `grokfast_adamw`."""
+
+    def __init__(
+        self, params: ParamsT, lr: Scalar = 0.0001, betas: tuple[Scalar, Scalar] = (0.9, 0.99),
+        eps: Scalar = 1e-8, weight_decay: Scalar = 0.0, alpha: Scalar = 0.98, lamb: Scalar = 2.0, *,
+        state_dtype: torch.dtype | None = None, maximize: bool = False, foreach: bool | None = None,
+        capturable: bool = False, differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
         accumulate: int | None = None, quantized: Format | None = None,
         rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",

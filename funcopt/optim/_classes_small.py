@@ -10,7 +10,10 @@ import torch
 
 from ..aliases import (
     adam_mini,
+    apollo_adamw,
     came,
+    galore_adafactor,
+    galore_adamw,
     lazy_adam,
     rowwise_adagrad,
     sm3,
@@ -20,6 +23,59 @@ from ..combinators import Format, Labels, Rounding
 from ..engine import EngineOption
 from ..typing import ParamsT, Scalar
 from ._alias import AliasOptimizer
+
+
+class GaLoreAdamW(AliasOptimizer, make=galore_adamw):
+    """GaLore: AdamW whose moments are those of gradients projected by `low_rank`, with SVD.
+
+    See `galore_adamw`.
+    """
+
+    def __init__(
+        self, params: ParamsT, lr: Scalar = 0.001, betas: tuple[Scalar, Scalar] = (0.9, 0.999),
+        eps: Scalar = 1e-6, weight_decay: Scalar = 0.0, rank: int = 128, update_gap: int = 200,
+        scale: Scalar = 0.25, *, state_dtype: torch.dtype | None = None, maximize: bool = False,
+        foreach: bool | None = None, capturable: bool = False, differentiable: bool = False,
+        fused: bool | None = None, max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, quantized: Format | None = None,
+        rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",
+    ) -> None: ...
+
+
+class GaLoreAdafactor(AliasOptimizer, make=galore_adafactor):
+    """GaLore with Adafactor: factored second moments of gradients projected by `low_rank`.
+
+    See `galore_adafactor`.
+    """
+
+    def __init__(
+        self, params: ParamsT, lr: Scalar = 0.001, eps: Scalar = 1e-30,
+        clip_threshold: Scalar = 1.0, decay_rate: Scalar = -0.8, weight_decay: Scalar = 0.0,
+        rank: int = 128, update_gap: int = 200, scale: Scalar = 0.25, *,
+        state_dtype: torch.dtype | None = None, maximize: bool = False, foreach: bool | None = None,
+        capturable: bool = False, differentiable: bool = False, fused: bool | None = None,
+        max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, quantized: Format | None = None,
+        rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",
+    ) -> None: ...
+
+
+class APOLLOAdamW(AliasOptimizer, make=apollo_adamw):
+    """APOLLO: gradients, scaled as AdamW of a random low-rank projection would scale them.
+
+    See `apollo_adamw`.
+    """
+
+    def __init__(
+        self, params: ParamsT, lr: Scalar = 0.001, betas: tuple[Scalar, Scalar] = (0.9, 0.999),
+        eps: Scalar = 1e-6, weight_decay: Scalar = 0.0, rank: int = 256, update_gap: int = 200,
+        scale_factor: Scalar = 1.0, scale_by_tensor: bool = False, max_growth: Scalar = 1.01,
+        seed: int = 0, *, state_dtype: torch.dtype | None = None, maximize: bool = False,
+        foreach: bool | None = None, capturable: bool = False, differentiable: bool = False,
+        fused: bool | None = None, max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, quantized: Format | None = None,
+        rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",
+    ) -> None: ...
 
 
 class CAME(AliasOptimizer, make=came):

@@ -158,7 +158,8 @@ class scale_by_sgdp(TensorRule):
         return TraceSlots(torch.zeros_like(p, dtype=self.state_dtype))
 
     def prepare(self, step: Any, memory: Memory) -> dict[str, Any]:
-        return {"of_g": 1 - self.dampening, "decay": self.weight_decay / (1 - self.momentum)}
+        decay: Any = self.weight_decay
+        return {"of_g": 1 - self.dampening, "decay": decay / (1 - self.momentum)}
 
     def update_tensor(
         self, g: Tensor, slots: TraceSlots, p: Tensor, s: Scalars

@@ -292,3 +292,31 @@ def test_complex_matrices_are_refused_by_name_and_others_are_not():
     tx.init({"v": torch.ones(3, dtype=torch.complex64)})
     with pytest.raises(LeafError, match=r"`low_rank`: parameter `w` of shape .* be complex"):
         tx.init({"w": torch.ones(3, 3, dtype=torch.complex64)})
+
+
+def test_galore_with_adafactor_is_that_of_the_authors(monkeypatch):
+    package = needed("galore_torch")
+    projector = needed("galore_torch.galore_projector")
+    monkeypatch.setattr(projector, "torch", exactly(torch, "float", torch.float64))
+    more = {"rank": RANK, "update_proj_gap": GAP, "scale": 0.25, "proj_type": "std"}
+    options = {"scale_parameter": False, "relative_step": False, "weight_decay": 0.1}
+    make = lambda given: package.GaLoreAdafactor(given, 0.02, **options)  # noqa: E731
+    theirs = trained_there(make, [(PROJECTED[0], more), (PROJECTED[1], {})])
+    tx = fo.galore_adafactor(0.02, weight_decay=0.1, rank=RANK, update_gap=GAP)
+    start = {n: START[n] for n in theirs}
+    assert same(purely(tx, STEPS, start, full_rank)[0], values(theirs), 1e-11)
+
+
+def test_aliases_are_the_chains_that_have_parity():
+    projected = fo.low_rank(fo.scale_by_adam(eps=1e-6), RANK, GAP, 0.25)
+    decay, rate = fo.add_decayed_weights(0.1), fo.scale_by_learning_rate(0.02)
+    galore = fo.galore_adamw(0.02, weight_decay=0.1, rank=RANK, update_gap=GAP)
+    assert galore == fo.chain(projected, decay, rate)
+    for by_tensor, restore in ((False, "channel"), (True, "tensor")):
+        inner = fo.scale_by_adam(eps=1e-6)
+        projected = fo.low_rank(inner, RANK, GAP, 2.0, "random", restore, seed=5)
+        apollo = fo.apollo_adamw(
+            0.02, rank=RANK, update_gap=GAP, scale_factor=2.0, scale_by_tensor=by_tensor, seed=5
+        )
+        limit = fo.limit_norm_growth(1.01)
+        assert apollo == fo.chain(projected, limit, fo.add_decayed_weights(0.0), rate)

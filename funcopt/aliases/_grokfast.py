@@ -1,0 +1,58 @@
+"""AdamW of gradients whose slow part is amplified."""
+
+import torch
+
+from .._core.functions import identity
+from .._core.tensor_rule import GradientTransformation
+from .._hints.calls import explained
+from ..combinators import chain, weighted_sum
+from ..transforms import (
+    add_decayed_weights,
+    scale_by_adam,
+    scale_by_learning_rate,
+    trace,
+)
+from ..typing import Scalar
+
+
+@explained
+def grokfast_adamw(
+    lr: Scalar = 1e-4,
+    betas: tuple[Scalar, Scalar] = (0.9, 0.99),
+    eps: Scalar = 1e-8,
+    weight_decay: Scalar = 0.0,
+    alpha: Scalar = 0.98,
+    lamb: Scalar = 2.0,
+    *,
+    state_dtype: torch.dtype | None = None,
+) -> GradientTransformation:
+    """GrokFast-EMA: AdamW of the gradient plus `lamb` times an EMA of it.
+
+    The EMA begins with the first gradient. Defaults are those of `GrokFastAdamW` of
+    `pytorch_optimizer`, which also divides the learning rate by ``1 + lamb`` unless
+    ``normalize_lr=False``. Slots are stored in `state_dtype`, else in the dtype of the parameter.
+
+    Args:
+        lr: Learning rate; not negative.
+        betas: Decay rates of the EMAs of the gradient and of its square, in [0, 1).
+        eps: Added to the root of the second moment, in units of the gradient; not negative.
+        weight_decay: Decoupled weight decay, times the learning rate; not negative.
+        alpha: Decay rate of the EMA that is added, in [0, 1).
+        lamb: Factor of it.
+        state_dtype: Storage dtype of the slots; by default that of the parameter.
+
+    Raises:
+        HyperparameterError: If a decay rate is outside [0, 1), or another hyperparameter but `lamb`
+            is negative.
+
+    References:
+        Lee et al., "Grokfast: Accelerated Grokking by Amplifying Slow Gradients", 2024.
+        https://arxiv.org/abs/2405.20233
+    """
+    slow = trace(alpha, dampening=alpha, state_dtype=state_dtype)
+    return chain(
+        weighted_sum((identity(), slow), (1.0, lamb)),
+        scale_by_adam(betas, eps, state_dtype=state_dtype),
+        add_decayed_weights(weight_decay),
+        scale_by_learning_rate(lr),
+    )
