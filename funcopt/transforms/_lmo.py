@@ -14,9 +14,13 @@ NORMS = ("auto", "sign", "rms", "column", "row", "embedding")
 
 
 class scale_by_lmo(TensorRule):
-    """The linear minimization oracle of Scion: where a unit ball is lowest along the gradient.
+    """The linear minimization oracle of Scion: the point of a unit ball that is farthest along G.
 
-    For an update G of m rows and n columns, with rms the root mean square:
+    For an update G of m rows and n columns:
+
+        U = argmax sum(V G),   among all V with norm(V) <= 1
+
+    With rms the root mean square, this is for the norm of each name
 
         "sign"       sign(G) / n, for heads, or for embeddings that share their weight
         "rms"        G / (rms(G) + eps), for vectors
