@@ -96,9 +96,13 @@ class scale_by_trust_ratio(_trust_ratio):
 class scale_by_row_trust_ratio(_trust_ratio):
     """Scales the update of each row by a trust ratio: to a norm proportional to its weights'.
 
-    The same as `scale_by_trust_ratio`, with norms of one index of the first dimension instead of
-    the whole tensor: of an output of `torch.nn.Linear` or of a convolution, in torch's layout. A
-    tensor with at most one dimension that is longer than 1, a bias or a gain, is one row.
+        ratio = trust_coefficient max(norm(p), min_norm) / (max(norm(g), min_norm) + eps)
+        u = g min(max(ratio, min_ratio), max_ratio),   but u = g if one of the lengths is zero
+
+    with ``norm(x) = sqrt(sum of the squares)`` over one index of the first dimension: an output of
+    `torch.nn.Linear` or of a convolution, in torch's layout. A tensor with at most one dimension
+    that is longer than 1, a bias or a gain, is one row. `scale_by_trust_ratio` has the variants
+    that the bounds make.
 
     Shapes: any. On shards the tensors are gathered.
 

@@ -24,6 +24,11 @@ CHAINS = {
     "project_onto_simplex": fo.chain(fo.sgd(0.1), fo.project_onto_simplex(2.0)),
     "centralize": fo.chain(fo.centralize(), fo.sgd(0.1)),
     "scale_by_param_block_norm": fo.chain(fo.scale_by_param_block_norm(), fo.sgd(0.1)),
+    "keep_norm": fo.chain(fo.adam(0.1), fo.keep_norm()),
+    "row_trust_ratio": fo.chain(fo.scale_by_row_trust_ratio(max_ratio=2.0), fo.sgd(0.1)),
+    "rate_and_decay": fo.chain(
+        fo.add_decay_towards_init(0.1), fo.scale_by_learning_rate_and_decay(0.1, 0.1)
+    ),
     "adaptive_grad_clip": fo.chain(fo.adaptive_grad_clip(0.01), fo.sgd(0.1, momentum=0.9)),
     "Optax's adafactor": fo.chain(
         fo.scale_by_factored_rms(eps=1e-30, add_eps=True, min_dim_size_to_factor=2),
