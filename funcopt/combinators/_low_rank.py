@@ -121,6 +121,10 @@ class low_rank(Around):
                 "`inner` are used, so it must not negate them: put `scale_by_learning_rate` after."
             )
 
+    @property
+    def random(self) -> bool:  # type: ignore[override]
+        return self.projection == "random"
+
     def with_children(self, children: Mapping[str, GradientTransformation]) -> "low_rank":
         return self.replace(**children)
 
