@@ -10,7 +10,7 @@ from .._core.kinds import check_module
 from .._numerics.names import plain_name
 from ..errors import HyperparameterError, LabelError
 from ..typing import Scalar
-from ._param_groups import Group, Which, names_fitting, undecayed
+from ._param_groups import Group, Which, fitted_names, undecayed
 
 _WHO = "param_groups_mup"
 
@@ -83,7 +83,7 @@ def param_groups_mup(
     if weight_decay is not None:
         checks.fixed_number(_WHO, "weight_decay", weight_decay)
     checks.choice(_WHO, "rule", rule, ("adam", "sgd"))
-    outputs = names_fitting(_WHO, "readout", model, readout)
+    outputs = fitted_names(_WHO, "readout", model, readout)
     listed = undecayed(_WHO, model, no_weight_decay_list, vectors=weight_decay_exclude_1d)
     shapes = _shapes(base)
     groups: dict[tuple[float, bool], Group] = {}

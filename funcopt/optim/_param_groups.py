@@ -143,7 +143,7 @@ def undecayed(
     return found
 
 
-def names_fitting(who: str, argument: str, model: nn.Module, listed: Collection[Which]) -> set[str]:
+def fitted_names(who: str, argument: str, model: nn.Module, listed: Collection[Which]) -> set[str]:
     """The names of the parameters that an entry of a list fits, as in `param_groups_by`.
 
     Raises:
