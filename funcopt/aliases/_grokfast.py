@@ -30,7 +30,8 @@ def grokfast_adamw(
 
     The EMA begins with the first gradient. Defaults are those of `GrokFastAdamW` of
     `pytorch_optimizer`, which also divides the learning rate by ``1 + lamb`` unless
-    ``normalize_lr=False``. Slots are stored in `state_dtype`, else in the dtype of the parameter.
+    ``normalize_lr=False``, and has `eps` as the lower bound of the denominator. Slots are stored in
+    `state_dtype`, else in the dtype of the parameter.
 
     Args:
         lr: Learning rate; not negative.

@@ -89,6 +89,17 @@ def test_grokfast_is_that_of_the_authors():
     assert same(values(ours), values(theirs), 1e-12)
 
 
+def test_the_alias_is_that_of_pytorch_optimizer():
+    """But for eps, which there is a lower bound of the denominator."""
+    make = needed("pytorch_optimizer").GrokFastAdamW
+    ours, theirs = named_parameters(), named_parameters()
+    opt = fo.Optimizer(list(ours.items()), fo.grokfast_adamw(0.01, eps=0.0, weight_decay=0.1))
+    other = make(theirs.values(), 0.01, eps=0.0, weight_decay=0.1, normalize_lr=False)
+    drive(opt, ours, STEPS)
+    drive(other, theirs, STEPS)
+    assert same(values(ours), values(theirs), 1e-12)
+
+
 CHAINS = [
     fo.chain(fo.graft(fo.scale_by_adam(), fo.trace(0.9)), fo.scale_by_learning_rate(0.1)),
     fo.chain(fo.graft(fo.nadam(0.1), fo.scale_by_lion(), "tree"), fo.scale(-1.0)),
