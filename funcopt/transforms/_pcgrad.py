@@ -98,5 +98,5 @@ def _sum(leaves: Sequence[Any], shares: Tensor) -> Any:
     known = [i for i, x in enumerate(leaves) if x is not None]
     if not known:
         return None
-    total = sum(shares[i].to(leaves[i].device) * leaves[i] for i in known)
+    total: Any = sum(shares[i].to(leaves[i].device) * leaves[i] for i in known)
     return total.to(leaves[known[0]].dtype)

@@ -31,7 +31,7 @@ from .test_memory import CLASSES, without_collector  # noqa: F401  # a fixture
 ENGINES = ["eager", "torch", "foreach", "fused"]
 NEED_OTHERS = {
     *("chain", "short ways", "short ways of labels", "skip_if", "skip outliers", "prodigy"),
-    *("dadapt", "Prodigy", "DAdaptAdamW", "LBFGS"),
+    *("dadapt", "Prodigy", "DAdaptAdamW", "LBFGS", "Sophia"),
     *("DoG", "DoWG", "PolyakSGD", "MoMo", "MoMoAdam"),
 }
 MAKES = {
