@@ -314,7 +314,7 @@ def difference(row):
     return max(np.abs(ours - theirs).max() / np.abs(theirs).max() for ours, theirs in pairs)
 
 
-def beginning(shapes):
+def beginning(shapes=SHAPES):
     rng = np.random.default_rng(0)
     return [rng.normal(size=shape) for shape in shapes]
 
@@ -331,7 +331,7 @@ def loss(params, t):
     return 0.5 * sum(float((p**2).sum()) for p in params) + 0.1 * float(np.sin(t))
 
 
-def our_run(tx, shapes):
+def our_run(tx, shapes=SHAPES):
     """The updates and parameters of all steps, tensor by tensor."""
     told = "value" in tx.extra_names()
     params = [torch.as_tensor(p) for p in beginning(shapes)]
@@ -346,7 +346,7 @@ def our_run(tx, shapes):
     return [np.stack(column) for column in zip(*steps, strict=True)]
 
 
-def their_run(tx, shapes):
+def their_run(tx, shapes=SHAPES):
     """The same, computed by JAX."""
     tx = optax.with_extra_args_support(tx)
     update, apply_updates = jax.jit(tx.update), jax.jit(optax.apply_updates)

@@ -337,6 +337,7 @@ OTHER_VALUES = {
     "r": 1.0,
     "weight_lr_power": 1.0,
     "store_average": True,
+    "rectify": 0.9,
     "state_dtype": torch.float64,
 }
 
