@@ -3,6 +3,7 @@
 import torch
 
 from .._core import checks
+from .._core.compact import in_message as shown
 from .._core.tensor_rule import GradientTransformation
 from .._hints.calls import explained
 from ..combinators import chain, weighted_sum
@@ -130,7 +131,7 @@ def aggmo(
         https://arxiv.org/abs/1804.00325
     """
     if not isinstance(betas, (tuple, list)) or not betas:
-        said = f"must be a tuple of decay rates, got {checks.shown(betas)}."
+        said = f"must be a tuple of decay rates, got {shown(betas)}."
         checks.refuse("aggmo", "betas", betas, said)
     count = len(betas)
     checks.betas("aggmo", "betas", betas, count=count)
