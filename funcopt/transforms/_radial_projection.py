@@ -176,19 +176,22 @@ def projected(a: Tensor, g: Tensor, p: Tensor, s: Scalars) -> Projected:
     """A step without its part along the parameter, where the gradient hardly has one."""
     if p.ndim < 2 or not p.numel():
         return Projected(a, p)
-    taken, found = torch.zeros_like(a), torch.zeros((), dtype=torch.bool, device=a.device)
-    for first in (1, 0):  # rows, then the tensor
-        dims = tuple(range(first, p.ndim))
-        inner = (g * p).sum(dims, keepdim=True).abs()
-        of_g, of_p = (sqrt(x.square().sum(dims, keepdim=True)) for x in (g, p))
-        cosine = inner / (of_g.clamp(min=s.eps) * of_p.clamp(min=s.eps))
-        entries = p.numel() // inner.numel()
-        here = ~found & (cosine.max() < s.delta / entries**0.5)
-        norm = of_p + s.eps
-        h = p / torch.where(norm == 0, 1.0, norm)
-        taken = torch.where(here, h * (h * a).sum(dims, keepdim=True), taken)
-        found = found | here
-    return Projected(a - taken, torch.where(found, s.wd_ratio * p, p))
+    by_rows, along_rows = _radial(a, g, p, s, 1)
+    as_one, along = _radial(a, g, p, s, 0)
+    taken = torch.where(by_rows, along_rows, torch.where(as_one, along, 0.0))
+    return Projected(a - taken, torch.where(by_rows | as_one, s.wd_ratio * p, p))
+
+
+def _radial(a: Tensor, g: Tensor, p: Tensor, s: Scalars, first: int) -> tuple[Tensor, Tensor]:
+    """Whether all rows are perpendicular to the gradient, and the part of a step along them."""
+    dims = tuple(range(first, p.ndim))
+    inner = (g * p).sum(dims, keepdim=True).abs()
+    of_g, of_p = (sqrt(x.square().sum(dims, keepdim=True)) for x in (g, p))
+    cosine = inner / (of_g.clamp(min=s.eps) * of_p.clamp(min=s.eps))
+    entries = p.numel() // inner.numel()
+    norm = of_p + s.eps
+    h = p / torch.where(norm == 0, 1.0, norm)
+    return cosine.max() < s.delta / entries**0.5, h * (h * a).sum(dims, keepdim=True)
 
 
 def _check_projection(rule: scale_by_adamp | scale_by_sgdp) -> None:
