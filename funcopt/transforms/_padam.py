@@ -79,5 +79,6 @@ class scale_by_padam(TensorRule):
         greatest = slots.max_exp_avg_sq
         if self.amsgrad:
             greatest = torch.maximum(greatest, exp_avg_sq)
-        divisor = (sqrt(greatest if self.amsgrad else exp_avg_sq) + s.eps) ** s.power
-        return s.correction * exp_avg / divisor, AdamSlots(exp_avg, exp_avg_sq, greatest)
+        root_of_v = sqrt(greatest if self.amsgrad else exp_avg_sq) + s.eps
+        u = s.correction * exp_avg / torch.pow(root_of_v, s.power)
+        return u, AdamSlots(exp_avg, exp_avg_sq, greatest)

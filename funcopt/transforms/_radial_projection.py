@@ -15,10 +15,10 @@ from ._momentum import TraceSlots
 
 
 class Projected(NamedTuple):
-    """The update of one tensor, and the factor of its weight decay."""
+    """The update of one tensor, and what its weight decay is in proportion to."""
 
     update: Tensor  # like p
-    ratio: Any  # (): 1, or wd_ratio where the update was projected
+    decayed: Tensor  # like p: p itself, or wd_ratio p where the update was projected
 
 
 class scale_by_adamp(TensorRule):
@@ -74,6 +74,7 @@ class scale_by_adamp(TensorRule):
     state_dtype: torch.dtype | None = None
     nonnegative = frozenset({"exp_avg_sq"})
     needs_params = True
+    batched = True
 
     def __post_init__(self) -> None:
         checks.betas(self, "betas", self.betas)
@@ -97,8 +98,8 @@ class scale_by_adamp(TensorRule):
         exp_avg_sq = mix(slots.exp_avg_sq, g * g, s.weights[1])
         m = mix(exp_avg, g, s.weights[0]) if self.nesterov else exp_avg
         a = m / s.corrections[0] / (sqrt(exp_avg_sq / s.corrections[1]) + s.eps)
-        u, ratio = projected(a, g, p, s)
-        return u + s.weight_decay * ratio * p, AdamSlots(exp_avg, exp_avg_sq, ())
+        u, decayed = projected(a, g, p, s)
+        return u + s.weight_decay * decayed, AdamSlots(exp_avg, exp_avg_sq, ())
 
 
 class scale_by_sgdp(TensorRule):
@@ -148,6 +149,7 @@ class scale_by_sgdp(TensorRule):
     nesterov: bool = False
     state_dtype: torch.dtype | None = None
     needs_params = True
+    batched = True
 
     def __post_init__(self) -> None:
         checks.in_unit_interval(self, "momentum", self.momentum)
@@ -158,35 +160,38 @@ class scale_by_sgdp(TensorRule):
         return TraceSlots(torch.zeros_like(p, dtype=self.state_dtype))
 
     def prepare(self, step: Any, memory: Memory) -> dict[str, Any]:
-        decay: Any = self.weight_decay
-        return {"of_g": 1 - self.dampening, "decay": decay / (1 - self.momentum)}
+        left: Any = 1 - self.momentum
+        return {"of_g": 1 - self.dampening, "decay": self.weight_decay / left}
 
     def update_tensor(
         self, g: Tensor, slots: TraceSlots, p: Tensor, s: Scalars
     ) -> tuple[Tensor, Slots]:
         b = s.momentum * slots.momentum_buffer + s.of_g * g
         a = g + s.momentum * b if self.nesterov else b
-        u, ratio = projected(a, g, p, s)
-        return u + s.decay * ratio * p, TraceSlots(b)
+        u, decayed = projected(a, g, p, s)
+        return u + s.decay * decayed, TraceSlots(b)
 
 
 def projected(a: Tensor, g: Tensor, p: Tensor, s: Scalars) -> Projected:
     """A step without its part along the parameter, where the gradient hardly has one."""
     if p.ndim < 2 or not p.numel():
-        return Projected(a, 1.0)
-    taken, found = torch.zeros_like(a), torch.zeros((), dtype=torch.bool, device=a.device)
-    for first in (1, 0):  # rows, then the tensor
-        dims = tuple(range(first, p.ndim))
-        inner = (g * p).sum(dims, keepdim=True).abs()
-        of_g, of_p = (sqrt(x.square().sum(dims, keepdim=True)) for x in (g, p))
-        cosine = inner / (of_g.clamp(min=s.eps) * of_p.clamp(min=s.eps))
-        entries = p.numel() // inner.numel()
-        here = ~found & (cosine.max() < s.delta / entries**0.5)
-        norm = of_p + s.eps
-        h = p / torch.where(norm == 0, 1.0, norm)
-        taken = torch.where(here, h * (h * a).sum(dims, keepdim=True), taken)
-        found = found | here
-    return Projected(a - taken, torch.where(found, s.wd_ratio, 1.0))
+        return Projected(a, p)
+    by_rows, along_rows = _radial(a, g, p, s, 1)
+    as_one, along = _radial(a, g, p, s, 0)
+    taken = torch.where(by_rows, along_rows, torch.where(as_one, along, 0.0))
+    return Projected(a - taken, torch.where(by_rows | as_one, s.wd_ratio * p, p))
+
+
+def _radial(a: Tensor, g: Tensor, p: Tensor, s: Scalars, first: int) -> tuple[Tensor, Tensor]:
+    """Whether all rows are perpendicular to the gradient, and the part of a step along them."""
+    dims = tuple(range(first, p.ndim))
+    inner = (g * p).sum(dims, keepdim=True).abs()
+    of_g, of_p = (sqrt(x.square().sum(dims, keepdim=True)) for x in (g, p))
+    cosine = inner / (of_g.clamp(min=s.eps) * of_p.clamp(min=s.eps))
+    entries = p.numel() // inner.numel()
+    norm = of_p + s.eps
+    h = p / torch.where(norm == 0, 1.0, norm)
+    return cosine.max() < s.delta / entries**0.5, h * (h * a).sum(dims, keepdim=True)
 
 
 def _check_projection(rule: scale_by_adamp | scale_by_sgdp) -> None:
