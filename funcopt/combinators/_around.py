@@ -19,7 +19,7 @@ class Around(PerTensor):
     inner: GradientTransformation
 
     own_slots: ClassVar[bool] = False
-    """Whether there are slots besides those of `inner`."""
+    """Whether it has slots of its own as well."""
 
     own_memory: ClassVar[bool] = False
     """The same of the memory."""

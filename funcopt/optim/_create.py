@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from .._core.compact import in_message as shown
 from .._core.explanation import summary
 from .._core.tensor_rule import GradientTransformation
 from ..combinators import cautious, chain
@@ -51,6 +52,8 @@ def create(name: str, params: ParamsT | torch.nn.Module, **options: Any) -> Opti
     Raises:
         HyperparameterError: If there is no optimizer of that name; or as by the class.
     """
+    if not isinstance(name, str):
+        raise HyperparameterError(f"`create`: `name` must be a name, got {shown(name)}.")
     cls, more = _class_of(name)
     if isinstance(params, torch.nn.Module):
         params = params.named_parameters()

@@ -244,3 +244,8 @@ def test_what_is_unknown_is_an_error_that_says_what_was_meant():
     for name in ("cadafactor", "cadamp", "csgdp"):  # whose decay is inside of their rule
         with pytest.raises(HyperparameterError, match="no cautious form"):
             optim.create(name, net())
+
+
+def test_a_name_is_a_word():
+    with pytest.raises(HyperparameterError, match="`create`: `name` must be a name, got <class"):
+        optim.create(optim.AdamW, net())
