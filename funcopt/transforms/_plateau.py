@@ -79,7 +79,7 @@ class reduce_on_plateau(TensorRule):
         checks.fraction(self, "min_scale", self.min_scale)
 
     def init_memory(self, like: Tensor) -> PlateauMemory:
-        zero, none = double(like), torch.zeros((), dtype=torch.int64)
+        zero, none = double(like), torch.zeros((), dtype=torch.int64, device=like.device)
         return PlateauMemory(
             zero + 1, zero + torch.inf, zero.clone(), none, none.clone(), none.clone()
         )

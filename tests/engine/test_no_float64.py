@@ -38,7 +38,7 @@ def meta_has_none(monkeypatch):
 @on_a_device
 def test_a_step_makes_none(case, how, meta_has_none):
     params = {k: p.to("meta") for k, p in parameters(torch.float32).items()}
-    run = Run(case.tx, how, params)
+    run = Run(case.tx, how, params, case.extra)
     with NoFloat64():
         for _ in range(2):
             run.step({k: torch.empty_like(p) for k, p in params.items()})
@@ -53,8 +53,8 @@ def test_neither_does_an_optimizer(case, capturable, meta_has_none):
     for p in params.values():
         p.grad = torch.empty_like(p)
     with NoFloat64():
-        opt.step()
-        opt.step()
+        opt.step(**case.extra)
+        opt.step(**case.extra)
 
 
 @pytest.mark.parametrize("kind", ["cuda", "xpu"])
