@@ -656,7 +656,8 @@ MISTAKES = {
         lambda: optim.SparseAdam,
         AttributeError,
         "`funcopt.optim` has no `SparseAdam`: that is torch's; here it is "
-        "`torch.optim.SparseAdam`: sparse gradients are refused here. See docs/from_torch.md.",
+        "`fo.optim.LazyAdam(params)` for dense gradients with rows of zeros; sparse ones are "
+        "refused. See docs/from_torch.md.",
     ),
     "accumulation over no steps": (
         lambda: fo.accumulate(fo.sgd(), 0),

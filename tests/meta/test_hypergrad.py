@@ -71,28 +71,28 @@ def tensors(values):
 def test_derivatives_through_five_updates_by_parameters_and_gradients(name):
     tx = fo.with_hyperparams(EVERY[name], tensors(smooth_values(EVERY[name])))
     params = common.params()
-    grads = [fo.tree.map(lambda p, t=t: torch.cos(p + t), params) for t in range(STEPS)]
+    given = [fo.tree.map(lambda p, t=t: torch.cos(p + t), params) for t in range(STEPS)]
     if tx.takes_examples():
-        grads = [fo.stack([g, fo.tree.map(torch.sin, g)]) for g in grads]
-    way = fo.tree.map(torch.cos, (params, grads))
+        given = [fo.stack([g, fo.tree.map(torch.sin, g)]) for g in given]
+    way = fo.tree.map(torch.cos, (params, given))
 
     def after(inputs):
-        params, grads = inputs
+        params, given = inputs
         state = tx.init(params)
-        for g in grads:
-            updates, state = tx.update(
-                fo.tree.map(lambda g, p: g + 0.1 * p, g, params), state, params
-            )
+        for g in given:
+            grads = fo.tree.map(lambda g, p: g + 0.1 * p, g, params)
+            extra = {"value": outer(params)} if "value" in (tx.extra_names() or ()) else {}
+            updates, state = tx.update(grads, state, params, **extra)
             params = fo.apply_updates(params, updates)
         return outer(params)
 
     def along(x):
-        return after(fo.tree.map(lambda p, w: p + x * w, (params, grads), way))
+        return after(fo.tree.map(lambda p, w: p + x * w, (params, given), way))
 
     zero = torch.tensor(0.0, dtype=torch.float64)
     slope, expected = grad(along)(zero), difference(along, zero, 1e-5)  # short of any kink
     assert abs(slope - expected) <= 1e-6 * max(1.0, abs(expected))
-    by_each = grad(after)((params, grads))
+    by_each = grad(after)((params, given))
     torch.testing.assert_close(fo.tree.dot(by_each, way), slope, rtol=1e-9, atol=1e-12)
 
 

@@ -48,7 +48,8 @@ CHAINS = {
 
 
 OPTIONS = {
-    "muon": {"ns_dtype": None},  # what rounds on purpose has no slope to compare with
+    # What rounds on purpose has no slope to compare with.
+    **{key: {"ns_dtype": None} for key in ("muon", "normuon", "adamuon", "namo", "scion")},
     "dpsgd": {"max_norm": 0.5, "noise_multiplier": 0.1},
 }
 
