@@ -7,6 +7,7 @@ import time
 import traceback
 import warnings
 from datetime import timedelta
+from multiprocessing.connection import wait
 
 import torch
 import torch.distributed as dist
@@ -33,20 +34,23 @@ class Ranks:
             self._start()
         for pipe in self._pipes:
             pipe.send_bytes(pickle.dumps((function, args)))
-        answers, end = [], time.monotonic() + PATIENCE
-        for rank, pipe in enumerate(self._pipes):
-            if not pipe.poll(max(0.0, end - time.monotonic())):
+        answers, end = {}, time.monotonic() + PATIENCE
+        while waiting := [pipe for pipe in self._pipes if pipe not in answers]:
+            ready = wait(waiting, max(0.0, end - time.monotonic()))
+            if not ready:
+                ranks = [self._pipes.index(pipe) for pipe in waiting]
                 self.stop()
-                raise TimeoutError(f"rank {rank} does not answer; those before it: {answers}")
-            try:
-                good, answer = pickle.loads(pipe.recv_bytes())
-            except (EOFError, ConnectionError):
-                good, answer = False, "died"
-            if not good:
-                self.stop()  # the others may wait for it
-                raise AssertionError(f"rank {rank}:\n{answer}")
-            answers.append(answer)
-        return answers
+                raise TimeoutError(f"ranks {ranks} do not answer; the others: {answers.values()}")
+            for pipe in ready:  # the first that fails: the others may wait for it
+                rank = self._pipes.index(pipe)
+                try:
+                    good, answers[pipe] = pickle.loads(pipe.recv_bytes())
+                except (EOFError, ConnectionError):
+                    good, answers[pipe] = False, "died"
+                if not good:
+                    self.stop()
+                    raise AssertionError(f"rank {rank}:\n{answers[pipe]}")
+        return [answers[pipe] for pipe in self._pipes]
 
     def _start(self):
         self._starts += 1
