@@ -33,6 +33,10 @@ class Input(NamedTuple):
             return x
         return packed(x) if self.per == 2 else for_blocks(x, self.per)
 
+    def begin_of(self, stored: Tensor, made: Tensor) -> Tensor:
+        """Where in a tensor that is written the numbers made stand: other ranks may have more."""
+        return stored if self.per == 1 else stored[: len(made)]
+
 
 class ScalarInput(NamedTuple):
     """A scalar that is passed in, by its position in the row of scalars."""

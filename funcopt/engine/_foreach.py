@@ -77,7 +77,8 @@ class ForeachKernel:
                     values[x.at] = None  # its memory can be used again
         for at, ref in lowered.writes:
             new = list(map(lowered.inputs[at].shared, values[ref.at]))
-            torch._foreach_copy_(given[at], new)  # pyright: ignore[reportPrivateImportUsage]
+            own = list(map(lowered.inputs[at].begin_of, given[at], new))
+            torch._foreach_copy_(own, new)  # pyright: ignore[reportPrivateImportUsage]
         if not lowered.measures:
             return None
         columns = [torch.stack(values[ref.at]) for ref in lowered.measures]

@@ -46,7 +46,8 @@ class LoweredGraph(NamedTuple):
             kwargs = {k: _resolved(v, values) for k, v in call.kwargs}
             values.append(call.func(*_resolved(call.args, values), **kwargs))
         for at, ref in self.writes:
-            tensors[at].copy_(self.inputs[at].shared(values[ref.at]))
+            made = self.inputs[at].shared(values[ref.at])
+            self.inputs[at].begin_of(tensors[at], made).copy_(made)
         return tuple(values[ref.at] for ref in self.measures)
 
     def for_entries(self, tensors: Sequence[Tensor]) -> list[Tensor]:
