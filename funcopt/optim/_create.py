@@ -32,8 +32,8 @@ def create(name: str, params: ParamsT | torch.nn.Module, **options: Any) -> Opti
     """Makes the optimizer of a name, as configuration files have it.
 
         >>> model = torch.nn.Linear(3, 2)
-        >>> create("adamw", model, lr=1e-3, weight_decay=0.1)
-        AdamW(lr=0.001, ...)
+        >>> type(create("adamw_torch_fused", model, lr=1e-3, weight_decay=0.1)).__name__
+        'AdamW'
 
     The name is that of a class of `funcopt.optim`, or of its function, in any case and with or
     without hyphens and underscores; or one that Hugging Face's `TrainingArguments`, timm or

@@ -32,8 +32,9 @@ class _trust_ratio(TensorRule):
 
     def __post_init__(self) -> None:
         for name in self.hyperparameters:
-            if getattr(self, name) is not None:
-                checks.non_negative(self, name, getattr(self, name))
+            value = getattr(self, name)
+            if value is not None or name in ("min_norm", "trust_coefficient"):
+                checks.non_negative(self, name, value)
 
     def _ratio(self, of_p: Tensor, of_g: Tensor, s: Scalars) -> Tensor:
         of_p, of_g = (torch.where(x > s.min_norm, x, s.min_norm) for x in (of_p, of_g))
