@@ -2,6 +2,7 @@
 
 import torch
 
+from .._core import checks
 from .._core.tensor_rule import GradientTransformation
 from .._hints.calls import explained
 from ..combinators import chain
@@ -50,6 +51,7 @@ def lamb(
         You et al., "Large Batch Optimization for Deep Learning: Training BERT in 76 minutes", ICLR
         2020, Algorithm 2. https://arxiv.org/abs/1904.00962
     """
+    checks.switch("lamb", "decoupled_weight_decay", decoupled_weight_decay)
     scaling = scale_by_adam(betas, eps=eps, state_dtype=state_dtype)
     decay, ratio = add_decayed_weights(weight_decay), scale_by_trust_ratio(max_ratio=max_ratio)
     between = (ratio, decay) if decoupled_weight_decay else (decay, ratio)

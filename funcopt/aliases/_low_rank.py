@@ -2,6 +2,7 @@
 
 import torch
 
+from .._core import checks
 from .._core.tensor_rule import GradientTransformation
 from .._hints.calls import explained
 from ..combinators import chain, low_rank
@@ -149,6 +150,7 @@ def apollo_adamw(
         Zhu et al., "APOLLO: SGD-like Memory, AdamW-level Performance", MLSys 2025.
         https://arxiv.org/abs/2412.05270
     """
+    checks.switch("apollo_adamw", "scale_by_tensor", scale_by_tensor)
     projected = low_rank(
         scale_by_adam(betas, eps, state_dtype=state_dtype),
         rank,

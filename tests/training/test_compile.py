@@ -29,6 +29,8 @@ SCHEDULES = [
     fo.piecewise_interpolate_schedule(0.1, (20, 50), (0.5, 0.5)),
     fo.cosine_cycles_schedule(0.1, 60, num_cycles=2),
     fo.cyclic_schedule(0.01, 0.1, 20),
+    fo.ema_warmup_schedule(0.9),
+    fo.power_ema_schedule(0.1),
 ]
 
 
