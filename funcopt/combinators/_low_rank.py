@@ -1,7 +1,7 @@
 """Inner transformations of low-rank projections of the gradient: GaLore, APOLLO."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -11,13 +11,13 @@ from .._core import checks
 from .._core.reduction import Reduce
 from .._core.select import select
 from .._core.stage import Bucket, Members, Node
-from .._core.tensor_rule import GradientTransformation, NamedParams, Part, Ran, below
+from .._core.tensor_rule import GradientTransformation, NamedParams
 from .._numerics import shards
 from .._numerics.linalg import singular_vectors
 from .._numerics.random import Draw
 from .._numerics.scalars import number, sqrt
 from ..errors import HyperparameterError, LeafError
-from ..typing import Memory, Scalar, Slots
+from ..typing import Scalar, Slots
 from ._around import Around
 from ._inner import check_inner
 from ._order import refuse_last
@@ -94,6 +94,7 @@ class low_rank(Around):
     dim: Literal["smaller", "larger"] = "smaller"
     seed: int = 0
     chooses = True
+    own_slots = True
 
     def __post_init__(self) -> None:
         check_inner(self, self.inner)
@@ -125,9 +126,6 @@ class low_rank(Around):
     def random(self) -> bool:  # type: ignore[override]
         return self.projection == "random"
 
-    def with_children(self, children: Mapping[str, GradientTransformation]) -> "low_rank":
-        return self.replace(**children)
-
     def params_of_children(self, params: NamedParams) -> dict[str, NamedParams]:
         return {"inner": [(n, self._low(p) if self._is_projected(p) else p) for n, p in params]}
 
@@ -149,9 +147,6 @@ class low_rank(Around):
             return LowRankSlots((), self._inner.init_slots(name, p))
         projector = torch.eye(self._shape(p)[1], self.rank, dtype=p.dtype, device=p.device)
         return LowRankSlots(projector, self._inner.init_slots(name, self._low(p).zero_()))
-
-    def init_memory(self, like: Tensor) -> Memory:
-        return self._inner.init_memory(like)
 
     def open(self, buckets: Sequence[Bucket], members: Members) -> Node:
         tensors = [self._low(p) if self._is_projected(p) else p for p in members.tensors]
@@ -186,25 +181,6 @@ class low_rank(Around):
                 u = s.scale * self._restored(us[i], wide[i], lows[i], projector)
                 us[i] = shards.local_shard(self._turned(u, tensors[i]), tensors[i])
         return us, [LowRankSlots(*x) for x in zip(projectors, new, strict=True)]
-
-    def memory_after(self, node: Node) -> list[Memory]:
-        return self._inner.memory_after(node.children[0])
-
-    def nodes(self, node: Node, buckets: Sequence[int]) -> dict[tuple[str, ...], Ran]:
-        inner = self._inner.nodes(node.children[0], buckets)
-        return {(): Ran(self, node, buckets), **below("inner", inner)}
-
-    def counts(self, count: Any, memory: Memory) -> dict[tuple[str, ...], Any]:
-        return {(): count, **below("inner", self._inner.counts(count, memory))}
-
-    def slot_parts(self, slots: Any, name: str | None, p: Tensor) -> list[Part]:
-        return [
-            (self, slots._replace(inner=())),
-            *self._inner.slot_parts(slots.inner, name, p),
-        ]
-
-    def memory_parts(self, memory: Memory, name: str | None, p: Tensor) -> list[Part]:
-        return [(self, ()), *self._inner.memory_parts(memory, name, p)]
 
     def _is_projected(self, p: Tensor) -> bool:
         return p.dim() == 2 and min(p.shape) > self.rank

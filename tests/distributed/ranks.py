@@ -12,8 +12,7 @@ from multiprocessing.connection import wait
 import torch
 import torch.distributed as dist
 
-PATIENCE = 400.0
-"""Seconds until a group counts as stuck: more than one rank waits while another one compiles."""
+PATIENCE = 60.0
 
 
 class Ranks:

@@ -67,6 +67,14 @@ def numbers(count=3001):
     return x
 
 
+def edges(name):
+    """Each boundary of a book and what is next to it, on both sides of 0, and its own numbers."""
+    at = torch.tensor(blockwise.BOUNDARIES[name])
+    beside = [torch.nextafter(at, torch.tensor(side * torch.inf)) for side in (1, -1)]
+    x = torch.cat([at, *beside, torch.tensor(blockwise.BOOKS[name])])
+    return torch.cat([x, -x, torch.tensor([0.0, -0.0, 1e-40, -1e-40])])
+
+
 def same(x, y):
     assert x.dtype == y.dtype
     torch.testing.assert_close(x, y, rtol=0, atol=0, equal_nan=True)
@@ -98,9 +106,13 @@ CASES = {
         for b in (*blockwise.BOOKS, "float8")
     },
     **{
+        f"encoded {b} at its boundaries": (lambda x, b=b: blockwise.encoded(x, b), [edges(b)])
+        for b in blockwise.BOOKS
+    },
+    **{
         f"decoded {b}": (
             lambda x, b=b: blockwise.decoded(x, b),
-            [torch.arange(3001).remainder(16 if "4" in b else 127).to(torch.uint8)],
+            [torch.arange(3001).remainder(16 if "4" in b else 256).to(torch.uint8)],
         )
         for b in (*blockwise.BOOKS, "float8")
     },
