@@ -56,7 +56,7 @@ int64_t hold(Next next, Item item, void* dicts, int64_t count, void* values, int
 
 }
 """
-"""Part of every library that `_native` builds, so it is compiled with the first kernel."""
+"""Part of every library, so it is compiled with the first one."""
 
 
 def addresses(tensors: list[Tensor]) -> "array.array[int]":

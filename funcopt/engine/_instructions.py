@@ -20,16 +20,22 @@ STORED = {**NARROW, **WHOLE}
 """Dtypes other than that of registers, from and to which entries are converted."""
 SHARED = {(torch.uint8, 2): "nibble", **{(torch.float32, x): f"blocks{x}" for x in (128, 256)}}
 """Columns in which several entries share a number: two codes, or one scale for a block."""
+ROUNDED = tuple(f"round_{x}" for x in NARROW.values())
 CONVERSIONS = (
     *(f"{verb}_{x}" for verb in ("load", "store") for x in (*STORED.values(), *SHARED.values())),
-    *(f"round_{x}" for x in NARROW.values()),
+    *ROUNDED,
 )
-PRIMITIVES = (
-    "word", "mixed", "bits16", "truncated", "low_half", "with_low_half", "rounded_at_random",
-    *(f"{verb}_{x}" for verb in ("residual", "with_residual") for x in ("bfloat16", "float16")),
-    *(f"block_amax_{x}" for x in (128, 256)),
-    *(f"{verb}_{x}" for verb in ("encoded", "decoded") for x in (*BOOKS, "float8")),
+UNARY_PRIMITIVES = (
+    "truncated", "low_half", *(f"{x}_float8" for x in ("encoded", "decoded")),
+    *(f"{verb}_{x}" for verb in ("encoded", "decoded") for x in BOOKS),
 )  # fmt: skip
+BINARY_PRIMITIVES = (
+    "word", "mixed", "with_low_half", "rounded_at_random",
+    *(f"{verb}_{x}" for verb in ("residual", "with_residual") for x in ("bfloat16", "float16")),
+)  # fmt: skip
+OF_BLOCKS = ("bits16", "block_amax_128", "block_amax_256")
+"""Primitives whose result for an entry depends on others, or on where it stands."""
+PRIMITIVES = (*UNARY_PRIMITIVES, *BINARY_PRIMITIVES, *OF_BLOCKS)
 """Those of functions of ours that are one operation, in float32; words are kept as their bits."""
 CODES = (*UNARY, *BINARY, *TERNARY, *REDUCTIONS, *CONVERSIONS, *PRIMITIVES)
 

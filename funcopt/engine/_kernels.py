@@ -25,6 +25,7 @@ from ._foreach import ForeachKernel, no_measures
 from ._graph import Graph
 from ._guards import Unsupported, constant_source
 from ._lowering import LoweredGraph, lower_graph
+from ._translation import translate
 
 log = logging.getLogger("funcopt")
 
@@ -119,7 +120,7 @@ class NativeKernel(DrivenKernel):
     def __init__(self, lowered: LoweredGraph) -> None:
         super().__init__(lowered)
         self.chunk = REDUCTION_CHUNK if lowered.measures else CHUNK
-        self._drive = _native.load_or_compile(lowered)
+        self._drive = _native.load_or_compile(translate(lowered))
 
 
 class LoopKernel:
@@ -231,8 +232,6 @@ def _build(
             # Dispatch modes around the step have nothing to do with how it is compiled.
             with warnings.catch_warnings(action="ignore"), _disable_current_modes():
                 if kind in COMPILED:
-                    if lowered.sees_places:
-                        raise Unsupported("codes of blocks, or random bits")
                     check_compiler(device)
                     return _announced(what, kind, lowered, builders[kind])
                 return builders[kind]()
@@ -260,7 +259,7 @@ def _announced(
     """A kernel that is compiled, or loaded from the cache; the log says how long it took."""
     global compiles
     compiles += 1
-    begin, cached = time.perf_counter(), kind == "native" and _native.is_cached(lowered)
+    begin, cached = time.perf_counter(), kind == "native" and _native.is_cached(translate(lowered))
     kernel = builder()
     seconds = time.perf_counter() - begin
     log.info("%s %s in %.2f s (%s)", "loaded" if cached else "compiled", what, seconds, kind)
@@ -290,9 +289,16 @@ def has_machine() -> bool:
     return _machine.is_loaded() or has_compiler() or _machine.is_installed()
 
 
+EXAMPLE_LENGTH = 1009
+"""The length of the vectors that a graph is compiled for; it is not part of the result."""
+
+
 def _compiled(lowered: LoweredGraph, device: torch.device) -> Callable[..., tuple[Tensor, ...]]:
+    if lowered.sees_places:
+        raise Unsupported("codes of blocks, or random bits")
     function = torch.compile(lowered.module(), dynamic=True, fullgraph=True)
-    tensors, row = _native.example_inputs(lowered, device)
+    tensors = [torch.ones(EXAMPLE_LENGTH, dtype=x.dtype, device=device) for x in lowered.inputs]
+    row = torch.ones(lowered.num_scalars, dtype=lowered.compute_dtype, device=device)
     function(*tensors, row)  # now, and not in the middle of a step
     return function
 

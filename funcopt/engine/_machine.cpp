@@ -2,27 +2,8 @@
 // of entries that stays in the cache, so that memory is read once and written once.
 //
 // A register is a block of entries of the compute dtype T. The first ones are the tensors themselves;
-// then come scalars, each repeated over a block, and values. `Vectorized` is what torch computes with,
-// so every instruction rounds as the function of torch does that it stands for.
-
-// Inductor has GCC leave loops as they are, `omp simd` or not; those below are meant as vectors.
-#pragma GCC optimize("tree-loop-vectorize")
-
-#include <ATen/cpu/vec/functional.h>
-#include <ATen/cpu/vec/vec.h>
-#include <c10/util/BFloat16.h>
-#include <c10/util/Float8_e4m3fn.h>
-#include <c10/util/Half.h>
-
-#include <algorithm>
-#include <cmath>
-#include <cstdint>
-#include <cstring>
-#include <limits>
-#include <memory>
-#include <vector>
-
-namespace {
+// then come scalars, each repeated over a block, and values. `_machine.py` puts this behind
+// `_operations.cpp` and fills in the lists.
 
 constexpr int64_t LINE = 64;    // bytes of the cache
 
@@ -64,9 +45,6 @@ inline Size size_of(int32_t storage, int64_t own) {
   }
   return {own, 0};
 }
-
-template <typename T>
-using Vec = at::vec::Vectorized<T>;
 
 template <typename T, typename F>
 inline void each(int64_t n, T* to, const T* a, F f) {
@@ -114,139 +92,25 @@ inline T fold(int64_t n, const T* a, T empty, F f) {
   return at::vec::vec_reduce_all<T>([&](Vec<T>& x, Vec<T>& y) { return f(x, y); }, found);
 }
 
-template <typename S, typename T>
-inline void load(int64_t n, T* to, const void* from) {
-  const S* x = static_cast<const S*>(from);
-  int64_t i = 0;
-  if constexpr (std::is_same_v<S, c10::Half> && std::is_same_v<T, float>) {
-    for (; i + Vec<float>::size() <= n; i += Vec<float>::size()) {
-      Vec<float> found(0);
-      at::vec::load_to_float(x + i, found);
-      found.store(to + i);
-    }
-  }
-#pragma omp simd
-  for (int64_t k = i; k < n; k++) to[k] = static_cast<T>(static_cast<float>(x[k]));
-}
-
-template <typename S, typename T>
-inline void store(int64_t n, void* to, const T* x) {
-  S* y = static_cast<S*>(to);
-  int64_t i = 0;
-  if constexpr (std::is_same_v<S, c10::Half> && std::is_same_v<T, float>) {
-    constexpr int64_t W = Vec<float>::size();
-    for (; i + 2 * W <= n; i += 2 * W)
-      at::vec::convert_float_half(Vec<float>::loadu(x + i), Vec<float>::loadu(x + i + W)).store(y + i);
-  }
-  if constexpr (std::is_same_v<S, c10::BFloat16>) {
-    uint16_t* const bits = static_cast<uint16_t*>(to);
-#pragma omp simd
-    for (int64_t k = 0; k < n; k++)
-      bits[k] = c10::detail::round_to_nearest_even(static_cast<float>(x[k]));
-  } else {
-#pragma omp simd
-    for (int64_t k = i; k < n; k++) y[k] = static_cast<S>(static_cast<float>(x[k]));
-  }
-}
-
-// STORAGE
-
 template <typename T>
 void run(
     const Instruction& s, T* const* reg, void* const* memory, int64_t n, int64_t at, double* found) {
   using V = Vec<T>;
-  const V zero(0), one(1);
   T* to = reg[s.to];
   const T *a = reg[s.a], *b = reg[s.b], *c = reg[s.c];
+  const auto unary = [&](auto f) { each(n, to, a, f); };
   const auto binary = [&](auto f) {
     if (!s.uniform) return each(n, to, a, b, f);
     const V y(b[0]);
     each(n, to, a, [&](V x) { return f(x, y); });
   };
+  const auto ternary = [&](auto f) {
+    if (!s.uniform) return each(n, to, a, b, c, f);
+    const V z(c[0]);
+    each(n, to, a, b, [&](V x, V y) { return f(x, y, z); });
+  };
   switch (s.code) {
-    case ADD: return binary([](V x, V y) { return x + y; });
-    case SUB: return binary([](V x, V y) { return x - y; });
-    case MUL: return binary([](V x, V y) { return x * y; });
-    case DIV: return binary([](V x, V y) { return x / y; });
-    case MAXIMUM: return binary([](V x, V y) { return at::vec::maximum(x, y); });
-    case MINIMUM: return binary([](V x, V y) { return at::vec::minimum(x, y); });
-    case POW: return binary([](V x, V y) { return x.pow(y); });
-    case GT: return binary([](V x, V y) { return x.gt(y); });
-    case GE: return binary([](V x, V y) { return x.ge(y); });
-    case LT: return binary([](V x, V y) { return x.lt(y); });
-    case LE: return binary([](V x, V y) { return x.le(y); });
-    case EQ: return binary([](V x, V y) { return x.eq(y); });
-    case NE: return binary([](V x, V y) { return x.ne(y); });
-    case AND: return binary([&](V x, V y) { return (x * y).ne(zero); });
-    case OR: return binary([&](V x, V y) { return (x + y).ne(zero); });
-    case XOR: return binary([](V x, V y) { return x.ne(y); });
-    case NOT: return each(n, to, a, [&](V x) { return x.eq(zero); });
-    case NEG: return each(n, to, a, [](V x) { return x.neg(); });
-    case ABS: return each(n, to, a, [](V x) { return x.abs(); });
-    case SQUARE: return each(n, to, a, [](V x) { return x * x; });
-    case SQRT: return each(n, to, a, [](V x) { return x.sqrt(); });
-    case RSQRT: return each(n, to, a, [](V x) { return x.rsqrt(); });
-    case RECIPROCAL: return each(n, to, a, [](V x) { return x.reciprocal(); });
-    case SIGN: return each(n, to, a, [&](V x) { return x.gt(zero) - x.lt(zero); });
-    case EXP: return each(n, to, a, [](V x) { return x.exp(); });
-    case EXPM1: return each(n, to, a, [](V x) { return x.expm1(); });
-    case LOG: return each(n, to, a, [](V x) { return x.log(); });
-    case LOG1P: return each(n, to, a, [](V x) { return x.log1p(); });
-    case TANH: return each(n, to, a, [](V x) { return x.tanh(); });
-    case SIGMOID:
-      return each(n, to, a, [&](V x) { return one / (one + x.neg().exp()); });
-    case ISNAN: return each(n, to, a, [](V x) { return x.ne(x); });
-    case ISFINITE:
-      return each(n, to, a, [](V x) { return x.abs().lt(V(std::numeric_limits<T>::infinity())); });
-    case SIGNBIT:
-#pragma omp simd
-      for (int64_t i = 0; i < n; i++) to[i] = T(0.5) - std::copysign(T(0.5), a[i]);
-      return;
-    case COPY: return each(n, to, a, [](V x) { return x; });
-    case WHERE:
-      return each(n, to, a, b, c, [&](V x, V y, V z) { return V::blendv(z, y, x != zero); });
-    case CLAMP:
-      return each(n, to, a, b, c, [](V x, V y, V z) {
-        return at::vec::minimum(at::vec::maximum(x, y), z);
-      });
-    case FMADD:
-      return each(n, to, a, b, c, [](V x, V y, V z) { return at::vec::fmadd(x, y, z); });
-    case LERP:  // from the nearer end, as torch
-      if (s.uniform) {
-        const T w = c[0];
-        const V weight(std::abs(w) < T(0.5) ? w : w - T(1));
-        if (std::abs(w) < T(0.5))
-          return each(n, to, a, b, [&](V x, V y) { return at::vec::fmadd(weight, y - x, x); });
-        return each(n, to, a, b, [&](V x, V y) { return at::vec::fmadd(weight, y - x, y); });
-      }
-      return each(n, to, a, b, c, [&](V x, V y, V w) {
-        const V near = w.abs() < V(T(0.5));
-        return at::vec::fmadd(V::blendv(w - one, w, near), y - x, V::blendv(y, x, near));
-      });
-    case LOAD_FLOAT: return load<float>(n, to, memory[s.a]);
-    case LOAD_BFLOAT16: return load<c10::BFloat16>(n, to, memory[s.a]);
-    case LOAD_HALF: return load<c10::Half>(n, to, memory[s.a]);
-    case STORE_FLOAT: return store<float>(n, memory[s.to], a);
-    case STORE_BFLOAT16: return store<c10::BFloat16>(n, memory[s.to], a);
-    case STORE_HALF: return store<c10::Half>(n, memory[s.to], a);
-    case LOAD_INT16: return load<int16_t>(n, to, memory[s.a]);
-    case LOAD_INT8: return load<int8_t>(n, to, memory[s.a]);
-    case LOAD_UINT8: return load<uint8_t>(n, to, memory[s.a]);
-    case STORE_INT16: return store<int16_t>(n, memory[s.to], a);
-    case STORE_INT8: return store<int8_t>(n, memory[s.to], a);
-    case STORE_UINT8: return store<uint8_t>(n, memory[s.to], a);
-    case ROUND_FLOAT:
-#pragma omp simd
-      for (int64_t i = 0; i < n; i++) to[i] = static_cast<float>(a[i]);
-      return;
-    case ROUND_BFLOAT16:
-#pragma omp simd
-      for (int64_t i = 0; i < n; i++) to[i] = c10::BFloat16(static_cast<float>(a[i]));
-      return;
-    case ROUND_HALF:
-#pragma omp simd
-      for (int64_t i = 0; i < n; i++) to[i] = c10::Half(static_cast<float>(a[i]));
-      return;
+    // OPERATIONS
     case SUM: found[s.measure] += fold(n, a, T(0), [](V x, V y) { return x + y; }); return;
     case AMAX: {
       const double x = fold(
@@ -260,8 +124,11 @@ void run(
       if (!(x >= found[s.measure]) && found[s.measure] == found[s.measure]) found[s.measure] = x;
       return;
     }
-    default:
-      if constexpr (std::is_same_v<T, float>) run_storage(s, reg, memory, n, at);
+  }
+  if constexpr (std::is_same_v<T, float>) {
+    switch (s.code) {
+      // PRIMITIVES
+    }
   }
 }
 

@@ -5,6 +5,7 @@ import functools
 import logging
 import pathlib
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,7 +14,16 @@ from .._numerics import blockwise
 from . import _libraries
 from ._bytecode import STORAGES
 from ._guards import Unsupported
-from ._instructions import CODES
+from ._instructions import (
+    BINARY,
+    BINARY_PRIMITIVES,
+    CODES,
+    ROUNDED,
+    SHARED,
+    TERNARY,
+    UNARY,
+    UNARY_PRIMITIVES,
+)
 
 log = logging.getLogger("funcopt")
 
@@ -70,20 +80,80 @@ def _text(name: str) -> str:
 
 
 def _books() -> str:
-    """The books of numbers, as constants of C++."""
+    """The books of numbers, as constants of C++, and what looks them up."""
     lines = []
     for name in blockwise.BOOKS:
+        book = f"{name.upper()}_BOOK"
         numbers = (
             ", ".join(f"{x.hex()}f" for x in table)
             for table in (blockwise.BOOKS[name], blockwise.BOUNDARIES[name])
         )
-        lines.append(f"const Book {name.upper()}_BOOK({{{'}, {'.join(numbers)}}});")
+        lines.append(f"const Book {book}({{{'}, {'.join(numbers)}}});")
+        lines.append(f"inline V op_encoded_{name}(V x) {{ return {book}.encode(x); }}")
+        lines.append(f"inline V op_decoded_{name}(V x) {{ return {book}.decode(x); }}")
     return "\n".join(lines)
 
 
-MACHINE = (
+C_TYPES = {
+    "float": "float",
+    "bfloat16": "c10::BFloat16",
+    "half": "c10::Half",
+    "int16": "int16_t",
+    "int8": "int8_t",
+    "uint8": "uint8_t",
+}
+"""What entries of a column are in C++, by how it is stored."""
+
+
+def _cases(unary: Sequence[str], binary: Sequence[str], ternary: Sequence[str] = ()) -> list[str]:
+    """The cases of operations on vectors."""
+    arguments = {"unary": "x", "binary": "x, y", "ternary": "x, y, z"}
+    return [
+        f"case {x.upper()}: return {kind}"
+        f"([]({', '.join(f'V {a}' for a in given.split(', '))}) {{ return op_{x}({given}); }});"
+        for names, (kind, given) in zip((unary, binary, ternary), arguments.items(), strict=True)
+        for x in names
+    ]
+
+
+def _operations() -> list[str]:
+    """The cases of what there is in every compute dtype."""
+    loads = [
+        line
+        for name, c_type in C_TYPES.items()
+        for line in (
+            f"case LOAD_{name.upper()}: return load<{c_type}>(n, to, memory[s.a]);",
+            f"case STORE_{name.upper()}: return store<{c_type}>(n, memory[s.to], a);",
+        )
+    ]
+    return [*_cases((*UNARY, *ROUNDED), BINARY, TERNARY), *loads]
+
+
+def _primitives() -> list[str]:
+    """The cases of what there is in float32."""
+    blocks = [
+        line
+        for name in SHARED.values()
+        for line in (
+            f"case LOAD_{name.upper()}: return all_load_{name}(n, to, memory[s.a]);",
+            f"case STORE_{name.upper()}: return all_store_{name}(n, memory[s.to], a);",
+        )
+    ]
+    return [
+        *_cases(UNARY_PRIMITIVES, BINARY_PRIMITIVES),
+        *blocks,
+        "case BITS16: return all_bits16(n, at, to, a[0], b[0], c[0]);",
+        *(f"case BLOCK_AMAX_{x}: return all_block_amax_{x}(n, to, a);" for x in (128, 256)),
+    ]
+
+
+OPERATIONS = _text("_operations.cpp") + _text("_storage.cpp").replace("// BOOKS\n", _books(), 1)
+"""What all instructions do, in C++; an unnamed namespace that is to be closed."""
+
+MACHINE = OPERATIONS + (
     _text("_machine.cpp")
     .replace("{ CODES }", f"{{ {', '.join(map(str.upper, CODES))} }}", 1)
     .replace("{ STORAGES }", f"{{ {', '.join(x.upper() or 'OWN' for x in STORAGES)} }}", 1)
-    .replace("// STORAGE\n", _text("_storage.cpp").replace("// BOOKS\n", f"{_books()}\n", 1), 1)
+    .replace("// OPERATIONS", "\n    ".join(_operations()), 1)
+    .replace("// PRIMITIVES", "\n      ".join(_primitives()), 1)
 )

@@ -1,5 +1,7 @@
-// How entries are stored in fewer bits: what `narrow.py`, `blockwise.py` and `random.py` say, for a
-// block of entries in float32. `_machine.py` puts this into the machine, and fills in the books.
+// How entries are stored in fewer bits: what `narrow.py`, `blockwise.py` and `random.py` say, for
+// entries in float32. `_machine.py` puts this behind `_operations.cpp`, and fills in the books.
+
+using V = Vec<float>;
 
 inline uint32_t bits_of(float x) {
   uint32_t bits;
@@ -22,18 +24,26 @@ inline bool is_nan(float x) { return (bits_of(x) & 0x7FFFFFFFu) > 0x7F800000u; }
 
 inline float truncated(float x) { return of_bits(is_nan(x) ? bits_of(x) : bits_of(x) & HIGH); }
 
-inline float low_half(float x) { return static_cast<int16_t>(bits_of(x) & 0xFFFFu); }
+inline V op_truncated(V x) { return lanes(truncated, x); }
+
+inline float low_half(float x) { return static_cast<int32_t>(bits_of(x) << 16) >> 16; }
+
+inline V op_low_half(V x) { return lanes(low_half, x); }
 
 inline float with_low_half(float x, float low) {
   const float found = of_bits((bits_of(x) & HIGH) | (static_cast<int32_t>(low) & 0xFFFF));
   return is_finite(x) ? found : x;
 }
 
+inline V op_with_low_half(V x, V low) { return lanes(with_low_half, x, low); }
+
 inline float rounded_at_random(float x, float noise) {
   const uint32_t bits = bits_of(x);
   const float found = of_bits((bits + static_cast<uint32_t>(static_cast<int32_t>(noise))) & HIGH);
   return !is_finite(x) ? x : is_finite(found) ? found : of_bits(bits & HIGH);
 }
+
+inline V op_rounded_at_random(V x, V noise) { return lanes(rounded_at_random, x, noise); }
 
 template <int MANTISSA, int LEAST>
 inline float half_of_spacing(float x) {
@@ -53,6 +63,23 @@ inline float with_residual(float stored, float part) {
   const float unit = static_cast<float>(1.0 / 127);
   const float found = stored + part * unit * half_of_spacing<MANTISSA, LEAST>(stored);
   return is_finite(stored) && part != 0 ? found : stored;  // minus zero stays
+}
+
+inline V op_residual_bfloat16(V x, V y) { return lanes(residual<7, -126>, x, y); }
+inline V op_residual_float16(V x, V y) { return lanes(residual<10, -14>, x, y); }
+inline V op_with_residual_bfloat16(V x, V y) { return lanes(with_residual<7, -126>, x, y); }
+inline V op_with_residual_float16(V x, V y) { return lanes(with_residual<10, -14>, x, y); }
+
+inline V op_word(V low, V high) {
+  return lanes(
+      [](float low, float high) {
+        return of_bits(static_cast<uint32_t>(low) | static_cast<uint32_t>(high) << 16);
+      },
+      low, high);
+}
+
+inline V op_mixed(V x, V y) {
+  return lanes([](float x, float y) { return of_bits(bits_of(x) ^ bits_of(y)); }, x, y);
 }
 
 // Of the lower halves, which may stand beside anything.
@@ -80,7 +107,10 @@ inline Vec<int64_t> upper_half(Vec<int64_t> a) {
 // Philox4x32-10, for 16 blocks at once: 16 bits for each of 128 entries.
 constexpr int64_t GROUP = 128, LANES = 16;
 
-inline void bits16(int64_t n, int64_t begin, float* to, uint32_t key, uint32_t other) {
+// `place` is that of the first one in its part of the tensor, which begins with group `groups`.
+inline void all_bits16(int64_t n, int64_t place, float* to, float a, float b, float groups) {
+  const uint32_t key = bits_of(a), other = bits_of(b);
+  const int64_t begin = place / GROUP + bits_of(groups);
   using Word = Vec<int64_t>;  // in its lower half
   constexpr int W = Word::size(), PARTS = LANES / W;
   for (int64_t start = 0; start < n; start += GROUP) {
@@ -156,119 +186,103 @@ struct Book {
       }
   }
 
-  void encode(int64_t n, float* to, const float* x) const {
+  V encode(V x) const {
     const Int none(0), most(count - 1), magnitude(0x7FFFFFFF), low(lowest), negative(count);
-    each(n, to, x, [&](Vec<float> x) {
-      const Int bits = at::vec::cast<int32_t>(x), sign = bits >> Int(31);
-      const Int cell = ((bits & magnitude) >> Int(16)) - low;
-      const Int at = at::vec::minimum(at::vec::maximum(cell, none), most) + (sign & negative);
-      const Int found = at::vec::cast<int32_t>(at::vec::gather<4>(cells.data(), at));
-      const Int beyond = (bits & Int(0xFFFF)).ge(found & Int(0xFFFFFF));  // 1 or 0
-      const Int code = ((found >> Int(24)) & Int(0xFF)) + (beyond ^ sign) - sign;
-      const Vec<float> number = at::vec::convert_to_fp_of_same_size<float>(code);
-      return Vec<float>::blendv(Vec<float>(last), number, x == x);
-    });
+    const Int bits = at::vec::cast<int32_t>(x), sign = bits >> Int(31);
+    const Int cell = ((bits & magnitude) >> Int(16)) - low;
+    const Int at = at::vec::minimum(at::vec::maximum(cell, none), most) + (sign & negative);
+    const Int found = at::vec::cast<int32_t>(at::vec::gather<4>(cells.data(), at));
+    const Int beyond = (bits & Int(0xFFFF)).ge(found & Int(0xFFFFFF));  // 1 or 0
+    const Int code = ((found >> Int(24)) & Int(0xFF)) + (beyond ^ sign) - sign;
+    const V number = at::vec::convert_to_fp_of_same_size<float>(code);
+    return V::blendv(V(last), number, x == x);
   }
 
-  void decode(int64_t n, float* to, const float* codes) const {
-    each(n, to, codes, [&](Vec<float> x) {
-      return at::vec::gather<4>(values, at::vec::convert_to_int_of_same_size(x));
-    });
+  V decode(V code) const {
+    return at::vec::gather<4>(values, at::vec::convert_to_int_of_same_size(code));
   }
 };
 
 // BOOKS
 
-inline void block_amax(int64_t n, float* to, const float* x, int64_t size) {
-  for (int64_t start = 0; start < n; start += size) {
-    const int64_t count = std::min(size, n - start);
-    int32_t largest = 0;  // of magnitudes, bits have the order of numbers; those of NaN come last
-#pragma omp simd reduction(max : largest)
-    for (int64_t i = start; i < start + count; i++)
-      largest = std::max(largest, static_cast<int32_t>(bits_of(x[i]) & 0x7FFFFFFFu));
-    std::fill_n(to + start, count, of_bits(static_cast<uint32_t>(largest)));
+// Rounded to a whole number, to even ones in the middle, of a small number.
+inline float to_even(float x) { return (x + 12582912.0f) - 12582912.0f; }
+
+// The bits of float8_e4m3fn, of 448 times a number from -1 to 1.
+inline float encoded_float8(float x) {
+  const uint32_t size = bits_of(x * 448.0f) & 0x7FFFFFFFu;
+  const int32_t exponent = std::max(static_cast<int32_t>(size >> 23) - 127, -6);
+  const float unit = of_bits(static_cast<uint32_t>(3 - exponent + 127) << 23);
+  const int32_t steps = static_cast<int32_t>(to_even(of_bits(size) * unit));
+  const int32_t code = is_nan(x) ? 127 : (exponent + 7) * 8 + steps - 8;
+  return code + static_cast<int32_t>(bits_of(x) >> 31 << 7);
+}
+
+inline float decoded_float8(float code) {
+  const int32_t bits = static_cast<int32_t>(code), exponent = bits >> 3 & 15;
+  const int32_t digits = (bits & 7) + 8 * std::min(exponent, 1);
+  const float unit = of_bits(static_cast<uint32_t>(std::max(exponent, 1) - 10 + 127) << 23);
+  const uint32_t nan = (bits & 127) == 127 ? 0x7FC00000u : 0, sign = (bits & 128u) << 24;
+  return of_bits(bits_of(static_cast<float>(digits) * unit) | nan | sign) / 448.0f;
+}
+
+inline V op_encoded_float8(V x) { return lanes(encoded_float8, x); }
+inline V op_decoded_float8(V code) { return lanes(decoded_float8, code); }
+
+template <int64_t SIZE>
+inline void block_amax(int64_t n, float* to, const float* x) {
+  using Int = Vec<int32_t>;  // of magnitudes, bits have the order of numbers; NaN comes last
+  const Int magnitude(0x7FFFFFFF);
+  for (int64_t start = 0; start < n; start += SIZE) {
+    const int64_t end = std::min(n, start + SIZE);
+    Int found(0);
+    int64_t i = start;
+    for (; i + V::size() <= end; i += V::size())
+      found = at::vec::maximum(found, at::vec::cast<int32_t>(V::loadu(x + i)) & magnitude);
+    int32_t lanes[Int::size()], largest = 0;
+    found.store(lanes);
+    for (int32_t lane : lanes) largest = std::max(largest, lane);
+    for (; i < end; i++) largest = std::max<int32_t>(largest, bits_of(x[i]) & 0x7FFFFFFFu);
+    std::fill_n(to + start, end - start, of_bits(static_cast<uint32_t>(largest)));
   }
 }
 
-inline void run_storage(
-    const Instruction& s, float* const* reg, void* const* memory, int64_t n, int64_t at) {
-  float* to = reg[s.to];
-  const float *a = reg[s.a], *b = reg[s.b];
-  const auto unary = [&](auto f) {
+inline void all_block_amax_128(int64_t n, float* to, const float* x) { block_amax<128>(n, to, x); }
+inline void all_block_amax_256(int64_t n, float* to, const float* x) { block_amax<256>(n, to, x); }
+
+inline void all_load_nibble(int64_t n, float* to, const void* from) {
+  const uint8_t* x = static_cast<const uint8_t*>(from);
 #pragma omp simd
-    for (int64_t i = 0; i < n; i++) to[i] = f(a[i]);
-  };
-  const auto binary = [&](auto f) {
-#pragma omp simd
-    for (int64_t i = 0; i < n; i++) to[i] = f(a[i], b[i]);
-  };
-  const auto blocks = [&](int64_t size, bool is_load) {
-    if (is_load) {
-      const float* x = static_cast<const float*>(memory[s.a]);
-      for (int64_t k = 0; k * size < n; k++)
-        std::fill_n(to + k * size, std::min(size, n - k * size), x[k]);
-    } else {
-      float* x = static_cast<float*>(memory[s.to]);
-      for (int64_t k = 0; k * size < n; k++) x[k] = a[k * size];
-    }
-  };
-  switch (s.code) {
-    case WORD:
-      return binary([](float low, float high) {
-        return of_bits(static_cast<uint32_t>(low) | static_cast<uint32_t>(high) << 16);
-      });
-    case MIXED: return binary([](float x, float y) { return of_bits(bits_of(x) ^ bits_of(y)); });
-    case BITS16:
-      return bits16(
-          n, at / GROUP + bits_of(reg[s.c][0]), to, bits_of(a[0]), bits_of(b[0]));
-    case TRUNCATED: return unary(truncated);
-    case LOW_HALF: return unary(low_half);
-    case WITH_LOW_HALF: return binary(with_low_half);
-    case ROUNDED_AT_RANDOM: return binary(rounded_at_random);
-    case RESIDUAL_BFLOAT16: return binary(residual<7, -126>);
-    case RESIDUAL_FLOAT16: return binary(residual<10, -14>);
-    case WITH_RESIDUAL_BFLOAT16: return binary(with_residual<7, -126>);
-    case WITH_RESIDUAL_FLOAT16: return binary(with_residual<10, -14>);
-    case BLOCK_AMAX_128: return block_amax(n, to, a, 128);
-    case BLOCK_AMAX_256: return block_amax(n, to, a, 256);
-    case ENCODED_DYNAMIC8: return DYNAMIC8_BOOK.encode(n, to, a);
-    case ENCODED_DYNAMIC8UNSIGNED: return DYNAMIC8UNSIGNED_BOOK.encode(n, to, a);
-    case ENCODED_DYNAMIC4: return DYNAMIC4_BOOK.encode(n, to, a);
-    case ENCODED_LINEAR4: return LINEAR4_BOOK.encode(n, to, a);
-    case ENCODED_FLOAT8:
-      return unary([](float x) {
-        return static_cast<float>(c10::detail::fp8e4m3fn_from_fp32_value(x * 448.0f));
-      });
-    case DECODED_DYNAMIC8: return DYNAMIC8_BOOK.decode(n, to, a);
-    case DECODED_DYNAMIC8UNSIGNED: return DYNAMIC8UNSIGNED_BOOK.decode(n, to, a);
-    case DECODED_DYNAMIC4: return DYNAMIC4_BOOK.decode(n, to, a);
-    case DECODED_LINEAR4: return LINEAR4_BOOK.decode(n, to, a);
-    case DECODED_FLOAT8:
-      return unary([](float x) {
-        return c10::detail::fp8e4m3fn_to_fp32_value(static_cast<uint8_t>(x)) / 448.0f;
-      });
-    case LOAD_NIBBLE: {
-      const uint8_t* x = static_cast<const uint8_t*>(memory[s.a]);
-#pragma omp simd
-      for (int64_t k = 0; k < n / 2; k++) {
-        to[2 * k] = x[k] >> 4;
-        to[2 * k + 1] = x[k] & 15;
-      }
-      if (n % 2) to[n - 1] = x[n / 2] >> 4;
-      return;
-    }
-    case STORE_NIBBLE: {
-      uint8_t* x = static_cast<uint8_t*>(memory[s.to]);
-#pragma omp simd
-      for (int64_t k = 0; k < n / 2; k++)
-        x[k] = static_cast<uint8_t>(
-            static_cast<int32_t>(a[2 * k]) << 4 | static_cast<int32_t>(a[2 * k + 1]));
-      if (n % 2) x[n / 2] = static_cast<uint8_t>(static_cast<int32_t>(a[n - 1]) << 4);
-      return;
-    }
-    case LOAD_BLOCKS128: return blocks(128, true);
-    case LOAD_BLOCKS256: return blocks(256, true);
-    case STORE_BLOCKS128: return blocks(128, false);
-    case STORE_BLOCKS256: return blocks(256, false);
+  for (int64_t k = 0; k < n / 2; k++) {
+    to[2 * k] = x[k] >> 4;
+    to[2 * k + 1] = x[k] & 15;
   }
+  if (n % 2) to[n - 1] = x[n / 2] >> 4;
 }
+
+inline void all_store_nibble(int64_t n, void* to, const float* a) {
+  uint8_t* x = static_cast<uint8_t*>(to);
+#pragma omp simd
+  for (int64_t k = 0; k < n / 2; k++)
+    x[k] = static_cast<uint8_t>(
+        static_cast<int32_t>(a[2 * k]) << 4 | static_cast<int32_t>(a[2 * k + 1]));
+  if (n % 2) x[n / 2] = static_cast<uint8_t>(static_cast<int32_t>(a[n - 1]) << 4);
+}
+
+template <int64_t SIZE>
+inline void load_blocks(int64_t n, float* to, const void* from) {
+  const float* x = static_cast<const float*>(from);
+  for (int64_t k = 0; k * SIZE < n; k++)
+    std::fill_n(to + k * SIZE, std::min(SIZE, n - k * SIZE), x[k]);
+}
+
+template <int64_t SIZE>
+inline void store_blocks(int64_t n, void* to, const float* a) {
+  float* x = static_cast<float*>(to);
+  for (int64_t k = 0; k * SIZE < n; k++) x[k] = a[k * SIZE];
+}
+
+inline void all_load_blocks128(int64_t n, float* to, const void* x) { load_blocks<128>(n, to, x); }
+inline void all_load_blocks256(int64_t n, float* to, const void* x) { load_blocks<256>(n, to, x); }
+inline void all_store_blocks128(int64_t n, void* to, const float* a) { store_blocks<128>(n, to, a); }
+inline void all_store_blocks256(int64_t n, void* to, const float* a) { store_blocks<256>(n, to, a); }

@@ -1,7 +1,9 @@
 """Machine code: one loop over memory for a pass, the same for every number and every shape."""
 
+import collections
 import logging
-import threading
+import re
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -9,15 +11,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import funcopt as fo
 from funcopt import tree
-from funcopt.engine import _kernels, _native
+from funcopt.engine import _kernels, _machine, _native
+from funcopt.engine._calls import Input
 from funcopt.engine._guards import Unsupported
+from funcopt.engine._translation import Listing, Register, translate
 
 from .common import Run, gap, gradients, lowered_graphs, on_two_threads, parameters, watched
+from .test_bytecode import FUNCTIONS, assert_rounded_alike
 
 CLIPPED = fo.chain(fo.clip_by_global_norm(0.1), fo.adamw(fo.linear_schedule(0.1, 0.0, 50)))
-
-
-pytestmark = pytest.mark.filterwarnings("ignore")  # of Inductor, of its own code
 
 
 @pytest.fixture(autouse=True)
@@ -131,16 +133,33 @@ def test_large_tensors_are_cut_into_tasks_for_all_threads():
     assert gap(*on_two_threads(CLIPPED)) <= 2e-6
 
 
+def printed(lowered):
+    """What is printed for a pass, without the functions that all passes call."""
+    source = _native.source(translate(lowered))
+    return source.removeprefix(_machine.OPERATIONS)
+
+
 def test_a_chain_of_elementwise_rules_is_one_loop_without_memory_of_its_own(monkeypatch):
     (lowered,) = lowered_graphs(monkeypatch, fo.adamw())
-    source = _native._source(lowered)
-    loop = source[: source.index("drive(")]
-    assert loop.count("for(int64_t x0") == 1
-    assert "new " not in loop
-    assert "alloc" not in loop
-    assert "std::pow" not in loop
-    assert "atomic" not in loop  # which all threads would write
-    assert len(lowered.inputs) == 4
+    (body,) = re.findall(r"const auto unit = .*?\n  };", printed(lowered), re.DOTALL)
+    assert body.count("for (") == 1
+    assert "UNIT]" not in body  # no array
+    for column in range(len(lowered.inputs)):
+        assert len(re.findall(rf"loadu\(x{column} \+ i\)", body)) == 1
+    assert len(re.findall(r"\.store\(x\d \+ i\)", body)) == len(lowered.writes) == 3
+
+
+def test_what_sees_a_block_ends_a_loop(monkeypatch):
+    """Codes of both slots need the largest entry of their block: a loop before it, one after."""
+    tx = fo.quantized(fo.adamw(), "8bit", min_size=1)
+    graphs = lowered_graphs(monkeypatch, tx, torch.float32)
+    lowered = next(graph for graph in graphs if any(x.per > 1 for x in graph.inputs))
+    (body,) = re.findall(r"const auto unit = .*?\n  };", printed(lowered), re.DOTALL)
+    assert body.count("for (") == 2
+    first, last = body.split("for (")[1:]
+    assert "all_block_amax_256" in first  # between the loops
+    assert "op_decoded" in first
+    assert "op_encoded" in last
 
 
 MEASURED = {
@@ -226,17 +245,12 @@ def test_without_a_compiler_it_is_a_line_in_the_log(caplog, monkeypatch):
     assert last.startswith("chain runs operation by operation: a pass of")
 
 
-def test_what_inductor_should_not_write_is_refused(monkeypatch):
-    (lowered,) = lowered_graphs(monkeypatch, fo.sgd(0.1))
-    written = _native._capture
-
-    def twice(*given):
-        kernels, calls, measured = written(*given)
-        return kernels * 2, calls, measured
-
-    monkeypatch.setattr(_native, "_capture", twice)
-    with pytest.raises(Unsupported, match="2 loops over memory"):
-        _native._source(lowered)
+def test_a_number_that_is_stored_for_a_block_is_not_printed():
+    block, number = Register("tensor", 0), Register("constant", 0)
+    columns = (Input(0, torch.float32, 256),)
+    listing = Listing(torch.float32, columns, 0, (1.0,), (), (), ((block.number, number),), ())
+    with pytest.raises(Unsupported, match="stored for a block"):
+        _native.source(listing)
 
 
 def test_the_public_compiler_is_the_second_way(monkeypatch):
@@ -274,32 +288,81 @@ def test_a_step_makes_no_tensor_of_the_size_of_a_parameter():
     assert max(seen[1:]) <= 300 * 400 // 4096 + 2  # a sum for each piece
 
 
-def test_another_thread_compiles_its_own(monkeypatch):
-    """While a loop is captured here, what others compile is not."""
-    from torch._inductor import async_compile
+class all_functions(fo.TensorRule):
+    """Keeps the value of each function of gradient and parameter, which stays as it is."""
 
-    (lowered,) = lowered_graphs(monkeypatch, fo.sgd(0.1))
-    known = async_compile.AsyncCompile.cpp_pybinding
-    theirs = []
-    monkeypatch.setattr(
-        async_compile.AsyncCompile, "cpp_pybinding", lambda self, *given: theirs.append(given)
-    )
-    compiled = torch.compile
+    elementwise = True
 
-    def meanwhile(*given, **options):
-        thread = threading.Thread(
-            target=lambda: async_compile.AsyncCompile().cpp_pybinding(["float*"], "theirs")
-        )
-        thread.start()
-        thread.join()
-        return compiled(*given, **options)
+    def init_tensor(self, p):
+        return Values(*(torch.zeros_like(p) for _ in FUNCTIONS))
 
-    monkeypatch.setattr(torch, "compile", meanwhile)
-    kernels, _, _ = _native._capture(lowered, *_native.example_inputs(lowered))
-    assert len(kernels) == 1
-    assert theirs == [(["float*"], "theirs")]
-    monkeypatch.undo()
-    assert async_compile.AsyncCompile.cpp_pybinding is known
+    def update_tensor(self, g, slots, p, s):
+        found = (function(g, p, s.scalar) for function in FUNCTIONS.values())
+        return torch.full_like(g, -0.0), Values(*found)
+
+    scalar: fo.Scalar = 0.3
+
+
+Values = collections.namedtuple("Values", FUNCTIONS)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_what_is_printed_rounds_as_the_functions_of_torch(monkeypatch, dtype):
+    (lowered,) = lowered_graphs(monkeypatch, all_functions(), dtype)
+    row = torch.linspace(0.1, 0.3, lowered.num_scalars, dtype=dtype)
+    assert_rounded_alike(lowered, row, 16 * torch.finfo(dtype).eps, _kernels.NativeKernel)
+
+
+class Previous(NamedTuple):
+    previous: torch.Tensor
+
+
+class keeps_previous(fo.TensorRule):
+    """A slot for the parameter before the step, which is overwritten in that."""
+
+    elementwise = True
+
+    def init_tensor(self, p):
+        return Previous(torch.zeros_like(p))
+
+    def update_tensor(self, g, slots, p, s):
+        return -0.1 * g - 0.1 * slots.previous, Previous(p)
+
+
+FEWER_BITS = {
+    "a copy": (fo.quantized(keeps_previous(), "bf16", min_size=1), torch.float64),
+    "a copy in codes": (fo.quantized(keeps_previous(), "8bit", min_size=1), torch.float32),
+    "one word": (fo.rounded(fo.adamw(0.1), "stochastic"), torch.bfloat16),
+    "two words": (fo.rounded(fo.lion(0.1), "remainder"), torch.bfloat16),
+    "halves": (fo.rounded(fo.adamw(0.1), "kahan"), torch.float16),
+    "bytes": (fo.quantized(fo.adamw(0.1), "8bit", min_size=1), torch.float32),
+    "nibbles": (fo.quantized(fo.adamw(0.1), "4bit", min_size=1), torch.float32),
+    "both": (
+        fo.quantized(fo.adamw(0.1), slots={"exp_avg": "4bit"}, min_size=1),
+        torch.float32,
+    ),
+    "rest of 16": (fo.quantized(fo.adamw(0.1), "bf16+8", min_size=1), torch.float32),
+    "float8": (fo.quantized(fo.adamw(0.1), "fp8", min_size=1), torch.float32),
+    "bfloat16 in float64": (fo.quantized(fo.adamw(0.1), "bf16", min_size=1), torch.float64),
+    "a sum": (
+        fo.rounded(fo.chain(fo.clip_by_global_norm(0.1), fo.sgd(0.1)), "stochastic"),
+        torch.bfloat16,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FEWER_BITS)
+def test_entries_in_fewer_bits_are_those_of_the_machine(monkeypatch, case):
+    tx, dtype = FEWER_BITS[case]
+    found = []
+    for kernels in ("bytecode", "native"):
+        monkeypatch.setenv("FUNCOPT_KERNELS", kernels)
+        run = Run(tx, "fused", parameters(dtype, {"a": (3, 257), "b": (5,), "c": (256,), "d": ()}))
+        for _ in range(4):
+            run.step()
+        assert run.engine.name == "fused"
+        found.append(run.tensors())
+    assert all(map(torch.equal, *found)) or gap(*found) <= 1e-14
 
 
 def test_autograd_notices_what_machine_code_has_changed():
