@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from matplotlib.figure import Figure
@@ -108,31 +108,40 @@ def accuracy(steps: int = 300) -> None:
         print(f"| {way.name} | {' | '.join(cells)} |", flush=True)
 
 
+ENGINES: tuple[Literal["fused", "compiled"], ...] = ("fused", "compiled")
+
+
 def speed(rounds: int = 15) -> None:
-    """Prints the time of a step of each way, over that of AdamW in float32."""
-    steps = {way.name: stepper(way) for way in WAYS}
+    """Prints the time of a step of each way by each engine, over that of AdamW in float32."""
+    steps = {
+        (way.name, engine): step
+        for way in WAYS
+        for engine, step in zip(ENGINES, steppers(way), strict=True)
+    }
     for step, _ in itertools.product(steps.values(), range(3)):
         step()
-    times: dict[str, list[float]] = {name: [] for name in steps}
+    times: dict[Any, list[float]] = {name: [] for name in steps}
     for _ in range(rounds):
         for name, step in steps.items():
             begin = time.perf_counter()
             step()
             times[name].append(time.perf_counter() - begin)
-    first = statistics.median(times["fp32"])
-    for name, found in times.items():
-        print(f"{name:32} {statistics.median(found) / first:5.2f}  {1e3 * first:.0f} ms")
+    first = statistics.median(times["fp32", "fused"])
+    print(f"{'':32} {'fused':>8} {'compiled':>8}   of {1e3 * first:.1f} ms")
+    for way in WAYS:
+        ratios = (statistics.median(times[way.name, engine]) / first for engine in ENGINES)
+        print(f"{way.name:32} " + " ".join(f"{x:8.2f}" for x in ratios))
 
 
-def stepper(way: Way) -> Callable[[], None]:
-    """A step of AdamW."""
+def steppers(way: Way) -> list[Callable[[], None]]:
+    """A step of AdamW by each engine, of the same parameters."""
     gpt = problem("GPT 22M")
     params = [torch.nn.Parameter(p.to(way.dtype)) for p in gpt.params()]
     for p, g in zip(params, gpt.grads(0), strict=True):
         p.grad = g.to(way.dtype)
     named = [(str(k), p) for k, p in enumerate(params)]
-    step: Callable[[], None] = fo.Optimizer(named, way.around(fo.adamw(1e-4))).step
-    return step
+    tx = way.around(fo.adamw(1e-4))
+    return [fo.Optimizer(named, tx, engine=engine).step for engine in ENGINES]
 
 
 def figure() -> None:

@@ -25,16 +25,20 @@ CONVERSIONS = (
     *(f"{verb}_{x}" for verb in ("load", "store") for x in (*STORED.values(), *SHARED.values())),
     *ROUNDED,
 )
+LARGE_BOOKS = tuple(name for name, numbers in BOOKS.items() if len(numbers) > 16)
 UNARY_PRIMITIVES = (
     "truncated", "low_half", *(f"{x}_float8" for x in ("encoded", "decoded")),
-    *(f"{verb}_{x}" for verb in ("encoded", "decoded") for x in BOOKS),
+    *(f"encoded_{x}" for x in BOOKS), *(f"decoded_{x}" for x in BOOKS if x not in LARGE_BOOKS),
 )  # fmt: skip
 BINARY_PRIMITIVES = (
     "word", "mixed", "with_low_half", "rounded_at_random",
     *(f"{verb}_{x}" for verb in ("residual", "with_residual") for x in ("bfloat16", "float16")),
 )  # fmt: skip
-OF_BLOCKS = ("bits16", "block_amax_128", "block_amax_256")
-"""Primitives whose result for an entry depends on others, or on where it stands."""
+OF_BLOCKS = (
+    "bits16", "block_amax_128", "block_amax_256", *(f"decoded_{x}" for x in LARGE_BOOKS),
+)  # fmt: skip
+"""Primitives whose result for an entry depends on others or on where it stands, or that are faster
+for many."""
 PRIMITIVES = (*UNARY_PRIMITIVES, *BINARY_PRIMITIVES, *OF_BLOCKS)
 """Those of functions of ours that are one operation, in float32; words are kept as their bits."""
 CODES = (*UNARY, *BINARY, *TERNARY, *REDUCTIONS, *CONVERSIONS, *PRIMITIVES)

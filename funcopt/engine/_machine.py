@@ -18,6 +18,8 @@ from ._instructions import (
     BINARY,
     BINARY_PRIMITIVES,
     CODES,
+    LARGE_BOOKS,
+    OF_BLOCKS,
     ROUNDED,
     SHARED,
     TERNARY,
@@ -90,8 +92,12 @@ def _books() -> str:
         )
         lines.append(f"const Book {book}({{{'}, {'.join(numbers)}}});")
         lines.append(f"inline V op_encoded_{name}(V x) {{ return {book}.encode(x); }}")
-        lines.append(f"inline V op_decoded_{name}(V x) {{ return {book}.decode(x); }}")
-    return "\n".join(lines)
+        if name in LARGE_BOOKS:
+            lines.append(f"inline void all_decoded_{name}(int64_t n, float* to, const float* x) {{")
+            lines.append(f"  {book}.decode_all(n, to, x);\n}}")
+        else:
+            lines.append(f"inline V op_decoded_{name}(V x) {{ return {book}.decode(x); }}")
+    return "\n".join([_text("_books.cpp"), *lines, ""])
 
 
 C_TYPES = {
@@ -143,7 +149,7 @@ def _primitives() -> list[str]:
         *_cases(UNARY_PRIMITIVES, BINARY_PRIMITIVES),
         *blocks,
         "case BITS16: return all_bits16(n, at, to, a[0], b[0], c[0]);",
-        *(f"case BLOCK_AMAX_{x}: return all_block_amax_{x}(n, to, a);" for x in (128, 256)),
+        *(f"case {x.upper()}: return all_{x}(n, to, a);" for x in OF_BLOCKS if x != "bits16"),
     ]
 
 

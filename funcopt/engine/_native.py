@@ -8,7 +8,7 @@ block or random bits, stands between two loops, and works on arrays of one unit.
 
 import ctypes
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import torch
@@ -23,8 +23,11 @@ from ._translation import VARYING, Instruction, Listing, Register, storage
 UNIT = 256
 """Entries: a multiple of every vector's length, and of what shares a scale or random bits."""
 
-IN_VECTORS = ("bfloat16", "half", "int8", "uint8")
+IN_VECTORS = ("bfloat16", "half", "int8")
 """Storages whose entries are converted vector by vector, if to float32; others, unit by unit."""
+
+TO_BFLOAT16 = ("rounded_at_random", "truncated", "round_bfloat16")
+"""Instructions whose result bfloat16 has."""
 
 OWN = {torch.float32: "float", torch.float64: "double"}
 
@@ -170,8 +173,9 @@ def _body(listing: Listing) -> Iterable[str]:
             yield from (
                 f"  const V {_name(x)} = V::loadu({_array(x)} + i);" for x in sorted(loop.given)
             )
+            exact = {one.to for one in loop.vectors if one.code in TO_BFLOAT16}
             for one in loop.vectors:
-                yield f"  {_on_vectors(one)}"
+                yield f"  {_on_vectors(one, exact)}"
                 if one.to in arrays:
                     yield f"  {_name(one.to)}.store({_array(one.to)} + i);"
             yield "}"
@@ -204,15 +208,16 @@ def _first(x: Register) -> str:
     return f"first({_name(x)})"
 
 
-def _on_vectors(one: Instruction) -> str:
-    """An instruction on vectors."""
+def _on_vectors(one: Instruction, exact: Collection[Register] = ()) -> str:
+    """An instruction on vectors; what is `exact` is in bfloat16."""
     verb, _, stored = one.code.partition("_")
     if verb == "load":
         return f"const V {_name(one.to)} = loaded({_array(one.args[0])} + i);"
     (x, *_), names = one.args, [*map(_name, one.args)]
     if verb == "store":
         to = f"{_array(one.to)} + i"
-        return f"stored({to}, {_name(x)});" if stored else f"{_name(x)}.store({to});"
+        function = "stored_exactly" if stored == "bfloat16" and x in exact else "stored"
+        return f"{function}({to}, {_name(x)});" if stored else f"{_name(x)}.store({to});"
     if one.to.kind == "measure":
         total, left = f"s{one.to.number}", "std::clamp<int64_t>(n - i, 0, V::size())"
         some = f"V::set(V({EMPTY[one.code]}), {_name(x)}, {left})"

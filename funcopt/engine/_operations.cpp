@@ -179,6 +179,18 @@ inline void stored(S* to, Vec<float> x) {
   }
 }
 
+// The same of numbers that bfloat16 has: nothing is rounded.
+inline void stored_exactly(c10::BFloat16* to, Vec<float> x) {
+#if defined(CPU_CAPABILITY_AVX512)
+  const __m512i bits = _mm512_srli_epi32(_mm512_castps_si512(x), 16);
+  const __mmask16 is_nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
+  const __m512i found = _mm512_mask_or_epi32(bits, is_nan, bits, _mm512_set1_epi32(0x40));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtepi32_epi16(found));
+#else
+  stored(to, x);
+#endif
+}
+
 template <typename T>
 inline T first(Vec<T> x) {
   T found[Vec<T>::size()];

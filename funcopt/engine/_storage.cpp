@@ -151,58 +151,6 @@ inline void all_bits16(int64_t n, int64_t place, float* to, float a, float b, fl
   }
 }
 
-// A book of numbers. Where a number stands is found by its sign and the first 15 bits of its
-// magnitude, its cell. In a cell is at most one boundary: from some lower half of a magnitude on,
-// the code is another one. Nearer to zero than each boundary is one cell, beyond 1 another.
-struct Book {
-  using Int = Vec<int32_t>;
-  float values[256];
-  int32_t lowest, count, last;
-  std::vector<float> cells;  // the bits of integers: the code below that half, and the half + 1
-
-  Book(std::vector<float> numbers, std::vector<float> middles)
-      : last(static_cast<int32_t>(middles.size())) {
-    std::copy(numbers.begin(), numbers.end(), values);
-    const auto cell = [](float x) { return static_cast<int32_t>(bits_of(x) >> 16 & 0x7FFF); };
-    const auto code = [&](float x) {
-      return static_cast<uint32_t>(
-          std::upper_bound(middles.begin(), middles.end(), x) - middles.begin());
-    };
-    lowest = cell(1.0f);
-    for (float x : middles) lowest = std::min(lowest, cell(x));
-    lowest -= 1;
-    count = cell(1.0f) + 2 - lowest;
-    for (uint32_t sign = 0; sign < 2; sign++)
-      for (int32_t k = 0; k < count; k++) {
-        const uint32_t begin = sign << 31 | static_cast<uint32_t>(lowest + k) << 16;
-        const uint32_t first = k ? code(of_bits(begin)) : code(0.0f);
-        uint32_t half = 0x10000;  // where no boundary is
-        if (k && k < count - 1 && code(of_bits(begin | 0xFFFF)) != first)
-          for (uint32_t same = 0, other = half = 0xFFFF; other - same > 1; half = other) {
-            const uint32_t middle = (same + other) / 2;
-            (code(of_bits(begin | middle)) == first ? same : other) = middle;
-          }
-        cells.push_back(of_bits(first << 24 | half));
-      }
-  }
-
-  V encode(V x) const {
-    const Int none(0), most(count - 1), magnitude(0x7FFFFFFF), low(lowest), negative(count);
-    const Int bits = at::vec::cast<int32_t>(x), sign = bits >> Int(31);
-    const Int cell = ((bits & magnitude) >> Int(16)) - low;
-    const Int at = at::vec::minimum(at::vec::maximum(cell, none), most) + (sign & negative);
-    const Int found = at::vec::cast<int32_t>(at::vec::gather<4>(cells.data(), at));
-    const Int beyond = (bits & Int(0xFFFF)).ge(found & Int(0xFFFFFF));  // 1 or 0
-    const Int code = ((found >> Int(24)) & Int(0xFF)) + (beyond ^ sign) - sign;
-    const V number = at::vec::convert_to_fp_of_same_size<float>(code);
-    return V::blendv(V(last), number, x == x);
-  }
-
-  V decode(V code) const {
-    return at::vec::gather<4>(values, at::vec::convert_to_int_of_same_size(code));
-  }
-};
-
 // BOOKS
 
 // Rounded to a whole number, to even ones in the middle, of a small number.

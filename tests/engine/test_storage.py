@@ -75,6 +75,11 @@ def edges(name):
     return torch.cat([x, -x, torch.tensor([0.0, -0.0, 1e-40, -1e-40])])
 
 
+def alone(x, of=16):
+    """Each of these among zeros, so that no vector has two."""
+    return torch.zeros(len(x), of).index_copy(1, torch.tensor([0]), x[:, None]).flatten()
+
+
 def same(x, y):
     assert x.dtype == y.dtype
     torch.testing.assert_close(x, y, rtol=0, atol=0, equal_nan=True)
@@ -84,6 +89,9 @@ X, NOISE = numbers(), torch.arange(3001.0) * 21 % 65536
 STORED = narrow.rounded_to(X, torch.bfloat16)
 LOW = narrow.low_half(X)
 PART = torch.arange(3001).remainder(255).sub(127).to(torch.int8)
+SIZES = X.nan_to_num().sign() * 10 ** (-8.5 * torch.rand(3001, generator=torch.manual_seed(2)))
+"""Far from boundaries, most of them."""
+
 CASES = {
     "truncated": (narrow.truncated, [X]),
     "low_half": (narrow.low_half, [X]),
@@ -107,6 +115,14 @@ CASES = {
     },
     **{
         f"encoded {b} at its boundaries": (lambda x, b=b: blockwise.encoded(x, b), [edges(b)])
+        for b in blockwise.BOOKS
+    },
+    **{
+        f"encoded {b} at each boundary": (lambda x, b=b: blockwise.encoded(x, b), [alone(edges(b))])
+        for b in blockwise.BOOKS
+    },
+    **{
+        f"encoded {b} of every size": (lambda x, b=b: blockwise.encoded(x, b), [SIZES])
         for b in blockwise.BOOKS
     },
     **{
