@@ -56,6 +56,7 @@ from .aliases import came as came
 from .aliases import cocob as cocob
 from .aliases import dadapt_adamw as dadapt_adamw
 from .aliases import diffgrad as diffgrad
+from .aliases import distributed_shampoo as distributed_shampoo
 from .aliases import dog as dog
 from .aliases import dowg as dowg
 from .aliases import dpsgd as dpsgd
@@ -362,6 +363,7 @@ __all__ = [
     "dadapt_adamw",
     "detach_state",
     "diffgrad",
+    "distributed_shampoo",
     "dog",
     "donated",
     "dowg",

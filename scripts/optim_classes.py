@@ -85,6 +85,7 @@ FAMILIES = {  # by file; where a class is not torch's, its arguments are those o
         "SOAP": "soap",
         "Sophia": "sophia",
         "Shampoo": "shampoo",
+        "DistributedShampoo": "distributed_shampoo",
     },
     "free": {
         "SGDScheduleFree": "schedule_free_sgd",

@@ -141,7 +141,7 @@ PACKAGES = {
     "Ranger21": f"{_NONE}; the nearest is `fo.ranger()`",
     "CAdamW": "`fo.cautious(fo.adamw())`",
     "CLion": "`fo.cautious(fo.lion())`",
-    "ScalableShampoo": "`fo.optim.Shampoo(params)`, or `fo.shampoo()`",
+    "ScalableShampoo": "`fo.optim.DistributedShampoo(params)`, or `fo.distributed_shampoo()`",
     **_all("SCION SCIONLight", "`fo.optim.Scion(model.named_parameters())`, or `fo.scion()`"),
     **_all(
         "DistributedMuon MuonClip Dion",

@@ -32,6 +32,7 @@ SAME: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "nmuon": ("Muon", {"nesterov": True}),
     "novogradw": ("NovoGrad", {}),
     "radamw": ("RAdam", {"decoupled_weight_decay": True}),
+    "scalableshampoo": ("DistributedShampoo", {}),
     "schedulefreeadamw": ("AdamWScheduleFree", {}),
     "schedulefreeradam": ("RAdamScheduleFree", {}),
     "schedulefreesgd": ("SGDScheduleFree", {}),

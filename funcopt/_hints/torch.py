@@ -70,6 +70,7 @@ CLASSES = {
     "Sophia": "sophia",
     "Scion": "scion",
     "Shampoo": "shampoo",
+    "DistributedShampoo": "distributed_shampoo",
     "SignSGD": "sign_sgd",
     "Signum": "signum",
     "SimplifiedAdEMAMix": "simplified_ademamix",

@@ -41,6 +41,7 @@ from ._classes_free import SGDScheduleFree as SGDScheduleFree
 from ._classes_matrix import NAMO as NAMO
 from ._classes_matrix import SOAP as SOAP
 from ._classes_matrix import AdaMuon as AdaMuon
+from ._classes_matrix import DistributedShampoo as DistributedShampoo
 from ._classes_matrix import Muon as Muon
 from ._classes_matrix import NorMuon as NorMuon
 from ._classes_matrix import Scion as Scion
@@ -137,6 +138,7 @@ __all__ = [
     "AggMo",
     "DAdaptAdamW",
     "DiffGrad",
+    "DistributedShampoo",
     "DoG",
     "DoWG",
     "Fromage",
