@@ -104,6 +104,7 @@ def all_optimizers(steps: int) -> dict[str, tuple[fo.GradientTransformation, Wra
         "Muon": fo.muon(0.02, adjust_lr_fn="match_rms_adamw", dims="flatten", adamw_lr=0.02),
         "Shampoo": fo.shampoo(0.03, 0.9, graft=True, precondition_frequency=10),
         "D. Shampoo": fo.distributed_shampoo(3e-3, precondition_frequency=10),
+        "Kron": fo.kron(1e-3),
         "SOAP": fo.soap(3e-3),
         "Prodigy": fo.prodigy(0.3),
         "D-Adapt": fo.dadapt_adamw(0.3),

@@ -66,6 +66,7 @@ from .aliases import galore_adamw as galore_adamw
 from .aliases import grams as grams
 from .aliases import grokfast_adamw as grokfast_adamw
 from .aliases import hidden_weights as hidden_weights
+from .aliases import kron as kron
 from .aliases import lamb as lamb
 from .aliases import laprop as laprop
 from .aliases import lars as lars
@@ -247,6 +248,7 @@ from .transforms import scale_by_dog as scale_by_dog
 from .transforms import scale_by_dowg as scale_by_dowg
 from .transforms import scale_by_factored_rms as scale_by_factored_rms
 from .transforms import scale_by_grams as scale_by_grams
+from .transforms import scale_by_kron as scale_by_kron
 from .transforms import scale_by_lazy_adam as scale_by_lazy_adam
 from .transforms import scale_by_ldog as scale_by_ldog
 from .transforms import scale_by_learning_rate as scale_by_learning_rate
@@ -393,6 +395,7 @@ __all__ = [
     "inverse_sqrt_schedule",
     "join_schedules",
     "keep_norm",
+    "kron",
     "lamb",
     "laprop",
     "lars",
@@ -483,6 +486,7 @@ __all__ = [
     "scale_by_dowg",
     "scale_by_factored_rms",
     "scale_by_grams",
+    "scale_by_kron",
     "scale_by_lazy_adam",
     "scale_by_ldog",
     "scale_by_learning_rate",

@@ -86,6 +86,7 @@ FAMILIES = {  # by file; where a class is not torch's, its arguments are those o
         "Sophia": "sophia",
         "Shampoo": "shampoo",
         "DistributedShampoo": "distributed_shampoo",
+        "Kron": "kron",
     },
     "free": {
         "SGDScheduleFree": "schedule_free_sgd",

@@ -320,6 +320,10 @@ CASES = [
     Case(
         fo.distributed_shampoo(eps=1e-2, weight_decay=0.1, block_size=2, precondition_frequency=2)
     ),
+    Case(fo.scale_by_kron()),
+    Case(fo.scale_by_kron(0.5, 0.6, memory_save_mode="one_diag", balance_every=1)),
+    Case(fo.scale_by_kron(min_ndim_triangular=1, momentum_into_precond_update=False)),
+    Case(fo.kron(0.1, weight_decay=0.1, max_size_triangular=2, memory_save_mode="smart_one_diag")),
     Case(fo.muon(0.1, ns_dtype=None)),
     Case(fo.muon(nesterov=False, adjust_lr_fn="match_rms_adamw", dims="batch", ns_dtype=None)),
     Case(fo.masked(fo.scale_by_muon(dims="flatten", ns_dtype=None, ns_steps=2), is_matrix)),

@@ -96,11 +96,12 @@ HEAVYBALL = {
         "SOLP HeavySOAP HeavyKLSOAP HeavySOAPNAdam HeavySOAPAdEMAMix HeavySOLP",
         f"{_NONE}; the nearest is `fo.soap()`",
     ),
+    "PSGDKron": "`fo.optim.Kron(params)`, or `fo.kron()`",
     **_all("KLShampoo HeavyKLShampoo", f"{_NONE}; the nearest is `fo.shampoo()`"),
     **_all("MuonLaProp OrthoLaProp LaPropOrtho LATHER", f"{_NONE}; the nearest is `fo.muon()`"),
     **_all(
-        "PSGDKron PSGDPRO PSGDLRA QSGD PSGDBase",
-        f"{_NONE}; the nearest are `fo.soap()` and `fo.shampoo()`",
+        "PSGDPRO PSGDLRA QSGD PSGDBase",
+        f"{_NONE}; the nearest is `fo.kron()`",
     ),
     **_all(
         "MSAMLaProp UnscaledAdamW SUDSAdamW",
@@ -183,7 +184,7 @@ PACKAGES = {
         "A2Grad AccSGD AdaGC AdaGO AdaNorm AdaPNM AdaShift AdaSmooth AdaTAM Adai "
         "Adalite AdamG AdamS AdamWSN Aida AliG Alice Amos Ano ApolloDQN AvaGrad BCOS "
         "Conda DASH DeMo DualAdam EXAdam EmoFact EmoLynx EmoNavi FAdam FOCUS FTRL "
-        "Gravity Kate Kron LoRARite MSVAG Magma Nero PID PNM RACS "
+        "Gravity Kate LoRARite MSVAG Magma Nero PID PNM RACS "
         "ROSE RotoGrad SGDSaI SPAM SPlus SRMM SWATS SaRA SpectralSphere StableSPAM TAM TRAC "
         "VSGD",
         _RULE,

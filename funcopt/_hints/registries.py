@@ -22,6 +22,7 @@ SAME: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "distributedmuon": ("Muon", {}),
     "dsignsgd": ("SignSGD", {}),
     "galore": ("GaLoreAdamW", {}),
+    "kronw": ("Kron", {}),
     "lambc": ("LAMB", {"max_ratio": 1.0}),
     "lambcw": ("LAMB", {"max_ratio": 1.0, "decoupled_weight_decay": True}),
     "lambw": ("LAMB", {"decoupled_weight_decay": True}),

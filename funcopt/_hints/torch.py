@@ -71,6 +71,7 @@ CLASSES = {
     "Scion": "scion",
     "Shampoo": "shampoo",
     "DistributedShampoo": "distributed_shampoo",
+    "Kron": "kron",
     "SignSGD": "sign_sgd",
     "Signum": "signum",
     "SimplifiedAdEMAMix": "simplified_ademamix",

@@ -41,6 +41,7 @@ from ._distance import ldog as ldog
 from ._distributed_shampoo import distributed_shampoo as distributed_shampoo
 from ._grokfast import grokfast_adamw as grokfast_adamw
 from ._hidden import hidden_weights as hidden_weights
+from ._kron import kron as kron
 from ._large_batch import lamb as lamb
 from ._large_batch import lars as lars
 from ._low_rank import apollo_adamw as apollo_adamw

@@ -42,6 +42,7 @@ from ._classes_matrix import NAMO as NAMO
 from ._classes_matrix import SOAP as SOAP
 from ._classes_matrix import AdaMuon as AdaMuon
 from ._classes_matrix import DistributedShampoo as DistributedShampoo
+from ._classes_matrix import Kron as Kron
 from ._classes_matrix import Muon as Muon
 from ._classes_matrix import NorMuon as NorMuon
 from ._classes_matrix import Scion as Scion
@@ -146,6 +147,7 @@ __all__ = [
     "GaLoreAdamW",
     "Grams",
     "GrokFastAdamW",
+    "Kron",
     "LDoG",
     "LRRangeTest",
     "LaProp",

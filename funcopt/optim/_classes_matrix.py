@@ -12,6 +12,7 @@ import torch
 from ..aliases import (
     adamuon,
     distributed_shampoo,
+    kron,
     muon,
     namo,
     normuon,
@@ -211,6 +212,23 @@ class DistributedShampoo(AliasOptimizer, make=distributed_shampoo):
         merge_dims: bool = True, *, state_dtype: torch.dtype | None = None, maximize: bool = False,
         foreach: bool | None = None, capturable: bool = False, differentiable: bool = False,
         fused: bool | None = None, max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, quantized: Format | None = None,
+        rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",
+    ) -> None: ...
+
+
+class Kron(AliasOptimizer, make=kron):
+    """PSGD-Kron: `scale_by_kron`, with bounded updates and decoupled weight decay; see `kron`."""
+
+    def __init__(
+        self, params: ParamsT, lr: Scalar = 0.001, momentum: Scalar = 0.9,
+        weight_decay: Scalar = 0.0, update_probability: Scalar | None = None,
+        max_size_triangular: int = 8192, min_ndim_triangular: int = 2,
+        memory_save_mode: Literal["one_diag", "smart_one_diag", "all_diag"] | None = None,
+        momentum_into_precond_update: bool = True, precond_lr: Scalar = 0.1, *, seed: Scalar = 0,
+        state_dtype: torch.dtype | None = None, maximize: bool = False, foreach: bool | None = None,
+        capturable: bool = False, differentiable: bool = False, fused: bool | None = None,
+        max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
         accumulate: int | None = None, quantized: Format | None = None,
         rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",
     ) -> None: ...

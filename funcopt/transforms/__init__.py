@@ -54,6 +54,7 @@ from ._fromage import shrink_by_learning_rate as shrink_by_learning_rate
 from ._grams import scale_by_grams as scale_by_grams
 from ._keep_norm import KeepNormSlots as KeepNormSlots
 from ._keep_norm import keep_norm as keep_norm
+from ._kron import scale_by_kron as scale_by_kron
 from ._lazy_adam import scale_by_lazy_adam as scale_by_lazy_adam
 from ._lbfgs import lbfgs as lbfgs
 from ._ldog import LdogSlots as LdogSlots
