@@ -96,6 +96,7 @@ def all_optimizers(steps: int) -> dict[str, tuple[fo.GradientTransformation, Wra
         "AdaBelief": fo.adabelief(3e-3),
         "Yogi": fo.yogi(1e-2),
         "Lion": fo.lion(1e-3),
+        "Ano": fo.ano(1e-3),
         "ASGD": fo.asgd(0.3),
         "Rprop": fo.rprop(1e-4, step_sizes=(1e-7, 1e-3)),
         "Adafactor": fo.adafactor(0.1),

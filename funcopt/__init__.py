@@ -48,6 +48,7 @@ from .aliases import ademamix as ademamix
 from .aliases import adopt as adopt
 from .aliases import aggmo as aggmo
 from .aliases import amsgrad as amsgrad
+from .aliases import ano as ano
 from .aliases import apollo_adamw as apollo_adamw
 from .aliases import asgd as asgd
 from .aliases import came as came
@@ -238,6 +239,7 @@ from .transforms import scale_by_adamp as scale_by_adamp
 from .transforms import scale_by_adan as scale_by_adan
 from .transforms import scale_by_ademamix as scale_by_ademamix
 from .transforms import scale_by_adopt as scale_by_adopt
+from .transforms import scale_by_ano as scale_by_ano
 from .transforms import scale_by_asgd as scale_by_asgd
 from .transforms import scale_by_belief as scale_by_belief
 from .transforms import scale_by_came as scale_by_came
@@ -340,6 +342,7 @@ __all__ = [
     "adopt",
     "aggmo",
     "amsgrad",
+    "ano",
     "apollo_adamw",
     "apply_updates",
     "apply_updates_",
@@ -476,6 +479,7 @@ __all__ = [
     "scale_by_adan",
     "scale_by_ademamix",
     "scale_by_adopt",
+    "scale_by_ano",
     "scale_by_asgd",
     "scale_by_belief",
     "scale_by_came",

@@ -63,6 +63,7 @@ FAMILIES = {  # by file; where a class is not torch's, its arguments are those o
         "DiffGrad": "diffgrad",
         "Padam": "padam",
         "Grams": "grams",
+        "Ano": "ano",
         "AdaMod": "adamod",
     },
     "sgd": {

@@ -199,6 +199,8 @@ CASES = [
     Case(fo.padam(eps=1e-3, weight_decay=0.1)),
     Case(fo.padam(partial=0.125, eps=1e-3, amsgrad=False)),
     Case(fo.grams(eps=1e-3, weight_decay=0.1)),
+    Case(fo.scale_by_ano(eps=1e-3)),
+    Case(fo.ano(0.1, eps=1e-3, weight_decay=0.1)),
     Case(fo.adamod(betas=(0.9, 0.99, 0.5), eps=1e-3, weight_decay=0.1)),
     Case(fo.aggmo(weight_decay=0.1)),
     Case(fo.tiger()),

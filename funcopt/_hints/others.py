@@ -182,7 +182,7 @@ PACKAGES = {
     ),
     **_all(
         "A2Grad AccSGD AdaGC AdaGO AdaNorm AdaPNM AdaShift AdaSmooth AdaTAM Adai "
-        "Adalite AdamG AdamS AdamWSN Aida AliG Alice Amos Ano ApolloDQN AvaGrad BCOS "
+        "Adalite AdamG AdamS AdamWSN Aida AliG Alice Amos ApolloDQN AvaGrad BCOS "
         "Conda DASH DeMo DualAdam EXAdam EmoFact EmoLynx EmoNavi FAdam FOCUS FTRL "
         "Gravity Kate LoRARite MSVAG Magma Nero PID PNM RACS "
         "ROSE RotoGrad SGDSaI SPAM SPlus SRMM SWATS SaRA SpectralSphere StableSPAM TAM TRAC "

@@ -84,6 +84,7 @@ CLASSES = {
     "DiffGrad": "diffgrad",
     "Padam": "padam",
     "Grams": "grams",
+    "Ano": "ano",
     "AdaMod": "adamod",
     "QHM": "qhm",
     "SGDP": "sgdp",

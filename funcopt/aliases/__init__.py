@@ -13,6 +13,7 @@ from ._adam_mini import adam_mini_blocks as adam_mini_blocks
 from ._adam_relatives import adabound as adabound
 from ._adam_relatives import adamod as adamod
 from ._adam_relatives import adamp as adamp
+from ._adam_relatives import ano as ano
 from ._adam_relatives import diffgrad as diffgrad
 from ._adam_relatives import grams as grams
 from ._adam_relatives import padam as padam

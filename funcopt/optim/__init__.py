@@ -16,6 +16,7 @@ from ._classes_adam import AdamP as AdamP
 from ._classes_adam import Adan as Adan
 from ._classes_adam import AdEMAMix as AdEMAMix
 from ._classes_adam import AMSGrad as AMSGrad
+from ._classes_adam import Ano as Ano
 from ._classes_adam import DiffGrad as DiffGrad
 from ._classes_adam import Grams as Grams
 from ._classes_adam import GrokFastAdamW as GrokFastAdamW
@@ -137,6 +138,7 @@ __all__ = [
     "AdamaxW",
     "Adan",
     "AggMo",
+    "Ano",
     "DAdaptAdamW",
     "DiffGrad",
     "DistributedShampoo",

@@ -21,6 +21,7 @@ from ._ademamix import AdemamixSlots as AdemamixSlots
 from ._ademamix import scale_by_ademamix as scale_by_ademamix
 from ._adopt import AdoptSlots as AdoptSlots
 from ._adopt import scale_by_adopt as scale_by_adopt
+from ._ano import scale_by_ano as scale_by_ano
 from ._asgd import scale_by_asgd as scale_by_asgd
 from ._averaging import EmaOfParamsSlots as EmaOfParamsSlots
 from ._averaging import ema_of_params as ema_of_params

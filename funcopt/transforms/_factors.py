@@ -68,8 +68,8 @@ def by_blocks(
 def _cut(x: Tensor, block_size: int | None) -> list[Tensor]:
     """Blocks of at most this size in every dimension, the last one of each as large as is left."""
     blocks = [x]
-    for dim in range(x.dim() if block_size else 0):
-        blocks = [part for block in blocks for part in block.split(block_size, dim)]  # type: ignore[arg-type]
+    for dim in range(0 if block_size is None else x.dim()):
+        blocks = [part for block in blocks for part in torch.split(block, block_size, dim)]
     return blocks
 
 
@@ -88,8 +88,8 @@ def _together(
     if not isinstance(parts[0], Tensor):
         return tuple(itertools.chain.from_iterable(parts))
     blocks = list(parts)
-    for dim in reversed(range(len(cut) if block_size else 0)):
-        n = max(1, -(-cut[dim] // block_size))  # type: ignore[operator]
+    for dim in reversed(range(len(cut))):
+        n = 1 if block_size is None else max(1, -(-cut[dim] // block_size))
         rows = [blocks[i : i + n] for i in range(0, len(blocks), n)]
         blocks = [torch.cat(row, dim) if n > 1 else row[0] for row in rows]
     return blocks[0].reshape(shape)
