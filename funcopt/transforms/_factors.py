@@ -67,8 +67,10 @@ def by_blocks(
 
 def _cut(x: Tensor, block_size: int | None) -> list[Tensor]:
     """Blocks of at most this size in every dimension, the last one of each as large as is left."""
+    if block_size is None:
+        return [x]
     blocks = [x]
-    for dim in range(0 if block_size is None else x.dim()):
+    for dim in range(x.dim()):
         blocks = [part for block in blocks for part in torch.split(block, block_size, dim)]
     return blocks
 

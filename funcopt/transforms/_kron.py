@@ -113,12 +113,12 @@ class scale_by_kron(TensorRule):
         checks.seed(self, "seed", self.seed)
 
     def init_tensor(self, p: Tensor) -> KronSlots:
-        kind = {"dtype": widen(p.dtype), "device": p.device}
-        shape = p.shape or (1,)
-        diagonal = self._diagonal(shape)
+        dtype, device, shape = widen(p.dtype), p.device, p.shape or (1,)
         Q = (
-            torch.ones(n, **kind) if flat else torch.eye(n, **kind)
-            for n, flat in zip(shape, diagonal, strict=True)
+            torch.ones(n, dtype=dtype, device=device)
+            if flat
+            else torch.eye(n, dtype=dtype, device=device)
+            for n, flat in zip(shape, self._diagonal(shape), strict=True)
         )
         return KronSlots(torch.zeros_like(p, dtype=self.state_dtype), tuple(Q))
 
