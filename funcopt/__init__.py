@@ -61,6 +61,7 @@ from .aliases import distributed_shampoo as distributed_shampoo
 from .aliases import dog as dog
 from .aliases import dowg as dowg
 from .aliases import dpsgd as dpsgd
+from .aliases import fira_adamw as fira_adamw
 from .aliases import fromage as fromage
 from .aliases import galore_adafactor as galore_adafactor
 from .aliases import galore_adamw as galore_adamw
@@ -382,6 +383,7 @@ __all__ = [
     "explain",
     "exponential_decay",
     "export_step",
+    "fira_adamw",
     "freeze",
     "from_functions",
     "fromage",

@@ -107,6 +107,7 @@ FAMILIES = {  # by file; where a class is not torch's, its arguments are those o
         "GaLoreAdamW": "galore_adamw",
         "GaLoreAdafactor": "galore_adafactor",
         "APOLLOAdamW": "apollo_adamw",
+        "FiraAdamW": "fira_adamw",
         "CAME": "came",
         "AdamMini": "adam_mini",
         "SM3": "sm3",

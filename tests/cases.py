@@ -234,6 +234,7 @@ CASES = [
     Case(fo.galore_adamw(0.01, rank=1, update_gap=2), differentiable=False),
     Case(fo.galore_adafactor(0.01, rank=1, update_gap=2), differentiable=False),
     Case(fo.apollo_adamw(0.01, rank=1, update_gap=2, scale_by_tensor=True)),
+    Case(fo.fira_adamw(0.01, rank=1, update_gap=2), differentiable=False),
     Case(fo.adagrad()),
     Case(fo.adadelta()),
     Case(
@@ -267,6 +268,7 @@ CASES = [
     Case(fo.low_rank(fo.scale_by_adam(eps=1e-3), 1, 2), differentiable=False),
     Case(fo.low_rank(fo.trace(0.9), 1, 3, 0.5, projection="random", dim="larger", seed=3)),
     Case(fo.low_rank(fo.trace(0.9), 1, 2, projection="random", restore="channel")),
+    Case(fo.low_rank(fo.trace(0.9), 1, 2, 0.5, projection="random", residual=True)),
     Case(
         fo.low_rank(fo.chain(fo.clip_by_global_norm(1.0), fo.scale_by_adam()), 1, restore="tensor"),
         differentiable=False,

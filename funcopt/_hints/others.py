@@ -164,7 +164,7 @@ PACKAGES = {
     "MomoAdam": "`fo.optim.MoMoAdam(params)`, or `fo.momo_adam()`",
     "GaLore": "`fo.optim.GaLoreAdamW(params)`, or `fo.galore_adamw()`",
     "APOLLO": "`fo.optim.APOLLOAdamW(params)`, or `fo.apollo_adamw()`",
-    "Fira": f"{_NONE}; the nearest is `fo.low_rank(tx, rank)`",
+    "Fira": "`fo.optim.FiraAdamW(params)`, or `fo.fira_adamw()`",
     **_all(
         "ModelEmaV2 ModelEmaV3 ModelEma ExponentialMovingAverage EMA",
         "`fo.ema_of_params(decay)` at the end of a chain",

@@ -21,6 +21,7 @@ SAME: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "dadaptadam": ("DAdaptAdamW", {}),
     "distributedmuon": ("Muon", {}),
     "dsignsgd": ("SignSGD", {}),
+    "fira": ("FiraAdamW", {}),
     "galore": ("GaLoreAdamW", {}),
     "kronw": ("Kron", {}),
     "lambc": ("LAMB", {"max_ratio": 1.0}),

@@ -9,6 +9,7 @@ CLASSES = {
     "GaLoreAdamW": "galore_adamw",
     "GaLoreAdafactor": "galore_adafactor",
     "APOLLOAdamW": "apollo_adamw",
+    "FiraAdamW": "fira_adamw",
     "GrokFastAdamW": "grokfast_adamw",
     "ACProp": "acprop",
     "ADOPT": "adopt",

@@ -46,6 +46,7 @@ from ._kron import kron as kron
 from ._large_batch import lamb as lamb
 from ._large_batch import lars as lars
 from ._low_rank import apollo_adamw as apollo_adamw
+from ._low_rank import fira_adamw as fira_adamw
 from ._low_rank import galore_adafactor as galore_adafactor
 from ._low_rank import galore_adamw as galore_adamw
 from ._mars import mars as mars

@@ -70,6 +70,7 @@ from ._classes_small import CAME as CAME
 from ._classes_small import SM3 as SM3
 from ._classes_small import AdamMini as AdamMini
 from ._classes_small import APOLLOAdamW as APOLLOAdamW
+from ._classes_small import FiraAdamW as FiraAdamW
 from ._classes_small import GaLoreAdafactor as GaLoreAdafactor
 from ._classes_small import GaLoreAdamW as GaLoreAdamW
 from ._classes_small import LazyAdam as LazyAdam
@@ -144,6 +145,7 @@ __all__ = [
     "DistributedShampoo",
     "DoG",
     "DoWG",
+    "FiraAdamW",
     "Fromage",
     "GaLoreAdafactor",
     "GaLoreAdamW",
