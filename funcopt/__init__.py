@@ -48,6 +48,7 @@ from .aliases import ademamix as ademamix
 from .aliases import adopt as adopt
 from .aliases import aggmo as aggmo
 from .aliases import amsgrad as amsgrad
+from .aliases import ano as ano
 from .aliases import apollo_adamw as apollo_adamw
 from .aliases import asgd as asgd
 from .aliases import came as came
@@ -56,15 +57,18 @@ from .aliases import came as came
 from .aliases import cocob as cocob
 from .aliases import dadapt_adamw as dadapt_adamw
 from .aliases import diffgrad as diffgrad
+from .aliases import distributed_shampoo as distributed_shampoo
 from .aliases import dog as dog
 from .aliases import dowg as dowg
 from .aliases import dpsgd as dpsgd
+from .aliases import fira_adamw as fira_adamw
 from .aliases import fromage as fromage
 from .aliases import galore_adafactor as galore_adafactor
 from .aliases import galore_adamw as galore_adamw
 from .aliases import grams as grams
 from .aliases import grokfast_adamw as grokfast_adamw
 from .aliases import hidden_weights as hidden_weights
+from .aliases import kron as kron
 from .aliases import lamb as lamb
 from .aliases import laprop as laprop
 from .aliases import lars as lars
@@ -236,6 +240,7 @@ from .transforms import scale_by_adamp as scale_by_adamp
 from .transforms import scale_by_adan as scale_by_adan
 from .transforms import scale_by_ademamix as scale_by_ademamix
 from .transforms import scale_by_adopt as scale_by_adopt
+from .transforms import scale_by_ano as scale_by_ano
 from .transforms import scale_by_asgd as scale_by_asgd
 from .transforms import scale_by_belief as scale_by_belief
 from .transforms import scale_by_came as scale_by_came
@@ -246,6 +251,7 @@ from .transforms import scale_by_dog as scale_by_dog
 from .transforms import scale_by_dowg as scale_by_dowg
 from .transforms import scale_by_factored_rms as scale_by_factored_rms
 from .transforms import scale_by_grams as scale_by_grams
+from .transforms import scale_by_kron as scale_by_kron
 from .transforms import scale_by_lazy_adam as scale_by_lazy_adam
 from .transforms import scale_by_ldog as scale_by_ldog
 from .transforms import scale_by_learning_rate as scale_by_learning_rate
@@ -337,6 +343,7 @@ __all__ = [
     "adopt",
     "aggmo",
     "amsgrad",
+    "ano",
     "apollo_adamw",
     "apply_updates",
     "apply_updates_",
@@ -362,6 +369,7 @@ __all__ = [
     "dadapt_adamw",
     "detach_state",
     "diffgrad",
+    "distributed_shampoo",
     "dog",
     "donated",
     "dowg",
@@ -375,6 +383,7 @@ __all__ = [
     "explain",
     "exponential_decay",
     "export_step",
+    "fira_adamw",
     "freeze",
     "from_functions",
     "fromage",
@@ -391,6 +400,7 @@ __all__ = [
     "inverse_sqrt_schedule",
     "join_schedules",
     "keep_norm",
+    "kron",
     "lamb",
     "laprop",
     "lars",
@@ -471,6 +481,7 @@ __all__ = [
     "scale_by_adan",
     "scale_by_ademamix",
     "scale_by_adopt",
+    "scale_by_ano",
     "scale_by_asgd",
     "scale_by_belief",
     "scale_by_came",
@@ -481,6 +492,7 @@ __all__ = [
     "scale_by_dowg",
     "scale_by_factored_rms",
     "scale_by_grams",
+    "scale_by_kron",
     "scale_by_lazy_adam",
     "scale_by_ldog",
     "scale_by_learning_rate",

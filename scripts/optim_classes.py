@@ -63,6 +63,7 @@ FAMILIES = {  # by file; where a class is not torch's, its arguments are those o
         "DiffGrad": "diffgrad",
         "Padam": "padam",
         "Grams": "grams",
+        "Ano": "ano",
         "AdaMod": "adamod",
     },
     "sgd": {
@@ -85,6 +86,8 @@ FAMILIES = {  # by file; where a class is not torch's, its arguments are those o
         "SOAP": "soap",
         "Sophia": "sophia",
         "Shampoo": "shampoo",
+        "DistributedShampoo": "distributed_shampoo",
+        "Kron": "kron",
     },
     "free": {
         "SGDScheduleFree": "schedule_free_sgd",
@@ -104,6 +107,7 @@ FAMILIES = {  # by file; where a class is not torch's, its arguments are those o
         "GaLoreAdamW": "galore_adamw",
         "GaLoreAdafactor": "galore_adafactor",
         "APOLLOAdamW": "apollo_adamw",
+        "FiraAdamW": "fira_adamw",
         "CAME": "came",
         "AdamMini": "adam_mini",
         "SM3": "sm3",

@@ -199,6 +199,8 @@ CASES = [
     Case(fo.padam(eps=1e-3, weight_decay=0.1)),
     Case(fo.padam(partial=0.125, eps=1e-3, amsgrad=False)),
     Case(fo.grams(eps=1e-3, weight_decay=0.1)),
+    Case(fo.scale_by_ano(eps=1e-3)),
+    Case(fo.ano(0.1, eps=1e-3, weight_decay=0.1)),
     Case(fo.adamod(betas=(0.9, 0.99, 0.5), eps=1e-3, weight_decay=0.1)),
     Case(fo.aggmo(weight_decay=0.1)),
     Case(fo.tiger()),
@@ -232,6 +234,7 @@ CASES = [
     Case(fo.galore_adamw(0.01, rank=1, update_gap=2), differentiable=False),
     Case(fo.galore_adafactor(0.01, rank=1, update_gap=2), differentiable=False),
     Case(fo.apollo_adamw(0.01, rank=1, update_gap=2, scale_by_tensor=True)),
+    Case(fo.fira_adamw(0.01, rank=1, update_gap=2), differentiable=False),
     Case(fo.adagrad()),
     Case(fo.adadelta()),
     Case(
@@ -260,10 +263,12 @@ CASES = [
     Case(fo.cautious(fo.chain(fo.clip_by_global_norm(1.0), fo.sgd(0.1, momentum=0.9)), floor=0.5)),
     Case(fo.chain(fo.scale_by_lion(), fo.cautious(fo.chain(fo.trace(0.9), fo.clip(1.0))))),
     Case(fo.graft(fo.trace(0.9), fo.scale_by_adam(eps=1e-3))),
+    Case(fo.graft(fo.trace(0.9), fo.scale_by_adam(eps=1e-3), start=2)),
     Case(fo.graft(fo.clip_by_global_norm(0.5), fo.sgd(0.1, momentum=0.9), "tree", 1e-3)),
     Case(fo.low_rank(fo.scale_by_adam(eps=1e-3), 1, 2), differentiable=False),
     Case(fo.low_rank(fo.trace(0.9), 1, 3, 0.5, projection="random", dim="larger", seed=3)),
     Case(fo.low_rank(fo.trace(0.9), 1, 2, projection="random", restore="channel")),
+    Case(fo.low_rank(fo.trace(0.9), 1, 2, 0.5, projection="random", residual=True)),
     Case(
         fo.low_rank(fo.chain(fo.clip_by_global_norm(1.0), fo.scale_by_adam()), 1, restore="tensor"),
         differentiable=False,
@@ -307,9 +312,22 @@ CASES = [
     Case(fo.scale_by_soap(shampoo_beta=0.8, correct_bias=False, max_precond_dim=2)),
     Case(fo.soap(merge_dims=True, normalize_grads=True, precondition_frequency=1)),
     Case(fo.scale_by_soap(eps=1e-2, precondition_frequency=2, correction="kl")),
+    Case(fo.soap(block_size=2, precondition_frequency=1, merge_dims=True)),
     Case(fo.scale_by_shampoo()),
+    Case(
+        fo.scale_by_shampoo(
+            0.9, beta1=0.8, block_size=2, precondition_1d=True, start_preconditioning_step=2
+        )
+    ),
     Case(fo.scale_by_shampoo(0.9, precondition_1d=True, graft=True, merge_dims=True)),
     Case(fo.shampoo(momentum=0.9, precondition_frequency=2, max_precond_dim=2)),
+    Case(
+        fo.distributed_shampoo(eps=1e-2, weight_decay=0.1, block_size=2, precondition_frequency=2)
+    ),
+    Case(fo.scale_by_kron()),
+    Case(fo.scale_by_kron(0.5, 0.6, memory_save_mode="one_diag", balance_every=1)),
+    Case(fo.scale_by_kron(min_ndim_triangular=1, momentum_into_precond_update=False)),
+    Case(fo.kron(0.1, weight_decay=0.1, max_size_triangular=2, memory_save_mode="smart_one_diag")),
     Case(fo.muon(0.1, ns_dtype=None)),
     Case(fo.muon(nesterov=False, adjust_lr_fn="match_rms_adamw", dims="batch", ns_dtype=None)),
     Case(fo.masked(fo.scale_by_muon(dims="flatten", ns_dtype=None, ns_steps=2), is_matrix)),

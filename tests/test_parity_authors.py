@@ -565,7 +565,7 @@ def difference(ours, theirs):
     return ((ours - theirs).abs().max() / theirs.abs().max()).item()
 
 
-NARROW = ("soap", "qhadam")
+NARROW = ("soap", "qhadam", "psgd")
 """The modules of `pytorch_optimizer` with steps that name float32."""
 
 

@@ -145,7 +145,8 @@ class UnderScheduler:
 
     def __init__(self, opt):
         self.opt = opt
-        self.scheduler = torch.optim.lr_scheduler.LambdaLR(opt, lambda t: 1 / (1 + 0.1 * t))
+        inside = getattr(opt, "opt", opt)
+        self.scheduler = torch.optim.lr_scheduler.LambdaLR(inside, lambda t: 1 / (1 + 0.1 * t))
 
     def step(self):
         self.opt.step()

@@ -91,6 +91,13 @@ ROWS = [
         optim.Grams,
         {"lr": 0.01, "betas": (0.8, 0.95), "eps": 1e-3, **DECAY},
     ),
+    port("Ano", fo.ano, optim.Ano, {"lr": 1e-3}),
+    port(
+        "Ano",
+        fo.ano,
+        optim.Ano,
+        {"lr": 0.01, "betas": (0.8, 0.95), "eps": 1e-3, **DECAY},
+    ),
     port("AdaMod", fo.adamod, optim.AdaMod, {"lr": 1e-3, "betas": (0.9, 0.99, 0.9999)}),
     port(
         "AdaMod",

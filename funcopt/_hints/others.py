@@ -96,11 +96,12 @@ HEAVYBALL = {
         "SOLP HeavySOAP HeavyKLSOAP HeavySOAPNAdam HeavySOAPAdEMAMix HeavySOLP",
         f"{_NONE}; the nearest is `fo.soap()`",
     ),
+    "PSGDKron": "`fo.optim.Kron(params)`, or `fo.kron()`",
     **_all("KLShampoo HeavyKLShampoo", f"{_NONE}; the nearest is `fo.shampoo()`"),
     **_all("MuonLaProp OrthoLaProp LaPropOrtho LATHER", f"{_NONE}; the nearest is `fo.muon()`"),
     **_all(
-        "PSGDKron PSGDPRO PSGDLRA QSGD PSGDBase",
-        f"{_NONE}; the nearest are `fo.soap()` and `fo.shampoo()`",
+        "PSGDPRO PSGDLRA QSGD PSGDBase",
+        f"{_NONE}; the nearest is `fo.kron()`",
     ),
     **_all(
         "MSAMLaProp UnscaledAdamW SUDSAdamW",
@@ -141,7 +142,7 @@ PACKAGES = {
     "Ranger21": f"{_NONE}; the nearest is `fo.ranger()`",
     "CAdamW": "`fo.cautious(fo.adamw())`",
     "CLion": "`fo.cautious(fo.lion())`",
-    "ScalableShampoo": "`fo.optim.Shampoo(params)`, or `fo.shampoo()`",
+    "ScalableShampoo": "`fo.optim.DistributedShampoo(params)`, or `fo.distributed_shampoo()`",
     **_all("SCION SCIONLight", "`fo.optim.Scion(model.named_parameters())`, or `fo.scion()`"),
     **_all(
         "DistributedMuon MuonClip Dion",
@@ -163,7 +164,7 @@ PACKAGES = {
     "MomoAdam": "`fo.optim.MoMoAdam(params)`, or `fo.momo_adam()`",
     "GaLore": "`fo.optim.GaLoreAdamW(params)`, or `fo.galore_adamw()`",
     "APOLLO": "`fo.optim.APOLLOAdamW(params)`, or `fo.apollo_adamw()`",
-    "Fira": f"{_NONE}; the nearest is `fo.low_rank(tx, rank)`",
+    "Fira": "`fo.optim.FiraAdamW(params)`, or `fo.fira_adamw()`",
     **_all(
         "ModelEmaV2 ModelEmaV3 ModelEma ExponentialMovingAverage EMA",
         "`fo.ema_of_params(decay)` at the end of a chain",
@@ -181,9 +182,9 @@ PACKAGES = {
     ),
     **_all(
         "A2Grad AccSGD AdaGC AdaGO AdaNorm AdaPNM AdaShift AdaSmooth AdaTAM Adai "
-        "Adalite AdamG AdamS AdamWSN Aida AliG Alice Amos Ano ApolloDQN AvaGrad BCOS "
+        "Adalite AdamG AdamS AdamWSN Aida AliG Alice Amos ApolloDQN AvaGrad BCOS "
         "Conda DASH DeMo DualAdam EXAdam EmoFact EmoLynx EmoNavi FAdam FOCUS FTRL "
-        "Gravity Kate Kron LoRARite MSVAG Magma Nero PID PNM RACS "
+        "Gravity Kate LoRARite MSVAG Magma Nero PID PNM RACS "
         "ROSE RotoGrad SGDSaI SPAM SPlus SRMM SWATS SaRA SpectralSphere StableSPAM TAM TRAC "
         "VSGD",
         _RULE,

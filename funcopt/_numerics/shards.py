@@ -108,12 +108,12 @@ def local_shard(full: Tensor, like: Any) -> Tensor:
 
 
 def global_indices(x: Tensor, like: Tensor) -> Tensor:
-    """The index in the full tensor `x` of every entry of `like`, its local part.
+    """The index in the full tensor `x` of every entry of `like`, its local part or all of it.
 
     Indices count the entries row by row. Where `like` sees the complex `x` as two reals, each has
     one.
     """
-    if not is_sharded(x):
+    if not is_sharded(x) or like.shape == x.shape:  # gathered, for a rule that sees it whole
         return torch.arange(like.numel(), device=like.device).reshape(like.shape)
     index = torch.zeros((), dtype=torch.int64, device=like.device)
     for dim, size in enumerate(x.shape):

@@ -13,6 +13,7 @@ from ._adam_mini import adam_mini_blocks as adam_mini_blocks
 from ._adam_relatives import adabound as adabound
 from ._adam_relatives import adamod as adamod
 from ._adam_relatives import adamp as adamp
+from ._adam_relatives import ano as ano
 from ._adam_relatives import diffgrad as diffgrad
 from ._adam_relatives import grams as grams
 from ._adam_relatives import padam as padam
@@ -38,11 +39,14 @@ from ._distance import cocob as cocob
 from ._distance import dog as dog
 from ._distance import dowg as dowg
 from ._distance import ldog as ldog
+from ._distributed_shampoo import distributed_shampoo as distributed_shampoo
 from ._grokfast import grokfast_adamw as grokfast_adamw
 from ._hidden import hidden_weights as hidden_weights
+from ._kron import kron as kron
 from ._large_batch import lamb as lamb
 from ._large_batch import lars as lars
 from ._low_rank import apollo_adamw as apollo_adamw
+from ._low_rank import fira_adamw as fira_adamw
 from ._low_rank import galore_adafactor as galore_adafactor
 from ._low_rank import galore_adamw as galore_adamw
 from ._mars import mars as mars

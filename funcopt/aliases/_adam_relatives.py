@@ -12,6 +12,7 @@ from ..transforms import (
     scale_by_adabound,
     scale_by_adamod,
     scale_by_adamp,
+    scale_by_ano,
     scale_by_diffgrad,
     scale_by_grams,
     scale_by_learning_rate,
@@ -247,6 +248,39 @@ def grams(
         https://arxiv.org/abs/2412.17107
     """
     scaling = scale_by_grams(betas, eps, state_dtype=state_dtype)
+    return decayed(scaling, weight_decay, lr, decoupled=True)
+
+
+@explained
+def ano(
+    lr: Scalar = 1e-4,
+    betas: tuple[Scalar, Scalar] = (0.92, 0.99),
+    eps: Scalar = 1e-8,
+    weight_decay: Scalar = 0.0,
+    *,
+    state_dtype: torch.dtype | None = None,
+) -> GradientTransformation:
+    """Ano: `scale_by_ano`, with decoupled weight decay.
+
+    Steps and defaults are those of `pytorch_optimizer.Ano`. The moments are stored in
+    `state_dtype`, else in the dtype of the parameter.
+
+    Args:
+        lr: Learning rate; not negative.
+        betas: Decay rates of the EMA of the gradient, in [0, 1), and of its square, in [0.5, 1).
+        eps: Added to the root, in units of the gradient; not negative.
+        weight_decay: Decoupled weight decay, times the learning rate; not negative.
+        state_dtype: Storage dtype of the slots; by default that of the parameter.
+
+    Raises:
+        HyperparameterError: If a decay rate is out of range, or another hyperparameter is
+            negative.
+
+    References:
+        Kegreisz, "Ano: Faster is Better in Noisy Landscape", 2025.
+        https://arxiv.org/abs/2508.18258
+    """
+    scaling = scale_by_ano(betas, eps, state_dtype=state_dtype)
     return decayed(scaling, weight_decay, lr, decoupled=True)
 
 

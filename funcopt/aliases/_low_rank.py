@@ -166,3 +166,47 @@ def apollo_adamw(
         add_decayed_weights(weight_decay),
         scale_by_learning_rate(lr),
     )
+
+
+@explained
+def fira_adamw(
+    lr: Scalar = 1e-3,
+    betas: tuple[Scalar, Scalar] = (0.9, 0.999),
+    eps: Scalar = 1e-6,
+    weight_decay: Scalar = 0.0,
+    rank: int = 128,
+    update_gap: int = 200,
+    scale: Scalar = 1.0,
+    *,
+    state_dtype: torch.dtype | None = None,
+) -> GradientTransformation:
+    """Fira: `galore_adamw`, plus what the projections leave out.
+
+    Which `low_rank` scales, channel by channel, as AdamW scales the projected gradient, and whose
+    growth it limits. So updates have full rank, with the slots of GaLore and a number. The authors'
+    class corrects the bias behind that limit. The moments are stored in `state_dtype`, else in the
+    dtype of the parameter.
+
+    Args:
+        lr: Learning rate; not negative.
+        betas: Decay rates of the EMAs of the gradient and of its square, in [0, 1).
+        eps: Added to the root of the second moment, in units of the gradient; not negative.
+        weight_decay: Decoupled weight decay, times the learning rate; not negative.
+        rank: The rank of the projections.
+        update_gap: The number of updates from one projector to the next.
+        scale: Factor of what is projected; not negative. What it lacks to 1 is left out too.
+        state_dtype: Storage dtype of the slots; by default that of the parameter.
+
+    Raises:
+        HyperparameterError: If a hyperparameter is out of range.
+
+    References:
+        Chen et al., "Fira: Can We Achieve Full-rank Training of LLMs Under Low-rank Constraint?",
+        2024. https://arxiv.org/abs/2410.01623
+    """
+    scaling = scale_by_adam(betas, eps, state_dtype=state_dtype)
+    return chain(
+        low_rank(scaling, rank, update_gap, scale, residual=True),
+        add_decayed_weights(weight_decay),
+        scale_by_learning_rate(lr),
+    )

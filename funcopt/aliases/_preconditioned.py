@@ -32,6 +32,7 @@ def soap(
     correct_bias: bool = True,
     *,
     correction: Literal["kl"] | None = None,
+    block_size: int | None = None,
     state_dtype: torch.dtype | None = None,
 ) -> GradientTransformation:
     """SOAP: `scale_by_soap`, with decoupled weight decay.
@@ -57,6 +58,7 @@ def soap(
         normalize_grads: Rescale each update to a root mean square of 1.
         correct_bias: Apply Adam's bias correction.
         correction: "kl" for KL-SOAP: the matrices of `scale_by_soap` with this correction.
+        block_size: Cut larger dimensions into parts of this size, with matrices of their own.
         state_dtype: Storage dtype of both moments; by default that of the parameter.
 
     Raises:
@@ -79,6 +81,7 @@ def soap(
         correct_bias=correct_bias,
         state_dtype=state_dtype,
         correction=correction,
+        block_size=block_size,
     )
     return chain(scaling, add_decayed_weights(weight_decay), scale_by_learning_rate(lr))
 
@@ -97,6 +100,8 @@ def shampoo(
     graft: bool = False,
     nesterov: bool = False,
     *,
+    block_size: int | None = None,
+    start_preconditioning_step: int = 1,
     state_dtype: torch.dtype | None = None,
 ) -> GradientTransformation:
     """Shampoo: `scale_by_shampoo`, then weight decay, then momentum.
@@ -118,6 +123,9 @@ def shampoo(
         precondition_1d: Precondition vectors by a matrix too.
         graft: Give each update the norm of the gradient.
         nesterov: Use Nesterov momentum.
+        block_size: Cut larger dimensions into parts of this size, with matrices of their own.
+        start_preconditioning_step: The first update by the matrices; before it, the gradient is
+            left as it is.
         state_dtype: Storage dtype of the momentum; by default that of the parameter.
 
     Raises:
@@ -136,6 +144,9 @@ def shampoo(
         merge_dims=merge_dims,
         precondition_1d=precondition_1d,
         graft=graft,
+        block_size=block_size,
+        start_preconditioning_step=start_preconditioning_step,
+        state_dtype=state_dtype,
     )
     return chain(
         scaling,

@@ -1,4 +1,4 @@
-"""Inner transformations of low-rank projections of the gradient: GaLore, APOLLO."""
+"""Inner transformations of low-rank projections of the gradient: GaLore, APOLLO, Fira."""
 
 import math
 from collections.abc import Sequence
@@ -10,13 +10,14 @@ from torch import Tensor
 from .._core import checks
 from .._core.reduction import Reduce
 from .._core.select import select
-from .._core.stage import Bucket, Members, Node
+from .._core.stage import Bucket, Members, Node, Scalars
 from .._core.tensor_rule import GradientTransformation, NamedParams
 from .._numerics import shards
 from .._numerics.linalg import singular_vectors
 from .._numerics.random import Draw
 from .._numerics.scalars import number, sqrt
 from ..errors import HyperparameterError, LeafError
+from ..transforms import limit_norm_growth
 from ..typing import Scalar, Slots
 from ._around import Around
 from ._inner import check_inner
@@ -25,12 +26,16 @@ from ._order import refuse_last
 EPS = 1e-8
 """Added to the norms of what is projected, as in the code of APOLLO."""
 
+LIMIT = limit_norm_growth()
+"""The limit of what the projection leaves out."""
+
 
 class LowRankSlots(NamedTuple):
     """The slots of `low_rank`."""
 
     projector: Any  # (n, rank), of the dimension that is projected; () for what is no such matrix
     inner: Slots
+    left_out: Slots = ()  # of the limit of what is left out; () where there is none
 
 
 class low_rank(Around):
@@ -40,6 +45,7 @@ class low_rank(Around):
         low = g P                                (m, rank): the gradient that `inner` sees
         u = scale inner(low) P^T                 restore="project", GaLore
         u = scale g norm(inner(low)) / (norm(low) + 1e-8)              "channel" or "tensor", APOLLO
+        u = scale inner(low) P^T + limited((g - scale low P^T) f)      with residual=True, Fira
 
     for a matrix g of m rows and n columns, transposed where that is not the dimension to project.
     What is projected are matrices whose both dimensions are above `rank`; `inner` sees all other
@@ -51,6 +57,8 @@ class low_rank(Around):
     rows, with "tensor" those of matrices: `inner` only finds the scale of g. On shards the gradient
     is gathered, P and the slots of matrices are kept on every rank. Derivatives do not go through
     the singular value decomposition.
+
+    With `residual`, f is the factor of APOLLO, of rows, and limited is `limit_norm_growth`.
 
     `inner` is without weight decay and without anything else that needs the parameters: that goes
     after it.
@@ -72,9 +80,12 @@ class low_rank(Around):
         dim: The dimension that is projected: the "smaller" one, as in the code of GaLore, or the
             "larger" one, as in Optax, for fewer and smaller slots.
         seed: Seed of random projectors: an integer, not negative.
+        residual: Add what the projection leaves out, scaled as `inner` scales the rest; only with
+            "project".
 
     Raises:
-        HyperparameterError: If a hyperparameter is out of range; if `inner` needs the parameters,
+        HyperparameterError: If a hyperparameter is out of range, or `residual` is not with
+            "project"; if `inner` needs the parameters,
             evaluates the loss, negates the updates where only their norms are used, takes whole
             trees or per-example gradients, or has a stage that has to come last.
         LeafError: If a matrix to project is complex.
@@ -82,7 +93,9 @@ class low_rank(Around):
     References:
         Zhao et al., "GaLore: Memory-Efficient LLM Training by Gradient Low-Rank Projection", ICML
         2024, https://arxiv.org/abs/2403.03507; Zhu et al., "APOLLO: SGD-like Memory, AdamW-level
-        Performance", MLSys 2025, https://arxiv.org/abs/2412.05270
+        Performance", MLSys 2025, https://arxiv.org/abs/2412.05270; Chen et al., "Fira: Can We
+        Achieve Full-rank Training of LLMs Under Low-rank Constraint?", 2024,
+        https://arxiv.org/abs/2410.01623
     """
 
     inner: GradientTransformation
@@ -93,6 +106,7 @@ class low_rank(Around):
     restore: Literal["project", "channel", "tensor"] = "project"
     dim: Literal["smaller", "larger"] = "smaller"
     seed: int = 0
+    residual: bool = False
     chooses = True
     own_slots = True
 
@@ -106,6 +120,12 @@ class low_rank(Around):
         checks.choice(self, "restore", self.restore, ("project", "channel", "tensor"))
         checks.choice(self, "dim", self.dim, ("smaller", "larger"))
         checks.whole_number(self, "seed", self.seed, least=0)
+        checks.switch(self, "residual", self.residual)
+        if self.residual and self.restore != "project":
+            raise HyperparameterError(
+                '`low_rank`: `residual` adds to what is projected back: leave `restore="project"`, '
+                f"got {self.restore!r}."
+            )
         if (asking := self._inner.params_needed_by()) is not None:
             raise HyperparameterError(
                 f"`low_rank`: `{asking}` needs the parameters, which are not projected: put it "
@@ -116,9 +136,10 @@ class low_rank(Around):
                 "`low_rank`: `inner` must not evaluate the loss, nor take extra arguments that are "
                 f"trees like the parameters, got {self.inner!r}."
             )
-        if self.restore != "project" and self.inner.sign() == -1:
+        if (self.residual or self.restore != "project") and self.inner.sign() == -1:
+            how = "residual=True" if self.residual else f'restore="{self.restore}"'
             raise HyperparameterError(
-                f'`low_rank`: with `restore="{self.restore}"`, only norms of the updates of '
+                f"`low_rank`: with `{how}`, only norms of the updates of "
                 "`inner` are used, so it must not negate them: put `scale_by_learning_rate` after."
             )
 
@@ -146,7 +167,8 @@ class low_rank(Around):
         if not self._is_projected(p):
             return LowRankSlots((), self._inner.init_slots(name, p))
         projector = torch.eye(self._shape(p)[1], self.rank, dtype=p.dtype, device=p.device)
-        return LowRankSlots(projector, self._inner.init_slots(name, self._low(p).zero_()))
+        inner = self._inner.init_slots(name, self._low(p).zero_())
+        return LowRankSlots(projector, inner, LIMIT.init_tensor(p) if self.residual else ())
 
     def open(self, buckets: Sequence[Bucket], members: Members) -> Node:
         tensors = [self._low(p) if self._is_projected(p) else p for p in members.tensors]
@@ -176,11 +198,16 @@ class low_rank(Around):
             projectors.append(projector)
         own = [x.inner for x in slots]
         us, new = self._inner.run(lows, own, inner, node.children[0], reduce)
+        left_out = [x.left_out for x in slots]
         for i, (projector, s) in enumerate(zip(projectors, scalars, strict=True)):
             if isinstance(projector, Tensor):
                 u = s.scale * self._restored(us[i], wide[i], lows[i], projector)
+                if self.residual:
+                    rest = wide[i] - s.scale * (lows[i] @ projector.mT)
+                    rest, left_out[i] = _limited(rest * _factor(us[i], lows[i], (-1,)), left_out[i])
+                    u = u + rest
                 us[i] = shards.local_shard(self._turned(u, tensors[i]), tensors[i])
-        return us, [LowRankSlots(*x) for x in zip(projectors, new, strict=True)]
+        return us, [LowRankSlots(*x) for x in zip(projectors, new, left_out, strict=True)]
 
     def _is_projected(self, p: Tensor) -> bool:
         return p.dim() == 2 and min(p.shape) > self.rank
@@ -217,6 +244,16 @@ class low_rank(Around):
         """The update of the whole matrix, of that of its projection."""
         if self.restore == "project":
             return u @ projector.mT
-        dims = (-1,) if self.restore == "channel" else (-2, -1)
-        norm_of_u, norm = (sqrt(x.square().sum(dims, keepdim=True)) for x in (u, low))
-        return g * (norm_of_u / (norm + EPS))
+        return g * _factor(u, low, (-1,) if self.restore == "channel" else (-2, -1))
+
+
+def _factor(u: Tensor, low: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """By how much `u` is larger than the projected gradient."""
+    norm_of_u, norm = (sqrt(x.square().sum(dims, keepdim=True)) for x in (u, low))
+    return norm_of_u / (norm + EPS)
+
+
+def _limited(rest: Tensor, slots: Slots) -> tuple[Tensor, Slots]:
+    """What the projection leaves out, with a limit of its growth."""
+    name, values = type(LIMIT).__name__, LIMIT.hyperparam_values()
+    return LIMIT.update_tensor(rest, slots, rest, Scalars(name, values))

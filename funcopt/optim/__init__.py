@@ -16,6 +16,7 @@ from ._classes_adam import AdamP as AdamP
 from ._classes_adam import Adan as Adan
 from ._classes_adam import AdEMAMix as AdEMAMix
 from ._classes_adam import AMSGrad as AMSGrad
+from ._classes_adam import Ano as Ano
 from ._classes_adam import DiffGrad as DiffGrad
 from ._classes_adam import Grams as Grams
 from ._classes_adam import GrokFastAdamW as GrokFastAdamW
@@ -41,6 +42,8 @@ from ._classes_free import SGDScheduleFree as SGDScheduleFree
 from ._classes_matrix import NAMO as NAMO
 from ._classes_matrix import SOAP as SOAP
 from ._classes_matrix import AdaMuon as AdaMuon
+from ._classes_matrix import DistributedShampoo as DistributedShampoo
+from ._classes_matrix import Kron as Kron
 from ._classes_matrix import Muon as Muon
 from ._classes_matrix import NorMuon as NorMuon
 from ._classes_matrix import Scion as Scion
@@ -67,6 +70,7 @@ from ._classes_small import CAME as CAME
 from ._classes_small import SM3 as SM3
 from ._classes_small import AdamMini as AdamMini
 from ._classes_small import APOLLOAdamW as APOLLOAdamW
+from ._classes_small import FiraAdamW as FiraAdamW
 from ._classes_small import GaLoreAdafactor as GaLoreAdafactor
 from ._classes_small import GaLoreAdamW as GaLoreAdamW
 from ._classes_small import LazyAdam as LazyAdam
@@ -135,15 +139,19 @@ __all__ = [
     "AdamaxW",
     "Adan",
     "AggMo",
+    "Ano",
     "DAdaptAdamW",
     "DiffGrad",
+    "DistributedShampoo",
     "DoG",
     "DoWG",
+    "FiraAdamW",
     "Fromage",
     "GaLoreAdafactor",
     "GaLoreAdamW",
     "Grams",
     "GrokFastAdamW",
+    "Kron",
     "LDoG",
     "LRRangeTest",
     "LaProp",

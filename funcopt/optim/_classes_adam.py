@@ -19,6 +19,7 @@ from ..aliases import (
     ademamix,
     adopt,
     amsgrad,
+    ano,
     diffgrad,
     grams,
     grokfast_adamw,
@@ -353,6 +354,20 @@ class Grams(AliasOptimizer, make=grams):
     def __init__(
         self, params: ParamsT, lr: Scalar = 0.001, betas: tuple[Scalar, Scalar] = (0.9, 0.999),
         eps: Scalar = 1e-6, weight_decay: Scalar = 0.0, *, state_dtype: torch.dtype | None = None,
+        maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
+        differentiable: bool = False, fused: bool | None = None,
+        max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, quantized: Format | None = None,
+        rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",
+    ) -> None: ...
+
+
+class Ano(AliasOptimizer, make=ano):
+    """Ano: `scale_by_ano`, with decoupled weight decay; see `ano`."""
+
+    def __init__(
+        self, params: ParamsT, lr: Scalar = 0.0001, betas: tuple[Scalar, Scalar] = (0.92, 0.99),
+        eps: Scalar = 1e-8, weight_decay: Scalar = 0.0, *, state_dtype: torch.dtype | None = None,
         maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
         differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,

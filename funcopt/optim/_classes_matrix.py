@@ -11,6 +11,8 @@ import torch
 
 from ..aliases import (
     adamuon,
+    distributed_shampoo,
+    kron,
     muon,
     namo,
     normuon,
@@ -155,9 +157,9 @@ class SOAP(AliasOptimizer, make=soap):
         shampoo_beta: Scalar | None = None, eps: Scalar = 1e-8, weight_decay: Scalar = 0.01,
         precondition_frequency: int = 10, max_precond_dim: int = 10000, merge_dims: bool = False,
         precondition_1d: bool = False, normalize_grads: bool = False, correct_bias: bool = True, *,
-        correction: Literal["kl"] | None = None, state_dtype: torch.dtype | None = None,
-        maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
-        differentiable: bool = False, fused: bool | None = None,
+        correction: Literal["kl"] | None = None, block_size: int | None = None,
+        state_dtype: torch.dtype | None = None, maximize: bool = False, foreach: bool | None = None,
+        capturable: bool = False, differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
         accumulate: int | None = None, quantized: Format | None = None,
         rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",
@@ -186,9 +188,46 @@ class Shampoo(AliasOptimizer, make=shampoo):
         self, params: ParamsT, lr: Scalar = 0.1, momentum: Scalar = 0.0, weight_decay: Scalar = 0.0,
         eps: Scalar = 0.0001, beta2: Scalar | None = None, precondition_frequency: int = 1,
         max_precond_dim: int = 10000, merge_dims: bool = False, precondition_1d: bool = False,
-        graft: bool = False, nesterov: bool = False, *, state_dtype: torch.dtype | None = None,
+        graft: bool = False, nesterov: bool = False, *, block_size: int | None = None,
+        start_preconditioning_step: int = 1, state_dtype: torch.dtype | None = None,
         maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
         differentiable: bool = False, fused: bool | None = None,
+        max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, quantized: Format | None = None,
+        rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",
+    ) -> None: ...
+
+
+class DistributedShampoo(AliasOptimizer, make=distributed_shampoo):
+    """Distributed Shampoo: averages, in blocks, with the norm of Adam's updates.
+
+    See `distributed_shampoo`.
+    """
+
+    def __init__(
+        self, params: ParamsT, lr: Scalar = 0.01, betas: tuple[Scalar, Scalar] = (0.9, 0.999),
+        eps: Scalar = 1e-12, weight_decay: Scalar = 0.0, block_size: int | None = 1024,
+        precondition_frequency: int = 100, start_preconditioning_step: int | None = None,
+        grafting: Literal["adam", "sgd"] | None = "adam", grafting_eps: Scalar = 1e-8,
+        merge_dims: bool = True, *, state_dtype: torch.dtype | None = None, maximize: bool = False,
+        foreach: bool | None = None, capturable: bool = False, differentiable: bool = False,
+        fused: bool | None = None, max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, quantized: Format | None = None,
+        rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",
+    ) -> None: ...
+
+
+class Kron(AliasOptimizer, make=kron):
+    """PSGD-Kron: `scale_by_kron`, with bounded updates and decoupled weight decay; see `kron`."""
+
+    def __init__(
+        self, params: ParamsT, lr: Scalar = 0.001, momentum: Scalar = 0.9,
+        weight_decay: Scalar = 0.0, update_probability: Scalar | None = None,
+        max_size_triangular: int = 8192, min_ndim_triangular: int = 2,
+        memory_save_mode: Literal["one_diag", "smart_one_diag", "all_diag"] | None = None,
+        momentum_into_precond_update: bool = True, precond_lr: Scalar = 0.1, *, seed: Scalar = 0,
+        state_dtype: torch.dtype | None = None, maximize: bool = False, foreach: bool | None = None,
+        capturable: bool = False, differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
         accumulate: int | None = None, quantized: Format | None = None,
         rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",

@@ -12,6 +12,7 @@ from ..aliases import (
     adam_mini,
     apollo_adamw,
     came,
+    fira_adamw,
     galore_adafactor,
     galore_adamw,
     lazy_adam,
@@ -71,6 +72,20 @@ class APOLLOAdamW(AliasOptimizer, make=apollo_adamw):
         eps: Scalar = 1e-6, weight_decay: Scalar = 0.0, rank: int = 256, update_gap: int = 200,
         scale_factor: Scalar = 1.0, scale_by_tensor: bool = False, max_growth: Scalar = 1.01,
         seed: int = 0, *, state_dtype: torch.dtype | None = None, maximize: bool = False,
+        foreach: bool | None = None, capturable: bool = False, differentiable: bool = False,
+        fused: bool | None = None, max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
+        accumulate: int | None = None, quantized: Format | None = None,
+        rounding: Rounding | None = None, offload: bool = False, engine: EngineOption = "auto",
+    ) -> None: ...
+
+
+class FiraAdamW(AliasOptimizer, make=fira_adamw):
+    """Fira: `galore_adamw`, plus what the projections leave out; see `fira_adamw`."""
+
+    def __init__(
+        self, params: ParamsT, lr: Scalar = 0.001, betas: tuple[Scalar, Scalar] = (0.9, 0.999),
+        eps: Scalar = 1e-6, weight_decay: Scalar = 0.0, rank: int = 128, update_gap: int = 200,
+        scale: Scalar = 1.0, *, state_dtype: torch.dtype | None = None, maximize: bool = False,
         foreach: bool | None = None, capturable: bool = False, differentiable: bool = False,
         fused: bool | None = None, max_grad_norm: Scalar | None = None, ema: Scalar | None = None,
         accumulate: int | None = None, quantized: Format | None = None,

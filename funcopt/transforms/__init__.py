@@ -21,6 +21,7 @@ from ._ademamix import AdemamixSlots as AdemamixSlots
 from ._ademamix import scale_by_ademamix as scale_by_ademamix
 from ._adopt import AdoptSlots as AdoptSlots
 from ._adopt import scale_by_adopt as scale_by_adopt
+from ._ano import scale_by_ano as scale_by_ano
 from ._asgd import scale_by_asgd as scale_by_asgd
 from ._averaging import EmaOfParamsSlots as EmaOfParamsSlots
 from ._averaging import ema_of_params as ema_of_params
@@ -54,6 +55,7 @@ from ._fromage import shrink_by_learning_rate as shrink_by_learning_rate
 from ._grams import scale_by_grams as scale_by_grams
 from ._keep_norm import KeepNormSlots as KeepNormSlots
 from ._keep_norm import keep_norm as keep_norm
+from ._kron import scale_by_kron as scale_by_kron
 from ._lazy_adam import scale_by_lazy_adam as scale_by_lazy_adam
 from ._lbfgs import lbfgs as lbfgs
 from ._ldog import LdogSlots as LdogSlots

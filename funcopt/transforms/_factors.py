@@ -1,6 +1,7 @@
 """Functions for preconditioners with a matrix for every dimension of a tensor."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -9,7 +10,10 @@ from torch import Tensor
 from .._numerics.scalars import mix, widen
 
 Factors = tuple[Any, ...]
-"""For every dimension of size n a matrix of shape (n, n), or ``()`` where it has none."""
+"""For every dimension of size n a matrix of shape (n, n), or ``()`` where it has none.
+
+Those of a tensor that is cut into blocks are those of each block, one after another.
+"""
 
 
 def viewed(shape: Sequence[int], merge: bool, most: int) -> tuple[int, ...]:
@@ -32,14 +36,90 @@ def viewed(shape: Sequence[int], merge: bool, most: int) -> tuple[int, ...]:
     return (*sizes, size) if size > 1 or not sizes else tuple(sizes)
 
 
-def squares(shape: Sequence[int], most: int, vectors: bool, like: Tensor, fill: float) -> Factors:
-    """``fill I`` for all dimensions that have a matrix, in at least float32."""
+def merge_limit(most: int, block_size: int | None) -> int:
+    """The largest product of merged dimensions: with blocks, one that is not cut again."""
+    return most if block_size is None else min(most, block_size)
+
+
+def by_blocks(
+    update: Callable[[Tensor, Any], tuple[Tensor, Any]],
+    g: Tensor,
+    slots: Any,
+    shape: Sequence[int],
+    block_size: int | None,
+) -> tuple[Tensor, Any]:
+    """`update` of each block of `g` and of its slots, and what they are together.
+
+    Args:
+        update: The new update and the new slots of a block, of the gradient and the slots.
+        g: The gradient.
+        slots: A named tuple: of tensors like `g`, which are cut as it is, and of `Factors`.
+        shape: That of `g` as it is cut.
+        block_size: The largest dimension of a block; `None` for one block.
+    """
+    gs = _cut(g.reshape(shape), block_size)
+    columns = [_of_blocks(own, shape, block_size, len(gs)) for own in slots]
+    rows = zip(gs, *columns, strict=True)
+    us, made = zip(*(update(x, type(slots)(*own)) for x, *own in rows), strict=True)
+    new = (_together(own, g.shape, shape, block_size) for own in zip(*made, strict=True))
+    return _together(us, g.shape, shape, block_size), type(slots)(*new)
+
+
+def _cut(x: Tensor, block_size: int | None) -> list[Tensor]:
+    """Blocks of at most this size in every dimension, the last one of each as large as is left."""
+    if block_size is None:
+        return [x]
+    blocks = [x]
+    for dim in range(x.dim()):
+        blocks = [part for block in blocks for part in torch.split(block, block_size, dim)]
+    return blocks
+
+
+def _of_blocks(own: Any, shape: Sequence[int], block_size: int | None, count: int) -> list[Any]:
+    """An entry of the slots, for each block."""
+    if isinstance(own, Tensor):
+        return _cut(own.reshape(shape), block_size)
+    dims = len(shape)
+    return [own[i * dims : (i + 1) * dims] for i in range(count)]
+
+
+def _together(
+    parts: Sequence[Any], shape: Sequence[int], cut: Sequence[int], block_size: int | None
+) -> Any:
+    """A tensor of `shape`, of blocks of one whose shape was `cut`; or the factors of all blocks."""
+    if not isinstance(parts[0], Tensor):
+        return tuple(itertools.chain.from_iterable(parts))
+    blocks = list(parts)
+    for dim in reversed(range(len(cut))):
+        n = 1 if block_size is None else max(1, -(-cut[dim] // block_size))
+        rows = [blocks[i : i + n] for i in range(0, len(blocks), n)]
+        blocks = [torch.cat(row, dim) if n > 1 else row[0] for row in rows]
+    return blocks[0].reshape(shape)
+
+
+def squares(
+    shape: Sequence[int],
+    most: int,
+    vectors: bool,
+    like: Tensor,
+    fill: float,
+    block_size: int | None = None,
+) -> Factors:
+    """``fill I`` for all dimensions that have a matrix, of every block, in at least float32."""
     dtype = widen(like.dtype)
     if len(shape) < 2 and not vectors:
-        return tuple(() for _ in shape)
+        most = 0
+    sizes = [[n] if block_size is None else _parts(n, block_size) for n in shape]
     return tuple(
-        fill * torch.eye(n, dtype=dtype, device=like.device) if 0 < n <= most else () for n in shape
+        fill * torch.eye(n, dtype=dtype, device=like.device) if 0 < n <= most else ()
+        for block in itertools.product(*sizes)
+        for n in block
     )
+
+
+def _parts(n: int, block_size: int) -> list[int]:
+    """The sizes of the parts of a dimension of size n."""
+    return [min(block_size, n - i) for i in range(0, max(n, 1), block_size)]
 
 
 def grown(factors: Factors, x: Tensor, weight: Any) -> Factors:

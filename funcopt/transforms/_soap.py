@@ -12,7 +12,7 @@ from .._core.tensor_rule import TensorRule
 from .._numerics.linalg import eigenvectors, orthonormal
 from .._numerics.scalars import bias_correction, mix, power, sqrt, where
 from ..typing import Memory, Scalar, Slots
-from ._factors import Factors, along, grown, grown_by_kl, squares, viewed
+from ._factors import Factors, along, by_blocks, grown, grown_by_kl, merge_limit, squares, viewed
 
 
 class SoapSlots(NamedTuple):
@@ -20,7 +20,7 @@ class SoapSlots(NamedTuple):
 
     exp_avg: Tensor  # like p: EMA of the gradient, in the bases
     exp_avg_sq: Tensor  # like p: EMA of its square, in the bases
-    GG: Factors  # (n, n) for each dimension of size n: EMA of G G^T; () where none
+    GG: Factors  # (n, n) for each dimension of size n, of each block: EMA of G G^T; () where none
     Q: Factors  # (n, n) likewise: the eigenvectors of GG, as columns
 
 
@@ -74,8 +74,10 @@ class scale_by_soap(TensorRule):
         merge_dims: Merge neighboring dimensions, while their product is at most
             `max_precond_dim`: those of a kernel then share one matrix.
         precondition_1d: Precondition vectors by a matrix too.
-        normalize_grads: Rescale each update, before its bias correction, to a root mean square of
-            1.
+        block_size: Cut larger dimensions into parts of this size, the last one smaller, after any
+            merging, which is up to this size then. Each block has moments and matrices of its own.
+        normalize_grads: Rescale each update, or that of each block, before its bias correction, to
+            a root mean square of 1.
         correct_bias: Apply Adam's bias correction, the factor in front of Q_L.
         state_dtype: Storage dtype of the two moments.
         correction: "kl" for KL-SOAP.
@@ -102,6 +104,7 @@ class scale_by_soap(TensorRule):
     correct_bias: bool = True
     state_dtype: torch.dtype | None = None
     correction: Literal["kl"] | None = None
+    block_size: int | None = None
     batched = True
     nonnegative = frozenset({"exp_avg_sq"})
 
@@ -113,14 +116,17 @@ class scale_by_soap(TensorRule):
         (checks.positive if self.correction else checks.non_negative)(self, "eps", self.eps)
         checks.whole_number(self, "precondition_frequency", self.precondition_frequency, least=1)
         checks.whole_number(self, "max_precond_dim", self.max_precond_dim, least=1)
+        if self.block_size is not None:
+            checks.whole_number(self, "block_size", self.block_size, least=1)
 
     def init_tensor(self, p: Tensor) -> SoapSlots:
         zeros = torch.zeros_like(p, dtype=self.state_dtype)
-        shape = viewed(p.shape, self.merge_dims, self.max_precond_dim)
-        GG, Q = (
-            squares(shape, self.max_precond_dim, self.precondition_1d, p, fill) for fill in (0, 1)
-        )
+        shape, most, vectors = self._shape(p), self.max_precond_dim, self.precondition_1d
+        GG, Q = (squares(shape, most, vectors, p, fill, self.block_size) for fill in (0, 1))
         return SoapSlots(zeros, zeros.clone(), GG, Q)
+
+    def _shape(self, p: Tensor) -> tuple[int, ...]:
+        return viewed(p.shape, self.merge_dims, merge_limit(self.max_precond_dim, self.block_size))
 
     def prepare(self, step: Any, memory: Memory) -> dict[str, Any]:
         b1, b2 = self.betas
@@ -142,11 +148,15 @@ class scale_by_soap(TensorRule):
     def update_tensor(
         self, g: Tensor, slots: SoapSlots, p: Tensor, s: Scalars
     ) -> tuple[Tensor, Slots]:
-        shape = viewed(g.shape, self.merge_dims, self.max_precond_dim)
-        x, exp_avg, exp_avg_sq = (y.reshape(shape) for y in (g, slots.exp_avg, slots.exp_avg_sq))
+        def update(x: Tensor, own: SoapSlots) -> tuple[Tensor, SoapSlots]:
+            return self._update_block(x, own, s)
+
+        return by_blocks(update, g, slots, self._shape(g), self.block_size)
+
+    def _update_block(self, x: Tensor, slots: SoapSlots, s: Scalars) -> tuple[Tensor, SoapSlots]:
         turned = along(x, slots.Q)
-        exp_avg = mix(exp_avg, turned, s.weights[0])
-        exp_avg_sq = mix(exp_avg_sq, turned * turned, s.weights[1])
+        exp_avg = mix(slots.exp_avg, turned, s.weights[0])
+        exp_avg_sq = mix(slots.exp_avg_sq, turned * turned, s.weights[1])
         u = along(exp_avg / (sqrt(exp_avg_sq) + s.eps), slots.Q, back=True)
         if self.normalize_grads:
             u = u / (1e-30 + sqrt(u.square().mean()))
@@ -157,9 +167,8 @@ class scale_by_soap(TensorRule):
             lambda: (exp_avg, exp_avg_sq, _each(eigenvectors, GG)),
             lambda: select(s.refresh, lambda: _refreshed(GG, *now), now),
         )
-        kept = SoapSlots(exp_avg.reshape(g.shape), exp_avg_sq.reshape(g.shape), GG, Q)
         u = select(s.first, lambda: torch.zeros_like(u), lambda: s.factor * u)
-        return u.reshape(g.shape), kept
+        return u, SoapSlots(exp_avg, exp_avg_sq, GG, Q)
 
     def _grown(self, slots: SoapSlots, x: Tensor, s: Scalars) -> Factors:
         if self.correction is None:

@@ -54,6 +54,25 @@ def test_grafting_the_norm_of_the_gradient_is_what_shampoo_has_built_in():
     assert same(trained(mine), trained(built_in), 1e-12)
 
 
+@pytest.mark.parametrize("per", ["tensor", "tree"])
+def test_before_the_start_it_is_the_other_one(per):
+    magnitude, direction = fo.scale_by_adam(), fo.chain(fo.centralize(), fo.trace(0.9))
+    late, other = fo.graft(magnitude, direction, per, start=3), fo.graft(magnitude, direction, per)
+    states = [x.init(START) for x in (late, magnitude, other)]
+    for t in range(6):
+        grads = grads_at(START, t)
+        (us, states[0]), (ms, states[1]), (ds, states[2]) = (
+            x.update(grads, own, START)
+            for x, own in zip((late, magnitude, other), states, strict=True)
+        )
+        assert same(us, ms if t < 2 else ds, 1e-14)
+
+
+def test_a_start_is_the_number_of_an_update():
+    with pytest.raises(HyperparameterError, match="`graft`: `start` must be a whole number, at"):
+        fo.graft(fo.identity(), fo.trace(0.9), start=0)
+
+
 def test_a_direction_of_zero_makes_no_step():
     tx = fo.graft(fo.identity(), fo.scale(0.0))
     u, _ = tx.update(torch.ones(3), tx.init(torch.ones(3)))
@@ -104,8 +123,9 @@ CHAINS = [
     fo.chain(fo.graft(fo.scale_by_adam(), fo.trace(0.9)), fo.scale_by_learning_rate(0.1)),
     fo.chain(fo.graft(fo.nadam(0.1), fo.scale_by_lion(), "tree"), fo.scale(-1.0)),
     fo.weighted_sum((fo.adam(fo.linear_schedule(0.1, 0.0, 5)), fo.prodigy(d0=0.1)), (0.5, 0.5)),
+    fo.chain(fo.graft(fo.scale_by_adam(), fo.trace(0.9), start=3), fo.scale(-0.1)),
 ]
-chains = pytest.mark.parametrize("tx", CHAINS, ids=["tensor", "tree", "sum"])
+chains = pytest.mark.parametrize("tx", CHAINS, ids=["tensor", "tree", "sum", "start"])
 
 
 @pytest.mark.filterwarnings("ignore:(?s).*does not negate the updates")

@@ -177,6 +177,23 @@ def test_apollo_is_that_of_the_authors(our_projectors, restore, limited):
     assert same(purely(tx, STEPS, MATRICES, full_rank)[0], values(theirs), 1e-11)
 
 
+@pytest.mark.parametrize("scale", [1.0, 0.25])
+def test_fira_is_that_of_the_package(monkeypatch, scale):
+    """A port, whose projectors are new one update later; bias is corrected after the limit."""
+    package = needed("pytorch_optimizer")
+    place = needed("pytorch_optimizer.optimizer.utils.galore")
+    project = place.GaLoreProjector.project
+    earlier = lambda self, grad, step: project(self, grad, step - 1)  # noqa: E731
+    monkeypatch.setattr(place.GaLoreProjector, "project", earlier)
+    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
+    more = {"rank": RANK, "update_proj_gap": GAP, "scale": scale, "projection_type": "std"}
+    make = lambda given: package.Fira(given, 0.02, foreach=False)  # noqa: E731
+    theirs = trained_there(make, [(PROJECTED[0], more)])
+    projected = fo.low_rank(uncorrected_adam(), RANK, GAP, scale, residual=True)
+    tx = fo.chain(projected, fo.scale_by_learning_rate(corrected_rate))
+    assert same(purely(tx, STEPS, MATRICES, full_rank)[0], values(theirs), 1e-11)
+
+
 def test_the_growth_of_norms_is_limited():
     tx, sizes = fo.limit_norm_growth(2.0), []
     state = tx.init(torch.zeros(2))
@@ -192,7 +209,12 @@ RANDOM = fo.chain(
 )
 
 
-@pytest.mark.parametrize("tx", [SVD, RANDOM], ids=["svd", "random"])
+FIRA = fo.chain(
+    fo.low_rank(fo.scale_by_adam(), 1, 3, residual=True), fo.scale_by_learning_rate(0.1)
+)
+
+
+@pytest.mark.parametrize("tx", [SVD, RANDOM, FIRA], ids=["svd", "random", "fira"])
 def test_the_optimizer_does_the_same_and_resumes(tx):
     assert the_optimizer_does_the_same(tx)
     assert resumes(tx, 4, 8)
@@ -274,6 +296,8 @@ def test_a_gradient_that_is_not_finite_is_no_error_and_can_be_skipped():
         (lambda: fo.low_rank(fo.adamw()), r"`add_decayed_weights` needs the parameters"),
         (lambda: fo.low_rank(fo.scale_by_sophia()), "nor take extra arguments that are trees"),
         (lambda: fo.low_rank(fo.lion(), restore="channel"), "must not negate them"),
+        (lambda: fo.low_rank(fo.lion(), residual=True), "`residual=True`, only norms"),
+        (lambda: fo.low_rank(fo.trace(0.9), restore="channel", residual=True), "`residual` adds"),
         (lambda: fo.low_rank(fo.trace(0.9), 0), "`rank` must be"),
         (lambda: fo.low_rank(fo.trace(0.9), projection="qr"), "`projection` must be one of"),
         (lambda: fo.low_rank(fo.trace(0.9), restore="row"), "`restore` must be one of"),
@@ -312,6 +336,8 @@ def test_aliases_are_the_chains_that_have_parity():
     decay, rate = fo.add_decayed_weights(0.1), fo.scale_by_learning_rate(0.02)
     galore = fo.galore_adamw(0.02, weight_decay=0.1, rank=RANK, update_gap=GAP)
     assert galore == fo.chain(projected, decay, rate)
+    fira = fo.fira_adamw(0.02, weight_decay=0.1, rank=RANK, update_gap=GAP, scale=0.25)
+    assert fira == fo.chain(projected.replace(residual=True), decay, rate)
     for by_tensor, restore in ((False, "channel"), (True, "tensor")):
         inner = fo.scale_by_adam(eps=1e-6)
         projected = fo.low_rank(inner, RANK, GAP, 2.0, "random", restore, seed=5)

@@ -189,11 +189,12 @@ OPTIMIZERS = {
     ),
     "SOAP": lambda net: optim.SOAP(net.parameters(), precondition_frequency=2, max_precond_dim=3),
     "Shampoo": lambda net: optim.Shampoo(net.parameters(), momentum=0.9),
+    "Kron": lambda net: optim.Kron(net.named_parameters(), update_probability=0.5),
     "Muon": lambda net: optim.Muon(net.named_parameters(), lr=0.01, ns_dtype=None),
 }
 """One optimizer for every kind of memory."""
 
-OF_OTHER_SHAPES = {"SOAP", "Shampoo"}
+OF_OTHER_SHAPES = {"SOAP", "Shampoo", "Kron"}
 """Those with entries that are shaped otherwise than the parameter."""
 
 every_optimizer = pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)

@@ -13,6 +13,7 @@ STEPS = 6
 INNER = fo.chain(fo.clip_by_global_norm(0.5), fo.scale_by_adam())
 TXS = {
     "svd": fo.low_rank(INNER, 1, 2),
+    "fira": fo.low_rank(INNER, 1, 2, 0.5, residual=True),
     "random": fo.low_rank(INNER, 1, 2, projection="random", dim="larger"),
     "apollo": fo.chain(
         fo.low_rank(INNER, 1, 2, projection="random", restore="channel"), fo.limit_norm_growth()

@@ -41,6 +41,36 @@ def test_cut_in_any_way_it_is_the_noise_of_the_whole(two, shape, dim, dtype):
     assert torch.equal(first, noise_on_the_whole(shape, dtype))
 
 
+KRON = fo.kron(0.1)
+
+
+def fitted_on_parts(shape, dim):
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import Shard, distribute_tensor
+
+    mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+    p = torch.nn.Parameter(distribute_tensor(torch.zeros(shape), mesh, [Shard(dim)]))
+    opt = fo.Optimizer([("w", p)], KRON)
+    for t in range(3):
+        g = torch.arange(p.numel()).reshape(shape).add(t).sin()
+        p.grad = distribute_tensor(g, mesh, [Shard(dim)])
+        opt.step()
+    return p.detach().full_tensor()
+
+
+@pytest.mark.parametrize("dim", [0, 1])
+@pytest.mark.parametrize("shape", [(4, 6), (5, 3), (1, 2)], ids=str)
+def test_a_rule_that_sees_the_whole_draws_for_the_whole(two, shape, dim):
+    first, second = two(fitted_on_parts, shape, dim)
+    p = torch.nn.Parameter(torch.zeros(shape))
+    opt = fo.Optimizer([("w", p)], KRON)
+    for t in range(3):
+        p.grad = torch.arange(p.numel()).reshape(shape).add(t).sin()
+        opt.step()
+    assert torch.equal(first, second)
+    torch.testing.assert_close(first, p.detach(), rtol=1e-5, atol=1e-6)
+
+
 def noise_on_a_grid(shape):
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.tensor import Shard, distribute_tensor

@@ -26,7 +26,7 @@ from ..cases import CASES, PARAMS
 from .common import gap, watched
 
 CASES = [case for case in CASES if not case.tx.takes_examples() and not case.tx.extra_names()]
-ONE_BY_ONE = {"add_noise", "lbfgs", "low_rank", "reset=True"}
+ONE_BY_ONE = {"add_noise", "lbfgs", "low_rank", "reset=True", "kron"}
 """What no kernels make: numbers are drawn, whole trees are seen, or slots are made anew."""
 
 ONE_NUMBER = {"novograd", "ldog"}

@@ -225,7 +225,7 @@ def test_names_of_hugging_face():
 
 def test_names_of_timm():
     assert len(TIMM) == 95
-    assert count_of(TIMM) >= 75
+    assert count_of(TIMM) >= 79
 
 
 def test_names_of_pytorch_optimizer():
@@ -233,7 +233,7 @@ def test_names_of_pytorch_optimizer():
 
     names = pytorch_optimizer.get_supported_optimizers()
     assert len(names) == 128
-    assert count_of(names) >= 60
+    assert count_of(names) >= 64
 
 
 def test_what_is_unknown_is_an_error_that_says_what_was_meant():

@@ -203,6 +203,23 @@ def test_padam_divides_by_the_fourth_root_of_the_greatest_second_moment():
     assert u.item() == pytest.approx(1 / 4)
 
 
+def test_ano_has_the_size_of_the_gradient_at_once_and_the_sign_of_the_momentum():
+    ups, down = [numbers(1.0)] * 20, numbers(-1.0)
+    us, state = feed(fo.scale_by_ano((0.9, 0.99), eps=0.0), [*ups, down])
+    assert all(u > 0 for u in us)
+    (u,), _ = feed(fo.scale_by_ano((0.0, 0.99), eps=0.0), [down])
+    assert u == -1.0
+    u, _ = fo.scale_by_ano((0.9, 0.99), eps=0.0).update(numbers(8.0), state)
+    assert u > 3 * us[-1]
+
+
+def test_the_second_moment_of_ano_stays_positive():
+    with pytest.raises(HyperparameterError, match=r"`betas\[1\]` must be at least 0.5, got 0.4"):
+        fo.scale_by_ano((0.9, 0.4))
+    _, state = feed(fo.scale_by_ano((0.9, 0.5)), [numbers(1.0), numbers(0.9), numbers(0.7)])
+    assert (state.slots.exp_avg_sq >= 0).all()
+
+
 def test_grams_has_the_size_of_adam_and_the_sign_of_the_gradient():
     ours, theirs = (feed(tx(eps=1e-6), GRADS)[0] for tx in (fo.scale_by_grams, fo.scale_by_adam))
     turned = 0

@@ -403,10 +403,13 @@ def test_state_is_flat_and_its_matrices_are_numbered():
     assert shapes == {"exp_avg": (3, 2), "exp_avg_sq": (3, 2), **squares, "step": ()}
 
 
+MORE = ["correction", "block_size", "state_dtype"]
+
+
 def test_the_class_has_the_arguments_of_the_official_code():
     names = ["lr", "betas", "shampoo_beta", "eps", "weight_decay", "precondition_frequency"]
     names += ["max_precond_dim", "merge_dims", "precondition_1d", "normalize_grads", "correct_bias"]
-    assert list(inspect.signature(fo.soap).parameters) == [*names, "correction", "state_dtype"]
+    assert list(inspect.signature(fo.soap).parameters) == [*names, *MORE]
     assert list(inspect.signature(optim.SOAP).parameters)[1 : 1 + len(names)] == names
 
 
