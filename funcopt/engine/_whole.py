@@ -137,8 +137,8 @@ class WholePass(NamedTuple):
             one.allocate()
         for launch in self.launches:
             launch(nodes)
-        triton.make_pending()
-        with torch.no_grad():  # derivatives end at kernels: whoever takes them is not here
+        with triton.at_once(), torch.no_grad():
+            # Derivatives end at kernels: whoever takes them is not here.
             for cell in self.cells:
                 cell.run(nodes[self.node])
 
