@@ -172,9 +172,10 @@ class Store(NamedTuple):
         """Writes them."""
         targets = _column(self.target, self.block, self.leaves, nodes)
         sources = _column(self.source, self.block, self.leaves, nodes)
-        for x, y in zip(targets, sources, strict=True):
-            if x is not y:
-                x.copy_(y.view_as(x))
+        each = [(x, y.view_as(x)) for x, y in zip(targets, sources, strict=True) if x is not y]
+        if each:
+            own, new = map(list, zip(*each, strict=True))
+            torch._foreach_copy_(own, new)  # pyright: ignore[reportPrivateImportUsage]
 
 
 class CompiledStep(NamedTuple):
