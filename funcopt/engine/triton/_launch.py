@@ -248,6 +248,11 @@ def is_at_once() -> bool:
     return _pending.at_once
 
 
+def is_deferring() -> bool:
+    """Whether functions of torch may wait."""
+    return _pending.first is not None
+
+
 def make_pending() -> None:
     """Makes the launches that wait."""
     if _pending.first is not None:
