@@ -3,6 +3,7 @@
 import itertools
 import math
 import os
+import types
 from fnmatch import fnmatchcase
 
 import pytest
@@ -459,3 +460,29 @@ def test_the_bytes_of_a_gpus_table_are_those_that_a_step_moves():
             once = 1 + 2 * (1 + sum(x.shape == like.shape for x in slots))
             again = {"clip + AdamW + EMA": 1, "LAMB": 4}.get(name, 0)
             assert entry.reads == once + again, name
+
+
+# What is checked on a GPU, as far as a CPU can tell.
+
+
+@pytest.mark.filterwarnings("ignore")  # of chains that ascend
+def test_every_chain_of_the_tests_can_be_looked_at_for_waits(monkeypatch):
+    modes = []
+    monkeypatch.setattr(gpu, "_waiting_is", lambda device, mode: modes.append(mode))
+    assert not list(gpu.waits("cpu"))
+    assert modes.count("error") > 3 * 200
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_every_class_can_be_captured_and_replayed(monkeypatch):
+    known = {
+        name
+        for name, made in vars(fo.optim).items()
+        if isinstance(made, type) and issubclass(made, torch.optim.Optimizer)
+    }
+    assert gpu.classes().keys() == known - {"Optimizer"}
+    assert len(known) > 80
+    assert not list(gpu.graphs("cpu", 5))
+    monkeypatch.setattr(gpu, "Captured", lambda step, device: types.SimpleNamespace(replay=int))
+    failed = {line.split(":")[1].strip() for line in gpu.graphs("cpu", 5)}
+    assert failed == {name for name in gpu.classes() if name != "LBFGS"}

@@ -33,7 +33,8 @@ The engine's ten nouns, and where each lives:
 * **compiled step** (`_replay`, `CompiledStep`): the launches of a step, each a kernel over tasks of
   a block, in passes that end with a reduction (`ReductionPass`), with a rule that sees whole
   tensors (`WholePass`, in `_whole`), or with the results. On a GPU, what a stage concludes is a
-  kernel, too, of a graph of 0-d tensors (`ScalarGraph`, in `_scalar_graph`). A `Replay` goes the
+  kernel, too, of a graph of 0-d tensors (`ScalarGraph`, in `_scalar_graph`), and so are functions
+  of step counts and flags that are there (`Deferred`). A `Replay` goes the
   way that this step decides on: its stages run with a `StandIn` for every tensor.
 
 The way of a step: `Engine.step` gets step inputs. `TracedBackend` lays the tensors out in blocks.

@@ -74,7 +74,7 @@ class Engine:
         if self._torch_key is not inputs.metadata_key:
             self._torch_key = inputs.metadata_key
             try:
-                self._torch = TorchBackend(inputs)
+                self._torch = TorchBackend(inputs, alone=self.option == "auto")
             except Unsupported:
                 self._torch = None
         try:

@@ -4,6 +4,7 @@ For devices where to launch an operation takes longer than the operation. What t
 function for runs tensor by tensor. Nothing here synchronizes with a device.
 """
 
+import math
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -36,6 +37,9 @@ TAKES_TENSOR = frozenset({"mul", "div"})
 """Functions of a list and of one scalar that is on the device."""
 
 
+FILLS = {"zeros_like": 0.0, "ones_like": 1.0, "full_like": None}
+
+
 class RowScalars(NamedTuple):
     """One scalar of every row: 0-d tensors."""
 
@@ -50,10 +54,11 @@ class ForeachKernel:
     def __init__(self, lowered: LoweredGraph) -> None:
         self._lowered = lowered
         first = len(lowered.inputs) + lowered.num_scalars
+        self._of_squares, self._left_out = _sums_of_squares(lowered, first)
         self._last_use = list(range(first))  # of each value, by index
         for at, call in enumerate(lowered.calls, first):
             self._last_use.append(at)
-            for x in call.refs:
+            for x in (*call.refs, *filter(None, [self._of_squares.get(at)])):
                 self._last_use[x.at] = at
         for ref in (*(ref for _, ref in lowered.writes), *lowered.measures):
             self._last_use[ref.at] = sys.maxsize
@@ -71,8 +76,15 @@ class ForeachKernel:
         for k in range(lowered.num_scalars):
             values.append(RowScalars([_scalar(row[k], lowered.compute_dtype) for row in rows]))
         for call in lowered.calls:
-            values.append(_ForeachCall(call, values, row_of).result())
-            for x in set(call.refs):
+            at, refs = len(values), set(call.refs)
+            if at in self._left_out:
+                values.append(None)
+            elif (of := self._of_squares.get(at)) is not None:
+                values.append(_sum_of_squares(values[of.at]))
+                refs.add(of)
+            else:
+                values.append(_ForeachCall(call, values, row_of).result())
+            for x in refs:
                 if self._last_use[x.at] == len(values) - 1:
                     values[x.at] = None  # its memory can be used again
         for at, ref in lowered.writes:
@@ -91,17 +103,44 @@ def no_measures(lowered: LoweredGraph, device: torch.device) -> Tensor | None:
     return double(torch.empty(0, count, device=device)) if count else None
 
 
+def _sums_of_squares(lowered: LoweredGraph, first: int) -> tuple[dict[int, Ref], frozenset[int]]:
+    """Which calls are a sum of the squares of a value; and the squares that nothing else needs.
+
+    There is no sum of each tensor of a list, but a norm.
+    """
+    found: dict[int, Ref] = {}
+    uses: dict[int, list[int]] = {ref.at: [-1] for _, ref in lowered.writes}
+    uses.update({ref.at: [-1] for ref in lowered.measures})
+    for at, call in enumerate(lowered.calls, first):
+        for x in call.refs:
+            uses.setdefault(x.at, []).append(at)
+        summed = call.args[0] if op_name(call.func) == "sum" and len(call.args) == 1 else None
+        if not isinstance(summed, Ref) or call.kwargs or summed.at < first:
+            continue
+        square = lowered.calls[summed.at - first]
+        if op_name(square.func) == "square" and not square.kwargs:
+            found[at] = square.args[0]
+    squares = {lowered.calls[at - first].args[0].at for at in found}
+    return found, frozenset(at for at in squares if set(uses[at]) <= found.keys())
+
+
+def _sum_of_squares(tensors: list[Tensor]) -> list[Tensor]:
+    norms = _function("norm")(tensors)
+    return _function("mul")(norms, norms)
+
+
 class _ForeachCall:
     """One call, for all tensors."""
 
     def __init__(self, call: Call, values: Sequence[Any], row_of: Sequence[int]) -> None:
         self._call, self._values, self._row_of = call, values, row_of
+        self._near: dict[Any, Tensor] = {}  # scalars of a row, where the tensors are
 
     def result(self) -> Any:
         call, name = self._call, op_name(self._call.func)
         args = [self._values[x.at] if isinstance(x, Ref) else x for x in call.args]
-        if not call.kwargs and isinstance(args[0] if args else None, (list, RowScalars)):
-            out = self._foreach(name, args)
+        if isinstance(args[0] if args else None, (list, RowScalars)):
+            out = self._foreach(name, args, dict(call.kwargs))
             if out is not None:
                 return out
         if not any(isinstance(self._values[x.at], list) for x in call.refs):
@@ -118,7 +157,10 @@ class _ForeachCall:
             if isinstance(x, Ref):
                 value = self._values[x.at]
                 if isinstance(value, RowScalars):
-                    return _beside(value.rows[row], device)
+                    key = (x.at, row, device)
+                    if key not in self._near:
+                        self._near[key] = _beside(value.rows[row], device)
+                    return self._near[key]
                 return value[leaf]
             return tuple(map(one, x)) if isinstance(x, tuple) else x
 
@@ -126,12 +168,26 @@ class _ForeachCall:
         out: Tensor = self._call.func(*map(one, self._call.args), **kwargs)
         return out
 
-    def _foreach(self, name: str, args: list[Any]) -> list[Tensor] | None:
-        """The call as one function of lists; `None` if torch has none."""
+    def _foreach(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> list[Tensor] | None:
+        """The call as a few functions of lists; `None` if torch has none."""
         if name in COMMUTATIVE and len(args) == 2 and isinstance(args[0], RowScalars):
             args = args[::-1]
         if not isinstance(args[0], list) or not args[0][0].is_floating_point():
             return None  # Python numbers would promote it to another dtype than 0-d tensors do
+        if name == "clamp":
+            bounds = dict(zip(("min", "max"), args[1:], strict=False)) | kwargs
+            return self._clamped(args[0], bounds)
+        if name in FILLS and not kwargs:
+            return _filled(args[0], FILLS[name] if len(args) == 1 else args[1])
+        if kwargs:
+            return None
+        if name == "square":
+            return _function("mul")(args[0], args[0])
+        if name in ("__rdiv__", "__rtruediv__") and len(args) == 2:
+            over = self._operand("mul", args[1])
+            return (
+                None if over is None else _function("mul")(_function("reciprocal")(args[0]), over)
+            )
         if name == "to" and len(args) == 2 and isinstance(args[1], torch.dtype):
             out = [torch.empty_like(x, dtype=args[1]) for x in args[0]]
             torch._foreach_copy_(out, args[0])  # pyright: ignore[reportPrivateImportUsage]
@@ -146,6 +202,20 @@ class _ForeachCall:
             return None if weight is None else _function(name)(args[0], args[1], weight)
         return None
 
+    def _clamped(self, tensors: list[Tensor], bounds: dict[str, Any]) -> list[Tensor] | None:
+        given = {k: self._bound(x) for k, x in bounds.items() if x is not None}
+        if any(x is None for x in given.values()):
+            return None
+        for k, bound in given.items():
+            tensors = _function(f"clamp_{k}")(tensors, bound)
+        return tensors
+
+    def _bound(self, x: Any) -> Any:
+        """A number, or a number for each tensor, that is known here."""
+        if isinstance(x, Ref):
+            x = self._values[x.at]
+        return None if isinstance(x, list) else self._operand("clamp", x)
+
     def _operand(self, name: str, x: Any) -> Any:
         """An operand of a function of lists: tensors, a number, or a number for each tensor."""
         if not isinstance(x, RowScalars):
@@ -159,6 +229,19 @@ class _ForeachCall:
 def _function(name: str) -> Callable[..., list[Tensor]]:
     function: Callable[..., Sequence[Tensor]] = getattr(torch, f"_foreach_{name}")
     return lambda *given: list(function(*given))
+
+
+def _filled(like: list[Tensor], value: Any) -> list[Tensor] | None:
+    """Tensors that are a number everywhere."""
+    if not isinstance(value, (int, float)):
+        return None
+    out = list(map(torch.empty_like, like))
+    torch._foreach_zero_(out)  # pyright: ignore[reportPrivateImportUsage]
+    if value:
+        torch._foreach_add_(out, value)  # pyright: ignore[reportPrivateImportUsage]
+    elif math.copysign(1.0, value) < 0:
+        torch._foreach_neg_(out)  # pyright: ignore[reportPrivateImportUsage]
+    return out
 
 
 def _beside(scalar: Tensor, device: torch.device | None) -> Tensor:

@@ -97,6 +97,13 @@ class ReductionPass(NamedTuple):
 
     def conclude(self, node: Node, tables: Sequence[Tensor]) -> None:
         """Reduces the measures of all launches, and calls the stage's `conclude`."""
+        if not triton.is_deferring():
+            self._conclude(node, tables)
+            return
+        with triton.at_once():  # other ranks may be waiting, to which tensors are sent
+            self._conclude(node, tables)
+
+    def _conclude(self, node: Node, tables: Sequence[Tensor]) -> None:
         tables, device = tables or [self.measures.no_rows], self.measures.device
         if node.rules[0].measure_per == "tensor" and len({x.device for x in tables}) > 1:
             rows = [row for table in tables for row in table.unbind()]
@@ -172,9 +179,10 @@ class Store(NamedTuple):
         """Writes them."""
         targets = _column(self.target, self.block, self.leaves, nodes)
         sources = _column(self.source, self.block, self.leaves, nodes)
-        for x, y in zip(targets, sources, strict=True):
-            if x is not y:
-                x.copy_(y.view_as(x))
+        each = [(x, y.view_as(x)) for x, y in zip(targets, sources, strict=True) if x is not y]
+        if each:
+            own, new = map(list, zip(*each, strict=True))
+            torch._foreach_copy_(own, new)  # pyright: ignore[reportPrivateImportUsage]
 
 
 class CompiledStep(NamedTuple):

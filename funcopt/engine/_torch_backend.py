@@ -23,6 +23,7 @@ from ..transforms import (
     scale_by_learning_rate,
     trace,
 )
+from . import triton
 from ._blocks import as_real, same_memory_order
 from ._guards import Unsupported
 from ._step import MembersCache, StepInputs, eager_step
@@ -172,7 +173,11 @@ class TorchBackend:
         Unsupported: If there is no kernel for the chain, or no tensor that it can take.
     """
 
-    def __init__(self, inputs: StepInputs) -> None:
+    def __init__(self, inputs: StepInputs, alone: bool = False) -> None:
+        """With `alone`, other kernels make the step if they may and torch's cannot make all of it.
+
+        On a GPU, an eager step is many launches for each tensor.
+        """
         if _match(inputs.tx) is None:
             raise Unsupported("torch has no kernel for it")
         dtypes = _dtypes(inputs.tx)
@@ -186,6 +191,9 @@ class TorchBackend:
                 self._eager.append(i)
         if not batches:
             raise Unsupported("torch's kernels are for plain tensors of one dtype and layout")
+        others = {inputs.ps[i].device for i in self._eager}
+        if alone and any(x.type != "cpu" and triton.is_available(x) for x in others):
+            raise Unsupported("other kernels can take all of the tensors")
         self._batches = list(batches.values())
         self._any_sharded = any(map(shards.is_sharded, inputs.ps))
         self._columns_cache: Any = (None, None)
@@ -241,6 +249,7 @@ def _columns(inputs: StepInputs, i: int) -> list[Tensor]:
     return [as_real(shards.part(x)) for x in every]
 
 
+DEVICES = frozenset({"cpu", "cuda"})
 WIDE = frozenset({torch.float32, torch.float64})
 NARROW = frozenset({torch.bfloat16, torch.float16})
 
@@ -262,7 +271,7 @@ def _is_supported(columns: Sequence[Tensor], dtypes: frozenset[torch.dtype]) -> 
         and p.numel() > 0
         and all(map(is_plain, columns))
         and not any(x.is_neg() or x._is_zerotensor() for x in columns)
-        and p.device.type in ("cpu", "cuda")
+        and p.device.type in DEVICES
         and all((x.dtype, x.device, x.shape) == (p.dtype, p.device, p.shape) for x in columns)
         and same_memory_order(columns)
     )

@@ -1,5 +1,6 @@
 """The backend of kernels: a step is traced once, then replayed with other scalars."""
 
+import contextlib
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from .._core import precision
 from .._core.preparing import Prepare, prepare, prepared_by
-from .._core.stage import Node
+from .._core.stage import Bucket, Node
 from ..combinators import walk
 from ..errors import FuncoptError
 from . import triton
@@ -61,6 +62,8 @@ class TracedBackend:
         self._on_device = any(map(is_device, (block.device for block in self._layout.blocks)))
         by_kernels = self._on_device and option != "foreach"
         self._prepared: Prepare = triton.Prepared() if by_kernels else prepare
+        devices = {block.device for block in self._layout.blocks}
+        self._devices = [x for x in devices if by_kernels and triton.is_available(x)]
         slots = [inputs.slots[i] for i in self._indices]
         self._slots = [precision.map_slots(lambda _: STAND_IN, own) for own in slots]
         stages = [node for _, node in walk(inputs.tx)]
@@ -115,17 +118,15 @@ class TracedBackend:
         """Replays a compiled step whose guards hold, and which decides as this one does."""
         if not (self.replays and self._compiled):
             return None
-        node = self._open(inputs)
-        replay = Replay(self._compiled, node)
         try:
-            if self._decides:
-                gs: list[Any] = [STAND_IN] * len(self._indices)
-                replay.follow(lambda reduce: inputs.tx.run(gs, self._slots, gs, node, reduce))
-            elif self._on_device:
-                with triton.together():
+            with self._together(inputs, True):
+                node = self._open(inputs)
+                replay = Replay(self._compiled, node)
+                if self._decides:
+                    gs: list[Any] = [STAND_IN] * len(self._indices)
+                    replay.follow(lambda reduce: inputs.tx.run(gs, self._slots, gs, node, reduce))
+                else:
                     replay.run()
-            else:
-                replay.run()
         except GuardFailed:
             return None
         except Unsupported as reason:  # it does more than arithmetic with the stand-ins
@@ -134,9 +135,29 @@ class TracedBackend:
             return None
         return node
 
+    def _together(
+        self, inputs: StepInputs, replays: bool
+    ) -> contextlib.AbstractContextManager[None]:
+        """How launches wait for one another, in a replay or a trace."""
+        if self._devices and any(map(_has_scalars_on_device, inputs.buckets)):
+            return triton.scalars_together(self._devices)
+        in_order = self._on_device and replays and not self._decides
+        return triton.together() if in_order else contextlib.nullcontext()
+
     def _trace(self, inputs: StepInputs) -> Node:
         """Traces the step, and keeps what it was compiled to."""
         self._layout.drop_scratch()  # of a replay that has failed
+        with self._together(inputs, False):
+            node, compiled = self._traced(inputs)
+        if self._option == "auto":
+            kernels = [one.kernel for one in compiled.all_launches()]
+            by_lists = any(isinstance(kernel, ForeachKernel) for kernel in kernels)
+            self.name = "foreach" if by_lists else "fused"
+        if self.replays:
+            self._compiled = [compiled, *self._compiled[: MAX_COMPILED - 1]]
+        return node
+
+    def _traced(self, inputs: StepInputs) -> tuple[Node, CompiledStep]:
         node = self._open(inputs)
         tracer = Tracer(self._layout, inputs, node, self._indices, self._option)
         gs, own, ps = tracer.arguments()
@@ -147,14 +168,12 @@ class TracedBackend:
             raise
         except Exception as error:  # of a symbol that is no real tensor; a real error comes again
             raise Unsupported(f"{type(error).__name__}: {error}") from error
-        compiled = tracer.finish(us, slots)
-        if self._option == "auto":
-            kernels = [one.kernel for one in compiled.all_launches()]
-            by_lists = any(isinstance(kernel, ForeachKernel) for kernel in kernels)
-            self.name = "foreach" if by_lists else "fused"
-        if self.replays:
-            self._compiled = [compiled, *self._compiled[: MAX_COMPILED - 1]]
-        return node
+        return node, tracer.finish(us, slots)
+
+
+def _has_scalars_on_device(bucket: Bucket) -> bool:
+    given = (bucket.step, bucket.count, *precision.entries(bucket.memory))
+    return any(isinstance(x, Tensor) and is_device(x.device) for x in given)
 
 
 def is_device(device: torch.device) -> bool:

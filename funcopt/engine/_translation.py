@@ -161,6 +161,8 @@ class _Translator:
         args, kwargs = [self._value(x) for x in call.args], dict(call.kwargs)
         if name in REVERSED:
             args.reverse()
+        if name == "where" and hasattr(call.func, "__objclass__"):  # a method, of the first choice
+            args[:2] = args[1::-1]
         name = REVERSED.get(name, SYNONYMS.get(name, name))
         inferred = infer(call.func, self._metas(call.args), self._metas(kwargs))
         given = [x for x in args if isinstance(x, Operand) and isinstance(x.meta, TensorMeta)]

@@ -75,7 +75,11 @@ class WholeCell(NamedTuple):
         for k, (g, own) in enumerate(zip(gs, slots, strict=True)):
             shapes = [(x.shape, x.dtype) for x in (g, *own)]
             found.setdefault((self.rows[k], *shapes), []).append(k)
-        return list(found.values())
+        batches = []
+        for places in found.values():
+            count = max(1, MOST_ENTRIES // max(1, gs[places[0]].numel()))
+            batches += [places[k : k + count] for k in range(0, len(places), count)]
+        return batches
 
     def _lifted(self, x: Tensor) -> Tensor:
         """A tensor as rules see it; none is complex here."""
@@ -98,6 +102,10 @@ class WholeCell(NamedTuple):
             block.set_scratch(at, leaf, _laid_as(block.columns[role][leaf], y))
 
 
+MOST_ENTRIES = 2**25
+"""In a batch: it needs memory for copies, and large tensors keep a device busy one by one."""
+
+
 def pays(device: torch.device) -> bool:
     """Whether one call for many tensors is faster than one for each, as where launches count."""
     return device.type != "cpu"
@@ -116,7 +124,9 @@ def updated_together(
         return rule.update_tensor(g, own, p, scalars[0])
 
     own = tree.map(lambda *x: torch.stack(x), *slots)
-    u, new = torch.func.vmap(one)(torch.stack(list(gs)), own, torch.stack(list(ps)))
+    needs_p = rule.params_needed_by() is not None  # of others, only the form is known
+    p = torch.stack(list(ps)) if needs_p else ps[0]
+    u, new = torch.func.vmap(one, (0, 0, 0 if needs_p else None))(torch.stack(list(gs)), own, p)
     leaves, spec = tree.flatten(new)
     each = zip(*(x.unbind() for x in leaves), strict=True) if leaves else [()] * len(gs)
     return u.unbind(), [spec.unflatten(x) for x in each]
@@ -137,8 +147,8 @@ class WholePass(NamedTuple):
             one.allocate()
         for launch in self.launches:
             launch(nodes)
-        triton.make_pending()
-        with torch.no_grad():  # derivatives end at kernels: whoever takes them is not here
+        with triton.at_once(), torch.no_grad():
+            # Derivatives end at kernels: whoever takes them is not here.
             for cell in self.cells:
                 cell.run(nodes[self.node])
 

@@ -57,6 +57,7 @@ class scale_by_adam_mini(TensorRule):
     blocks: int = 0
     state_dtype: torch.dtype | None = None
     elementwise = False
+    batched = True
     nonnegative = frozenset({"exp_avg_sq"})
 
     def __post_init__(self) -> None:

@@ -47,6 +47,7 @@ class adaptive_grad_clip(TensorRule):
     dims: tuple[int, ...] | None = None
     elementwise = False
     needs_params = True
+    batched = True
 
     def __post_init__(self) -> None:
         checks.positive(self, "clipping", self.clipping)

@@ -68,6 +68,7 @@ class scale_by_came(TensorRule):
     clip_threshold: Scalar = 1.0
     state_dtype: torch.dtype | None = None
     elementwise = False
+    batched = True
     nonnegative = frozenset({"variance"})
 
     def __post_init__(self) -> None:

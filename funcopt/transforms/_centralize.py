@@ -25,6 +25,7 @@ class centralize(TensorRule):
     """
 
     elementwise = False
+    batched = True
 
     def update_tensor(self, g: Tensor, slots: Slots, p: Tensor, s: Scalars) -> tuple[Tensor, Slots]:
         if g.dim() < 2 or not g.numel():

@@ -67,6 +67,7 @@ class scale_by_factored_rms(TensorRule):
     min_dim_size_to_factor: int | None = None
     state_dtype: torch.dtype | None = None
     elementwise = False
+    batched = True
     nonnegative = frozenset({"variance"})
 
     def __post_init__(self) -> None:

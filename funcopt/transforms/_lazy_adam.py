@@ -50,6 +50,7 @@ class scale_by_lazy_adam(TensorRule):
     eps: Scalar = 1e-8
     state_dtype: torch.dtype | None = None
     elementwise = False
+    batched = True
     nonnegative = frozenset({"exp_avg_sq"})
 
     def __post_init__(self) -> None:

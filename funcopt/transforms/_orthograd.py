@@ -34,6 +34,7 @@ class remove_radial_gradient(TensorRule):
 
     elementwise = False
     needs_params = True
+    batched = True
 
     def update_tensor(self, g: Tensor, slots: Slots, p: Tensor, s: Scalars) -> tuple[Tensor, Slots]:
         h = g - (p * g).sum() / ((p * p).sum() + 1e-30) * p

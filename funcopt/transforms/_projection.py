@@ -110,6 +110,7 @@ class project_onto_simplex(_projection):
 
     total: Scalar = 1.0
     elementwise = False
+    batched = True
 
     def __post_init__(self) -> None:
         checks.positive(self, "total", self.total)

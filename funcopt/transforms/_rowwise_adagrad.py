@@ -54,6 +54,7 @@ class scale_by_rowwise_adagrad(TensorRule):
     initial_accumulator_value: Scalar = 0.0
     state_dtype: torch.dtype | None = None
     elementwise = False
+    batched = True
     nonnegative = frozenset({"sum"})
 
     def __post_init__(self) -> None:

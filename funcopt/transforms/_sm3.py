@@ -56,6 +56,7 @@ class scale_by_sm3(TensorRule):
     eps: Scalar = 1e-8
     state_dtype: torch.dtype | None = None
     elementwise = False
+    batched = True
 
     def __post_init__(self) -> None:
         checks.in_unit_interval(self, "momentum", self.momentum)

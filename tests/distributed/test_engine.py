@@ -1,6 +1,7 @@
 """Contract 43: kernels work on the parts of a tensor that lie on this rank."""
 
 import contextlib
+import importlib.util
 import os
 
 import pytest
@@ -96,3 +97,60 @@ def a_version_of_a_part():
 
 def test_autograd_notices_what_the_kernels_of_torch_have_changed(two):
     assert two(a_version_of_a_part) == [(True, True, "torch")] * 2
+
+
+# Kernels of Triton, interpreted.
+
+SHARDED = {
+    "AdamW": fo.adamw(0.01),
+    "clip, AdamW, EMA": TX,
+    "LAMB": fo.lamb(0.01),
+    "skip_if": fo.skip_if(fo.adamw(fo.linear_schedule(0.01, 0.0, 9)), fo.norm_outlier(warmup=1)),
+    "cautious": fo.cautious(fo.chain(fo.clip_by_global_norm(0.05), fo.adamw(0.01))),
+}
+
+
+def by_triton(name, capturable):
+    """The parameters, how many launches a step has, and how many entries there are here."""
+    from funcopt.engine.triton import TritonKernel, _launch
+
+    kernels, run, launches = os.environ.get("FUNCOPT_KERNELS"), _launch._run, []
+    whole = _launch.BLOCK, TritonKernel.chunk
+
+    def counted(*given):
+        launches.append(given)
+        run(*given)
+
+    try:
+        os.environ["FUNCOPT_KERNELS"] = "triton"
+        _launch.BLOCK, TritonKernel.chunk, _launch._run = 16, 48, counted
+        net = cut_model()
+        tx = SHARDED[name]
+        opt = fo.Optimizer(net.parameters(), tx, engine="fused", capturable=capturable)
+        for _ in range(4):
+            launches.clear()
+            step(net, opt)
+        here = [p._local_tensor.numel() for p in net.parameters()]
+        return params_of(net), opt.engine, len(launches), here
+    finally:
+        _launch._run = run
+        _launch.BLOCK, TritonKernel.chunk = whole
+        os.environ.pop("FUNCOPT_KERNELS")
+        if kernels is not None:
+            os.environ["FUNCOPT_KERNELS"] = kernels
+
+
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
+@pytest.mark.parametrize("capturable", [False, True])
+@pytest.mark.parametrize("name", SHARDED)
+def test_kernels_of_triton_work_on_parts(two, name, capturable):
+    """Of the last layer, which has one row, one rank has an empty part."""
+    first, second = two(by_triton, name, capturable)
+    assert first[1] == second[1] == "fused"
+    assert first[2] > 0
+    assert 0 in second[3]
+    assert first[3] != second[3]
+    assert gap(first[0], second[0]) == 0.0
+    net = whole_model()
+    train(net, fo.Optimizer(net.parameters(), SHARDED[name], engine="eager"), 4)
+    assert gap(first[0], params_of(net)) <= 1e-9

@@ -156,6 +156,43 @@ def compiled_conclusion(source, dtypes):
     return compiled(source, names, kinds, NVIDIA)
 
 
+def joined_kernels():
+    """Launches of scalars that are one, with the names and dtypes of their arguments."""
+    found, known = {}, _launch.joined
+
+    def kept(placed):
+        call, table = known(placed)
+        counts = [len(one.before) + 1 + len(one.after) for one, _ in placed]
+        names = [f"P{k}_{j}" for k, count in enumerate(counts) for j in range(count)]
+        kinds = [POINTERS[x.dtype] for x in (*call.before, table, *call.after)]
+        found[call.function] = names, kinds
+        return call, table
+
+    launched = _launch._run
+    _launch.joined, _launch._run = kept, lambda call, table, device: None
+    os.environ["FUNCOPT_KERNELS"] = "triton"
+    try:
+        for tx in (CHAINS["clip, AdamW, EMA"], fo.skip_if(fo.adamw(1e-3))):
+            p = torch.nn.Parameter(torch.empty(99_999, device="meta"))
+            opt = fo.Optimizer([p], tx, capturable=True)
+            for _ in range(2):
+                p.grad = torch.empty_like(p)
+                opt.step()
+    finally:
+        _launch.joined, _launch._run = known, launched
+    return found
+
+
+def accesses_of_joined(function, names, kinds):
+    """The order of loads, stores and barriers: L, S and B."""
+    options = {key: value for key, value in _launch.options().items() if key != "BLOCK"}
+    signature = dict(zip([*names, "BLOCK"], [*kinds, "constexpr"], strict=True))
+    made = ASTSource(function, signature, {"BLOCK": _launch.BLOCK})
+    text = triton.compile(made, target=NVIDIA, options=options).asm["ptx"]
+    words = re.findall(r"\b(ld\.global|st\.global|bar\.sync)", text)
+    return "".join({"l": "L", "s": "S", "b": "B"}[word[0]] for word in words)
+
+
 class Driver:
     """Stands for that of a device, as far as kernels are compiled and not launched."""
 
@@ -209,6 +246,7 @@ if __name__ == "__main__":
         "passes": found,
         "others": others,
         "concluded": len(concluded),
+        "joined": [accesses_of_joined(one, *given) for one, given in joined_kernels().items()],
         "compiled": times_compiled(adamw),
     }
     print(json.dumps(facts_found))

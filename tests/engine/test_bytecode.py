@@ -122,6 +122,7 @@ FUNCTIONS = {
     "addcmul": lambda g, p, s: torch.addcmul(g, p, p, value=0.5),
     "addcdiv": lambda g, p, s: torch.addcdiv(g, g, p, value=-2.0),
     "where": lambda g, p, s: torch.where(g > p, g, p),
+    "where_method": lambda g, p, s: g.where(g > p, p),
     "where_number": lambda g, p, s: torch.where(g.isnan(), s, p),
     "masked_fill": lambda g, p, s: g.masked_fill(p > 0, 0.5),
     "comparisons": lambda g, p, s: torch.where(

@@ -42,7 +42,8 @@ def test_kernels_make_the_steps_of_the_eager_engine(case, how):
         for run in runs:
             run.step()
     eager, fused = (run.tensors() for run in runs)
-    assert gap(eager, fused) <= 1e-12
+    size = max((x.abs().max().item() for x in eager if x.numel()), default=1.0)
+    assert gap(eager, fused) <= 1e-12 * max(1.0, size), "some chains let entries grow to 1e38"
     assert runs[1].engine.name == how or has_to_run_as_it_is(case.tx)
 
 

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -54,6 +55,13 @@ def test_other_devices_have_the_same(found):
 
 def test_what_every_stage_concludes_is_compiled(found):
     assert found["concluded"] >= 12
+
+
+def test_what_one_part_of_a_launch_has_written_the_next_reads_behind_a_barrier(found):
+    assert len(found["joined"]) >= 2
+    for order in found["joined"]:
+        assert order.count("S") >= 3, order
+        assert not re.search("S[^B]*L", order), order
 
 
 def test_a_kernel_is_compiled_once_when_it_is_made(found):

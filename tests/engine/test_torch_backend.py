@@ -151,3 +151,55 @@ def test_groups_that_ascend_and_clocks_that_differ_are_calls_of_their_own(calls)
         plain.step()
     assert len(calls) == 5
     assert gap(ps, theirs) <= 1e-6
+
+
+# On a GPU, for which "meta" stands.
+
+
+@pytest.fixture
+def launched(monkeypatch):
+    """The kernels of Triton that are launched; those of torch are there for "meta"."""
+    from funcopt.engine import _kernels, _torch_backend
+    from funcopt.engine.triton import _launch
+
+    found = []
+    monkeypatch.setenv("FUNCOPT_KERNELS", "triton")
+    monkeypatch.setattr(_kernels, "_cache", {})
+    monkeypatch.setattr(_torch_backend, "DEVICES", {"meta"})
+    for name in ("_fused_sgd_", "_fused_adagrad_"):  # those of Adam exist
+        monkeypatch.setattr(torch, name, lambda *args, **kwargs: None)
+    monkeypatch.setattr(_launch, "_run", lambda call, table, device: found.append(call))
+    return found
+
+
+def on_device(dtypes, tx, engine="auto"):
+    """An engine that has made two steps of 148 tensors."""
+    params = {
+        f"{i:03}": torch.empty(5, dtype=dtypes[i % len(dtypes)], device="meta") for i in range(148)
+    }
+    run = Run(tx, engine, params)
+    for _ in range(2):
+        run.step({k: torch.empty_like(p) for k, p in params.items()})
+    return run.engine.name
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("tx", [tx for tx in ROWS if tx not in ADAMS], ids=repr)
+def test_on_a_gpu_one_kernel_of_triton_makes_the_steps_in_16_bits(tx, dtype, launched, calls):
+    assert on_device([dtype], tx) == "fused"
+    assert len(launched) == 2
+    assert not calls
+
+
+@pytest.mark.parametrize("tx", ROWS, ids=repr)
+def test_on_a_gpu_no_tensor_is_stepped_eagerly_beside_the_kernel_of_torch(tx, launched, calls):
+    """As norms in float32 beside matrices in bfloat16; those of Adam are kernels of torch all."""
+    mixed = [torch.float32, torch.bfloat16]
+    if tx in ADAMS:
+        assert on_device(mixed, tx) == "torch"
+        assert (len(launched), len(calls)) == (0, 2)
+    else:
+        assert on_device(mixed, tx) == "fused"
+        assert (len(launched), len(calls)) == (4, 0), "one for each dtype"
+        if not tx.stages[1].hyperparam_values().get("dampening"):  # which has to be read
+            assert on_device([torch.float32], tx) == on_device(mixed, tx, "torch") == "torch"

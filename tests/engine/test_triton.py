@@ -421,11 +421,12 @@ def test_what_is_prepared_follows_hyperparameters_without_a_new_kernel():
     [
         (fo.adamw(1e-3), 2),
         (fo.lion(1e-4), 1),
-        (fo.chain(fo.clip_by_global_norm(1.0), fo.adamw(1e-3), fo.ema_of_params(0.99)), 5),
+        (fo.chain(fo.clip_by_global_norm(1.0), fo.adamw(1e-3), fo.ema_of_params(0.99)), 3),
         (fo.lamb(1e-3), 4),
         (fo.nadam(1e-3), 2),
+        (fo.skip_if(fo.adamw(1e-3)), 3),
     ],
-    ids=["AdamW", "Lion", "clip, AdamW, EMA", "LAMB", "NAdam"],
+    ids=["AdamW", "Lion", "clip, AdamW, EMA", "LAMB", "NAdam", "skip_if"],
 )
 def test_with_step_counts_on_the_device_launches_do_not_grow(tx, most, launched):
     for n in (4, 148):
@@ -436,8 +437,8 @@ def test_with_step_counts_on_the_device_launches_do_not_grow(tx, most, launched)
                 p.grad = torch.empty_like(p)
             launched.clear()
             opt.step()
+            assert launched["kernels"] == most, "from the first step on"
         assert opt.engine == "fused"
-        assert launched["kernels"] == most
 
 
 # Launches, counted on "meta", with CUDA's rules.
@@ -488,19 +489,12 @@ def launches_of(tx, launched, tensors=148, capturable=False):
         (fo.lion(1e-4), 1),
         (fo.chain(fo.clip_by_global_norm(1.0), fo.adamw(1e-3), fo.ema_of_params(0.99)), 3),
         (fo.lamb(1e-3), 3),
+        (fo.skip_if(fo.adamw(1e-3)), 3),
     ],
-    ids=["AdamW", "Lion", "clip, AdamW, EMA", "LAMB"],
+    ids=["AdamW", "Lion", "clip, AdamW, EMA", "LAMB", "skip_if"],
 )
 def test_a_step_is_one_launch_for_each_pass_and_one_copy(tx, most, launched):
     assert launches_of(tx, launched) == (most, {"aten::copy_": 1})
-
-
-def test_a_flag_on_the_device_costs_a_few_operations_on_scalars(launched):
-    """Its counts are there, too."""
-    kernels, others = launches_of(fo.skip_if(fo.adamw(1e-3)), launched)
-    copies = others.pop("aten::copy_")
-    others = {name: count for name, count in others.items() if "empty" not in name}
-    assert (kernels, copies, sum(others.values())) == (4, 3, 7)
 
 
 @on_a_device

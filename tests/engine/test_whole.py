@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 import funcopt as fo
+from funcopt.combinators import walk
 from funcopt.engine import _whole
 
 from .common import Run, gap, gradients, parameters
+from .test_every_chain import CASES, has_to_run_as_it_is
 
 MATRICES = {"a": (6, 4), "b": (4, 6), "c": (5, 5), "d": (0, 3), "e": (7, 2)}
 ALL = {**MATRICES, "f": (3,), "g": ()}
@@ -309,28 +311,84 @@ def only_matrices(tx):
     return {k: shape for k, shape in MANY.items() if len(shape) == 2} if tx in OF_MATRICES else MANY
 
 
-@pytest.mark.parametrize("tx", BATCHED, ids=str)
-def test_those_of_one_shape_are_updated_together(tx, monkeypatch):
+@pytest.fixture
+def stacked(monkeypatch):
+    """How many tensors are updated together, as on a device."""
     calls, known = [], _whole.updated_together
 
     def counted(rule, gs, *others):
         calls.append(len(gs))
         return known(rule, gs, *others)
 
-    params = parameters(shapes=only_matrices(tx))
-    runs = [Run(tx, how, {k: p.clone() for k, p in params.items()}) for how in ("eager", "fused")]
-    with monkeypatch.context() as patch:
-        patch.setattr(_whole, "pays", lambda device: True)
-        patch.setattr(_whole, "updated_together", counted)
-        for t in range(3):
-            generator = torch.Generator().manual_seed(t)  # of full rank, or eigenvectors are any
-            grads = {k: torch.randn(p.shape, generator=generator).to(p) for k, p in params.items()}
-            for run in runs:
-                run.step(grads)
+    monkeypatch.setattr(_whole, "pays", lambda device: True)
+    monkeypatch.setattr(_whole, "updated_together", counted)
+    return calls
+
+
+def three_steps(tx, shapes, extra=None):
+    """By kernels and eagerly, from gradients of full rank, or eigenvectors would be any."""
+    params = parameters(shapes=shapes)
+    runs = [
+        Run(tx, how, {k: p.clone() for k, p in params.items()}, extra) for how in ("eager", "fused")
+    ]
+    for t in range(3):
+        generator = torch.Generator().manual_seed(t)
+        grads = {k: torch.randn(p.shape, generator=generator).to(p) for k, p in params.items()}
+        for run in runs:
+            run.step(grads)
     assert runs[1].engine.name == "fused"
-    assert sorted(calls) == [3, 3, 3, 4, 4, 4]
     # Eigenvectors have no sign of their own: slots of SOAP may differ where updates do not.
     assert gap(*(list(run.params.values()) for run in runs)) <= 1e-9
+
+
+@pytest.mark.parametrize("tx", BATCHED, ids=str)
+def test_those_of_one_shape_are_updated_together(tx, stacked):
+    three_steps(tx, only_matrices(tx))
+    assert sorted(stacked) == [3, 3, 3, 4, 4, 4]
+
+
+def wholes(tx):
+    return [x for _, x in walk(tx) if isinstance(x, fo.TensorRule) and not x.elementwise]
+
+
+WHOLE = [case for case in CASES if wholes(case.tx) and not has_to_run_as_it_is(case.tx)]
+
+
+@pytest.mark.parametrize("case", WHOLE, ids=str)
+def test_so_are_those_of_every_rule_of_the_library(case, stacked):
+    """Each rule says that it may be: no engine knows it by name."""
+    assert all(rule.batched for rule in wholes(case.tx))
+    three_steps(case.tx, only_matrices(case.tx), case.extra)
+    assert set(stacked) == {3, 4}
+
+
+def test_groups_are_not_mixed(stacked):
+    """Those with other scalars are other batches."""
+    params = {k: torch.nn.Parameter(p) for k, p in parameters(shapes=MANY).items()}
+    groups = [{"params": [params[k] for k in params if k[0] != "a"]}]
+    groups += [{"params": [params["a0"], params["a1"]], "lr": 0.3}]
+    groups += [{"params": [params["a2"], params["a3"]], "lr": 0.7}]
+    opt = fo.Optimizer(groups, fo.chain(fo.centralize(), fo.sgd(0.1)), engine="fused")
+    before = {k: p.detach().clone() for k, p in params.items()}
+    for p in params.values():
+        p.grad = torch.ones_like(p) + torch.arange(p.numel()).view_as(p)
+    opt.step()
+    assert sorted(stacked) == [2, 2, 3]
+    lrs = {"a0": 0.3, "a1": 0.3, "a2": 0.7, "a3": 0.7}
+    for k, p in params.items():
+        g = p.grad - (p.grad.mean(1, keepdim=True) if p.dim() > 1 else 0.0)
+        torch.testing.assert_close(p.detach(), before[k] - lrs.get(k, 0.1) * g)
+
+
+def test_large_tensors_are_updated_in_smaller_batches(stacked, monkeypatch):
+    """For a batch, memory is needed."""
+    monkeypatch.setattr(_whole, "MOST_ENTRIES", 2 * 16 + 5)
+    three_steps(fo.scale_by_factored_rms(), {f"a{i}": (4, 4) for i in range(5)})
+    assert stacked == [2, 2] * 3
+    monkeypatch.setattr(_whole, "MOST_ENTRIES", 31)
+    stacked.clear()
+    three_steps(fo.scale_by_factored_rms(), {f"a{i}": (4, 4) for i in range(5)})
+    assert not stacked
 
 
 @pytest.mark.parametrize("tx", BATCHED[:-1], ids=str)

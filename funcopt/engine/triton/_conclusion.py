@@ -48,7 +48,8 @@ class Conclusion:
             make_pending()
         part = parts[0] if len(parts) == 1 else torch.cat(parts)
         rows = [code.read(nodes) for _, code in self._cases]
-        found = self._cases[0][1].launch(part, self._ranges, rows, len(self._case_of))
+        given = [part, self._ranges.on(part.device)]
+        found = self._cases[0][1].launch(part.device, rows, given, len(self._case_of))
         concluded = [
             self._cases[case][1].filled(nodes, found, k) for k, case in enumerate(self._case_of)
         ]

@@ -54,6 +54,7 @@ class TritonKernel:
                 pointers=block.pointers(roles),
                 rows=rows,
                 after=[*out, block.leaves],
+                writes=out,
             ),
             device,
         )

@@ -8,10 +8,11 @@ import contextlib
 import functools
 import hashlib
 import importlib.util
+import itertools
 import linecache
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -20,6 +21,7 @@ from torch import Tensor
 from ..._numerics.capturing import is_capturing
 from ..._numerics.scalars import double
 from ._pinned import pinned
+from ._source import joined_source
 
 WARPS = 4
 BLOCK = 1024
@@ -39,6 +41,8 @@ class TableLaunch(NamedTuple):
     pointers: "array.array[int]"  # addresses of tensors: the table begins with them
     rows: Sequence[Sequence[Any]]  # scalars, of the host or on the device: their addresses follow
     after: Sequence[Any]  # arguments after the table
+    writes: Sequence[Tensor]  # what it makes for other launches of the step; else there are results
+    joins: bool = False  # whether it works on scalars, and may be a part of another such launch
 
 
 class TableLaunches:
@@ -81,8 +85,9 @@ class TableLaunches:
             self._table[at] += behind
         self._table.frombytes(self._values.tobytes())
         _upload(self._table, table)
-        for call, begin in calls:
-            _run(call, table[begin:], device)
+        for some in arranged(calls):
+            placed = [(call, table[begin:]) for call, begin in some]
+            _run(*(placed[0] if len(placed) == 1 else joined(placed)), device)
         self._table, self._own, self._values = array.array("q"), [], array.array("d")
         self._kept.clear()
 
@@ -134,8 +139,63 @@ def _run(call: TableLaunch, table: Tensor, device: torch.device) -> None:
             call.function[(call.programs,)](*call.before, table, *call.after, **options())
 
 
+MOST = 16
+"""Launches of scalars that become one: what is compiled for them grows with their number."""
+
+Placed = tuple[TableLaunch, int]
+"""A launch, and where its table begins."""
+
+
+def arranged(calls: Sequence[Placed]) -> Iterator[list[Placed]]:
+    """The launches in an order in which they can be made; those that come together are one.
+
+    Launches of scalars wait until something reads what they make, or results are written.
+    """
+    waiting: list[Placed] = []
+    for one in calls:
+        call, _ = one
+        if call.joins and call.programs == 1:
+            waiting.append(one)
+            if len(waiting) == MOST:
+                yield waiting
+                waiting = []
+            continue
+        if waiting and not (call.writes and _apart(call, waiting)):
+            yield waiting
+            waiting = []
+        yield [one]
+    if waiting:
+        yield waiting
+
+
+def _apart(call: TableLaunch, waiting: Sequence[Placed]) -> bool:
+    """Whether a launch reads nothing that those make which wait."""
+    made = {_storage(x) for other, _ in waiting for x in other.writes}
+    read = itertools.chain(call.before, *call.rows)
+    return not any(isinstance(x, Tensor) and _storage(x) in made for x in read)
+
+
+def _storage(x: Tensor) -> int:
+    place: int = x.untyped_storage()._cdata
+    return place
+
+
+def joined(placed: Sequence[tuple[TableLaunch, Tensor]]) -> tuple[TableLaunch, Tensor]:
+    """Launches of scalars as one, which runs them one after another, and the table of the last."""
+    calls = [call for call, _ in placed]
+    counts = tuple(len(call.before) + 1 + len(call.after) for call in calls)
+    function = function_of(joined_source(counts), *(call.function for call in calls))
+    given = [x for call, table in placed for x in (*call.before, table, *call.after)]
+    last, table = placed[-1]
+    before = given[: len(given) - 1 - len(last.after)]
+    writes = [x for call in calls for x in call.writes]
+    return TableLaunch(function, 1, before, last.pointers, (), last.after, writes), table
+
+
 class _Pending(threading.local):
     calls: dict[torch.device, TableLaunches] | None = None  # where they wait for one another
+    first: Callable[[], None] | None = None  # adds what has to come before another launch
+    at_once = False  # whether functions of torch are made when they are called
 
 
 _pending = _Pending()
@@ -143,6 +203,8 @@ _pending = _Pending()
 
 def launch(call: TableLaunch, device: torch.device) -> None:
     """Launches a kernel on a device, or lets it wait for others, for the table of all of them."""
+    if _pending.first is not None:
+        _pending.first()
     waiting = _pending.calls
     if waiting is None:
         calls = TableLaunches(device)
@@ -155,21 +217,46 @@ def launch(call: TableLaunch, device: torch.device) -> None:
 
 
 @contextlib.contextmanager
-def together() -> Iterator[None]:
+def together(first: Callable[[], None] | None = None) -> Iterator[None]:
     """Within it, launches wait for one another.
 
-    Nothing may read what they make before `make_pending`.
+    Nothing may read what they make before `make_pending`. `first` is called before each launch: it
+    may add some.
     """
-    before, _pending.calls = _pending.calls, {}
+    before = _pending.calls, _pending.first
+    _pending.calls, _pending.first = {}, first
     try:
         yield
         make_pending()
     finally:
-        _pending.calls = before
+        _pending.calls, _pending.first = before
+
+
+@contextlib.contextmanager
+def at_once() -> Iterator[None]:
+    """Within it, functions of torch see what all launches before have made, and do not wait."""
+    make_pending()
+    before, _pending.at_once = _pending.at_once, True
+    try:
+        yield
+    finally:
+        _pending.at_once = before
+
+
+def is_at_once() -> bool:
+    """Whether it is so."""
+    return _pending.at_once
+
+
+def is_deferring() -> bool:
+    """Whether functions of torch may wait."""
+    return _pending.first is not None
 
 
 def make_pending() -> None:
     """Makes the launches that wait."""
+    if _pending.first is not None:
+        _pending.first()
     if _pending.calls:
         waiting, _pending.calls = _pending.calls, {}
         for calls in waiting.values():
@@ -205,11 +292,12 @@ def is_interpreted() -> bool:
 
 
 @functools.cache
-def function_of(source: str) -> Any:
-    """The kernel of a source. Triton keeps on disk what it is compiled to."""
+def function_of(source: str, *kernels: Any) -> Any:
+    """The kernel of a source, which may call others. Triton keeps on disk what it compiles."""
     name = f"<funcopt kernel {hashlib.sha256(source.encode()).hexdigest()[:16]}>"
     linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
     modules = (importlib.import_module(f".{x}", __package__) for x in ("_functions", "_storage"))
     found = {**dict(item for one in modules for item in vars(one).items()), "__name__": __name__}
+    found.update((f"kernel{k}", kernel) for k, kernel in enumerate(kernels))
     exec(compile(source, name, "exec"), found)
     return found["kernel"]

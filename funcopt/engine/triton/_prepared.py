@@ -1,6 +1,7 @@
-"""`prepare` on the device: where step counts are there, one launch for each stage that has any.
+"""`prepare` on the device, where step counts are there: a kernel for each stage that has any.
 
-By operations of torch, the bias corrections of Adam alone are ten launches.
+By operations of torch, the bias corrections of Adam alone are ten launches. The kernels of all
+stages become one launch (`arranged`, in `_launch`).
 """
 
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from ..._core.preparing import prepare
 from ..._core.record import unchecked
 from .._guards import ScalarSource, Unsupported, guards_hold
 from .._scalar_graph import ScalarGraph, traced
-from ._launch import Sent, is_available
+from ._launch import is_available
 from ._scalars import ScalarCode, scalar_code
 
 MOST = 64
@@ -25,7 +26,6 @@ class Prepared:
 
     def __init__(self) -> None:
         self._known: dict[Any, ScalarCode | None] = {}
-        self._one = Sent([0, 0, 0])  # one program, without parts
 
     def __call__(self, rule: Any, step: Any, memory: Any) -> Mapping[str, Any]:
         """The scalars that a rule prepares for a step."""
@@ -40,8 +40,7 @@ class Prepared:
                 self._known.pop(next(iter(self._known)))
         if code is None:
             return prepare(rule, step, memory)
-        part = step.reshape(1)  # there is none
-        found = code.launch(part, self._one, [code.read(given)], 1) if code.columns else []
+        found = code.launch(step.device, [code.read(given)]) if code.columns else []
         more: Mapping[str, Any] = code.filled(given, found, 0)
         return more
 

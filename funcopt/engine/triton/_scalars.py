@@ -11,7 +11,7 @@ from .._calls import ScalarInput
 from .._guards import Guard, ScalarSource
 from .._scalar_graph import ScalarGraph
 from .._symbols import ScalarSymbol, Symbol
-from ._launch import Sent, TableLaunch, function_of, launch
+from ._launch import TableLaunch, function_of, launch
 from ._source import scalar_source
 
 
@@ -38,17 +38,23 @@ class ScalarCode(NamedTuple):
         return self.source, self.dtypes, self.columns
 
     def launch(
-        self, part: Tensor, ranges: Sent, rows: Sequence[Sequence[Any]], programs: int
+        self,
+        device: torch.device,
+        rows: Sequence[Sequence[Any]],
+        parts: Sequence[Tensor] = (),
+        programs: int = 1,
     ) -> list[list[Sequence[Tensor]]]:
-        """Runs it once for each program; returns its results, by tensor, column and program."""
-        device = part.device
+        """Runs it once for each program; returns its results, by tensor, column and program.
+
+        `parts` are what was measured, and the ranges of each program, if something is measured.
+        """
         made = [
             torch.empty(programs, columns, dtype=dtype, device=device)
             for dtype, columns in zip(self.dtypes, self.columns, strict=True)
         ]
-        given = [part, ranges.on(device)]
         function = function_of(self.source)
-        launch(TableLaunch(function, programs, given, array.array("q"), rows, made), device)
+        given = TableLaunch(function, programs, parts, array.array("q"), rows, made, made, True)
+        launch(given, device)
         return [[column.unbind() for column in x.unbind(1)] for x in made]
 
     def read(self, nodes: Any) -> list[Any]:

@@ -265,6 +265,7 @@ def scalar_source(
     measured: Sequence[torch.dtype],
     outputs: Sequence[torch.dtype],
     combine: str,
+    scattered: bool = False,
 ) -> str:
     """The source of `kernel`, which runs a listing of scalars, and of sums of parts, if there are.
 
@@ -273,43 +274,71 @@ def scalar_source(
         TABLE   int64: the addresses of scalars, row by row
         V0 ...  the results, by dtype: a row for each program
 
+    Without measures there is one program, and no PARTS and RANGES.
+
     Args:
         listing: What is computed, in float64.
         totals: For each of its scalars, which measure it is; `None` for those of the table.
         measured: The dtypes to which the sums are rounded.
         outputs: The dtypes of what it writes.
         combine: How parts are combined: "sum", "max" or "min".
+        scattered: Whether results lie apart: TABLE begins with the address of each.
     """
     names, put, count = Names(listing.dtype, listing.constants), Text(), len(measured)
     nothing, joined, together = REDUCED[{"max": "amax", "min": "amin"}.get(combine, combine)]
-    kinds = list(dict.fromkeys(outputs))
-    width = totals.count(None)
-    pointers = ["PARTS", "RANGES", "TABLE", *(f"V{k}" for k in range(len(kinds)))]
+    kinds = [] if scattered else list(dict.fromkeys(outputs))
+    width, before = totals.count(None), len(outputs) if scattered else 0
+    parts = ["PARTS", "RANGES"] if measured else []
+    pointers = [*parts, "TABLE", *(f"V{k}" for k in range(len(kinds)))]
     put(0, _jit([], pointers), f"def kernel({', '.join(pointers)}, BLOCK: tl.constexpr):")
     put(1, "program = tl.program_id(0).to(tl.int64)")
-    for k, name in enumerate(("first", "last", "row")):
+    for k, name in enumerate(("first", "last", "row") if measured else ()):
         put(1, f"{name} = tl.load(RANGES + 3 * program + {k}).to(tl.int32)")
     for k in range(count):
         put(1, f"s{k} = tl.full((BLOCK,), {nothing}, tl.float64)")
-    put(1, "for begin in range(first, last, BLOCK):")
-    put(2, "at = begin + tl.arange(0, BLOCK)")
+    if measured:
+        put(1, "for begin in range(first, last, BLOCK):")
+        put(2, "at = begin + tl.arange(0, BLOCK)")
     for k in range(count):
         value = f"tl.load(PARTS + at * {count} + {k}, at < last, other={nothing})"
         put(2, f"s{k} = {joined.format(f's{k}', value)}")
     for k, dtype in enumerate(measured):
         rounded = f".to({TYPES[dtype]}).to({names.dtype})" if dtype in TYPES else ""
         put(1, f"t{k} = {together.format(f's{k}')}{rounded}")
-    slots = itertools.count()
+    slots, row = itertools.count(before), f"row * {width} + " if measured else ""
     for k, total in enumerate(totals):
         if total is None:
-            put(1, f"e{k} = scalar(tl.load(TABLE + row * {width} + {next(slots)}))")
+            put(1, f"e{k} = scalar(tl.load(TABLE + {row}{next(slots)}))")
         else:
             put(1, f"e{k} = t{total}")
+    put(1, *(f"a{k} = tl.load(TABLE + {k})" for k in range(before)))
     put(1, *map(names.line, listing.uniform))
     columns = dict.fromkeys(kinds, 0)
-    for dtype, (_, written) in zip(outputs, listing.writes, strict=True):
+    for k, (dtype, (_, written)) in enumerate(zip(outputs, listing.writes, strict=True)):
+        if scattered:
+            kind = "tl.int8" if dtype is torch.bool else STORED[dtype]
+            made = f"({names(written)}).to({kind})"
+            put(1, f"tl.store(a{k}.to(tl.pointer_type({kind})), {made})")
+            continue
         made = f"({names(written)}).to({STORED[dtype]})"
         place = f"V{kinds.index(dtype)} + program * {outputs.count(dtype)} + {columns[dtype]}"
         put(1, f"tl.store({place}, {made})")
         columns[dtype] += 1
+    return str(put)
+
+
+def joined_source(arguments: Sequence[int]) -> str:
+    """The source of `kernel`, which runs kernels of one program, one after another.
+
+    Each begins when all before it have written what they make.
+
+    Args:
+        arguments: How many arguments, all of them pointers, each of `kernel0`, `kernel1`, ... has.
+    """
+    put, names = Text(), [[f"P{k}_{j}" for j in range(n)] for k, n in enumerate(arguments)]
+    pointers = list(itertools.chain.from_iterable(names))
+    put(0, _jit([], pointers), f"def kernel({', '.join(pointers)}, BLOCK: tl.constexpr):")
+    for k, own in enumerate(names):
+        put(1, *(["tl.debug_barrier()"] if k else []))
+        put(1, f"kernel{k}({', '.join(own)}, BLOCK)")
     return str(put)
