@@ -209,6 +209,13 @@ class PerTensor(GradientTransformation):
     A trace of one step can then be replayed in the next, with other scalars.
     """
 
+    keeps_clock: ClassVar[bool] = False
+    """`open` passes buckets on to the same children in every step, with the steps that they have;
+    all scalars are those that rules prepare.
+
+    Where a step is like the one before, engines then call `prepare` of these alone.
+    """
+
     decides: ClassVar[bool] = False
     """Control flow of `run` depends on values, but only by `node.select`; it may change memory.
 

@@ -127,6 +127,12 @@ class BlockLayout:
         self.written = self._parameters(inputs)
         return copies
 
+    @property
+    def is_simple(self) -> bool:
+        """Whether kernels work on the memory of all tensors as it is, and draw no random bits."""
+        simple = self._plain and not self._out_of_place
+        return simple and not (self._staged or self.eager or self._begins_at)
+
     def release(self) -> None:
         """Drops the references to the gradients, until the next ones are loaded.
 

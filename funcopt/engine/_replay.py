@@ -243,6 +243,11 @@ class Replay:
         self._keep(lambda one: guards_hold(one.guards, self._nodes))
         self._left[0].finish(self._nodes)
 
+    @property
+    def chosen(self) -> CompiledStep:
+        """That by which it was made."""
+        return self._left[0]
+
     def _decide(self, flag: bool) -> None:
         at, self._decided = self._decided, self._decided + 1
         self._keep(lambda one: at < len(one.decisions) and one.decisions[at] is flag)

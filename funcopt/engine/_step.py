@@ -177,6 +177,11 @@ class MembersCache:
         self._key = (inputs.ps, inputs.ranks, inputs.bucket_of)
         return self._members
 
+    @property
+    def latest(self) -> tuple[Members, list[int]]:
+        """Those of the last step that had no extra arguments."""
+        return self._members
+
     def release(self) -> None:
         """Drops the tensors."""
         members, used = self._members
