@@ -60,7 +60,7 @@ class PerTensor(GradientTransformation):
         self, updates: Updates, state: OptState, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, OptState, "dict[tuple[str, ...], Ran]"]:
         new_updates, new_state, node = self._update(updates, state, params, extra)
-        return new_updates, new_state, self.nodes(node, (0,))
+        return new_updates, new_state, self.nodes(node.copied(), (0,))
 
     def _update(
         self, updates: Updates, state: OptState, params: Params | None, extra: Mapping[str, Any]

@@ -9,7 +9,7 @@ import logging
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,19 +19,26 @@ from .. import tree
 from .._core import pure
 from .._core.due import awaits
 from .._core.record import Record
-from .._core.stage import Node, State
+from .._core.stage import Bucket, Node, State
 from .._core.tensor_rule import PerTensor
-from .._numerics.scalars import is_mapped, is_plain, is_wrapped
+from .._numerics.scalars import is_mapped, is_plain, is_wrapped, number
 from ..errors import StructureError
-from ._guards import Unsupported
+from ._guards import GuardFailed, Unsupported
 from ._kernels import has_machine
 from ._options import chosen_for_updates
+from ._ready import ReadyKernels
+from ._ready_guard import TensorAddresses
 from ._step import Results, StepInputs, flatten_nodes
 from ._structure import same_structure
 from ._traced_backend import TracedBackend
 from ._trees import CheckedTrees
 
 log = logging.getLogger("funcopt")
+
+REPEATED = 2
+"""How many updates come before one that repeats them."""
+
+Columns = Sequence[Sequence[Any]]
 
 MAX_KEPT = 4
 """How much is kept, the latest first, for what comes in turns: trees of a transformation, and
@@ -124,9 +131,9 @@ class _CachedUpdate:
         entries = [flat[at] for at in positions]
         results = Results.fresh(columns[0], columns[1], entries, tx.exact_updates)
         step = state.step + 1
-        inputs = known.trees.inputs(tx, columns, step, state.memory, {}, entries, results)
+        given = tx, columns, step, state.memory, entries, results
         try:
-            node = known.step(inputs)
+            node = known.repeat(*given) or known.step(*given)
         except Unsupported as reason:
             known.are_supported = False
             _say("updates of %s are made operation by operation: %s", type(tx).__name__, reason)
@@ -159,23 +166,77 @@ class _Known:
         self.are_supported = are_supported
         self.requires_grad = False  # of a tensor, or of a scalar in some update
         self._backend: TracedBackend | None = None
+        self._ready: _Ready | None = None
+        self._made = 0  # updates, without those that repeat one
 
     def holds(self, option: str, *found: Any) -> bool:
         """Whether it is known of these trees."""
         return self._option == option and self.trees.holds(*found)
 
-    def step(self, inputs: StepInputs) -> Node:
+    def step(self, tx: PerTensor, columns: Columns, step: Tensor, memory: Any, *made: Any) -> Node:
         """Makes the update by kernels.
+
+        Args:
+            tx: The transformation.
+            columns: Parameters, gradients and slots.
+            step: The number of the update.
+            memory: That of the transformation.
+            *made: The entries of all slots, and where results are written.
 
         Raises:
             Unsupported: If none can.
         """
+        inputs = self.trees.inputs(tx, columns, step, memory, {}, *made)
         if self._backend is None:
             backend = TracedBackend(inputs, self._option)
             if not backend.replays:
                 raise Unsupported("some of it has to be traced again in every step")
             self._backend = backend
-        return self._backend.step(inputs)
+        node = self._backend.step(inputs)
+        self._made += 1
+        if self._made > REPEATED and self._ready is None:
+            self._made, self._ready = 0, self._ready_for(inputs, node)
+        return node
+
+    def _ready_for(self, inputs: StepInputs, node: Node) -> "_Ready | None":
+        """The next update, if its scalars follow from its number."""
+        assert self._backend is not None
+        try:
+            kernels = self._backend.ready(node, inputs.buckets)
+        except Unsupported:
+            return None
+        count = len(inputs.ps) + len(inputs.entries or ())
+        addresses = TensorAddresses(2 * count + len(inputs.gs), kernels.places())
+        return _Ready(inputs.tx, kernels, addresses) if kernels.is_settled else None
+
+    def repeat(
+        self,
+        tx: PerTensor,
+        columns: Columns,
+        step: Tensor,
+        memory: Any,
+        entries: list[Tensor],
+        results: Results,
+    ) -> Node | None:
+        """The same, where it is like the one before; `None` if it is not, or not yet."""
+        ready = self._ready
+        if ready is None or tx is not ready.tx or isinstance(now := number(step), Tensor):
+            return None
+        every = [*columns[0], *columns[1], *entries, *results.us, *results.entries]
+        if not ready.addresses.locate(every):
+            return None
+        try:
+            return ready.kernels([Bucket(tx, now, now - 1, memory)])
+        except GuardFailed:
+            return None
+
+
+class _Ready(NamedTuple):
+    """An update that needs no more than addresses, and the number of the step."""
+
+    tx: PerTensor
+    kernels: ReadyKernels
+    addresses: TensorAddresses
 
 
 def _is_watched() -> bool:

@@ -6,7 +6,7 @@ stages that prepare none. Whoever calls it has compared what that relies on.
 """
 
 import array
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 
 import torch
@@ -17,8 +17,8 @@ from .._core.ranks import NOBODY
 from .._core.stage import NO_MEMBERS, Bucket, Members, Node
 from .._core.tensor_rule import TensorRule
 from ..combinators import walk
-from . import _identity, _threads
-from ._blocks import GRADIENT, Block
+from . import _threads
+from ._blocks import Block
 from ._guards import Guard, GuardFailed, Unsupported
 from ._kernels import DrivenKernel
 from ._ready_call import Words, repeats_steps
@@ -27,6 +27,8 @@ from ._step import flatten_nodes
 from ._structure import keeps_clock
 
 NO_EXTRA = NO_MEMBERS._replace(extra={}, ranks=NOBODY)
+
+PlaceOf = Callable[[int, int], int | None]
 
 THREADS = 13
 """Where their number stands among the words of a launch."""
@@ -39,6 +41,8 @@ class ReadyKernels:
         compiled: What is launched.
         blocks: All that it works on.
         written: The parameters, whose versions are increased.
+        place_of: Which of the tensors that are others in every step stands in a column, by its role
+            and the index of the parameter; `None` for those that are the same.
         members, used: What a stage sees of the tensors, and which of the buckets.
         root: The node of a step that it has made.
         buckets: Those of that step.
@@ -51,6 +55,7 @@ class ReadyKernels:
         self,
         compiled: CompiledStep,
         written: Sequence[Tensor],
+        place_of: PlaceOf,
         members: Members,
         used: Sequence[int],
         root: Node,
@@ -62,8 +67,8 @@ class ReadyKernels:
             raise Unsupported("more than kernels")
         self._compiled, self._written = compiled, list(written)
         self._members, self._used = members, used
-        self._passes = [_Pass(one) for one in compiled.passes]
-        self._launches = [_ReadyLaunch(one) for one in compiled.launches]
+        self._passes = [_Pass(one, place_of) for one in compiled.passes]
+        self._launches = [_ReadyLaunch(one, place_of) for one in compiled.launches]
         self._root, self._nodes = root, flatten_nodes(root)
         self.settle(buckets)
 
@@ -88,12 +93,17 @@ class ReadyKernels:
             launch.read(changing, nodes)
 
     def places(self) -> list[tuple[int, int]]:
-        """Where the addresses of gradients are to be written, and which of them."""
+        """Where addresses are to be written before a step, and of which tensors."""
         launches = [*(x for one in self._passes for x in one.launches), *self._launches]
         return [place for launch in launches for place in launch.addresses()]
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether scalars follow from the number of the step."""
+        return self._prepared is not None
+
     def __call__(self, buckets: Sequence[Bucket]) -> Node:
-        """Makes a step, for gradients whose addresses are there.
+        """Makes a step, for tensors whose addresses are there.
 
         Raises:
             GuardFailed: If it is another than was compiled. Nothing has been written then.
@@ -116,7 +126,8 @@ class ReadyKernels:
             raise GuardFailed
         for launch in self._launches:
             launch(nodes)
-        torch.autograd.graph.increment_version(self._written)
+        if self._written:
+            torch.autograd.graph.increment_version(self._written)
         if self._prepared is None:
             root.release()
         return root
@@ -170,11 +181,11 @@ def _guards(guards: Sequence[Guard], changing: Set[int]) -> list[Guard]:
 class _Pass:
     """A pass that ends with a reduction."""
 
-    def __init__(self, of: Any) -> None:
+    def __init__(self, of: Any, place_of: PlaceOf) -> None:
         if not isinstance(of, ReductionPass) or of.conclusion is not None:
             raise Unsupported("more than a sum over tensors")
         self._of = of
-        self.launches = [_ReadyLaunch(one) for one in of.launches]
+        self.launches = [_ReadyLaunch(one, place_of) for one in of.launches]
 
     def read(self, changing: Set[int], nodes: Sequence[Node]) -> None:
         """As for a launch."""
@@ -196,7 +207,7 @@ class _Pass:
 class _ReadyLaunch:
     """A kernel with all of its arguments, of which scalars and addresses of gradients change."""
 
-    def __init__(self, of: Launch) -> None:
+    def __init__(self, of: Launch, place_of: PlaceOf) -> None:
         kernel, block = of.kernel, of.block
         if not isinstance(kernel, DrivenKernel):
             raise Unsupported("a kernel that is not called by its address")
@@ -206,7 +217,7 @@ class _ReadyLaunch:
         self._pointers = array.array("q")
         self.places: list[tuple[int, int]] = []
         for role in of.roles:
-            self._add_column(block, role)
+            self._add_column(block, role, place_of)
         self._is_short = of.tasks.entries <= _threads.SIZES[0]
         drive, program = kernel.address()
         self._words = Words(
@@ -227,16 +238,17 @@ class _ReadyLaunch:
         every = (x for cell in self._cells for row in cell.rows(nodes) for x in row)
         self._row[:] = self._kernel.packed(every)
 
-    def _add_column(self, block: Block, role: int) -> None:
-        if role != GRADIENT:
-            self._pointers.extend(_identity.addresses(block.columns[role]))
-            return
-        begin = len(self._pointers)
-        self._pointers.extend([0] * block.leaves)
-        self.places += [(begin + leaf, i) for leaf, i in enumerate(block.indices)]
+    def _add_column(self, block: Block, role: int, place_of: PlaceOf) -> None:
+        for leaf, i in enumerate(block.indices):
+            place = place_of(role, i)
+            if place is None:
+                self._pointers.append(block.columns[role][leaf].data_ptr())
+            else:
+                self.places.append((len(self._pointers), place))
+                self._pointers.append(0)
 
     def addresses(self) -> list[tuple[int, int]]:
-        """Where the addresses of gradients are to be written, and which of them."""
+        """Where addresses are to be written in every step, and of which tensors."""
         begin, size = self._pointers.buffer_info()[0], self._pointers.itemsize
         return [(begin + at * size, i) for at, i in self.places]
 

@@ -62,6 +62,18 @@ struct Contents {
   }
 };
 
+// Where the addresses of tensors go, and which tensor each of them is of.
+struct Places {
+  int64_t* const* places;
+  const int64_t* which;
+  int64_t count;
+  int64_t* begins;  // of the tensors
+
+  void fill() const {
+    for (int64_t i = 0; i < count; i++) *places[i] = begins[which[i]];
+  }
+};
+
 struct Ready {
   const Contents* contents;
   const Object* params;        // all of them
@@ -76,10 +88,7 @@ struct Ready {
   void* clock;                 // numbers side by side, as they were left
   void* snapshot;
   int64_t clock_count, clock_letter;
-  int64_t* const* places;      // where the addresses of gradients go
-  const int64_t* grad_of;      // which gradient goes there
-  int64_t place_count;
-  int64_t* begins;             // of the gradients
+  Places grads;
   Object held;                 // the tensors, while kernels work on them
 
   int64_t clock_bytes() const { return clock_count * (clock_letter == 'f' ? 4 : 8); }
@@ -117,7 +126,7 @@ inline Object tensors_of(const Ready& r) {
       continue;
     }
     py.put(all, r.beside_count + count, g);
-    if (!locate(g, reinterpret_cast<void**>(r.begins + count++))) {
+    if (!locate(g, reinterpret_cast<void**>(r.grads.begins + count++))) {
       py.drop(all);
       return nullptr;
     }
@@ -139,7 +148,7 @@ inline bool load(Ready& r) {
     py.drop(all);
     return false;
   }
-  for (int64_t i = 0; i < r.place_count; i++) *r.places[i] = r.begins[r.grad_of[i]];
+  r.grads.fill();
   r.held = all;
   return true;
 }
@@ -205,6 +214,19 @@ Object ready_count(Object self, Object) {
   if (r.clock_letter == 'd') ready::count_up<double>(r.snapshot, r.clock_count);
   if (r.clock_letter == 'q') ready::count_up<int64_t>(r.snapshot, r.clock_count);
   std::memcpy(r.clock, r.snapshot, r.clock_bytes());
+  return ready::answer(true);
+}
+
+// Passes on the addresses of the tensors of a list; whether all have one.
+Object ready_locate(Object self, Object tensors) {
+  const ready::Places& to = *static_cast<const ready::Places*>(py.address(self));
+  const ptrdiff_t count = py.size(tensors);
+  for (ptrdiff_t i = 0; i < count; i++)
+    if (!ready::locate(py.item(tensors, i), reinterpret_cast<void**>(to.begins + i))) {
+      py.clear();
+      return ready::answer(false);
+    }
+  to.fill();
   return ready::answer(true);
 }
 

@@ -15,7 +15,7 @@ from . import _identity
 SOURCE = pathlib.Path(__file__).with_suffix(".cpp").read_text(encoding="utf-8")
 """Part of every library, as that of `_identity` is."""
 
-Call = Callable[[], bool]
+Call = Callable[..., bool]
 
 FUNCTIONS = (
     *("PyList_GetItem", "PyList_Size", "PyDict_Next", "PyObject_GetAttr", "PyObject_Call"),
@@ -27,7 +27,7 @@ FUNCTIONS = (
 OBJECTS = (None, True, False, "grad")
 """Objects that it compares with, or passes on."""
 
-NO_ARGUMENTS = 0x0004  # METH_NOARGS
+NO_ARGUMENTS, ONE_ARGUMENT = 0x0004, 0x0008  # METH_NOARGS, METH_O
 
 
 class _Method(ctypes.Structure):
@@ -55,9 +55,10 @@ def provide(path: pathlib.Path) -> None:
     found = [_address(getattr(ctypes.pythonapi, name)) for name in FUNCTIONS]
     table = array.array("q", [*found, data_ptr, *map(id, OBJECTS)])
     library.ready_begin(ctypes.c_void_p(table.buffer_info()[0]))
-    for name in ("same", "load", "release", "count", "launch"):
+    for name in ("same", "load", "release", "count", "locate", "launch"):
         function = _address(getattr(library, f"ready_{name}"))
-        _methods[name] = _Method(name.encode(), function, NO_ARGUMENTS, None)
+        kind = ONE_ARGUMENT if name == "locate" else NO_ARGUMENTS
+        _methods[name] = _Method(name.encode(), function, kind, None)
 
 
 def repeats_steps() -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from ._guards import Unsupported
-from ._ready_call import Words, repeats_steps, objects
+from ._ready_call import Words, objects, repeats_steps
 from ._tensor_guard import dynamo_check
 
 
@@ -27,6 +27,21 @@ class ContentsGuard:
 
 PLACES = 15
 """Where the places of gradients stand among the words of a guard."""
+
+
+def place_words(places: Sequence[tuple[int, int]]) -> tuple[Any, Any, int]:
+    """Places of addresses, and which tensor's each of them is, as machine code reads them."""
+    to, which = (array.array("q", [place[k] for place in places]) for k in range(2))
+    return to, which, len(places)
+
+
+class TensorAddresses:
+    """Passes on the addresses of some tensors, all of which may be others in every step."""
+
+    def __init__(self, count: int, places: Sequence[tuple[int, int]]) -> None:
+        begins = array.array("q", [0] * count)
+        self._words = Words(*place_words(places), begins)
+        self.locate = self._words.call("locate")
 
 
 class ReadyGuard:
@@ -76,5 +91,4 @@ class ReadyGuard:
 
     def pass_on_to(self, places: Sequence[tuple[int, int]]) -> None:
         """Writes addresses of gradients to these places in each step: address, and which one."""
-        to, which = (array.array("q", [place[k] for place in places]) for k in range(2))
-        self._words.replace(PLACES, to, which, len(places))
+        self._words.replace(PLACES, *place_words(places))

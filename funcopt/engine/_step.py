@@ -37,7 +37,7 @@ class Results(NamedTuple):
             torch.empty_like(p, dtype=widen(g.dtype) if exact else g.dtype)
             for p, g in zip(ps, gs, strict=True)
         ]
-        return cls(us, list(map(_fresh, entries)))
+        return cls(us, [_fresh(x) for x in entries])
 
 
 def _fresh(slot: Tensor) -> Tensor:

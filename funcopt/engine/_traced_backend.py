@@ -115,7 +115,8 @@ class TracedBackend:
         if not self._layout.is_simple:
             raise Unsupported("tensors that are prepared in every step")
         members, used = self._members.latest
-        return ReadyKernels(self._replayed, self._layout.written, members, used, root, buckets)
+        of = self._replayed, self._layout.written, self._layout.place_of
+        return ReadyKernels(*of, members, used, root, buckets)
 
     def _open(self, inputs: StepInputs) -> Node:
         inputs.ranks.again()

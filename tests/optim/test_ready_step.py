@@ -484,14 +484,26 @@ def test_no_gradient_is_kept_and_no_reference_lost(monkeypatch):
     assert not any(x() is not None for x in params)
 
 
-def test_no_gradient_is_kept_where_a_step_fails(monkeypatch):
+@pytest.mark.parametrize("change", [without_a_gradient, with_transposed_gradients])
+def test_no_gradient_is_kept_where_something_differs(change, monkeypatch):
     one, _ = jobs(CHAINS["adamw"], monkeypatch)
-    one.give()
-    one.params[3].grad = None
-    one.step()
-    gone = [weakref.ref(p.grad) for p in one.params[:3]]
+    change(one)
+    gone = [weakref.ref(p.grad) for p in one.params if p.grad is not None]
     one.opt.zero_grad()
     assert not any(x() is not None for x in gone)
+
+
+def test_of_a_parameter_without_a_gradient_no_reference_is_lost(monkeypatch):
+    one = Job(CHAINS["adamw"](), True, monkeypatch)
+    one.give()
+    one.params[1].grad = None
+    for _ in range(5):
+        one.opt.step()
+    assert one.opt._ready is not None
+    count = sys.getrefcount(None)
+    for _ in range(1000):
+        one.opt.step()
+    assert abs(sys.getrefcount(None) - count) < 100
 
 
 def test_parameters_are_marked_as_changed(monkeypatch):
