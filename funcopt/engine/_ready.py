@@ -14,15 +14,16 @@ from torch import Tensor
 
 from .._core import precision
 from .._core.ranks import NOBODY
+from .._core.reduction import Reduce
 from .._core.stage import NO_MEMBERS, Bucket, Members, Node
-from .._core.tensor_rule import TensorRule
+from .._core.tensor_rule import PerTensor, TensorRule
 from ..combinators import walk
 from . import _threads
 from ._blocks import Block
 from ._guards import Guard, GuardFailed, Unsupported
 from ._kernels import DrivenKernel
 from ._ready_call import Words, repeats_steps
-from ._replay import CellScalars, CompiledStep, Launch, ReductionPass
+from ._replay import CellScalars, CompiledStep, Launch, ReductionPass, Replay
 from ._step import flatten_nodes
 from ._structure import keeps_clock
 
@@ -30,21 +31,23 @@ NO_EXTRA = NO_MEMBERS._replace(extra={}, ranks=NOBODY)
 
 PlaceOf = Callable[[int, int], int | None]
 
+Follow = Callable[[PerTensor, Node, Reduce], Any]
+
 THREADS = 13
 """Where their number stands among the words of a launch."""
 
 
 class ReadyKernels:
-    """A compiled step that can be made again and again.
+    """Compiled steps that can be made again and again: one, or one for each way of decisions.
 
     Args:
         compiled: What is launched.
-        blocks: All that it works on.
         written: The parameters, whose versions are increased.
         place_of: Which of the tensors that are others in every step stands in a column, by its role
             and the index of the parameter; `None` for those that are the same.
+        follow: Makes the decisions of a step, of which nothing is computed, if it makes some.
         members, used: What a stage sees of the tensors, and which of the buckets.
-        root: The node of a step that it has made.
+        root: The node of a step that was made.
         buckets: Those of that step.
 
     Raises:
@@ -53,9 +56,10 @@ class ReadyKernels:
 
     def __init__(
         self,
-        compiled: CompiledStep,
+        compiled: Sequence[CompiledStep],
         written: Sequence[Tensor],
         place_of: PlaceOf,
+        follow: Follow | None,
         members: Members,
         used: Sequence[int],
         root: Node,
@@ -63,12 +67,9 @@ class ReadyKernels:
     ) -> None:
         if not repeats_steps():
             raise Unsupported("there is no machine code that repeats steps")
-        if compiled.stores or compiled.decisions:
-            raise Unsupported("more than kernels")
-        self._compiled, self._written = compiled, list(written)
+        self._written, self._follow = list(written), follow
         self._members, self._used = members, used
-        self._passes = [_Pass(one, place_of) for one in compiled.passes]
-        self._launches = [_ReadyLaunch(one, place_of) for one in compiled.launches]
+        self._steps = [_ReadyStep(one, place_of) for one in compiled]
         self._root, self._nodes = root, flatten_nodes(root)
         self.settle(buckets)
 
@@ -77,7 +78,8 @@ class ReadyKernels:
         self._prepared = _prepared(self._nodes, [buckets[k] for k in self._used])
         for node in self._nodes if self._prepared is not None else ():
             node.members = NO_EXTRA
-        self._read(_changing(self._nodes, self._prepared), self._nodes)
+        nodes = self._nodes if self._prepared is not None else ()
+        self._read(_changing(self._nodes, self._prepared), nodes)
 
     def unsettle(self) -> None:
         """Reads all scalars in the next steps, which are by other transformations."""
@@ -86,15 +88,12 @@ class ReadyKernels:
 
     def _read(self, changing: Set[int], nodes: Sequence[Node] = ()) -> None:
         """Reads the scalars of these nodes in the next steps, and those of the others now."""
-        for one in self._passes:
+        for one in self._steps:
             one.read(changing, nodes)
-        self._guards = _guards(self._compiled.guards, changing)
-        for launch in self._launches:
-            launch.read(changing, nodes)
 
     def places(self) -> list[tuple[int, int]]:
         """Where addresses are to be written before a step, and of which tensors."""
-        launches = [*(x for one in self._passes for x in one.launches), *self._launches]
+        launches = (launch for one in self._steps for launch in one.all_launches())
         return [place for launch in launches for place in launch.addresses()]
 
     @property
@@ -120,12 +119,11 @@ class ReadyKernels:
                 node.rows = [
                     {**row, **rule.prepare(step, ())} for rule, row in zip(rules, rows, strict=True)
                 ]
-        for one in self._passes:
-            one.run(nodes)
-        if not all(guard.holds(nodes) for guard in self._guards):
-            raise GuardFailed
-        for launch in self._launches:
-            launch(nodes)
+        if self._follow is None:
+            self._steps[0].run(nodes)
+        else:
+            follow, tx = self._follow, buckets[0].tx
+            Replay(self._steps, root).follow(lambda reduce: follow(tx, root, reduce))
         if self._written:
             torch.autograd.graph.increment_version(self._written)
         if self._prepared is None:
@@ -178,30 +176,70 @@ def _guards(guards: Sequence[Guard], changing: Set[int]) -> list[Guard]:
     return [guard for guard in guards if guard.source.depends_on(changing)]
 
 
-class _Pass:
+class _ReadyStep:
+    """A compiled step whose launches are ready."""
+
+    def __init__(self, of: CompiledStep, place_of: PlaceOf) -> None:
+        if of.stores:
+            raise Unsupported("more than kernels")
+        self._of, self.decisions = of, of.decisions
+        self.guards: Sequence[Guard] = of.guards
+        self.passes = [_ReadyPass(one, place_of) for one in of.passes]
+        self.launches = [_ReadyLaunch(one, place_of) for one in of.launches]
+
+    def all_launches(self) -> list["_ReadyLaunch"]:
+        """Those of all passes, and the last ones."""
+        return [*(launch for one in self.passes for launch in one.launches), *self.launches]
+
+    def read(self, changing: Set[int], nodes: Sequence[Node]) -> None:
+        """As for a launch."""
+        self.guards = _guards(self._of.guards, changing)
+        for one in (*self.passes, *self.launches):
+            one.read(changing, nodes)
+
+    def run(self, nodes: Sequence[Node]) -> None:
+        """Makes a step that decides nothing: what a `Replay` does, of one alone."""
+        for one in self.passes:
+            _check(one.guards, nodes)
+            one.run(nodes)
+            if not one.fits(nodes):
+                raise GuardFailed
+        _check(self.guards, nodes)
+        self.finish(nodes)
+
+    def finish(self, nodes: Sequence[Node]) -> None:
+        """Writes the results."""
+        for launch in self.launches:
+            launch(nodes)
+
+
+def _check(guards: Sequence[Guard], nodes: Sequence[Node]) -> None:
+    for guard in guards:
+        if not guard.holds(nodes):
+            raise GuardFailed
+
+
+class _ReadyPass:
     """A pass that ends with a reduction."""
 
     def __init__(self, of: Any, place_of: PlaceOf) -> None:
         if not isinstance(of, ReductionPass) or of.conclusion is not None:
             raise Unsupported("more than a sum over tensors")
-        self._of = of
+        self._of, self.fits = of, of.fits
+        self.guards: Sequence[Guard] = of.guards
         self.launches = [_ReadyLaunch(one, place_of) for one in of.launches]
 
     def read(self, changing: Set[int], nodes: Sequence[Node]) -> None:
         """As for a launch."""
-        self._guards = _guards(self._of.guards, changing)
+        self.guards = _guards(self._of.guards, changing)
         for launch in self.launches:
             launch.read(changing, nodes)
 
     def run(self, nodes: Sequence[Node]) -> None:
         """Measures, and calls the stage's `conclude`."""
-        if not all(guard.holds(nodes) for guard in self._guards):
-            raise GuardFailed
         node = nodes[self._of.node]
         combine = node.rules[0].combine
         self._of.conclude(node, [one.measures(nodes, combine) for one in self.launches])
-        if not self._of.fits(nodes):
-            raise GuardFailed
 
 
 class _ReadyLaunch:

@@ -9,7 +9,9 @@ from torch import Tensor
 
 from .._core import precision
 from .._core.preparing import Prepare, prepare, prepared_by
+from .._core.reduction import Reduce
 from .._core.stage import Bucket, Node
+from .._core.tensor_rule import PerTensor
 from ..combinators import walk
 from ..errors import FuncoptError
 from . import triton
@@ -110,13 +112,21 @@ class TracedBackend:
         Raises:
             Unsupported: If it was traced, or is more than kernels that machine code can call.
         """
-        if self._replayed is None or self._decides or self._on_device:
-            raise Unsupported("a step that was not replayed on a CPU, or that decides")
+        if self._replayed is None or self._on_device:
+            raise Unsupported("a step that was not replayed on a CPU")
         if not self._layout.is_simple:
             raise Unsupported("tensors that are prepared in every step")
         members, used = self._members.latest
-        of = self._replayed, self._layout.written, self._layout.place_of
-        return ReadyKernels(*of, members, used, root, buckets)
+        of = self._layout.written, self._layout.place_of
+        seen = members, used, root, buckets
+        if not self._decides:
+            return ReadyKernels([self._replayed], *of, None, *seen)
+        gs, slots = [STAND_IN] * len(self._indices), self._slots
+
+        def follow(tx: PerTensor, root: Node, reduce: Reduce) -> None:
+            tx.run(gs, slots, gs, root, reduce)  # type: ignore[arg-type]
+
+        return ReadyKernels(self._compiled, *of, follow, *seen)
 
     def _open(self, inputs: StepInputs) -> Node:
         inputs.ranks.again()

@@ -55,7 +55,7 @@ from ._modes import AveragingOptimizer
 from ._offload import Offload
 from ._options import How, Options
 from ._partial import check_sums, sees_all
-from ._ready_step import REPEATED, ReadyStep, ready_step
+from ._ready_step import ReadyStep, is_time_for, ready_step
 from ._scheduled import ScheduledValues
 from ._state import StateStore, pack_again
 from ._step_plan import Plan, StepPlan, plan_step
@@ -241,15 +241,14 @@ class Optimizer(AveragingOptimizer):
             self._last = (step_made(tx, node, plan.group_of, scaling),)
         repeated = plan is before and not extra and scaling is None
         self._repeated = self._repeated + 1 if repeated else 0
-        if self._repeated == REPEATED and self._may_be_ready():
+        if is_time_for(self._repeated) and self._may_be_ready():
             of = param_groups, state, self.measure_group
             self._ready = ready_step(before, self._engine, node, *of)
         return None
 
     def _may_be_ready(self) -> bool:
         """Whether a step is no more than what a plan knows of."""
-        simple = self._sees_all and self._window is None and not self._needs_closure
-        return simple and not self._how.offload
+        return self._sees_all and not self._needs_closure and not self._how.offload
 
     def _made_ready(self, ready: ReadyStep, extra: Options) -> bool:
         """Makes the step, if it is like the one before."""
@@ -262,7 +261,7 @@ class Optimizer(AveragingOptimizer):
             if made is None:
                 ready.close()
                 self._ready, self._repeated = None, 0
-        if made is not None:
+        if made is not None and (self._window is None or not waits(self.state)):
             self._last = (Step(*made, ready.plan.group_of),)
         return made is not None
 

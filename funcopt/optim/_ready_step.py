@@ -22,8 +22,13 @@ from ._options import Options
 from ._state import State
 from ._step_plan import StepPlan
 
-REPEATED = 2
-"""How many steps have to be like the one before until a further one is made ready for."""
+
+def is_time_for(repeated: int) -> bool:
+    """Whether to get ready for a further step, after so many that were like the one before.
+
+    That takes as long as a few steps, so it is tried again less and less often.
+    """
+    return repeated > 1 and repeated & (repeated - 1) == 0  # a power of 2
 
 
 def ready_step(

@@ -26,6 +26,9 @@ CHAINS = {
     ),
     "lamb": lambda: fo.lamb(1e-2),
     "cautious": lambda: fo.chain(fo.cautious(fo.scale_by_adam()), fo.scale_by_learning_rate(0.1)),
+    "skip_if": lambda: fo.skip_if(fo.adamw(1e-2)),
+    "accumulate": lambda: fo.accumulate(fo.adamw(1e-2), 3),
+    "lookahead": lambda: fo.lookahead(fo.adamw(1e-2), 3),
     "partition": lambda: fo.partition(
         {"a": fo.adamw(1e-2), "b": fo.sgd(0.1)}, lambda name, p: "a" if p.dim() > 1 else "b"
     ),
@@ -112,6 +115,31 @@ def check_steps(one, other):
 def test_in_other_dtypes(dtype, monkeypatch):
     one, other = jobs(CHAINS["clip, average"], monkeypatch, dtype=dtype)
     assert same(one.tensors(), other.tensors())
+
+
+@pytest.mark.parametrize("name", ["skip_if", "accumulate", "lookahead", "nadam"])
+def test_what_they_decide_by_is_read(name, monkeypatch):
+    """Memory that is written by others, and gradients that are not finite."""
+    pair = jobs(CHAINS[name], monkeypatch)
+    for job in pair:
+        job.steps(4)
+        job.give()
+        job.params[1].grad[2] = torch.inf if name == "skip_if" else 7.0
+        job.step()
+        job.steps(3)
+        for own in job.opt.state.values():
+            for key in own.keys() & {"micro_step", "inner_step", "inner_updates", "mu_product"}:
+                own[key].fill_(2 if key != "mu_product" else 0.3)
+        job.steps(5)
+        for own in job.opt.state.values():
+            for key in own.keys() & {"skipped", "inner_updates", "mu_product"}:
+                own[key] = own[key] * 0.5 if own[key].is_floating_point() else own[key] + 1
+        job.steps(5)
+    assert pair[0].made > 5
+    assert same(*(job.tensors() for job in pair))
+    found, expected = (job.opt.metrics() for job in pair)
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[k], expected[k]) for k in found)
 
 
 def without_a_gradient(job):
