@@ -163,7 +163,8 @@ class PerTensor(GradientTransformation):
     def evaluated(self, count: Any) -> Self:
         """A copy whose schedules have their values after `count` updates."""
         for name in self.hyperparameters:  # of which nearly always none is a schedule
-            if has_schedule(getattr(self, name)):
+            value = getattr(self, name)
+            if type(value) is not float and has_schedule(value):
                 break
         else:
             return self

@@ -28,7 +28,7 @@ from ._kernels import has_machine
 from ._options import chosen_for_updates
 from ._ready import ReadyKernels
 from ._ready_guard import TensorAddresses
-from ._step import Results, StepInputs, flatten_nodes
+from ._step import Results, StepInputs, flatten_nodes, fresh_like
 from ._structure import same_structure
 from ._traced_backend import TracedBackend
 from ._trees import CheckedTrees
@@ -105,6 +105,10 @@ class _CachedUpdate:
         ps, spec = tree.flatten(params)
         gs, of_updates = tree.flatten(updates)
         flat, of_slots = tree.flatten(state.slots)
+        if self._known and self._known[0].is_ready(tx, option):
+            given = (spec, of_slots, of_updates), ps, gs, flat, state
+            if (made := self._known[0].repeated(*given)) is not None:
+                return made
         try:
             slots = spec.flatten_up_to(state.slots)
         except StructureError:  # which says more where it is made operation by operation
@@ -131,9 +135,8 @@ class _CachedUpdate:
         entries = [flat[at] for at in positions]
         results = Results.fresh(columns[0], columns[1], entries, tx.exact_updates)
         step = state.step + 1
-        given = tx, columns, step, state.memory, entries, results
         try:
-            node = known.repeat(*given) or known.step(*given)
+            node = known.step(tx, columns, step, state.memory, entries, results)
         except Unsupported as reason:
             known.are_supported = False
             _say("updates of %s are made operation by operation: %s", type(tx).__name__, reason)
@@ -205,38 +208,60 @@ class _Known:
             kernels = self._backend.ready(node, inputs.buckets)
         except Unsupported:
             return None
-        count = len(inputs.ps) + len(inputs.entries or ())
-        addresses = TensorAddresses(2 * count + len(inputs.gs), kernels.places())
-        return _Ready(inputs.tx, kernels, addresses) if kernels.is_settled else None
-
-    def repeat(
-        self,
-        tx: PerTensor,
-        columns: Columns,
-        step: Tensor,
-        memory: Any,
-        entries: list[Tensor],
-        results: Results,
-    ) -> Node | None:
-        """The same, where it is like the one before; `None` if it is not, or not yet."""
-        ready = self._ready
-        if ready is None or tx is not ready.tx or isinstance(now := number(step), Tensor):
+        if not kernels.is_settled or not self.trees.are_whole or inputs.results is None:
             return None
-        every = [*columns[0], *columns[1], *entries, *results.us, *results.entries]
-        if not ready.addresses.locate(every):
+        count = len(inputs.ps) + len(self.trees.positions)
+        addresses = TensorAddresses(2 * count + len(inputs.gs), kernels.places())
+        dtypes = [u.dtype for u in inputs.results.us]
+        return _Ready(inputs.tx, kernels, addresses, dtypes, inputs.buckets[0].memory)
+
+    def is_ready(self, tx: PerTensor, option: str) -> bool:
+        """Whether an update of this transformation may repeat the one before."""
+        return self._ready is not None and self._ready.tx is tx and self._option == option
+
+    def repeated(
+        self, specs: Sequence[Any], ps: list[Any], gs: list[Any], flat: list[Any], state: State
+    ) -> tuple[Any, State, Node] | None:
+        """The update of flat trees of these structures; `None` if it is not like the one before."""
+        ready, (spec, of_slots, of_updates) = self._ready, specs
+        if ready is None or self.trees.specs != (spec, of_slots) or spec != of_updates:
+            return None
+        tensors = [*ps, *gs, *flat]
+        if not _is_nothing(state.memory, ready.memory) or not self.trees.guard.holds(tensors):
+            return None
+        if self.requires_grad and torch.is_grad_enabled():
+            return None
+        us = [torch.empty_like(p, dtype=x) for p, x in zip(ps, ready.dtypes, strict=True)]
+        new = [fresh_like(x) for x in flat]
+        if not ready.addresses.locate([*tensors, *us, *new]):
+            return None
+        step = state.step + 1
+        if isinstance(now := number(step), Tensor):
             return None
         try:
-            return ready.kernels([Bucket(tx, now, now - 1, memory)])
+            node = ready.kernels([Bucket(ready.tx, now, now - 1, state.memory)])
         except GuardFailed:
             return None
+        if torch.is_grad_enabled() and any(map(_scalars_require_grad, flatten_nodes(node))):
+            return None
+        return of_updates.unflatten(us), State(step, state.memory, of_slots.unflatten(new)), node
 
 
 class _Ready(NamedTuple):
-    """An update that needs no more than addresses, and the number of the step."""
+    """An update that needs no more than addresses, and the step count."""
 
     tx: PerTensor
     kernels: ReadyKernels
     addresses: TensorAddresses
+    dtypes: Sequence[torch.dtype]  # of the updates
+    memory: Any
+
+
+def _is_nothing(memory: Any, like: Any) -> bool:
+    """Whether it has no tensors, as another one has none."""
+    if type(memory) is not type(like) or len(memory) != len(like):
+        return False
+    return not any(memory) and not any(like)
 
 
 def _is_watched() -> bool:

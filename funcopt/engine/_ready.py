@@ -46,7 +46,7 @@ class ReadyKernels:
         place_of: Which of the tensors that are others in every step stands in a column, by its role
             and the index of the parameter; `None` for those that are the same.
         follow: Makes the decisions of a step, of which nothing is computed, if it makes some.
-        members, used: What a stage sees of the tensors, and which of the buckets.
+        seen: What a stage sees of the tensors, and which of the buckets.
         root: The node of a step that was made.
         buckets: Those of that step.
 
@@ -60,15 +60,14 @@ class ReadyKernels:
         written: Sequence[Tensor],
         place_of: PlaceOf,
         follow: Follow | None,
-        members: Members,
-        used: Sequence[int],
+        seen: tuple[Members, Sequence[int]],
         root: Node,
         buckets: Sequence[Bucket],
     ) -> None:
         if not repeats_steps():
             raise Unsupported("there is no machine code that repeats steps")
         self._written, self._follow = list(written), follow
-        self._members, self._used = members, used
+        self._members, self._used = seen
         self._steps = [_ReadyStep(one, place_of) for one in compiled]
         self._root, self._nodes = root, flatten_nodes(root)
         self.settle(buckets)
@@ -98,7 +97,7 @@ class ReadyKernels:
 
     @property
     def is_settled(self) -> bool:
-        """Whether scalars follow from the number of the step."""
+        """Whether scalars follow from the step count."""
         return self._prepared is not None
 
     def __call__(self, buckets: Sequence[Bucket]) -> Node:
@@ -109,7 +108,7 @@ class ReadyKernels:
         """
         if self._prepared is None:
             mine = [buckets[k] for k in self._used]
-            root = mine[0].tx.open(mine, self._members)
+            root: Node = mine[0].tx.open(mine, self._members)
             nodes = flatten_nodes(root)
             self._root, self._nodes = root, nodes
         else:
@@ -142,7 +141,7 @@ def _prepared(nodes: Sequence[Node], buckets: Sequence[Bucket]) -> list[Prepared
     steps = {b.step for b in buckets if not isinstance(b.step, Tensor)}
     if len(steps) != 1 or not all(keeps_clock(stage) for _, stage in walk(buckets[0].tx)):
         return None
-    found = []
+    found: list[Prepared] = []
     for node in nodes:
         rules = node.rules
         if not all(isinstance(rule, TensorRule) for rule in rules):
@@ -194,8 +193,10 @@ class _ReadyStep:
     def read(self, changing: Set[int], nodes: Sequence[Node]) -> None:
         """As for a launch."""
         self.guards = _guards(self._of.guards, changing)
-        for one in (*self.passes, *self.launches):
+        for one in self.passes:
             one.read(changing, nodes)
+        for launch in self.launches:
+            launch.read(changing, nodes)
 
     def run(self, nodes: Sequence[Node]) -> None:
         """Makes a step that decides nothing: what a `Replay` does, of one alone."""

@@ -37,10 +37,10 @@ class Results(NamedTuple):
             torch.empty_like(p, dtype=widen(g.dtype) if exact else g.dtype)
             for p, g in zip(ps, gs, strict=True)
         ]
-        return cls(us, [_fresh(x) for x in entries])
+        return cls(us, [fresh_like(x) for x in entries])
 
 
-def _fresh(slot: Tensor) -> Tensor:
+def fresh_like(slot: Tensor) -> Tensor:
     """Memory for a new slot; it has the value that kernels, which copy no integers, may leave."""
     if slot.is_floating_point() or slot.is_complex():
         return torch.empty_like(slot)

@@ -116,17 +116,21 @@ class TracedBackend:
             raise Unsupported("a step that was not replayed on a CPU")
         if not self._layout.is_simple:
             raise Unsupported("tensors that are prepared in every step")
-        members, used = self._members.latest
-        of = self._layout.written, self._layout.place_of
-        seen = members, used, root, buckets
-        if not self._decides:
-            return ReadyKernels([self._replayed], *of, None, *seen)
-        gs, slots = [STAND_IN] * len(self._indices), self._slots
+        gs: list[Any] = [STAND_IN] * len(self._indices)
+        slots = self._slots
 
         def follow(tx: PerTensor, root: Node, reduce: Reduce) -> None:
-            tx.run(gs, slots, gs, root, reduce)  # type: ignore[arg-type]
+            tx.run(gs, slots, gs, root, reduce)
 
-        return ReadyKernels(self._compiled, *of, follow, *seen)
+        return ReadyKernels(
+            self._compiled if self._decides else [self._replayed],
+            self._layout.written,
+            self._layout.place_of,
+            follow if self._decides else None,
+            self._members.latest,
+            root,
+            buckets,
+        )
 
     def _open(self, inputs: StepInputs) -> Node:
         inputs.ranks.again()

@@ -241,9 +241,9 @@ class Optimizer(AveragingOptimizer):
             self._last = (step_made(tx, node, plan.group_of, scaling),)
         repeated = plan is before and not extra and scaling is None
         self._repeated = self._repeated + 1 if repeated else 0
-        if is_time_for(self._repeated) and self._may_be_ready():
+        if self._plan is not None and is_time_for(self._repeated) and self._may_be_ready():
             of = param_groups, state, self.measure_group
-            self._ready = ready_step(before, self._engine, node, *of)
+            self._ready = ready_step(self._plan, self._engine, node, *of)
         return None
 
     def _may_be_ready(self) -> bool:

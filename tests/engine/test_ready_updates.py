@@ -28,14 +28,14 @@ def by_bytecode(monkeypatch):
 @pytest.fixture
 def repeated(monkeypatch):
     """The updates that were repeated."""
-    found, known = [], _pure._Known.repeat
+    found, known = [], _pure._Known.repeated
 
     def repeat(self, *given):
         node = known(self, *given)
         found.extend([] if node is None else [node])
         return node
 
-    monkeypatch.setattr(_pure._Known, "repeat", repeat)
+    monkeypatch.setattr(_pure._Known, "repeated", repeat)
     return found
 
 

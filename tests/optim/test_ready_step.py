@@ -142,6 +142,14 @@ def test_what_they_decide_by_is_read(name, monkeypatch):
     assert all(torch.equal(found[k], expected[k]) for k in found)
 
 
+def test_memory_of_one_parameter_that_is_written_is_its_own(monkeypatch):
+    pair = jobs(CHAINS["nadam"], monkeypatch)
+    for job in pair:
+        own(job, 2)["mu_product"].fill_(0.3)
+        job.steps(3)
+    assert same(*(job.tensors() for job in pair))
+
+
 def without_a_gradient(job):
     job.give()
     job.params[1].grad = None
@@ -323,6 +331,15 @@ def test_what_differs_is_seen(change, monkeypatch):
         job.steps(8)
     one, other = pair
     assert same(one.tensors(), other.tensors())
+
+
+def test_after_other_values_few_scalars_are_read_again(monkeypatch):
+    one, _ = jobs(CHAINS["adamw"], monkeypatch)
+    one.opt.param_groups[0]["lr"] = 0.2
+    one.steps(1)
+    assert not one.opt._ready._kernels.is_settled
+    one.steps(1)
+    assert one.opt._ready._kernels.is_settled
 
 
 def test_of_whose_state_no_other_is_taken(monkeypatch):
