@@ -26,16 +26,22 @@ def apply_updates(params: Params, updates: Updates) -> Params:
     """
     ps, spec = tree.flatten(params)
     us = spec.flatten_up_to(updates)
-    pairs = list(zip(ps, us, strict=True))
-    for i, (p, u) in enumerate(pairs):
-        if p is not None and u is not None:
-            _check(params, i, p, u)
-    return spec.unflatten([p if p is None or u is None else _sum(p, u) for p, u in pairs])
+    pairs = enumerate(zip(ps, us, strict=True))
+    return spec.unflatten([_sum(params, i, p, u) for i, (p, u) in pairs])
 
 
-def _sum(p: Tensor, u: Tensor) -> Tensor:
-    wide = p + u
-    return wide if wide.dtype == p.dtype else wide.to(p.dtype)
+def _sum(params: Params, i: int, p: Any, u: Any) -> Any:
+    """One leaf of the sum."""
+    if p is None or u is None:
+        return p
+    plain = type(u) is Tensor and isinstance(p, Tensor)
+    if not plain or p.shape != u.shape or p.dtype is not u.dtype:
+        _check(params, i, p, u)
+        wide: Tensor = p + u
+        return wide if wide.dtype == p.dtype else wide.to(p.dtype)
+    if not (p.is_floating_point() or p.is_complex()):
+        _check(params, i, p, u)
+    return p + u
 
 
 @torch.no_grad()

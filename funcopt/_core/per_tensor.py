@@ -60,7 +60,7 @@ class PerTensor(GradientTransformation):
         self, updates: Updates, state: OptState, params: Params | None = None, **extra: Any
     ) -> tuple[Updates, OptState, "dict[tuple[str, ...], Ran]"]:
         new_updates, new_state, node = self._update(updates, state, params, extra)
-        return new_updates, new_state, self.nodes(node, (0,))
+        return new_updates, new_state, self.nodes(node.copied(), (0,))
 
     def _update(
         self, updates: Updates, state: OptState, params: Params | None, extra: Mapping[str, Any]
@@ -163,7 +163,8 @@ class PerTensor(GradientTransformation):
     def evaluated(self, count: Any) -> Self:
         """A copy whose schedules have their values after `count` updates."""
         for name in self.hyperparameters:  # of which nearly always none is a schedule
-            if has_schedule(getattr(self, name)):
+            value = getattr(self, name)
+            if type(value) is not float and has_schedule(value):
                 break
         else:
             return self
@@ -207,6 +208,13 @@ class PerTensor(GradientTransformation):
     tensor that it makes of memory: scalars come from `node.scalars`.
 
     A trace of one step can then be replayed in the next, with other scalars.
+    """
+
+    keeps_clock: ClassVar[bool] = False
+    """`open` passes buckets on to the same children in every step, with the steps that they have;
+    all scalars are those that rules prepare.
+
+    Where a step is like the one before, engines then call `prepare` of these alone.
     """
 
     decides: ClassVar[bool] = False

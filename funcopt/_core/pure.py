@@ -5,4 +5,4 @@ from typing import Any
 
 fused_update: Callable[..., Any] | None = None
 """`(tx, updates, state, params, extra)`, which returns updates, state and node of a pass, or `None`
-if it is to be made operation by operation."""
+if it is to be made operation by operation. The next update may change the node."""

@@ -184,7 +184,7 @@ class Ranks:
 
 def combine(how: str, table: Tensor) -> Tensor:
     """The rows of a table together; the neutral element if there are none."""
-    if not len(table):
+    if not table.shape[0]:
         return table.new_full(table.shape[1:], NEUTRAL[how])
     if how == "sum":
         return table.sum(0)

@@ -181,6 +181,13 @@ class Node:
             self.flags = [*self.flags, flag]
         return select(flag, yes, no, both=both)
 
+    def copied(self) -> "Node":
+        """A node of its own with the same content, and so below it."""
+        made: Node = object.__new__(type(self))
+        vars(made).update(vars(self))
+        made.children = [child.copied() for child in self.children]
+        return made
+
     def release(self) -> None:
         """Drops tensors and arguments, when all is done; what was measured stays."""
         self.members = NO_MEMBERS

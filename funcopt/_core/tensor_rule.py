@@ -87,6 +87,7 @@ class TensorRule(PerTensor):
     concludes: ClassVar[bool] = False
 
     replayable = True
+    keeps_clock = True
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -38,6 +38,7 @@ class chain(PerTensor):
     """
 
     replayable = True
+    keeps_clock = True
     stages: tuple[GradientTransformation, ...]
 
     def __init__(self, *stages: GradientTransformation) -> None:

@@ -34,8 +34,10 @@ The engine's ten nouns, and where each lives:
   a block, in passes that end with a reduction (`ReductionPass`), with a rule that sees whole
   tensors (`WholePass`, in `_whole`), or with the results. On a GPU, what a stage concludes is a
   kernel, too, of a graph of 0-d tensors (`ScalarGraph`, in `_scalar_graph`), and so are functions
-  of step counts and flags that are there (`Deferred`). A `Replay` goes the
-  way that this step decides on: its stages run with a `StandIn` for every tensor.
+  of step counts and flags that are there (`Deferred`). A `Replay` goes the way that this step
+  decides on: its stages run with a `StandIn` for every tensor. Where steps repeat, an optimizer has
+  `ReadyKernels` (`_ready`), and a `ReadyGuard` (`_ready_guard`) instead of all others: a few calls
+  of machine code (`_ready_call`).
 
 The way of a step: `Engine.step` gets step inputs. `TracedBackend` lays the tensors out in blocks.
 If there is a compiled step whose guards hold, it is replayed: scalars are read, kernels launched.
@@ -47,6 +49,8 @@ from . import _pure as _pure  # which takes over the pure form
 from ._donated import Donated as Donated
 from ._donated import donated as donated
 from ._engine import Engine as Engine
+from ._guards import GuardFailed as GuardFailed
+from ._guards import Unsupported as Unsupported
 from ._identity import addresses as addresses
 from ._identity import dicts_hold as dicts_hold
 from ._identity import identical as identical
@@ -54,6 +58,9 @@ from ._kept_files import cache_folder as cache_folder
 from ._kernels import interpret_in_chunks as interpret_in_chunks
 from ._options import EngineOption as EngineOption
 from ._options import pure_engine as pure_engine
+from ._ready import ReadyKernels as ReadyKernels
+from ._ready_guard import ContentsGuard as ContentsGuard
+from ._ready_guard import ReadyGuard as ReadyGuard
 from ._step import StepInputs as StepInputs
 from ._structure import same_structure as same_structure
 from ._tensor_guard import TensorGuard as TensorGuard

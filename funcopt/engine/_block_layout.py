@@ -127,6 +127,27 @@ class BlockLayout:
         self.written = self._parameters(inputs)
         return copies
 
+    @property
+    def is_simple(self) -> bool:
+        """Whether kernels work on the memory of all tensors as it is, and draw no random bits."""
+        return self._plain and not (self._staged or self.eager or self._begins_at)
+
+    def place_of(self, role: int, i: int) -> int | None:
+        """Which of the tensors that are others in each step stands in a column.
+
+        In place, they are the gradients, of all parameters. Out of place, all are: parameters,
+        gradients, entries of slots, updates and new entries. `None` for the others.
+        """
+        if not self._out_of_place:
+            return i if role == GRADIENT else None
+        count, entries = len(self._all), self._begins[-1]
+        own = self._begins[i + 1] - self._begins[i]  # of the slots of one tensor
+        kind, k = divmod(role - GRADIENT, own + 1)  # its entries follow a gradient, and an update
+        if role < GRADIENT:
+            return i
+        begin = count + kind * (count + entries)
+        return begin + i if not k else begin + count + self._begins[i] + k - 1
+
     def release(self) -> None:
         """Drops the references to the gradients, until the next ones are loaded.
 

@@ -1,13 +1,15 @@
 """The engine: chooses the backend that makes a step."""
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
-from .._core.stage import Node
+from .._core.stage import Bucket, Node
 from .._numerics.autocast import forget_casts
 from ._guards import Unsupported
 from ._kernels import has_machine
 from ._options import EngineOption, chosen, updates_made_by
+from ._ready import ReadyKernels
 from ._step import StepInputs, eager_step
 from ._torch_backend import TorchBackend
 from ._traced_backend import TracedBackend
@@ -53,6 +55,15 @@ class Engine:
         self.name = "eager"
         with updates_made_by(self.option):
             return eager_step(inputs)
+
+    def ready(self, root: Node, buckets: Sequence[Bucket]) -> ReadyKernels | None:
+        """The last step, ready for others that are like it; `None` if it is not made so."""
+        if self._traced is None or self.name != self._traced.name:
+            return None
+        try:
+            return self._traced.ready(root, buckets)
+        except Unsupported:
+            return None
 
     def _choose_backends(self, inputs: StepInputs) -> tuple[str, ...]:
         """The backends to try, in this order, before the eager step."""

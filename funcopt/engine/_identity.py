@@ -108,17 +108,17 @@ def load(path: pathlib.Path) -> None:
     library.hold.argtypes = [address, address, objects, count, objects, count]
     library.hold.restype = count
     _hold = functools.partial(library.hold, after, item)
-    if (data_ptr := _data_ptr()) is not None:
+    if (begin_of := data_ptr()) is not None:
         library.find.argtypes = [address, address, objects, count, address]
         library.find.restype = None
-        _find = functools.partial(library.find, data_ptr, item)
+        _find = functools.partial(library.find, begin_of, item)
 
 
 def _address(function: Any) -> int | None:
     return ctypes.cast(function, ctypes.c_void_p).value
 
 
-def _data_ptr() -> int | None:
+def data_ptr() -> int | None:
     """The function by which the code of Inductor reads the address of a tensor.
 
     It is no public part of torch. Without it, Python reads them, which takes 20 times as long.

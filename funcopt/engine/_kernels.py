@@ -1,6 +1,7 @@
 """Kernels: lowered graphs that are ready to run over the tensors of a block."""
 
 import array
+import ctypes
 import functools
 import importlib.util
 import logging
@@ -10,7 +11,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -63,11 +64,8 @@ class DrivenKernel:
         rows: Sequence[Sequence[Any]],
         threads: int | None = None,
     ) -> Tensor | None:
-        packed = array.array(self._typecode, [float(x) for row in rows for x in row])
-        out = None
-        if self._measures:
-            out = torch.empty(tasks.count, self._measures, dtype=torch.float64, device="cpu")
-        pointers = block.pointers(roles)
+        packed = self.packed(x for row in rows for x in row)
+        out, pointers = self.table_of(tasks), block.pointers(roles)
         self._drive(
             tasks.count,
             tasks.table_address,
@@ -76,9 +74,31 @@ class DrivenKernel:
             packed.buffer_info()[0],
             tasks.rows_address,
             None if out is None else out.data_ptr(),
-            threads or _threads.threads_for(tasks.entries, _probe),
+            threads or self.threads_for(tasks),
         )
         return out
+
+    def packed(self, scalars: Iterable[Any]) -> "array.array[float]":
+        """Scalars as machine code reads them."""
+        return array.array(self._typecode, map(float, scalars))
+
+    def table_of(self, tasks: Tasks) -> Tensor | None:
+        """Where the measures of each task are written, if there are any."""
+        if not self._measures:
+            return None
+        return torch.empty(tasks.count, self._measures, dtype=torch.float64, device="cpu")
+
+    def threads_for(self, tasks: Tasks) -> int:
+        """How many threads the tasks are worth."""
+        return _threads.threads_for(tasks.entries, _probe)
+
+    def address(self) -> tuple[int, Sequence[int]]:
+        """That of the machine code, and of the program that it runs, if it runs one."""
+        drive: Any = self._drive
+        program: Sequence[int] = ()
+        if isinstance(drive, functools.partial):
+            drive, program = drive.func, drive.args
+        return ctypes.cast(drive, ctypes.c_void_p).value or 0, program
 
 
 class BytecodeKernel(DrivenKernel):

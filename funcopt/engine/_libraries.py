@@ -11,7 +11,10 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from . import _identity, _kept_files
+from . import _identity, _kept_files, _ready_call
+
+OBJECTS = _identity.SOURCE + _ready_call.SOURCE
+"""The code about objects of Python, which all libraries have."""
 
 
 def load_library(parts: Sequence[object], source: Callable[[], str]) -> ctypes.CDLL:
@@ -19,15 +22,16 @@ def load_library(parts: Sequence[object], source: Callable[[], str]) -> ctypes.C
 
     Args:
         parts: What its code depends on, other than torch and the machine.
-        source: Writes its code, to which that of `_identity` is added.
+        source: Writes its code, to which that of `_identity` and of `_ready_call` is added.
     """
     key = key_of(parts)
     with _kept_files.one_process(key):  # of those on this machine; the others wait for its file
         path = _kept_files.find(key)
         if path is None:
-            path = _kept_files.keep(key, _machine_code(source() + _identity.SOURCE))
+            path = _kept_files.keep(key, _machine_code(source() + OBJECTS))
     library = ctypes.CDLL(str(path))
     _identity.load(path)
+    _ready_call.provide(path)
     return library
 
 
@@ -51,7 +55,7 @@ def _machine_code(source: str) -> bytes:
 
 def key_of(parts: Sequence[object]) -> str:
     """The name of a file for these parts, of this torch and this computer."""
-    all_parts = (_identity.SOURCE, *parts, torch.__version__, torch.version.git_version, _machine())
+    all_parts = (OBJECTS, *parts, torch.__version__, torch.version.git_version, _machine())
     return hashlib.sha256("\n".join(map(str, all_parts)).encode()).hexdigest()[:32]
 
 

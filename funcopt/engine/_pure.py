@@ -9,7 +9,7 @@ import logging
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,19 +19,26 @@ from .. import tree
 from .._core import pure
 from .._core.due import awaits
 from .._core.record import Record
-from .._core.stage import Node, State
+from .._core.stage import Bucket, Node, State
 from .._core.tensor_rule import PerTensor
-from .._numerics.scalars import is_mapped, is_plain, is_wrapped
+from .._numerics.scalars import is_mapped, is_plain, is_wrapped, number
 from ..errors import StructureError
-from ._guards import Unsupported
+from ._guards import GuardFailed, Unsupported
 from ._kernels import has_machine
 from ._options import chosen_for_updates
-from ._step import Results, StepInputs, flatten_nodes
+from ._ready import ReadyKernels
+from ._ready_guard import TensorAddresses
+from ._step import Results, StepInputs, flatten_nodes, fresh_like
 from ._structure import same_structure
 from ._traced_backend import TracedBackend
 from ._trees import CheckedTrees
 
 log = logging.getLogger("funcopt")
+
+REPEATED = 2
+"""How many updates come before one that repeats them."""
+
+Columns = Sequence[Sequence[Any]]
 
 MAX_KEPT = 4
 """How much is kept, the latest first, for what comes in turns: trees of a transformation, and
@@ -98,6 +105,10 @@ class _CachedUpdate:
         ps, spec = tree.flatten(params)
         gs, of_updates = tree.flatten(updates)
         flat, of_slots = tree.flatten(state.slots)
+        if self._known and self._known[0].is_ready(tx, option):
+            given = (spec, of_slots, of_updates), ps, gs, flat, state
+            if (made := self._known[0].repeated(*given)) is not None:
+                return made
         try:
             slots = spec.flatten_up_to(state.slots)
         except StructureError:  # which says more where it is made operation by operation
@@ -124,9 +135,8 @@ class _CachedUpdate:
         entries = [flat[at] for at in positions]
         results = Results.fresh(columns[0], columns[1], entries, tx.exact_updates)
         step = state.step + 1
-        inputs = known.trees.inputs(tx, columns, step, state.memory, {}, entries, results)
         try:
-            node = known.step(inputs)
+            node = known.step(tx, columns, step, state.memory, entries, results)
         except Unsupported as reason:
             known.are_supported = False
             _say("updates of %s are made operation by operation: %s", type(tx).__name__, reason)
@@ -159,23 +169,99 @@ class _Known:
         self.are_supported = are_supported
         self.requires_grad = False  # of a tensor, or of a scalar in some update
         self._backend: TracedBackend | None = None
+        self._ready: _Ready | None = None
+        self._made = 0  # updates, without those that repeat one
 
     def holds(self, option: str, *found: Any) -> bool:
         """Whether it is known of these trees."""
         return self._option == option and self.trees.holds(*found)
 
-    def step(self, inputs: StepInputs) -> Node:
+    def step(self, tx: PerTensor, columns: Columns, step: Tensor, memory: Any, *made: Any) -> Node:
         """Makes the update by kernels.
+
+        Args:
+            tx: The transformation.
+            columns: Parameters, gradients and slots.
+            step: The number of the update.
+            memory: That of the transformation.
+            *made: The entries of all slots, and where results are written.
 
         Raises:
             Unsupported: If none can.
         """
+        inputs = self.trees.inputs(tx, columns, step, memory, {}, *made)
         if self._backend is None:
             backend = TracedBackend(inputs, self._option)
             if not backend.replays:
                 raise Unsupported("some of it has to be traced again in every step")
             self._backend = backend
-        return self._backend.step(inputs)
+        node = self._backend.step(inputs)
+        self._made += 1
+        if self._made > REPEATED and self._ready is None:
+            self._made, self._ready = 0, self._ready_for(inputs, node)
+        return node
+
+    def _ready_for(self, inputs: StepInputs, node: Node) -> "_Ready | None":
+        """The next update, if its scalars follow from its number."""
+        assert self._backend is not None
+        try:
+            kernels = self._backend.ready(node, inputs.buckets)
+        except Unsupported:
+            return None
+        if not kernels.is_settled or not self.trees.are_whole or inputs.results is None:
+            return None
+        count = len(inputs.ps) + len(self.trees.positions)
+        addresses = TensorAddresses(2 * count + len(inputs.gs), kernels.places())
+        dtypes = [u.dtype for u in inputs.results.us]
+        return _Ready(inputs.tx, kernels, addresses, dtypes, inputs.buckets[0].memory)
+
+    def is_ready(self, tx: PerTensor, option: str) -> bool:
+        """Whether an update of this transformation may repeat the one before."""
+        return self._ready is not None and self._ready.tx is tx and self._option == option
+
+    def repeated(
+        self, specs: Sequence[Any], ps: list[Any], gs: list[Any], flat: list[Any], state: State
+    ) -> tuple[Any, State, Node] | None:
+        """The update of flat trees of these structures; `None` if it is not like the one before."""
+        ready, (spec, of_slots, of_updates) = self._ready, specs
+        if ready is None or self.trees.specs != (spec, of_slots) or spec != of_updates:
+            return None
+        tensors = [*ps, *gs, *flat]
+        if not _is_nothing(state.memory, ready.memory) or not self.trees.guard.holds(tensors):
+            return None
+        if self.requires_grad and torch.is_grad_enabled():
+            return None
+        us = [torch.empty_like(p, dtype=x) for p, x in zip(ps, ready.dtypes, strict=True)]
+        new = [fresh_like(x) for x in flat]
+        if not ready.addresses.locate([*tensors, *us, *new]):
+            return None
+        step = state.step + 1
+        if isinstance(now := number(step), Tensor):
+            return None
+        try:
+            node = ready.kernels([Bucket(ready.tx, now, now - 1, state.memory)])
+        except GuardFailed:
+            return None
+        if torch.is_grad_enabled() and any(map(_scalars_require_grad, flatten_nodes(node))):
+            return None
+        return of_updates.unflatten(us), State(step, state.memory, of_slots.unflatten(new)), node
+
+
+class _Ready(NamedTuple):
+    """An update that needs no more than addresses, and the step count."""
+
+    tx: PerTensor
+    kernels: ReadyKernels
+    addresses: TensorAddresses
+    dtypes: Sequence[torch.dtype]  # of the updates
+    memory: Any
+
+
+def _is_nothing(memory: Any, like: Any) -> bool:
+    """Whether it has no tensors, as another one has none."""
+    if type(memory) is not type(like) or len(memory) != len(like):
+        return False
+    return not any(memory) and not any(like)
 
 
 def _is_watched() -> bool:

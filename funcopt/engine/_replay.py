@@ -1,7 +1,7 @@
 """A compiled step and its replay: kernels are launched with the scalars of another step."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -209,14 +209,40 @@ class CompiledStep(NamedTuple):
                 store.run(nodes)
 
 
-class Replay:
+class Way(Protocol):
+    """A way through the decisions of a step: a `CompiledStep`, or one whose launches are ready."""
+
+    @property
+    def decisions(self) -> Sequence[bool]:
+        """Of all stages, in order."""
+        ...
+
+    @property
+    def passes(self) -> Sequence[Any]:
+        """What comes before the last launches."""
+        ...
+
+    @property
+    def guards(self) -> Sequence[Guard]:
+        """What has to hold before these."""
+        ...
+
+    def finish(self, nodes: Sequence[Node]) -> None:
+        """Writes the results."""
+        ...
+
+
+W = TypeVar("W", bound=Way)
+
+
+class Replay(Generic[W]):
     """A step by the kernels of an earlier one, with the scalars of the nodes of this one.
 
     It is one of those whose guards hold, and which has decided as this one does. None is chosen
     before that: as long as they have all in common, it does not matter which.
     """
 
-    def __init__(self, compiled: Sequence[CompiledStep], root: Node) -> None:
+    def __init__(self, compiled: Sequence[W], root: Node) -> None:
         self._nodes = flatten_nodes(root)
         self._left, self._decided, self._made = list(compiled), 0, 0
 
@@ -251,6 +277,11 @@ class Replay:
         self._keep(lambda one: guards_hold(one.guards, self._nodes))
         self._left[0].finish(self._nodes)
 
+    @property
+    def chosen(self) -> W:
+        """That by which it was made."""
+        return self._left[0]
+
     def _decide(self, flag: bool) -> None:
         at, self._decided = self._decided, self._decided + 1
         self._keep(lambda one: at < len(one.decisions) and one.decisions[at] is flag)
@@ -269,7 +300,7 @@ class Replay:
         self._left[0].passes[at].run(self._nodes)
         self._keep(lambda one: one.passes[at].fits(self._nodes))
 
-    def _keep(self, holds: Callable[[CompiledStep], bool]) -> None:
+    def _keep(self, holds: Callable[[W], bool]) -> None:
         self._left = [one for one in self._left if holds(one)]
         if not self._left:
             raise GuardFailed

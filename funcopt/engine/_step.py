@@ -37,10 +37,10 @@ class Results(NamedTuple):
             torch.empty_like(p, dtype=widen(g.dtype) if exact else g.dtype)
             for p, g in zip(ps, gs, strict=True)
         ]
-        return cls(us, list(map(_fresh, entries)))
+        return cls(us, [fresh_like(x) for x in entries])
 
 
-def _fresh(slot: Tensor) -> Tensor:
+def fresh_like(slot: Tensor) -> Tensor:
     """Memory for a new slot; it has the value that kernels, which copy no integers, may leave."""
     if slot.is_floating_point() or slot.is_complex():
         return torch.empty_like(slot)
@@ -175,6 +175,11 @@ class MembersCache:
             tensors = [inputs.given[i] for i in self._chosen(inputs)]
             self._members = members._replace(tensors=tensors), used
         self._key = (inputs.ps, inputs.ranks, inputs.bucket_of)
+        return self._members
+
+    @property
+    def latest(self) -> tuple[Members, list[int]]:
+        """Those of the last step that had no extra arguments."""
         return self._members
 
     def release(self) -> None:

@@ -56,8 +56,13 @@ def makes_decisions(tx: Any) -> bool:
     return _declares(tx, "decides")
 
 
-def _declares(tx: Any, fact: str) -> bool:
+def keeps_clock(tx: Any) -> bool:
+    """Whether the scalars of its steps follow from `prepare`, as the author of `open` declares."""
+    return _declares(tx, "keeps_clock", "open")
+
+
+def _declares(tx: Any, fact: str, method: str = "run") -> bool:
     if not isinstance(tx, PerTensor):
         return False
-    author = next(cls for cls in type(tx).__mro__ if "run" in vars(cls))
+    author = next(cls for cls in type(tx).__mro__ if method in vars(cls))
     return fact in vars(author) and bool(getattr(tx, fact))

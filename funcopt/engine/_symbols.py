@@ -125,7 +125,10 @@ def _value(x: Any) -> Any:
 
 def _deferred(function: Callable[..., Any], *operands: Any) -> ScalarSource:
     """`function` of the operands' values in a later step: read in every one, so no loops."""
-    per_tensor = any(isinstance(x, ScalarSymbol) and x.source.per_tensor for x in operands)
+    sources = [x.source for x in operands if isinstance(x, ScalarSymbol)]
+    per_tensor = any(source.per_tensor for source in sources)
+    known = [source.of for source in sources if source.of is not None]
+    of = frozenset[int]().union(*known) if len(known) == len(sources) else None
     read: Callable[[Sequence[Node], int], Any]
     match operands:
         case (ScalarSymbol(source=ScalarSource(read=f)),):
@@ -138,7 +141,7 @@ def _deferred(function: Callable[..., Any], *operands: Any) -> ScalarSource:
             read = lambda nodes, i: function(x, g(nodes, i))  # noqa: E731
         case _:  # operators have one operand or two
             raise AssertionError(operands)
-    return ScalarSource(read, per_tensor)
+    return ScalarSource(read, per_tensor, of)
 
 
 def _arithmetic(function: Callable[..., Any], *operands: Any) -> Any:

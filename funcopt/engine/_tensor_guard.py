@@ -49,7 +49,7 @@ class TensorGuard:
 
 def _metadata_check(tensors: Sequence[Any]) -> Callable[[Sequence[Any]], bool]:
     present, count = _present(tensors), len(tensors)
-    check = _dynamo_check(present) or _python_check(present)
+    check = dynamo_check(present) or _python_check(present)
     if len(present) == count:  # nearly always, and then it costs nothing
         return lambda others: len(others) == count and bool(check(*others))
     types = list(map(type, tensors))
@@ -61,7 +61,7 @@ def _present(tensors: Sequence[Any]) -> list[Any]:
     return [x for x in tensors if x is not None]
 
 
-def _dynamo_check(tensors: Sequence[Tensor]) -> Callable[..., bool] | None:
+def dynamo_check(tensors: Sequence[Tensor]) -> Callable[..., bool] | None:
     """The guard of Dynamo: 50 ns for a tensor; not a public part of torch."""
     try:
         from torch._C._dynamo.guards import TensorGuards

@@ -10,13 +10,16 @@ from torch import Tensor
 
 from .._core import precision
 from .._core.preparing import Prepare, prepare, prepared_by
+from .._core.reduction import Reduce
 from .._core.stage import Bucket, Node
+from .._core.tensor_rule import PerTensor
 from ..combinators import walk
 from ..errors import FuncoptError
 from . import triton
 from ._block_layout import BlockLayout
 from ._foreach import ForeachKernel
 from ._guards import GuardFailed, Unsupported
+from ._ready import ReadyKernels
 from ._replay import STAND_IN, CompiledStep, Replay
 from ._step import MembersCache, StepInputs
 from ._structure import is_replayable, makes_decisions, same_structure
@@ -73,6 +76,7 @@ class TracedBackend:
                 # Else it would depend on what was traced before, which engine makes a step.
                 who = type(node).__name__
                 raise Unsupported(f"`{who}` declares neither `replayable` nor `decides`")
+        self._replayed: CompiledStep | None = None  # what has made the last step
         self.replays = not self._layout.eager
         """Whether a step is made by the kernels of an earlier one, and not traced again."""
 
@@ -105,6 +109,32 @@ class TracedBackend:
             if inputs.out_of_place:
                 self._members.release()
 
+    def ready(self, root: Node, buckets: Sequence[Bucket]) -> ReadyKernels:
+        """The last step, whose node this is, ready for others that are like it.
+
+        Raises:
+            Unsupported: If it was traced, or is more than kernels that machine code can call.
+        """
+        if self._replayed is None or self._on_device:
+            raise Unsupported("a step that was not replayed on a CPU")
+        if not self._layout.is_simple:
+            raise Unsupported("tensors that are prepared in every step")
+        gs: list[Any] = [STAND_IN] * len(self._indices)
+        slots = self._slots
+
+        def follow(tx: PerTensor, root: Node, reduce: Reduce) -> None:
+            tx.run(gs, slots, gs, root, reduce)
+
+        return ReadyKernels(
+            self._compiled if self._decides else [self._replayed],
+            self._layout.written,
+            self._layout.place_of,
+            follow if self._decides else None,
+            self._members.latest,
+            root,
+            buckets,
+        )
+
     def _open(self, inputs: StepInputs) -> Node:
         inputs.ranks.again()
         members, used = self._members(inputs)
@@ -116,6 +146,7 @@ class TracedBackend:
 
     def _replay(self, inputs: StepInputs) -> Node | None:
         """Replays a compiled step whose guards hold, and which decides as this one does."""
+        self._replayed = None
         if not (self.replays and self._compiled):
             return None
         try:
@@ -133,6 +164,7 @@ class TracedBackend:
             log.info("%s is traced in every step: %s", type(inputs.tx).__name__, reason)
             self.replays = False
             return None
+        self._replayed = replay.chosen
         return node
 
     def _together(

@@ -80,4 +80,4 @@ def source_near(source: ScalarSource, device: torch.device) -> ScalarSource:
         x = read(nodes, i)
         return near(x, device) if isinstance(x, Tensor) else x
 
-    return ScalarSource(read_near, source.per_tensor)
+    return ScalarSource(read_near, source.per_tensor, source.of)

@@ -103,13 +103,13 @@ class Tracer:
         if not isinstance(tensor, Symbol):
             return None
         values, k = node.rows[row], self._node_index[id(node)]
-        graph, rows = tensor.graph, self._rows.get(k, {})
+        graph, rows, of = tensor.graph, self._rows.get(k, {}), frozenset([k])
 
         def trace(name: str) -> Any:
             if name in node.per_tensor_scalars:
-                source = ScalarSource(lambda nodes, i: nodes[k].rows[rows[i]][name], True)
+                source = ScalarSource(lambda nodes, i: nodes[k].rows[rows[i]][name], True, of)
             else:
-                source = ScalarSource(lambda nodes, i: nodes[k].rows[row][name])
+                source = ScalarSource(lambda nodes, i: nodes[k].rows[row][name], of=of)
             return traced_scalar(graph, values[name], source)
 
         found = TracedScalars(type(node.rules[0]).__name__, values, trace)

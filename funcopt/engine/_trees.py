@@ -33,6 +33,7 @@ class CheckedTrees(NamedTuple):
     bucket_of: list[int]
     negate: list[bool]
     positions: list[int]  # of the entries of their slots among those of all
+    are_whole: bool  # whether no gradient is missing, and no entry of slots
 
     @classmethod
     def of(
@@ -60,6 +61,7 @@ class CheckedTrees(NamedTuple):
             [0] * len(active),
             [False] * len(active),
             positions,
+            len(active) == len(names) and len(positions) == begins[-1],
         )
 
     def holds(self, specs: Specs, active: list[int], tensors: Sequence[Any]) -> bool:

@@ -85,6 +85,19 @@ class StateColumn:
             after = array.array(letter, [x + 1 for x in self.numbers()])
         self._snapshot = self._bytes[:] = after.tobytes()
 
+    def lend(self) -> "tuple[array.array[Any], int] | None":
+        """The numbers, and where they stand, for whoever counts in its place until `take_back`.
+
+        `None` if they are no vector.
+        """
+        if self._vector is None:
+            return None
+        return array.array(LETTERS[self._vector.dtype], self._snapshot), self._vector.data_ptr()
+
+    def take_back(self, numbers: "array.array[Any]", made: int) -> None:
+        """Goes on from the numbers that were left after so many steps."""
+        self._snapshot, self.room = numbers.tobytes(), self.room - made
+
     def fill(self, values: Sequence[Tensor]) -> None:
         self.room -= 1
         first = values[0]

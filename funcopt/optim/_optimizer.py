@@ -15,6 +15,8 @@ knows the optimizer.
    (`_differentiable`, where autograd follows; `_offload`, where it has copies on the host).
 7. The plan writes clocks and shared scalars, those of all parameters at once (`_clocks`); what has
    begun is put into `state`. `_scheduled` writes into groups what schedules say of the next step.
+8. After a few steps by one plan, a `_ready_step` stands for 3 to 7, as long as it finds nothing
+   that is other than before.
 
 Around steps: `_observed` measures and logs them, `_in_backward` makes them inside of `backward`,
 `_averages` exchanges parameters for averages, `_checkpoint` matches what is loaded with what is
@@ -48,10 +50,12 @@ from ._factory import Factory, chain_factory
 from ._given import as_list, check_group, check_no_leaves, check_switches
 from ._gradients import drop_examples, is_probe
 from ._groups import ParameterGroups
+from ._metrics import Step
 from ._modes import AveragingOptimizer
 from ._offload import Offload
 from ._options import How, Options
 from ._partial import check_sums, sees_all
+from ._ready_step import ReadyStep, is_time_for, ready_step
 from ._scheduled import ScheduledValues
 from ._state import StateStore, pack_again
 from ._step_plan import Plan, StepPlan, plan_step
@@ -157,6 +161,8 @@ class Optimizer(AveragingOptimizer):
         self._groups.forget()
         self._store.forget()
         self._plan: StepPlan | None = None
+        self._ready: ReadyStep | None = None
+        self._repeated = 0  # how many steps were made by the plan, without anything else
         self._engine = Engine(self._how.engine)
         self._last = ()
 
@@ -202,6 +208,8 @@ class Optimizer(AveragingOptimizer):
     @functools.partial(outside_contexts, evaluated="closure")
     def _step_impl(self, extra: Options, loss: Any, *, closure: Any) -> None:
         param_groups, state = self.param_groups, self.state
+        if self._ready is not None and self._made_ready(self._ready, extra):
+            return None
         if not state and is_probe():
             return self.init_state()
         self._check_step(extra, closure)
@@ -210,7 +218,7 @@ class Optimizer(AveragingOptimizer):
         updates, scaling = self._store.updates(param_groups, state), self._scaling()
         if updates is not None:
             self._scheduled.check(param_groups, state)
-        plan = self._planned()
+        before, plan = self._plan, self._planned()
         if plan is None:
             return None
         try:
@@ -231,7 +239,31 @@ class Optimizer(AveragingOptimizer):
         node.release()  # the loss has all gradients
         if self._window is None or not waits(self.state):
             self._last = (step_made(tx, node, plan.group_of, scaling),)
+        repeated = plan is before and not extra and scaling is None
+        self._repeated = self._repeated + 1 if repeated else 0
+        if self._plan is not None and is_time_for(self._repeated) and self._may_be_ready():
+            of = param_groups, state, self.measure_group
+            self._ready = ready_step(self._plan, self._engine, node, *of)
         return None
+
+    def _may_be_ready(self) -> bool:
+        """Whether a step is no more than what a plan knows of."""
+        return self._sees_all and not self._needs_closure and not self._how.offload
+
+    def _made_ready(self, ready: ReadyStep, extra: Options) -> bool:
+        """Makes the step, if it is like the one before."""
+        made = None
+        try:
+            other = extra or self._in_backward is not None or self._scaling() is not None
+            if not other and not self.defaults["differentiable"]:
+                made = ready.make(self.param_groups, self.state, self.measure_group)
+        finally:
+            if made is None:
+                ready.close()
+                self._ready, self._repeated = None, 0
+        if made is not None and (self._window is None or not waits(self.state)):
+            self._last = (Step(*made, ready.plan.group_of),)
+        return made is not None
 
     def _check_step(self, extra: Options, closure: Any) -> None:
         who = type(self).__name__

@@ -9,10 +9,19 @@ from torch import Tensor
 from .._core import precision
 from .._core.ranks import Ranks
 from .._core.stage import Bucket
+from .._core.tensor_rule import PerTensor
 from .._numerics import shards
 from .._numerics.names import plain_names
 from .._numerics.scalars import moved, number
-from ..engine import StepInputs, TensorGuard, dicts_hold, identical, is_device
+from ..engine import (
+    ReadyGuard,
+    StepInputs,
+    TensorGuard,
+    Unsupported,
+    dicts_hold,
+    identical,
+    is_device,
+)
 from ..typing import Memory
 from ._active import ActiveParameter, active_parameters
 from ._clocks import Known, StateColumn, clock_key, counted, look_once, note
@@ -105,19 +114,8 @@ class StepPlan:
 
     def holds(self, param_groups: list[Options], state: State) -> bool:
         """Whether it can be used for another step, with the gradients that are there now."""
-        if len(param_groups) != len(self._contents):
+        if not self.groups_hold(param_groups):
             return False
-        for group, (params, maximize, names) in zip(param_groups, self._contents, strict=True):
-            if group["maximize"] is not maximize or group.get("param_names") is not names:
-                return False
-            if not identical(group["params"], params):
-                return False
-        for index, before in self._transformations.items():
-            now = self._groups.transformation(param_groups, index)
-            if now is not before:
-                if now.slots_key != before.slots_key:
-                    return False
-                self._transformations[index] = now
         gs = [p.grad for p in self._all]
         if self._without is not None:
             if [g is None for g in gs] != self._without:
@@ -138,6 +136,54 @@ class StepPlan:
             return False
         return self._guard.holds(self._compared())
 
+    def groups_hold(self, param_groups: list[Options]) -> bool:
+        """Whether the groups are of the same parameters; values may be others."""
+        if len(param_groups) != len(self._contents):
+            return False
+        for group, (params, maximize, names) in zip(param_groups, self._contents, strict=True):
+            if group["maximize"] is not maximize or group.get("param_names") is not names:
+                return False
+            if not identical(group["params"], params):
+                return False
+        for index, before in self._transformations.items():
+            now = self._groups.transformation(param_groups, index)
+            if now is not before:
+                if now.slots_key != before.slots_key:
+                    return False
+                self._transformations[index] = now
+        return True
+
+    @property
+    def values_may_change(self) -> bool:
+        """Whether a value in a group, such as a list, may be another and the same object."""
+        return not all(one.immutable for one in self._transformations.values())
+
+    def transformations(self) -> list[PerTensor]:
+        """That of each bucket."""
+        return [self._transformations[one.group].tx for one in self.firsts]
+
+    def lend(self) -> tuple[ReadyGuard, float]:
+        """What tells that it holds, in steps that are made by kernels alone; for so many steps.
+
+        Raises:
+            Unsupported: If more has to be looked at.
+        """
+        clock = self._columns[STEP].lend()
+        if clock is None or UPDATES in self._columns or self._sharded or self.device is not None:
+            raise Unsupported("clocks that are read one by one, or tensors that are not here")
+        fixed = [*self.ps, *self._entries]
+        beside = fixed if self._guard.addresses is None else self._matrices
+        fixed = [*fixed, *self._columns[STEP].tensors]
+        return ReadyGuard(self._dicts, self._all, beside, fixed, *clock), self._columns[STEP].room
+
+    def take_back(self, guard: ReadyGuard, made: int) -> None:
+        """Goes on after so many such steps."""
+        self._columns[STEP].take_back(guard.clock, made)
+
+    def memory_holds(self) -> bool:
+        """Whether memory is as it was left."""
+        return all(x.unchanged() for key, x in self._columns.items() if key != STEP)
+
     def release(self) -> None:
         """Drops the gradients: whoever sets them to `None` wants the memory."""
         self.gs = []
@@ -147,9 +193,10 @@ class StepPlan:
     def buckets(self, updates: Tensor | None) -> list[Bucket]:
         """The buckets of this step, with the numbers of their steps."""
         found = []
-        for one, before in zip(self.firsts, self._steps(), strict=True):
+        each = zip(self.firsts, self.transformations(), self._steps(), strict=True)
+        for one, tx, before in each:
             count = before if updates is None else number(updates)
-            found.append(Bucket(self._transformations[one.group].tx, before + 1, count, one.memory))
+            found.append(Bucket(tx, before + 1, count, one.memory))
         return found
 
     def _steps(self) -> list[Any]:
@@ -249,14 +296,19 @@ class StepPlan:
 
         `made` is 1, or a tensor that is 0 if the step was left out.
         """
-        after = [precision.entries(memory) for memory in memories] if self.has_memory else []
+        self._columns[STEP].add(made)
+        if UPDATES in self._columns and updates is not None:
+            column = self._columns[UPDATES]
+            column.fill([updates] * len(column.rows))
+        self.keep(memories)
+
+    def keep(self, memories: Sequence[Memory]) -> None:
+        """Writes memory after a step."""
+        if not self.has_memory:
+            return
+        after = [precision.entries(memory) for memory in memories]
         for key, column in self._columns.items():
-            if key == STEP:
-                column.add(made)
-            elif key == UPDATES:
-                if updates is not None:
-                    column.fill([updates] * len(column.rows))
-            else:
+            if key not in (STEP, UPDATES):
                 places = [self.active[i].layout.memory_at[key] for i in column.rows]
                 each = zip(column.rows, places, strict=True)
                 column.fill([after[self.bucket_of[i]][place] for i, place in each])

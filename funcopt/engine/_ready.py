@@ -1,0 +1,327 @@
+"""Ready kernels: a compiled step over the same tensors as before, with new gradients and scalars.
+
+For small jobs, where to find out what there is to be done takes longer than to do it. What cannot
+be another than before is not asked again: addresses of parameters and slots, the tasks, scalars of
+stages that prepare none. Whoever calls it has compared what that relies on.
+"""
+
+import array
+from collections.abc import Callable, Mapping, Sequence, Set
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .._core import precision
+from .._core.ranks import NOBODY
+from .._core.reduction import Reduce
+from .._core.stage import NO_MEMBERS, Bucket, Members, Node
+from .._core.tensor_rule import PerTensor, TensorRule
+from ..combinators import walk
+from . import _threads
+from ._blocks import Block
+from ._guards import Guard, GuardFailed, Unsupported
+from ._kernels import DrivenKernel
+from ._ready_call import Words, repeats_steps
+from ._replay import CellScalars, CompiledStep, Launch, ReductionPass, Replay
+from ._step import flatten_nodes
+from ._structure import keeps_clock
+
+NO_EXTRA = NO_MEMBERS._replace(extra={}, ranks=NOBODY)
+
+PlaceOf = Callable[[int, int], int | None]
+
+Follow = Callable[[PerTensor, Node, Reduce], Any]
+
+THREADS = 13
+"""Where their number stands among the words of a launch."""
+
+
+class ReadyKernels:
+    """Compiled steps that can be made again and again: one, or one for each way of decisions.
+
+    Args:
+        compiled: What is launched.
+        written: The parameters, whose versions are increased.
+        place_of: Which of the tensors that are others in every step stands in a column, by its role
+            and the index of the parameter; `None` for those that are the same.
+        follow: Makes the decisions of a step, of which nothing is computed, if it makes some.
+        seen: What a stage sees of the tensors, and which of the buckets.
+        root: The node of a step that was made.
+        buckets: Those of that step.
+
+    Raises:
+        Unsupported: If it is more than kernels, or the scalars of a stage are more than numbers.
+    """
+
+    def __init__(
+        self,
+        compiled: Sequence[CompiledStep],
+        written: Sequence[Tensor],
+        place_of: PlaceOf,
+        follow: Follow | None,
+        seen: tuple[Members, Sequence[int]],
+        root: Node,
+        buckets: Sequence[Bucket],
+    ) -> None:
+        if not repeats_steps():
+            raise Unsupported("there is no machine code that repeats steps")
+        self._written, self._follow = list(written), follow
+        self._members, self._used = seen
+        self._steps = [_ReadyStep(one, place_of) for one in compiled]
+        self._root, self._nodes = root, flatten_nodes(root)
+        self.settle(buckets)
+
+    def settle(self, buckets: Sequence[Bucket]) -> None:
+        """Lets scalars be that are the same in all steps by the transformations of the last one."""
+        self._prepared = _prepared(self._nodes, [buckets[k] for k in self._used])
+        for node in self._nodes if self._prepared is not None else ():
+            node.members = NO_EXTRA
+        nodes = self._nodes if self._prepared is not None else ()
+        self._read(_changing(self._nodes, self._prepared), nodes)
+
+    def unsettle(self) -> None:
+        """Reads all scalars in the next steps, which are by other transformations."""
+        self._prepared = None
+        self._read(_changing(self._nodes, None))
+
+    def _read(self, changing: Set[int], nodes: Sequence[Node] = ()) -> None:
+        """Reads the scalars of these nodes in the next steps, and those of the others now."""
+        for one in self._steps:
+            one.read(changing, nodes)
+
+    def places(self) -> list[tuple[int, int]]:
+        """Where addresses are to be written before a step, and of which tensors."""
+        launches = (launch for one in self._steps for launch in one.all_launches())
+        return [place for launch in launches for place in launch.addresses()]
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether scalars follow from the step count."""
+        return self._prepared is not None
+
+    def __call__(self, buckets: Sequence[Bucket]) -> Node:
+        """Makes a step, for tensors whose addresses are there.
+
+        Raises:
+            GuardFailed: If it is another than was compiled. Nothing has been written then.
+        """
+        if self._prepared is None:
+            mine = [buckets[k] for k in self._used]
+            root: Node = mine[0].tx.open(mine, self._members)
+            nodes = flatten_nodes(root)
+            self._root, self._nodes = root, nodes
+        else:
+            root, nodes = self._root, self._nodes
+            for node, rules, rows in self._prepared:
+                step = buckets[0].step
+                node.rows = [
+                    {**row, **rule.prepare(step, ())} for rule, row in zip(rules, rows, strict=True)
+                ]
+        if self._follow is None:
+            self._steps[0].run(nodes)
+        else:
+            follow, tx = self._follow, buckets[0].tx
+            Replay(self._steps, root).follow(lambda reduce: follow(tx, root, reduce))
+        if self._written:
+            torch.autograd.graph.increment_version(self._written)
+        if self._prepared is None:
+            root.release()
+        return root
+
+
+Prepared = tuple[Node, Sequence[TensorRule], Sequence[Mapping[str, Any]]]
+"""A node whose scalars may change, its rules, and of each the scalars that it has at hand."""
+
+
+def _prepared(nodes: Sequence[Node], buckets: Sequence[Bucket]) -> list[Prepared] | None:
+    """The nodes whose scalars follow from the step by `prepare`; `None` if others change too."""
+    if any(precision.entries(b.memory) for b in buckets) or not buckets:
+        return None
+    steps = {b.step for b in buckets if not isinstance(b.step, Tensor)}
+    if len(steps) != 1 or not all(keeps_clock(stage) for _, stage in walk(buckets[0].tx)):
+        return None
+    found: list[Prepared] = []
+    for node in nodes:
+        rules = node.rules
+        if not all(isinstance(rule, TensorRule) for rule in rules):
+            return None
+        rows = [{**x.hyperparam_values(), **dict.fromkeys(x.optional_extra)} for x in rules]
+        if any(x is not None and not _is_number(x) for row in rows for x in row.values()):
+            return None
+        for rule in rules:
+            other = (rule.concludes or rule.required_extra) and not rule.measures
+            if other or rule.random or rule.measures_tensors:
+                return None
+        if rules and (rules[0].measures or type(rules[0]).prepare is not TensorRule.prepare):
+            found.append((node, rules, rows))
+    return found
+
+
+def _is_number(x: Any) -> bool:
+    return all(map(_is_number, x)) if isinstance(x, tuple) else isinstance(x, (int, float))
+
+
+def _changing(nodes: Sequence[Node], prepared: Sequence[Prepared] | None) -> Set[int]:
+    """The nodes whose scalars may be others in another step, by index."""
+    if prepared is None:
+        return frozenset(range(len(nodes)))
+    ids = {id(node) for node, _, _ in prepared}
+    return frozenset(k for k, node in enumerate(nodes) if id(node) in ids)
+
+
+def _guards(guards: Sequence[Guard], changing: Set[int]) -> list[Guard]:
+    """Those that have to be asked in every step."""
+    return [guard for guard in guards if guard.source.depends_on(changing)]
+
+
+class _ReadyStep:
+    """A compiled step whose launches are ready."""
+
+    def __init__(self, of: CompiledStep, place_of: PlaceOf) -> None:
+        if of.stores:
+            raise Unsupported("more than kernels")
+        self._of, self.decisions = of, of.decisions
+        self.guards: Sequence[Guard] = of.guards
+        self.passes = [_ReadyPass(one, place_of) for one in of.passes]
+        self.launches = [_ReadyLaunch(one, place_of) for one in of.launches]
+
+    def all_launches(self) -> list["_ReadyLaunch"]:
+        """Those of all passes, and the last ones."""
+        return [*(launch for one in self.passes for launch in one.launches), *self.launches]
+
+    def read(self, changing: Set[int], nodes: Sequence[Node]) -> None:
+        """As for a launch."""
+        self.guards = _guards(self._of.guards, changing)
+        for one in self.passes:
+            one.read(changing, nodes)
+        for launch in self.launches:
+            launch.read(changing, nodes)
+
+    def run(self, nodes: Sequence[Node]) -> None:
+        """Makes a step that decides nothing: what a `Replay` does, of one alone."""
+        for one in self.passes:
+            _check(one.guards, nodes)
+            one.run(nodes)
+            if not one.fits(nodes):
+                raise GuardFailed
+        _check(self.guards, nodes)
+        self.finish(nodes)
+
+    def finish(self, nodes: Sequence[Node]) -> None:
+        """Writes the results."""
+        for launch in self.launches:
+            launch(nodes)
+
+
+def _check(guards: Sequence[Guard], nodes: Sequence[Node]) -> None:
+    for guard in guards:
+        if not guard.holds(nodes):
+            raise GuardFailed
+
+
+class _ReadyPass:
+    """A pass that ends with a reduction."""
+
+    def __init__(self, of: Any, place_of: PlaceOf) -> None:
+        if not isinstance(of, ReductionPass) or of.conclusion is not None:
+            raise Unsupported("more than a sum over tensors")
+        self._of, self.fits = of, of.fits
+        self.guards: Sequence[Guard] = of.guards
+        self.launches = [_ReadyLaunch(one, place_of) for one in of.launches]
+
+    def read(self, changing: Set[int], nodes: Sequence[Node]) -> None:
+        """As for a launch."""
+        self.guards = _guards(self._of.guards, changing)
+        for launch in self.launches:
+            launch.read(changing, nodes)
+
+    def run(self, nodes: Sequence[Node]) -> None:
+        """Measures, and calls the stage's `conclude`."""
+        node = nodes[self._of.node]
+        combine = node.rules[0].combine
+        self._of.conclude(node, [one.measures(nodes, combine) for one in self.launches])
+
+
+class _ReadyLaunch:
+    """A kernel with all of its arguments, of which scalars and addresses of gradients change."""
+
+    def __init__(self, of: Launch, place_of: PlaceOf) -> None:
+        kernel, block = of.kernel, of.block
+        if not isinstance(kernel, DrivenKernel):
+            raise Unsupported("a kernel that is not called by its address")
+        self._kernel, self._tasks, self._cells = kernel, of.tasks, of.scalars
+        self._row = kernel.packed([0.0] * sum(len(x.sources) * len(x.indices) for x in of.scalars))
+        self._out = kernel.table_of(of.tasks)
+        self._pointers = array.array("q")
+        self.places: list[tuple[int, int]] = []
+        for role in of.roles:
+            self._add_column(block, role, place_of)
+        self._is_short = of.tasks.entries <= _threads.SIZES[0]
+        drive, program = kernel.address()
+        self._words = Words(
+            *(drive, *[*program, 0, 0, 0, 0, 0][:5]),
+            *(of.tasks.count, of.tasks.table_address, self._pointers, block.leaves),
+            *(self._row, of.tasks.rows_address),
+            *(0 if self._out is None else self._out.data_ptr(), 1, self._is_short),
+        )
+        self._call = self._words.call("launch")
+
+    def read(self, changing: Set[int], nodes: Sequence[Node]) -> None:
+        """Reads the scalars of these nodes when it is called, and those of the others now."""
+        self._changing = _changing_scalars(self._cells, changing)
+        if nodes:
+            self._pack(nodes)
+
+    def _pack(self, nodes: Sequence[Node]) -> None:
+        every = (x for cell in self._cells for row in cell.rows(nodes) for x in row)
+        self._row[:] = self._kernel.packed(every)
+
+    def _add_column(self, block: Block, role: int, place_of: PlaceOf) -> None:
+        for leaf, i in enumerate(block.indices):
+            place = place_of(role, i)
+            if place is None:
+                self._pointers.append(block.columns[role][leaf].data_ptr())
+            else:
+                self.places.append((len(self._pointers), place))
+                self._pointers.append(0)
+
+    def addresses(self) -> list[tuple[int, int]]:
+        """Where addresses are to be written in every step, and of which tensors."""
+        begin, size = self._pointers.buffer_info()[0], self._pointers.itemsize
+        return [(begin + at * size, i) for at, i in self.places]
+
+    def __call__(self, nodes: Sequence[Node]) -> None:
+        """Runs the kernel with the scalars of these nodes."""
+        if self._changing is None:
+            self._pack(nodes)
+        else:
+            for at, read, i in self._changing:
+                self._row[at] = read(nodes, i)
+        if not self._is_short:
+            self._words[THREADS] = self._kernel.threads_for(self._tasks)
+        self._call()
+
+    def measures(self, nodes: Sequence[Node], combine: str) -> Tensor:
+        """The measures of every leaf, a row for each."""
+        self(nodes)
+        assert self._out is not None
+        return self._tasks.reduce_leaves(self._out, combine)
+
+
+Changing = list[tuple[int, Any, int]]
+"""Scalars of a launch that change: where each stands, how it is read, and of which tensor."""
+
+
+def _changing_scalars(cells: Sequence[CellScalars], changing: Set[int]) -> Changing | None:
+    """Those of a launch; `None` if tensors have their own, so that most of them do."""
+    found: Changing = []
+    at = 0
+    for cell in cells:
+        if any(source.per_tensor for source in cell.sources):
+            return None
+        for source in cell.sources:
+            if source.depends_on(changing):
+                found.append((at, source.read, cell.indices[0]))
+            at += 1
+    return found

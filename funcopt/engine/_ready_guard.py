@@ -1,0 +1,94 @@
+"""The guard of a ready step: all that it relies on, compared by one call of machine code."""
+
+import array
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from ._guards import Unsupported
+from ._ready_call import Words, objects, repeats_steps
+from ._tensor_guard import dynamo_check
+
+
+class ContentsGuard:
+    """Dicts and lists that hold the same objects as now, under the same keys and in this order."""
+
+    def __init__(self, dicts: Sequence[dict[Any, Any]], lists: Sequence[list[Any]]) -> None:
+        if not repeats_steps():
+            raise Unsupported("there is no machine code that repeats steps")
+        pairs = [x for one in dicts for pair in one.items() for x in pair]
+        self._kept = [*pairs, *(x for one in lists for x in one)]
+        held, of = objects(self._kept), (objects(dicts), objects(lists))
+        self.words = Words(of[0], len(dicts), of[1], len(lists), held, len(held))
+        self.holds = self.words.call("same")
+        self._kept += [*dicts, *lists]
+
+
+PLACES = 15
+"""Where the places of gradients stand among the words of a guard."""
+
+
+def place_words(places: Sequence[tuple[int, int]]) -> tuple[Any, Any, int]:
+    """Places of addresses, and which tensor's each of them is, as machine code reads them."""
+    to, which = (array.array("q", [place[k] for place in places]) for k in range(2))
+    return to, which, len(places)
+
+
+class TensorAddresses:
+    """Passes on the addresses of some tensors, all of which may be others in every step."""
+
+    def __init__(self, count: int, places: Sequence[tuple[int, int]]) -> None:
+        begins = array.array("q", [0] * count)
+        self._words = Words(*place_words(places), begins)
+        self.locate = self._words.call("locate")
+
+
+class ReadyGuard:
+    """Whether a step is like the one before; and its gradients, whose addresses it passes on.
+
+    Args:
+        dicts: Those that have to hold what they do now.
+        params: All parameters, each once, and their gradients: what has one, has to have one.
+        beside: Tensors whose metadata has to be the same, as that of the gradients.
+        fixed: Tensors that have to begin where they do.
+        clock: Numbers side by side, that have to be as this object has left them.
+        address: Where these stand.
+
+    Raises:
+        Unsupported: If there is no machine code for that.
+    """
+
+    def __init__(
+        self,
+        dicts: Sequence[dict[Any, Any]],
+        params: Sequence[Tensor],
+        beside: Sequence[Tensor],
+        fixed: Sequence[Tensor],
+        clock: "array.array[Any]",
+        address: int,
+    ) -> None:
+        contents = ContentsGuard(dicts, [])
+        have_grad = array.array("q", [p.grad is not None for p in params])
+        gs = [p.grad for p in params if p.grad is not None]
+        check = dynamo_check([*beside, *gs])
+        if check is None:
+            raise Unsupported("tensors whose metadata torch does not compare")
+        self._kept = (contents, list(params), check, list(beside), list(fixed))
+        self.clock = clock
+        begins = array.array("q", [x.data_ptr() for x in fixed])
+        self._words = Words(
+            contents.words,
+            *(objects(params), have_grad, len(params), len(gs)),
+            *(id(check), objects(beside), len(beside)),
+            *(objects(fixed), begins, len(fixed)),
+            *(address, clock, len(clock), ord(clock.typecode)),
+            *(0, 0, 0),
+            *(array.array("q", [0] * len(gs)), 0),
+        )
+        self.load, self.release = self._words.call("load"), self._words.call("release")
+        self.count = self._words.call("count")
+
+    def pass_on_to(self, places: Sequence[tuple[int, int]]) -> None:
+        """Writes addresses of gradients to these places in each step: address, and which one."""
+        self._words.replace(PLACES, *place_words(places))

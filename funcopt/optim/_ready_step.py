@@ -1,0 +1,135 @@
+"""The ready step: one that is like the one before, as a few calls of machine code find out.
+
+A plan says what a step has to know, and checks it. For small jobs, that takes longer than the step.
+Here, all that a plan and the engine rely on is compared at once; where anything differs, the step
+is made in the usual way, which finds out what it is.
+"""
+
+from typing import Any
+
+from .._core.stage import Node
+from .._core.tensor_rule import PerTensor
+from .._numerics.autocast import forget_casts
+from ..engine import (
+    ContentsGuard,
+    Engine,
+    GuardFailed,
+    ReadyKernels,
+    Unsupported,
+    same_structure,
+)
+from ._options import Options
+from ._state import State
+from ._step_plan import StepPlan
+
+
+def is_time_for(repeated: int) -> bool:
+    """Whether to get ready for a further step, after so many that were like the one before.
+
+    That takes as long as a few steps, so it is tried again less and less often.
+    """
+    return repeated > 1 and repeated & (repeated - 1) == 0  # a power of 2
+
+
+def ready_step(
+    plan: StepPlan,
+    engine: Engine,
+    node: Node,
+    param_groups: list[Options],
+    state: State,
+    measure_group: Any,
+) -> "ReadyStep | None":
+    """The next step, if it can be made ready: a plan and the node of the last one are at hand."""
+    try:
+        kernels = engine.ready(node, plan.buckets(None))
+        of = param_groups, state, measure_group
+        return None if kernels is None else ReadyStep(plan, kernels, *of)
+    except Unsupported:
+        return None
+
+
+class ReadyStep:
+    """A step of the parameters of a plan, by kernels that have made it.
+
+    Until `close`, it counts in the place of the plan.
+
+    Raises:
+        Unsupported: If there is something that has to be found out in every step.
+    """
+
+    def __init__(
+        self,
+        plan: StepPlan,
+        kernels: ReadyKernels,
+        param_groups: list[Options],
+        state: State,
+        measure_group: Any,
+    ) -> None:
+        self.plan, self._kernels = plan, kernels
+        self._of = (param_groups, state, measure_group)
+        self._guard, self._left = plan.lend()
+        self._guard.pass_on_to(kernels.places())
+        self._buckets = plan.buckets(None)
+        self._contents = self._contents_now()
+        self._made = 0
+        self._settled = True  # whether the transformations are those of the step before
+
+    def _contents_now(self) -> ContentsGuard:
+        param_groups = self._of[0]
+        lists = [group["params"] for group in param_groups]
+        return ContentsGuard(param_groups, [param_groups, *(x for x in lists if type(x) is list)])
+
+    def make(self, *of: Any) -> tuple[PerTensor, Node] | None:
+        """Makes the step of these groups and this state, if it is like the one before.
+
+        Returns:
+            The transformation and its node; `None` if nothing has been done.
+        """
+        groups, state, measure_group = self._of
+        if of[0] is not groups or of[1] is not state or of[2] is not measure_group:
+            return None
+        if self._left <= 0 or not self.plan.memory_holds():
+            return None
+        if self.plan.values_may_change or not self._contents.holds():
+            if not self._has_other_values():
+                return None
+        elif not self._settled:
+            self._kernels.settle(self._buckets)
+            self._settled = True
+        guard = self._guard
+        if not guard.load():
+            return None
+        try:
+            node = self._kernels(self._buckets)
+        except GuardFailed:
+            return None
+        finally:
+            guard.release()
+        guard.count()
+        tx = self._buckets[0].tx
+        if self.plan.has_memory:
+            self.plan.keep(tx.memory_after(node))
+        self._made, self._left = self._made + 1, self._left - 1
+        self._buckets = [b._replace(step=b.step + 1, count=b.count + 1) for b in self._buckets]
+        forget_casts()
+        return tx, node
+
+    def _has_other_values(self) -> bool:
+        """Whether groups have other values for the same transformation; the next step has them."""
+        if not self.plan.groups_hold(self._of[0]):
+            return False
+        txs = self.plan.transformations()
+        if not same_structure(txs[0], self._buckets[0].tx):
+            return False
+        if any(tx is not b.tx for tx, b in zip(txs, self._buckets, strict=True)):
+            each = zip(self._buckets, txs, strict=True)
+            self._buckets = [b._replace(tx=tx) for b, tx in each]
+            if self._settled:
+                self._kernels.unsettle()
+            self._settled = False
+        self._contents = self._contents_now()
+        return True
+
+    def close(self) -> None:
+        """Lets the plan go on."""
+        self.plan.take_back(self._guard, self._made)
