@@ -105,7 +105,7 @@ def all_optimizers(steps: int) -> dict[str, tuple[fo.GradientTransformation, Wra
         "Muon": fo.muon(0.02, adjust_lr_fn="match_rms_adamw", dims="flatten", adamw_lr=0.02),
         "Shampoo": fo.shampoo(0.03, 0.9, graft=True, precondition_frequency=10),
         "D. Shampoo": fo.distributed_shampoo(3e-3, precondition_frequency=10),
-        "Kron": fo.kron(1e-3),
+        "Kron": fo.kron(3e-3),
         "Fira": fo.fira_adamw(3e-3, rank=8, update_gap=20),
         "SOAP": fo.soap(3e-3),
         "Prodigy": fo.prodigy(0.3),
