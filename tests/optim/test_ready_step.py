@@ -334,6 +334,25 @@ def test_what_differs_is_seen(change, monkeypatch):
     assert same(one.tensors(), other.tensors())
 
 
+def test_steps_that_other_ranks_wait_for_are_made_in_the_usual_way(monkeypatch):
+    import torch.distributed as dist
+
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        job = Job(CHAINS["clip, average"](), True, monkeypatch)
+        job.opt.measure_group = dist.group.WORLD
+        job.steps(8)
+        assert not job.made
+        job.opt.measure_group = None
+        job.steps(8)
+        assert job.made
+        job.opt.measure_group = dist.group.WORLD
+        job.steps(1)
+        assert job.opt._ready is None
+    finally:
+        dist.destroy_process_group()
+
+
 def test_after_other_values_few_scalars_are_read_again(monkeypatch):
     one, _ = jobs(CHAINS["adamw"], monkeypatch)
     one.opt.param_groups[0]["lr"] = 0.2
