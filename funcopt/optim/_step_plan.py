@@ -171,6 +171,9 @@ class StepPlan:
         clock = self._columns[STEP].lend()
         if clock is None or UPDATES in self._columns or self._sharded or self.device is not None:
             raise Unsupported("clocks that are read one by one, or tensors that are not here")
+        ranks = self._ranks[1]
+        if ranks is None or ranks.take_means or ranks.crossed(()):
+            raise Unsupported("measures that meet those of other ranks")
         fixed = [*self.ps, *self._entries]
         beside = fixed if self._guard.addresses is None else self._matrices
         fixed = [*fixed, *self._columns[STEP].tensors]

@@ -63,7 +63,10 @@ class Job:
         tx = self.tx if self.again else copy.deepcopy(self.tx)
         self.t += 1
         gs = grads(self.params, self.t if t is None else t)
-        updates, self.state = tx.update(gs, self.state, self.params)
+        with pytest.MonkeyPatch.context() as patch:
+            if not self.again:
+                patch.setattr(_pure._Known, "is_ready", lambda *_: False)
+            updates, self.state = tx.update(gs, self.state, self.params)
         self.params = fo.apply_updates(self.params, updates)
         self.kept.append((updates, self.state, self.params))
 

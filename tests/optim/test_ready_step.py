@@ -168,7 +168,8 @@ def other_data(job):
 
 
 def transposed(job):
-    job.params[0].data.t_()
+    with torch.no_grad():
+        job.params[0].t_()
 
 
 def shorter(job):
@@ -333,6 +334,25 @@ def test_what_differs_is_seen(change, monkeypatch):
     assert same(one.tensors(), other.tensors())
 
 
+def test_steps_that_other_ranks_wait_for_are_made_in_the_usual_way(monkeypatch):
+    import torch.distributed as dist
+
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        job = Job(CHAINS["clip, average"](), True, monkeypatch)
+        job.opt.measure_group = dist.group.WORLD
+        job.steps(8)
+        assert not job.made
+        job.opt.measure_group = None
+        job.steps(8)
+        assert job.made
+        job.opt.measure_group = dist.group.WORLD
+        job.steps(1)
+        assert job.opt._ready is None
+    finally:
+        dist.destroy_process_group()
+
+
 def test_after_other_values_few_scalars_are_read_again(monkeypatch):
     one, _ = jobs(CHAINS["adamw"], monkeypatch)
     one.opt.param_groups[0]["lr"] = 0.2
@@ -340,6 +360,14 @@ def test_after_other_values_few_scalars_are_read_again(monkeypatch):
     assert not one.opt._ready._kernels.is_settled
     one.steps(1)
     assert one.opt._ready._kernels.is_settled
+
+
+def test_a_plan_goes_on_where_a_step_is_made_in_the_usual_way(monkeypatch):
+    one, _ = jobs(CHAINS["adamw"], monkeypatch)
+    plan = one.opt._plan
+    with pytest.raises(fo.errors.ExtraArgumentError):
+        one.step(value=1.0)
+    assert one.opt._plan is plan
 
 
 def test_of_whose_state_no_other_is_taken(monkeypatch):
@@ -511,6 +539,14 @@ def test_steps_in_backward_come_first(monkeypatch):
         assert torch.equal(after, one.params[0])
 
 
+def test_gradients_that_are_left_there_are_dropped(monkeypatch):
+    one, _ = jobs(CHAINS["adamw"], monkeypatch)
+    with one.opt.step_in_backward():
+        one.give()
+        one.step()
+    assert all(p.grad is None for p in one.params)
+
+
 def test_no_gradient_is_kept_and_no_reference_lost(monkeypatch):
     one, _ = jobs(CHAINS["clip, average"], monkeypatch)
     counts = [sys.getrefcount(x) for x in (one.params[0], None, True)]
@@ -579,20 +615,23 @@ def test_classes_of_torch_get_ready():
         assert opt._ready is not None, cls
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_large_steps_too(threads, monkeypatch):
-    """The number of threads is asked for in every step."""
-    before = torch.get_num_threads()
-    monkeypatch.setattr(fo.engine._threads, "threads_for", lambda n, work: torch.get_num_threads())
+def test_how_many_threads_a_large_step_is_worth_is_asked_each_time(monkeypatch):
+    asked = []
+
+    def threads_for(entries, work):
+        asked.append(entries)
+        return 1 + len(asked) % 2
+
+    monkeypatch.setattr(fo.engine._threads, "threads_for", threads_for)
     pair = []
     for ready in (True, False):
         job = Job(CHAINS["clip, average"](), ready, monkeypatch)
         job.params = [nn.Parameter(torch.linspace(-1, 1, 20000)) for _ in range(2)]
         job.opt = fo.Optimizer(job.params, job.opt.tx)
         job.steps()
-        torch.set_num_threads(threads)
+        before = len(asked)
         job.steps(2)
-        torch.set_num_threads(before)
+        assert len(asked) == before + 4  # two passes
         pair.append(job)
     assert pair[0].made
     assert same(*(job.tensors() for job in pair))
