@@ -163,7 +163,7 @@ class StateStore:
     ) -> dict[str, Tensor]:
         """The state of a parameter before its first step."""
         with self.offload.beside(p):
-            return begun(*initial_state(tx, name, p), p, group)
+            return where_counts_are(*initial_state(tx, name, p), p, group)
 
     def read(
         self,
@@ -179,7 +179,7 @@ class StateStore:
         if any(key not in stored for key in layout.keys):
             if initial is None:
                 initial = self.initial(transformation.tx, name, p, group)
-            stored = {**begun(layout, initial, p, group), **stored}
+            stored = {**where_counts_are(layout, initial, p, group), **stored}
         return layout, stored
 
     # Writing.
@@ -294,7 +294,7 @@ def new_clock(value: float, p: Tensor, group: Mapping[str, Any]) -> Tensor:
     return clock
 
 
-def begun(
+def where_counts_are(
     layout: StateLayout, initial: dict[str, Tensor], p: Tensor, group: Mapping[str, Any]
 ) -> dict[str, Tensor]:
     """The initial state of a parameter, its shared scalars where the counts of its group are."""
