@@ -328,3 +328,16 @@ def test_every_example_is_run_here():
     here = pathlib.Path(__file__).read_text()
     for path in EXAMPLES.glob("*.py"):
         assert f'example("{path.stem}")' in here, path
+
+
+def test_gpu_launches(example, tmp_path, capsys):
+    from .engine.test_launches import PINNED
+
+    found = example("gpu_launches").main(tensors=20)
+    for name, ways in found.items():
+        assert ways["one by one"][0] > 10 * ways["lists"][0] > 40 * ways["Triton"][0]
+        assert ways["lists"][1] > 3 * ways["Triton"][1]
+        pinned = PINNED[name.replace(" +", ",")]
+        assert ways["lists"][1] == pytest.approx(pinned[3], abs=0.1)
+    assert "Triton 1 launches, 28 bytes" in capsys.readouterr().out
+    assert is_a_figure(tmp_path / "out" / "gpu_launches.png")

@@ -70,7 +70,7 @@ def active_parameters(
                 continue
             check_dense(who, name or f"{index}.{j}", g)
             old = state.get(p, {})
-            layout, stored = store.read(state, name, p, transformation)
+            layout, stored = store.read(state, name, p, transformation, group)
             for key in (key for key in layout.memory_at if key not in old):
                 note(stored[key], Known((key, transformation.slots_key, p.dtype)))
             if layout.shared:  # which a late joiner takes from the others
@@ -119,7 +119,7 @@ def _due(
         if grads[j] is not None or not state.get(p):
             continue
         transformation = groups.transformation(param_groups, index)
-        layout, stored = store.read(state, name, p, transformation)
+        layout, stored = store.read(state, name, p, transformation, param_groups[index])
         if bool(due(transformation.tx, name, p, layout.unpack(stored)[0])):
             found[j] = torch.zeros_like(p, requires_grad=False)
     return found

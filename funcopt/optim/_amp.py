@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .._core import precision
 from .._core.stage import Node
 from .._core.tensor_rule import GradientTransformation, PerTensor
 from ..combinators import unscaled
@@ -101,10 +100,8 @@ def counts_on_device(
                 keys = (STEP, UPDATES, *store.layout(param_groups, index, name, p).memory_at)
                 if not all(is_device(own[key].device) for key in keys if key in own):
                     return False
-            elif p.device not in begin:
-                tx, like = groups.transformation(param_groups, index).tx, precision.zero_like([p])
-                scalars = (like, *precision.entries(tx.init_memory(like)))
-                begin[p.device] = all(is_device(x.device) for x in scalars)
+            else:
+                begin[p.device] = is_device(p.device)
         if not all(begin.values()):
             return False
     return True

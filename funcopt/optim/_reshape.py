@@ -47,7 +47,8 @@ def resize(
     dim = dim % max(p.dim(), 1)
     _check_map(call, p, new, index_map, dim)
     old = state.get(p)
-    initial = store.initial(groups.transformation(param_groups, index).tx, name, new)[1]
+    tx = groups.transformation(param_groups, index).tx
+    initial = store.initial(tx, name, new, param_groups[index])
     if old is not None:
         index_map = index_map.to(store.offload.device(p))
         kept = index_map >= 0

@@ -69,7 +69,7 @@ class StateStore:
         if not (p.is_floating_point() or p.is_complex()):
             return None
         transformation = self.groups.transformation(param_groups, index)
-        layout, stored = self.read(state, name, p, transformation)
+        layout, stored = self.read(state, name, p, transformation, param_groups[index])
         with self.offload.beside(p):
             tx = only_average("eval", transformation.tx, which)
             value = tx.eval_param(name, p, *layout.unpack(stored))
@@ -153,25 +153,33 @@ class StateStore:
         known = self._layouts.get(p)
         if known is not None and known[0] == key:
             return known[1], None
-        layout, initial = self.initial(transformation.tx, name, p)
+        with self.offload.beside(p):
+            layout, initial = initial_state(transformation.tx, name, p)
         self._layouts[p] = (key, layout)
         return layout, initial
 
     def initial(
-        self, tx: PerTensor, name: str | None, p: Tensor
-    ) -> tuple[StateLayout, dict[str, Tensor]]:
-        """The layout of a parameter's state, and the state before its first step."""
+        self, tx: PerTensor, name: str | None, p: Tensor, group: Mapping[str, Any]
+    ) -> dict[str, Tensor]:
+        """The state of a parameter before its first step."""
         with self.offload.beside(p):
-            return initial_state(tx, name, p)
+            return where_counts_are(*initial_state(tx, name, p), p, group)
 
     def read(
-        self, state: State, name: str | None, p: Tensor, transformation: GroupTransformation
+        self,
+        state: State,
+        name: str | None,
+        p: Tensor,
+        transformation: GroupTransformation,
+        group: Mapping[str, Any],
     ) -> tuple[StateLayout, dict[str, Tensor]]:
         """The layout of a parameter's state, and its tensors; those not there yet as they begin."""
         layout, initial = self._layout(name, p, transformation)
         stored = state.get(p, {})
         if any(key not in stored for key in layout.keys):
-            stored = {**(initial or self.initial(transformation.tx, name, p)[1]), **stored}
+            if initial is None:
+                initial = self.initial(transformation.tx, name, p, group)
+            stored = {**where_counts_are(layout, initial, p, group), **stored}
         return layout, stored
 
     # Writing.
@@ -197,7 +205,7 @@ class StateStore:
                     continue
                 keys.update(layout.keys)
                 if missing:
-                    _, stored = self.read(state, name, p, transformation)
+                    _, stored = self.read(state, name, p, transformation, group)
                     new[p] = {key: stored[key] for key in missing}
         self.write(state, new, replace=False)
         return keys
@@ -211,7 +219,7 @@ class StateStore:
             transformation = self.groups.transformation(param_groups, index)
             for name, p in named_parameters(group):
                 if p.requires_grad:
-                    _, initial = self.initial(transformation.tx, name, p)
+                    initial = self.initial(transformation.tx, name, p, group)
                     initial[STEP] = new_clock(0.0, p, group)
                     if updates is not None:
                         initial[UPDATES] = moved(updates, clock_device(p, group))
@@ -284,6 +292,16 @@ def new_clock(value: float, p: Tensor, group: Mapping[str, Any]) -> Tensor:
     clock = full(value, clock_device(p, group), clock_dtype())
     note(clock, Known(value))
     return clock
+
+
+def where_counts_are(
+    layout: StateLayout, initial: dict[str, Tensor], p: Tensor, group: Mapping[str, Any]
+) -> dict[str, Tensor]:
+    """The initial state of a parameter, its shared scalars where the counts of its group are."""
+    if not group.get("capturable"):
+        return initial
+    device = clock_device(p, group)
+    return {k: moved(x, device) if k in layout.memory_at else x for k, x in initial.items()}
 
 
 def clock_device(p: Tensor, group: Mapping[str, Any]) -> torch.device:

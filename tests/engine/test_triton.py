@@ -437,8 +437,8 @@ def test_with_step_counts_on_the_device_launches_do_not_grow(tx, most, launched)
                 p.grad = torch.empty_like(p)
             launched.clear()
             opt.step()
-            assert launched["kernels"] == most, "from the first step on"
         assert opt.engine == "fused"
+        assert launched["kernels"] == most
 
 
 # Launches, counted on "meta", with CUDA's rules.

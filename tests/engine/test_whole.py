@@ -380,6 +380,14 @@ def test_groups_are_not_mixed(stacked):
         torch.testing.assert_close(p.detach(), before[k] - lrs.get(k, 0.1) * g)
 
 
+def test_neither_are_those_with_scalars_of_their_own(stacked):
+    class stacks(measured):
+        batched = True
+
+    three_steps(fo.chain(stacks(), fo.sgd(0.1)), {f"a{i}": (4, 4) for i in range(3)})
+    assert not stacked
+
+
 def test_large_tensors_are_updated_in_smaller_batches(stacked, monkeypatch):
     """For a batch, memory is needed."""
     monkeypatch.setattr(_whole, "MOST_ENTRIES", 2 * 16 + 5)

@@ -39,10 +39,11 @@ CHAINS = {
     ),
     "schedule": fo.adamw(fo.linear_schedule(1e-2, 0.0, 6)),
     "accumulate": fo.accumulate(fo.adamw(1e-2), 2),
+    "lookahead": fo.lookahead(fo.adamw(1e-2), 2),
+    "Schedule-Free": fo.schedule_free_adamw(1e-2),
     "skip_if": fo.skip_if(fo.sgd(1e-2, momentum=0.9), fo.norm_outlier(warmup=1)),
     "cautious, Prodigy": fo.cautious(fo.prodigy(1.0)),
 }
-ON_DEVICE = [tx for name, tx in CHAINS.items() if name != "accumulate"]
 every_chain = pytest.mark.parametrize("tx", CHAINS.values(), ids=CHAINS)
 
 
@@ -216,8 +217,7 @@ def claims(opt):
 @every_chain
 @pytest.mark.parametrize("device", ["cpu", "meta"])
 def test_support_is_claimed_where_all_counts_are_on_a_device(tx, device):
-    on_device = device == "meta" and tx is not CHAINS["accumulate"]
-    assert claims(fo.Optimizer([parameter(device)], tx, capturable=True)) is on_device
+    assert claims(fo.Optimizer([parameter(device)], tx, capturable=True)) is (device == "meta")
     assert not claims(fo.Optimizer([parameter(device)], tx))
 
 
@@ -262,7 +262,7 @@ def test_support_is_claimed_after_a_checkpoint_was_loaded():
 # The step.
 
 
-@pytest.mark.parametrize("tx", ON_DEVICE, ids=str)
+@every_chain
 def test_nothing_is_waited_for(tx):
     """On "meta", with CUDA's rules."""
     ps = [parameter("meta") for _ in range(3)]
@@ -466,7 +466,7 @@ def test_without_any_gradient_nothing_happens(as_device):
 
 
 @pytest.mark.parametrize("engine", ["auto", "eager"])
-@pytest.mark.parametrize("tx", ON_DEVICE, ids=str)
+@every_chain
 def test_on_two_devices_nothing_is_waited_for_and_numbers_are_the_same(tx, engine):
     """Devices with values, which the scaler has found on the first of them."""
     here = {k: torch.linspace(-1, 2, 6).double() + i for i, k in enumerate("abc")}

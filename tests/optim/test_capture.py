@@ -48,3 +48,16 @@ def test_a_parameter_on_the_cpu_beside_hides_nothing(monkeypatch):
 
 def test_nothing_is_captured_on_a_cpu(monkeypatch):
     assert not _capture.is_capturing(torch.device("cpu"))
+
+
+@pytest.mark.parametrize("tx", [fo.accumulate(fo.sgd(0.1), 2), fo.schedule_free_sgd(0.1)], ids=str)
+def test_so_are_shared_scalars(tx, monkeypatch):
+    """They begin there; those of a state that was put together otherwise are refused."""
+    opt, step = optimizer(tx, capturable=True)
+    monkeypatch.setattr(_capture, "is_capturing", lambda device: device.type == "meta")
+    step()
+    own = next(iter(opt.state.values()))
+    key = "micro_step" if "micro_step" in own else "lr_max"
+    own[key] = torch.zeros((), dtype=own[key].dtype)
+    with pytest.raises(ModeError, match="counts are on the host"):
+        step()
