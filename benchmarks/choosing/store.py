@@ -25,6 +25,7 @@ class Store:
         self.head = {
             "steps": task.steps,
             "seeds": list(SEEDS),
+            "search": list(task.search),
             "settings": REFINE if task.name in SMALLER else SEARCH,
             "python": platform.python_version(),  # whose library is read
         }

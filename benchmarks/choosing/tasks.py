@@ -22,8 +22,9 @@ class Task(NamedTuple):
     steps: int  # the budget of steps
     model: Callable[[], nn.Module]  # with the same numbers on every call, for one seed of torch
     batches: Callable[[int, int], Iterator[Batch]]  # of (seed, steps)
-    validation: Batch  # to choose the learning rate by
+    validation: Batch  # to choose the setting by
     test: Batch  # to report
+    search: tuple[int, ...] = (0,)  # seeds of the trainings by which a setting is chosen
 
 
 def digits(steps: int = 300) -> Task:
@@ -42,7 +43,8 @@ def digits(steps: int = 300) -> Task:
             picked = torch.randint(len(x), (64,), generator=generator)
             yield x[picked], y[picked]
 
-    return Task("digits", steps, _convolutions, batches, (x_valid, y_valid), (x_test, y_test))
+    held_out = (x_valid, y_valid), (x_test, y_test)
+    return Task("digits", steps, _convolutions, batches, *held_out, search=(0, -1, -2))
 
 
 def letters(
