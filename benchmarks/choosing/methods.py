@@ -234,7 +234,7 @@ METHODS = {
     **SMALL,
     **WRAPPED,
 }
-"""By the name in the table: that of the class in `fo.optim`. In this order they are computed."""
+"""By the name in the table: that of the class in `fo.optim`."""
 
 EXCEPTIONS = {
     "LBFGS": "a line search wants the same data in every evaluation of a step",

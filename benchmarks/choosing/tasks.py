@@ -66,8 +66,8 @@ def letters(
         for _ in range(steps):
             yield drawn(train, windows, generator)
 
-    held_out = [drawn(part, 128, torch.Generator().manual_seed(0)) for part in (valid, test)]
-    return Task(name, steps, lambda: _Transformer(length, width), batches, *held_out)
+    valid, test = (drawn(part, 128, torch.Generator().manual_seed(0)) for part in (valid, test))
+    return Task(name, steps, lambda: _Transformer(length, width), batches, valid, test)
 
 
 def letters_1m(steps: int = 300) -> Task:
