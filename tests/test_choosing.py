@@ -108,7 +108,7 @@ def test_a_broken_file_says_so_and_is_left_as_it_is(tmp_path, text):
 def test_results_of_another_comparison_are_not_continued(tmp_path):
     main([*FEW, "SGD", "--out", str(tmp_path)])
     with pytest.raises(ValueError, match=r"of another comparison.*'steps': 4.*'steps': 5"):
-        main(["--steps", "5", "--tasks", "digits", "--out", str(tmp_path), "--resume"])
+        main([*FEW, "SGD", "--steps", "5", "--out", str(tmp_path), "--resume"])
 
 
 def test_the_large_task_begins_where_the_small_one_ended(tmp_path):
