@@ -181,42 +181,41 @@ def value(x: Any) -> Any:
 
 
 def draw_losses(results: Results) -> Figure:
-    """The loss of every method on every task, in the order of the table."""
+    """How far every method is from the best on every task, in the order of the table."""
     names = ordered(results)
     figure = Figure(figsize=(9.5, 2 + 0.185 * len(names)), layout="constrained")
     axes = figure.subplots(1, len(results), sharey=True)
     for ax, (task, found) in zip(axes, results.items(), strict=True):
-        draw_task(ax, found, names)
+        draw_task(ax, losses(found), names)
         ax.set_title(TITLES[task], fontsize=10)
     axes[0].set_yticks(range(len(names)), names, fontsize=8)
     axes[0].set_ylim(len(names) - 0.4, -0.6)
-    axes[0].plot([], [], "o", color=ORANGE, label="equal to the best within the interval")
+    axes[0].plot([], [], "o", color=ORANGE, label="equal to the best")
     axes[0].plot([], [], "o", color=BLUE, label="others")
     axes[0].plot([], [], ">", color=GREY, label="beyond the axis")
     figure.legend(loc="outside upper center", ncols=3)
-    figure.supxlabel("test loss: mean of three seeds, and its 95 % interval")
+    figure.supxlabel("test loss above the lowest: mean difference of three seeds, 95 % interval")
     return figure
 
 
-def draw_task(ax: Axes, found: dict[str, Found], names: Sequence[str]) -> None:
-    """Up to twice the distance that the median has from the best."""
-    each = losses(found)
-    equal = as_good_as_best(each)
+def draw_task(ax: Axes, each: dict[str, list[float]], names: Sequence[str]) -> None:
+    """Up to three times the distance that the median has from the best."""
     ax.grid(alpha=0.3)
+    ax.axvline(0, color=GREY, linestyle=":", zorder=0)
+    equal = as_good_as_best(each)
     if not equal:
+        ax.set_xticks([])
         return
-    means = {name: interval(each[name]) for name in each}
-    order = sorted(x.mean for x in means.values())
-    end = order[0] + 3 * (order[len(order) // 2] - order[0])
-    ax.axvline(order[0], color=GREY, linestyle=":", zorder=0)
-    for name, (center, half) in means.items():
+    apart = {name: difference(each[name], each[equal[0]]) for name in each}
+    end = 3 * sorted(x.mean for x in apart.values())[len(apart) // 2] or 1.0
+    for name, (center, half) in apart.items():
         row = names.index(name)
         if center > end:
             ax.plot(end, row, ">", color=GREY, markersize=4)
             continue
         color = ORANGE if name in equal else BLUE
         ax.errorbar(center, row, xerr=half, fmt="o", color=color, markersize=4, linewidth=1)
-    ax.set_xlim(order[0] - 0.12 * (end - order[0]), end + 0.04 * (end - order[0]))
+    ax.set_xlim(-0.3 * end, 1.04 * end)
 
 
 def draw_rates(results: Results) -> Figure:
