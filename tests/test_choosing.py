@@ -292,6 +292,7 @@ def test_the_tables_say_what_is_missing_equal_and_gained():
 def test_figures_are_drawn_of_a_part_of_the_results():
     results = store.all_read()
     part = {task: dict(list(found.items())[:k]) for k, (task, found) in enumerate(results.items())}
-    for given in (results, part):
-        assert report.draw_losses(given).axes
+    for given in (results, part, report.begun(part)):
+        assert len(report.draw_losses(given).axes) == len(given)
         assert report.draw_rates(given).axes
+    assert {*report.begun(part)} == {task for task, found in part.items() if found}

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from .intervals import Interval, as_good_as_best, difference, interval
 from .methods import EXCEPTIONS, KNOWN, METHODS
 from .pieces import SEARCH, Found
-from .store import all_read
+from .store import SMALLER, all_read
 
 DOCS = Path(__file__).parents[2] / "docs"
 BEGIN, END = "<!-- results: made by benchmarks/choosing/report.py -->", "<!-- end of results -->"
@@ -37,8 +37,14 @@ def losses_of(runs: Sequence[Found]) -> list[float]:
 
 
 def section(results: Results) -> str:
-    """All that stands between the marks of the page."""
-    return "\n\n".join([summary(results), table(results), settings(results)])
+    """All that stands between the marks of the page; the tables have the tasks with results."""
+    part = begun(results)
+    return "\n\n".join([summary(results), table(part), settings(part)])
+
+
+def begun(results: Results) -> Results:
+    """The tasks that have a result."""
+    return {task: found for task, found in results.items() if found}
 
 
 def summary(results: Results) -> str:
@@ -65,8 +71,7 @@ def summary(results: Results) -> str:
         if (why := failure(result))
     ]
     lines.append(f"* **Failures**: {', '.join(failed) if failed else 'none'}.")
-    for task in ("digits", "letters"):
-        lines.append(gains(task, results[task]))
+    lines += [gains(task, found) for task, found in results.items() if task not in SMALLER]
     return "\n".join(lines)
 
 
@@ -133,7 +138,7 @@ def cell(result: Found | None, equal: bool) -> str:
 
 def ordered(results: Results) -> list[str]:
     """The lowest loss on the letters first; then those that have none there."""
-    means = {name: interval(each).mean for name, each in losses(results["letters"]).items()}
+    means = {name: interval(each).mean for name, each in losses(results.get("letters", {})).items()}
     names = [name for name in METHODS if is_there(results, name)]
     return sorted(names, key=lambda name: means.get(name, math.inf))
 
@@ -149,7 +154,7 @@ def settings(results: Results) -> str:
     for name in filter(partial(is_there, results), METHODS):
         method = METHODS[name]
         chosen = [setting(name, found.get(name, {})) for found in results.values()]
-        changes = [results[task].get(name, {}) for task in ("digits", "letters")]
+        changes = [results.get(task, {}).get(name, {}) for task in ("digits", "letters")]
         gained = [str(gain(r) or "0") if "rate_only" in r else NOTHING for r in changes]
         values = ", ".join(map(str, method.values))
         lines.append(
@@ -184,7 +189,7 @@ def draw_losses(results: Results) -> Figure:
     """How far every method is from the best on every task, in the order of the table."""
     names = ordered(results)
     figure = Figure(figsize=(9.5, 2 + 0.185 * len(names)), layout="constrained")
-    axes = figure.subplots(1, len(results), sharey=True)
+    axes = figure.subplots(1, len(results), sharey=True, squeeze=False)[0]
     for ax, (task, found) in zip(axes, results.items(), strict=True):
         draw_task(ax, losses(found), names)
         ax.set_title(TITLES[task], fontsize=10)
@@ -204,16 +209,14 @@ def draw_task(ax: Axes, each: dict[str, list[float]], names: Sequence[str]) -> N
     ax.axvline(0, color=GREY, linestyle=":", zorder=0)
     equal = as_good_as_best(each)
     if not equal:
-        ax.set_xticks([])
         return
     apart = {name: difference(each[name], each[equal[0]]) for name in each}
     end = 3 * sorted(x.mean for x in apart.values())[len(apart) // 2] or 1.0
     for name, (center, half) in apart.items():
-        row = names.index(name)
+        row, color = names.index(name), ORANGE if name in equal else BLUE
         if center > end:
-            ax.plot(end, row, ">", color=GREY, markersize=4)
+            ax.plot(end, row, ">", color=color, markersize=4)
             continue
-        color = ORANGE if name in equal else BLUE
         ax.errorbar(center, row, xerr=half, fmt="o", color=color, markersize=4, linewidth=1)
     ax.set_xlim(-0.3 * end, 1.04 * end)
 
@@ -226,8 +229,8 @@ def draw_rates(results: Results) -> Figure:
     panels = figure.subplots(rows, columns, sharey=True, squeeze=False)
     for ax in panels.flat[len(names) :]:
         ax.set_visible(False)
-    colors = zip(("digits", "letters"), (BLUE, ORANGE), ("o", "s"), strict=True)
-    for task, color, marker in colors:
+    small = [task for task in results if task not in SMALLER]
+    for task, color, marker in zip(small, (BLUE, ORANGE), ("o", "s"), strict=False):
         for ax, name in zip(panels.flat, names, strict=False):
             draw_search(ax, results[task].get(name, {}).get("search", []), color, marker)
             ax.set_title(name, fontsize=10)
@@ -261,7 +264,7 @@ def excluded() -> str:
 def main() -> None:
     results = all_read()
     for name, draw in (("races", draw_losses), ("rates", draw_rates)):
-        draw(results).savefig(DOCS / f"choosing_{name}.png", dpi=150)
+        draw(begun(results)).savefig(DOCS / f"choosing_{name}.png", dpi=150)
     page = DOCS / "choosing.md"
     before, _, rest = page.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
