@@ -1,4 +1,4 @@
-"""Two tasks small enough for a laptop: handwritten digits, and the next letter of Python source."""
+"""Tasks small enough for a laptop: handwritten digits, and the next letter of Python source."""
 
 import math
 import sysconfig
@@ -22,8 +22,9 @@ class Task(NamedTuple):
     steps: int  # the budget of steps
     model: Callable[[], nn.Module]  # with the same numbers on every call, for one seed of torch
     batches: Callable[[int, int], Iterator[Batch]]  # of (seed, steps)
-    validation: Batch  # to choose the learning rate by
+    validation: Batch  # to choose the setting by
     test: Batch  # to report
+    search: tuple[int, ...] = (0,)  # seeds of the trainings by which a setting is chosen
 
 
 def digits(steps: int = 300) -> Task:
@@ -42,17 +43,20 @@ def digits(steps: int = 300) -> Task:
             picked = torch.randint(len(x), (64,), generator=generator)
             yield x[picked], y[picked]
 
-    return Task("digits", steps, _convolutions, batches, (x_valid, y_valid), (x_test, y_test))
+    held_out = (x_valid, y_valid), (x_test, y_test)
+    return Task("digits", steps, _convolutions, batches, *held_out, search=(0, -1, -2))
 
 
-def letters(steps: int = 300, length: int = 32) -> Task:
+def letters(
+    steps: int = 300, length: int = 32, windows: int = 8, width: int = 64, name: str = "letters"
+) -> Task:
     """The standard library of the running Python, byte by byte, and a small transformer."""
     files = sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))
     train, valid, test = map(
         _text, (files[::5] + files[1::5] + files[2::5], files[3::5], files[4::5])
     )
 
-    def windows(text: Tensor, count: int, generator: torch.Generator) -> Batch:
+    def drawn(text: Tensor, count: int, generator: torch.Generator) -> Batch:
         start = torch.randint(len(text) - length - 1, (count, 1), generator=generator)
         window = text[start + torch.arange(length + 1)]
         return window[:, :-1], window[:, 1:]
@@ -60,10 +64,19 @@ def letters(steps: int = 300, length: int = 32) -> Task:
     def batches(seed: int, steps: int) -> Iterator[Batch]:
         generator = torch.Generator().manual_seed(seed)
         for _ in range(steps):
-            yield windows(train, 8, generator)
+            yield drawn(train, windows, generator)
 
-    held_out = [windows(part, 128, torch.Generator().manual_seed(0)) for part in (valid, test)]
-    return Task("letters", steps, lambda: _Transformer(length), batches, *held_out)
+    valid, test = (drawn(part, 128, torch.Generator().manual_seed(0)) for part in (valid, test))
+    return Task(name, steps, lambda: _Transformer(length, width), batches, valid, test)
+
+
+def letters_1m(steps: int = 300) -> Task:
+    """The letters, with matrices of 192 rows and more, a million entries together."""
+    return letters(steps, windows=16, width=192, name="letters_1m")
+
+
+TASKS = {"digits": digits, "letters": letters, "letters_1m": letters_1m}
+"""In this order they are computed."""
 
 
 def _text(files: list[Path]) -> Tensor:
@@ -92,9 +105,9 @@ def _convolutions() -> nn.Module:
 
 
 class _Transformer(nn.Module):
-    """Two blocks of 64 channels and four heads; the head is a matrix of its own."""
+    """Two blocks of four heads; the head, which predicts, is a matrix of its own."""
 
-    def __init__(self, length: int, width: int = 64, heads: int = 4, depth: int = 2) -> None:
+    def __init__(self, length: int, width: int, heads: int = 4, depth: int = 2) -> None:
         super().__init__()
         self.token_embedding = nn.Embedding(128, width)
         self.position_embedding = nn.Embedding(length, width)
