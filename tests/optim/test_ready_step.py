@@ -3,6 +3,7 @@
 import collections
 import copy
 import gc
+import subprocess
 import sys
 import weakref
 
@@ -251,6 +252,25 @@ def fewer_params(job):
     del job.opt.param_groups[0]["params"][1]
 
 
+class Items(list):
+    """What is a list, but of another type."""
+
+
+def groups_in_a_tuple(job):
+    job.opt.param_groups = (*job.opt.param_groups,)
+
+
+def of_another_type(kind):
+    def change(job):
+        """Which loses a parameter, and nothing else, once a step is ready."""
+        group = job.opt.param_groups[0]
+        group["params"] = kind(group["params"])
+        job.steps(8)
+        del group["params"][1]
+
+    return change
+
+
 def another_param(job):
     job.params[1] = job.opt.param_groups[0]["params"][1] = nn.Parameter(torch.ones(4))
 
@@ -320,6 +340,9 @@ CHANGES = {
     "betas": value("betas", (0.5, 0.6)),
     "maximize": value("maximize", True),
     "a note in a group": value("note", 1),
+    "groups in a tuple": groups_in_a_tuple,
+    "parameters in a list of another type": of_another_type(Items),
+    "parameters in no list": of_another_type(collections.UserList),
 }
 
 
@@ -340,6 +363,43 @@ def test_after_other_values_few_scalars_are_read_again(monkeypatch):
     assert not one.opt._ready._kernels.is_settled
     one.steps(1)
     assert one.opt._ready._kernels.is_settled
+
+
+CLOCKS_IN_A_MAP = """
+import mmap
+import torch
+import funcopt as fo
+
+params = [torch.nn.Parameter(torch.ones(3)) for _ in range(2)]
+opt = fo.Optimizer(params, fo.adamw(1e-2))
+
+def step():
+    for p in params:
+        p.grad = torch.ones(3)
+    opt.step()
+
+step()
+memory = mmap.mmap(-1, 4096)
+for i, p in enumerate(params):
+    clock = torch.frombuffer(memory, dtype=torch.float32, count=1, offset=4 * i).squeeze_(0)
+    opt.state[p]["step"] = clock.fill_(1.0)
+del clock
+for _ in range(6):
+    step()
+assert opt._ready is not None
+for p in params:
+    opt.state[p]["step"].data = torch.tensor(50.0)
+memory.close()
+step()
+assert {float(opt.state[p]["step"]) for p in params} == {51.0}
+"""
+
+
+def test_memory_that_clocks_have_left_is_not_read():
+    """It is given back to the system here, where reading it ends the process."""
+    command = [sys.executable, "-c", CLOCKS_IN_A_MAP]
+    made = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stderr
 
 
 def test_of_whose_state_no_other_is_taken(monkeypatch):
