@@ -15,6 +15,11 @@ CHAINS = {
         fo.clip_by_global_norm(0.3), fo.adamw(1e-2), fo.ema_of_params(0.9)
     ),
     "nadam": lambda: fo.nadam(1e-2),
+    "scheduled": lambda: fo.adamw(fo.linear_schedule(0.1, 0.0, 20)),
+    "a function of the count": lambda: fo.sgd(lambda count: 0.1 / (1 + count), momentum=0.9),
+    "one of two": lambda: fo.chain(
+        fo.clip_by_global_norm(0.3), fo.adamw(1e-2, betas=(fo.linear_schedule(0.5, 0.9, 20), 0.9))
+    ),
     "cautious": lambda: fo.chain(fo.cautious(fo.scale_by_adam()), fo.scale_by_learning_rate(0.1)),
     "counted": lambda: fo.chain(fo.skip_if(fo.scale_by_adam()), fo.scale_by_learning_rate(0.1)),
 }
