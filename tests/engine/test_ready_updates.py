@@ -1,6 +1,7 @@
 """Updates of the pure form that repeat those before: the same, whatever comes in between."""
 
 import copy
+import random
 
 import pytest
 import torch
@@ -166,6 +167,21 @@ def test_what_differs_is_seen(change):
         job.steps(3)
     pairs = list(zip(one.everything(), other.everything(), strict=True))
     assert all(x.dtype == y.dtype and torch.equal(x, y) for x, y in pairs)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_changes_one_after_another_are_seen(seed):
+    """With updates in between, after which one is repeated or not."""
+    draw = random.Random(seed)
+    changes = [(draw.choice(CHANGES), draw.choice((1, 2, 5))) for _ in range(6)]
+    one, other = pair_of(draw.choice(list(CHAINS.values())))
+    for job in (one, other):
+        job.steps(5)
+        for change, count in changes:
+            if change is not other_values:  # whose state is of another chain
+                change(job)
+            job.steps(count)
+    assert same(one.everything(), other.everything())
 
 
 def test_a_missing_gradient(repeated):

@@ -3,6 +3,7 @@
 import collections
 import copy
 import gc
+import random
 import subprocess
 import sys
 import weakref
@@ -354,6 +355,25 @@ def test_what_differs_is_seen(change, monkeypatch):
         job.steps(8)
     one, other = pair
     assert same(one.tensors(), other.tensors())
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_changes_one_after_another_are_seen(seed, monkeypatch):
+    """With steps in between, after which a step is ready again or not; errors are the same too."""
+    draw = random.Random(seed)
+    changes = [(draw.choice(list(CHANGES.values())), draw.choice((1, 2, 5))) for _ in range(6)]
+    said = []
+    pair = jobs(CHAINS[draw.choice(("adamw", "clip, average", "lookahead"))], monkeypatch)
+    for job in pair:
+        said.append([])
+        for change, count in changes:
+            try:
+                change(job)
+                job.steps(count)
+            except Exception as error:
+                said[-1].append((change, str(error)))
+    assert said[0] == said[1]
+    assert same(*(job.tensors() for job in pair))
 
 
 def test_after_other_values_few_scalars_are_read_again(monkeypatch):
