@@ -17,6 +17,7 @@ from .._core.ranks import NOBODY
 from .._core.reduction import Reduce
 from .._core.stage import NO_MEMBERS, Bucket, Members, Node
 from .._core.tensor_rule import PerTensor, TensorRule
+from .._numerics.scalars import has_schedule
 from ..combinators import walk
 from . import _threads
 from ._blocks import Block
@@ -139,7 +140,7 @@ def _prepared(nodes: Sequence[Node], buckets: Sequence[Bucket]) -> list[Prepared
     if any(precision.entries(b.memory) for b in buckets) or not buckets:
         return None
     steps = {b.step for b in buckets if not isinstance(b.step, Tensor)}
-    if len(steps) != 1 or not all(keeps_clock(stage) for _, stage in walk(buckets[0].tx)):
+    if len(steps) != 1 or not all(_is_constant(stage) for b in buckets for _, stage in walk(b.tx)):
         return None
     found: list[Prepared] = []
     for node in nodes:
@@ -156,6 +157,11 @@ def _prepared(nodes: Sequence[Node], buckets: Sequence[Bucket]) -> list[Prepared
         if rules and (rules[0].measures or type(rules[0]).prepare is not TensorRule.prepare):
             found.append((node, rules, rows))
     return found
+
+
+def _is_constant(stage: Any) -> bool:
+    """Whether nothing but what it prepares follows from a count."""
+    return keeps_clock(stage) and not any(map(has_schedule, stage.hyperparam_values().values()))
 
 
 def _is_number(x: Any) -> bool:

@@ -12,16 +12,21 @@ from ._tensor_guard import dynamo_check
 
 
 class ContentsGuard:
-    """Dicts and lists that hold the same objects as now, under the same keys and in this order."""
+    """Dicts and sequences that hold the same objects as now, under the same keys, in this order.
 
-    def __init__(self, dicts: Sequence[dict[Any, Any]], lists: Sequence[list[Any]]) -> None:
+    Where a sequence is neither a list nor a tuple, they never do: it cannot be told.
+    """
+
+    def __init__(self, dicts: Sequence[dict[Any, Any]], sequences: Sequence[Sequence[Any]]) -> None:
         if not repeats_steps():
             raise Unsupported("there is no machine code that repeats steps")
+        lists = [x for x in sequences if isinstance(x, list)]
         pairs = [x for one in dicts for pair in one.items() for x in pair]
         self._kept = [*pairs, *(x for one in lists for x in one)]
         held, of = objects(self._kept), (objects(dicts), objects(lists))
         self.words = Words(of[0], len(dicts), of[1], len(lists), held, len(held))
-        self.holds = self.words.call("same")
+        seen = all(isinstance(x, (list, tuple)) for x in sequences)
+        self.holds = self.words.call("same") if seen else bool
         self._kept += [*dicts, *lists]
 
 

@@ -56,7 +56,8 @@ def metrics(who: str, steps: Sequence[Step], groups: Groups, per: Per | None) ->
         group_of += step.group_of
     for key, name, value in _by_key(steps[0].tx, group_of, said, groups, per):
         found.setdefault(key, []).append((name, value))
-    one = {key: _over_stages(values) for key, values in found.items()}
+    # Of its own: a rate in a group, or a stage's memory, is written in place later.
+    one = {key: _over_stages(values).clone() for key, values in found.items()}
     left_out = steps[0].left_out if steps else None
     if left_out is None:
         return one

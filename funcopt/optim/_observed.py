@@ -50,7 +50,8 @@ class ObservedOptimizer(ScalableOptimizer):
         label; all else is one number. The first stage that has a quantity owns the bare name, a
         further one is called ``clip_by_global_norm_2/grad_norm``. What has not been measured in
         this step is left out. Where all parameters wait for an `accumulate`, the last step is the
-        last update, not a call that only adds up gradients. No device is synchronized.
+        last update, not a call that only adds up gradients. What is returned stays as it is in
+        further steps. No device is synchronized.
 
         Args:
             per: "step" for one number of each name: norms of parts are added up to that of the

@@ -76,8 +76,7 @@ class ReadyStep:
 
     def _contents_now(self) -> ContentsGuard:
         param_groups = self._of[0]
-        lists = [group["params"] for group in param_groups]
-        return ContentsGuard(param_groups, [param_groups, *(x for x in lists if type(x) is list)])
+        return ContentsGuard(param_groups, [param_groups, *(x["params"] for x in param_groups)])
 
     def make(self, *of: Any) -> tuple[PerTensor, Node] | None:
         """Makes the step of these groups and this state, if it is like the one before.

@@ -1,6 +1,7 @@
 """Updates of the pure form that repeat those before: the same, whatever comes in between."""
 
 import copy
+import random
 
 import pytest
 import torch
@@ -15,6 +16,11 @@ CHAINS = {
         fo.clip_by_global_norm(0.3), fo.adamw(1e-2), fo.ema_of_params(0.9)
     ),
     "nadam": lambda: fo.nadam(1e-2),
+    "scheduled": lambda: fo.adamw(fo.linear_schedule(0.1, 0.0, 20)),
+    "a function of the count": lambda: fo.sgd(lambda count: 0.1 / (1 + count), momentum=0.9),
+    "one of two": lambda: fo.chain(
+        fo.clip_by_global_norm(0.3), fo.adamw(1e-2, betas=(fo.linear_schedule(0.5, 0.9, 20), 0.9))
+    ),
     "cautious": lambda: fo.chain(fo.cautious(fo.scale_by_adam()), fo.scale_by_learning_rate(0.1)),
     "counted": lambda: fo.chain(fo.skip_if(fo.scale_by_adam()), fo.scale_by_learning_rate(0.1)),
 }
@@ -164,6 +170,21 @@ def test_what_differs_is_seen(change):
         job.steps(3)
     pairs = list(zip(one.everything(), other.everything(), strict=True))
     assert all(x.dtype == y.dtype and torch.equal(x, y) for x, y in pairs)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_changes_one_after_another_are_seen(seed):
+    """With updates in between, after which one is repeated or not."""
+    draw = random.Random(seed)
+    changes = [(draw.choice(CHANGES), draw.choice((1, 2, 5))) for _ in range(6)]
+    one, other = pair_of(draw.choice(list(CHAINS.values())))
+    for job in (one, other):
+        job.steps(5)
+        for change, count in changes:
+            if change is not other_values:  # whose state is of another chain
+                change(job)
+            job.steps(count)
+    assert same(one.everything(), other.everything())
 
 
 def test_a_missing_gradient(repeated):

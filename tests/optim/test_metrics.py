@@ -51,6 +51,21 @@ def test_norm_before_clipping_and_factor_are_those_of_the_last_step():
         torch.testing.assert_close(found["clip_factor"], 0.5 / (norm + 1e-6), rtol=1e-14, atol=0)
 
 
+def test_what_was_returned_stays_as_it_is():
+    """A count in memory and a rate in a group, both of which are written in place."""
+    p = torch.nn.Parameter(torch.ones(3))
+    opt = fo.Optimizer([p], fo.skip_if(fo.adamw()))
+    opt.param_groups[0]["lr"] = torch.tensor(0.5)
+    kept = []
+    for value in (1.0, torch.nan, 1.0, torch.nan):
+        p.grad = torch.full((3,), value)
+        opt.step()
+        kept.append(opt.metrics())
+        opt.param_groups[0]["lr"].mul_(0.5)
+    assert [float(x["skipped"]) for x in kept] == [0, 1, 1, 2]
+    assert [float(x["lr"]) for x in kept] == [0.5, 0.25, 0.125, 0.0625]
+
+
 def test_what_is_short_is_not_clipped():
     _, opt = wrapped(fo.chain(fo.clip_by_global_norm(1e3), fo.sgd(0.1)), 1)
     assert opt.metrics()["clip_factor"] == 1.0

@@ -3,6 +3,8 @@
 import collections
 import copy
 import gc
+import random
+import subprocess
 import sys
 import weakref
 
@@ -252,6 +254,25 @@ def fewer_params(job):
     del job.opt.param_groups[0]["params"][1]
 
 
+class Items(list):
+    """What is a list, but of another type."""
+
+
+def groups_in_a_tuple(job):
+    job.opt.param_groups = (*job.opt.param_groups,)
+
+
+def of_another_type(kind):
+    def change(job):
+        """Which loses a parameter, and nothing else, once a step is ready."""
+        group = job.opt.param_groups[0]
+        group["params"] = kind(group["params"])
+        job.steps(8)
+        del group["params"][1]
+
+    return change
+
+
 def another_param(job):
     job.params[1] = job.opt.param_groups[0]["params"][1] = nn.Parameter(torch.ones(4))
 
@@ -321,6 +342,9 @@ CHANGES = {
     "betas": value("betas", (0.5, 0.6)),
     "maximize": value("maximize", True),
     "a note in a group": value("note", 1),
+    "groups in a tuple": groups_in_a_tuple,
+    "parameters in a list of another type": of_another_type(Items),
+    "parameters in no list": of_another_type(collections.UserList),
 }
 
 
@@ -353,6 +377,25 @@ def test_steps_that_other_ranks_wait_for_are_made_in_the_usual_way(monkeypatch):
         dist.destroy_process_group()
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_changes_one_after_another_are_seen(seed, monkeypatch):
+    """With steps in between, after which a step is ready again or not; errors are the same too."""
+    draw = random.Random(seed)
+    changes = [(draw.choice(list(CHANGES.values())), draw.choice((1, 2, 5))) for _ in range(6)]
+    said = []
+    pair = jobs(CHAINS[draw.choice(("adamw", "clip, average", "lookahead"))], monkeypatch)
+    for job in pair:
+        said.append([])
+        for change, count in changes:
+            try:
+                change(job)
+                job.steps(count)
+            except Exception as error:
+                said[-1].append((change, str(error)))
+    assert said[0] == said[1]
+    assert same(*(job.tensors() for job in pair))
+
+
 def test_after_other_values_few_scalars_are_read_again(monkeypatch):
     one, _ = jobs(CHAINS["adamw"], monkeypatch)
     one.opt.param_groups[0]["lr"] = 0.2
@@ -368,6 +411,43 @@ def test_a_plan_goes_on_where_a_step_is_made_in_the_usual_way(monkeypatch):
     with pytest.raises(fo.errors.ExtraArgumentError):
         one.step(value=1.0)
     assert one.opt._plan is plan
+
+
+CLOCKS_IN_A_MAP = """
+import mmap
+import torch
+import funcopt as fo
+
+params = [torch.nn.Parameter(torch.ones(3)) for _ in range(2)]
+opt = fo.Optimizer(params, fo.adamw(1e-2))
+
+def step():
+    for p in params:
+        p.grad = torch.ones(3)
+    opt.step()
+
+step()
+memory = mmap.mmap(-1, 4096)
+for i, p in enumerate(params):
+    clock = torch.frombuffer(memory, dtype=torch.float32, count=1, offset=4 * i).squeeze_(0)
+    opt.state[p]["step"] = clock.fill_(1.0)
+del clock
+for _ in range(6):
+    step()
+assert opt._ready is not None
+for p in params:
+    opt.state[p]["step"].data = torch.tensor(50.0)
+memory.close()
+step()
+assert {float(opt.state[p]["step"]) for p in params} == {51.0}
+"""
+
+
+def test_memory_that_clocks_have_left_is_not_read():
+    """It is given back to the system here, where reading it ends the process."""
+    command = [sys.executable, "-c", CLOCKS_IN_A_MAP]
+    made = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stderr
 
 
 def test_of_whose_state_no_other_is_taken(monkeypatch):
