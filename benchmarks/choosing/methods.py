@@ -99,6 +99,10 @@ KNOWN = {
         graft=True,
         precondition_frequency=10,
     ),
+    "DistributedShampoo": of(
+        fo.distributed_shampoo, 3e-3, "betas", ((0.9, 0.999), (0.9, 0.99), (0.9, 0.95))
+    ),
+    "Kron": of(fo.kron, 1e-3, "momentum", (0.9, 0.95, 0.8)),
     "Prodigy": of(fo.prodigy, 0.1, "betas", BETAS),
     "LAMB": of(fo.lamb, 3e-3, "betas", BETAS),
     "RMSprop": of(fo.rmsprop, 1e-3, "alpha", (0.99, 0.9, 0.95)),
@@ -120,6 +124,8 @@ KNOWN = {
 
 RELATIVES = {
     "AdaBelief": of(fo.adabelief, 3e-3, "betas", BETAS),
+    "Ano": of(fo.ano, 1e-3, "betas", ((0.92, 0.99), (0.9, 0.999), (0.95, 0.99))),
+    "FiraAdamW": of(fo.fira_adamw, 1e-2, "rank", (16, 8, 32), update_gap=50),
     "ADOPT": of(fo.adopt, 3e-3, "betas", ((0.9, 0.9999), (0.9, 0.99), (0.9, 0.95))),
     "NAdamW": of(fo.nadamw, 3e-3, "betas", BETAS),
     "StableAdamW": of(fo.stable_adamw, 3e-3, "betas", ((0.9, 0.99), (0.9, 0.999), (0.9, 0.95))),

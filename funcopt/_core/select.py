@@ -55,7 +55,9 @@ def _choose(flag: Tensor, on: Callable[[torch.device], Tensor], yes: Any, no: An
         return where(flag, yes, no)
     if not is_stand_in(tensor) and flag.device != tensor.device:
         if tensor.device.type == "cpu" and not tensor.dim():
-            yes, no = (beside(flag, x).to(tensor.dtype) for x in (yes, no))
+            there = (x for x in (yes, no) if isinstance(x, Tensor) and x.device == flag.device)
+            dtype = next(there, tensor).dtype  # a device may have no float64
+            yes, no = (beside(flag, x).to(dtype) for x in (yes, no))
         else:
             flag = on(tensor.device)
     if isinstance(no, Tensor) and not is_stand_in(no):

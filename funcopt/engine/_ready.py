@@ -275,13 +275,13 @@ class _ReadyLaunch:
 
     def read(self, changing: Set[int], nodes: Sequence[Node]) -> None:
         """Reads the scalars of these nodes when it is called, and those of the others now."""
-        self._changing = _changing_scalars(self._cells, changing)
+        self._changing, self._is_packed = _changing_scalars(self._cells, changing), False
         if nodes:
             self._pack(nodes)
 
     def _pack(self, nodes: Sequence[Node]) -> None:
         every = (x for cell in self._cells for row in cell.rows(nodes) for x in row)
-        self._row[:] = self._kernel.packed(every)
+        self._row[:], self._is_packed = self._kernel.packed(every), True
 
     def _add_column(self, block: Block, role: int, place_of: PlaceOf) -> None:
         for leaf, i in enumerate(block.indices):
@@ -299,7 +299,7 @@ class _ReadyLaunch:
 
     def __call__(self, nodes: Sequence[Node]) -> None:
         """Runs the kernel with the scalars of these nodes."""
-        if self._changing is None:
+        if self._changing is None or not self._is_packed:
             self._pack(nodes)
         else:
             for at, read, i in self._changing:

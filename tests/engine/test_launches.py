@@ -185,13 +185,13 @@ PINNED = {
     "AdamW": (ADAMW, 15, 0, 144),
     "Lion": (fo.lion(1e-4), 7, 0, 68),
     "NAdam": (fo.nadam(1e-3), 15, 0, 144),
-    "clip, AdamW": (CLIPPED, 33, 0, 156),
-    "clip, AdamW, EMA": (fo.chain(CLIPPED, fo.ema_of_params(0.99)), 36, 0, 188),
+    "clip, AdamW": (CLIPPED, 32, 0, 156),
+    "clip, AdamW, EMA": (fo.chain(CLIPPED, fo.ema_of_params(0.99)), 35, 0, 188),
     "Muon": (fo.chain(fo.scale_by_muon(), fo.sgd(0.1)), 31, 0, None),
-    "LAMB": (fo.lamb(1e-3), 47, 1, 220),
-    "Prodigy": (fo.prodigy(1.0), 65, 3, 248),
+    "LAMB": (fo.lamb(1e-3), 46, 1, 220),
+    "Prodigy": (fo.prodigy(1.0), 64, 3, 248),
     "Rprop": (fo.rprop(1e-2), 15, 6, 174),
-    "skip_if(AdamW)": (fo.skip_if(ADAMW), 53, 7, 204),
+    "skip_if(AdamW)": (fo.skip_if(ADAMW), 52, 7, 204),
 }
 """Launches, those more for each tensor, and bytes for each parameter in float32."""
 
