@@ -114,10 +114,13 @@ class scale_by_kron(TensorRule):
 
     def init_tensor(self, p: Tensor) -> KronSlots:
         dtype, device, shape = widen(p.dtype), p.device, p.shape or (1,)
+        vector = torch.ones_like(p, dtype=dtype) if p.dim() == 1 else None  # cut as `p` is
         Q = (
-            torch.ones(n, dtype=dtype, device=device)
-            if flat
-            else torch.eye(n, dtype=dtype, device=device)
+            torch.eye(n, dtype=dtype, device=device)
+            if not flat
+            else torch.ones(n, dtype=dtype, device=device)
+            if vector is None
+            else vector
             for n, flat in zip(shape, self._diagonal(shape), strict=True)
         )
         return KronSlots(torch.zeros_like(p, dtype=self.state_dtype), tuple(Q))

@@ -33,7 +33,7 @@ DIFFERENT = {
 @pytest.fixture(params=["Dynamo", "Python"], autouse=True)
 def code(request, monkeypatch):
     if request.param == "Python":
-        monkeypatch.setattr(_tensor_guard, "_dynamo_check", lambda tensors: None)
+        monkeypatch.setattr(_tensor_guard, "dynamo_check", lambda tensors: None)
 
 
 @pytest.mark.parametrize("beside", [(), (None,), (2.0,)], ids=["alone", "None", "a number"])
