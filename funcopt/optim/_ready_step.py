@@ -40,6 +40,8 @@ def ready_step(
     measure_group: Any,
 ) -> "ReadyStep | None":
     """The next step, if it can be made ready: a plan and the node of the last one are at hand."""
+    if plan.device is not None:  # where to ask for the counts is a launch
+        return None
     try:
         kernels = engine.ready(node, plan.buckets(None))
         of = param_groups, state, measure_group

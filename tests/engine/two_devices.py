@@ -64,7 +64,7 @@ class Apart(TorchFunctionMode):
         return out
 
     def _run(self, func, name, args, kwargs):
-        """The function, without two faults of lazy tensors."""
+        """The function, without three faults of lazy tensors."""
         x, *others = args or (None,)
         if name == "to" and others and isinstance(others[0], torch.device):
             hosted = "cpu" in (x.device.type, others[0].type)
@@ -74,6 +74,10 @@ class Apart(TorchFunctionMode):
             (dim,) = others or (kwargs.get("dim", 0),)
             parts = tuple(x.select(dim, i) for i in range(x.shape[dim]))
             return iter(parts) if name == "__iter__" else parts
+        if name == "split" and x.device.type != "cpu":  # comes out on the host
+            size, dim = (*others, kwargs.get("dim", 0))[:2]
+            n = x.shape[dim]
+            return tuple(x.narrow(dim, i, min(size, n - i)) for i in range(0, max(n, 1), size))
         out = func(*args, **kwargs)
         return on_host(out) if isinstance(out, Tensor) and out.device.type == "cpu" else out
 
