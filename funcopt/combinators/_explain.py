@@ -2,8 +2,9 @@
 
 import dataclasses
 import inspect
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -19,6 +20,12 @@ from ._by_label import ByLabel
 
 REFERENCE = (1024, 1024)
 """The shape of the float32 matrix whose slots are counted where no parameters are given."""
+
+PART = (64, 64)
+"""That of a part of it."""
+
+MANY = 64
+"""So many slots of a matrix are those of small blocks."""
 
 FORMULA = re.compile(r"\n\n((?: {4}.*(?:\n|$))+)")
 """The first indented block of a docstring."""
@@ -45,7 +52,7 @@ def explain_transformation(
     given = params or [("weight", torch.empty(REFERENCE, device="meta"))]
     rows, total = [], 0.0
     for depth, label, node, mine in _stages(tx, given, reference):
-        slots, size = _slots(node, mine)
+        slots, size = _slots(node, mine, reference)
         total += size
         name = f"{'  ' * depth}{label + ': ' if label else ''}{type(node).__name__}"
         numbers = ", ".join(f"{k}={v}" for k, v in _fields(node))
@@ -111,22 +118,45 @@ def _holds_transformations(value: Any) -> bool:
     return isinstance(value, GradientTransformation)
 
 
-def _slots(node: GradientTransformation, params: NamedParams) -> tuple[list[str], float]:
-    """The names of the slots that a node keeps itself, and how many bytes they are."""
-    names: dict[str, None] = {}
-    size = 0.0
+def _slots(
+    node: GradientTransformation, params: NamedParams, reference: bool
+) -> tuple[list[str], float]:
+    """The names of the slots that a node keeps itself, and how many bytes they are.
+
+    Of small blocks the reference has hundreds of thousands: a part of it stands for all then.
+    """
+    if reference:
+        part = [(name, torch.empty(PART, device="meta")) for name, _ in params]
+        own, every = _slots_of(node, part)
+        if every > MANY * len(part):
+            return _in_all(own, math.prod(REFERENCE) / math.prod(PART))
+    return _in_all(_slots_of(node, params)[0], 1)
+
+
+def _slots_of(
+    node: GradientTransformation, params: NamedParams
+) -> tuple[list[tuple[str, Tensor]], int]:
+    """The slots that a node keeps itself, on the meta device, with their names.
+
+    And how many there are, with those of the transformations in it.
+    """
+    found: list[tuple[str, Tensor]] = []
+    every = 0
     if not (isinstance(node, PerTensor) and node.is_per_tensor()):
-        return [], size
+        return found, every
     for name, p in params:
         with MadeOn("meta"):
             slots = node.init_slots(name, p)
-        own = _own(node, slots)
-        for key, value in own.items():
-            entries = [shards.part(x) for x in precision.entries(value) if isinstance(x, Tensor)]
-            size += sum(x.numel() * x.element_size() for x in entries)
-            if entries:
-                names[key] = None
-    return list(names), size
+        every += len(precision.entries(slots))
+        for key, value in _own(node, slots).items():
+            found += [(key, shards.part(x)) for x in precision.entries(value)]
+    return found, every
+
+
+def _in_all(slots: Sequence[tuple[str, Tensor]], times: float) -> tuple[list[str], float]:
+    """Their names, and so many times their bytes."""
+    size = sum(x.numel() * x.element_size() for _, x in slots)
+    return list(dict.fromkeys(name for name, _ in slots)), times * size
 
 
 def _own(node: GradientTransformation, slots: Any) -> dict[str, Any]:

@@ -110,11 +110,11 @@ def squares(
     if len(shape) < 2 and not vectors:
         most = 0
     sizes = [[n] if block_size is None else _parts(n, block_size) for n in shape]
-    return tuple(
-        fill * torch.eye(n, dtype=dtype, device=like.device) if 0 < n <= most else ()
-        for block in itertools.product(*sizes)
-        for n in block
-    )
+    every = [n for block in itertools.product(*sizes) for n in block]
+    made = {
+        n: fill * torch.eye(n, dtype=dtype, device=like.device) for n in set(every) if 0 < n <= most
+    }
+    return tuple(made[n].clone() if n in made else () for n in every)
 
 
 def _parts(n: int, block_size: int) -> list[int]:

@@ -233,3 +233,13 @@ def test_results_print_in_short():
     assert Tags(result._repr_html_()).seen.count("tr") == 21
     assert "of which the best 20 runs" in result._repr_html_()
     assert result.table().splitlines()[0] == "| lr | loss |"
+
+
+@pytest.mark.parametrize("block_size", [2, 16, 512])
+def test_of_blocks_bytes_are_those_of_a_state(block_size):
+    """However many there are: of small ones, hundreds of thousands in the matrix shown."""
+    tx = fo.scale_by_shampoo(block_size=block_size)
+    n = max(64, 2 * block_size)
+    slots = tx.init(torch.empty(n, n, device="meta")).slots
+    size = sum(x.numel() * x.element_size() for x in fo.tree.leaves(slots))
+    assert fo.explain(tx).tables[0].closing == f"state: {size / n**2:.3g} per entry"
