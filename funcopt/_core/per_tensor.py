@@ -217,6 +217,11 @@ class PerTensor(GradientTransformation):
     Where a step is like the one before, engines then call `prepare` of these alone.
     """
 
+    follows_counts: ClassVar[bool] = False
+    """`open`, `run` and `memory_after` make numbers of nothing but the fields, which are not
+    written, of step counts and of memory. They may be called once, and what they do noted.
+    """
+
     decides: ClassVar[bool] = False
     """Control flow of `run` depends on values, but only by `node.select`; it may change memory.
 

@@ -88,6 +88,7 @@ class TensorRule(PerTensor):
 
     replayable = True
     keeps_clock = True
+    follows_counts = True
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -204,7 +205,7 @@ class TensorRule(PerTensor):
             if before != () or isinstance(step, Tensor):
                 rule, step, own = on_one_device(rule, step, own)
             rules.append(rule)
-            by_number = not isinstance(step, Tensor)  # nearly always: nothing stands in between
+            by_number = type(step) in (int, float)  # nearly always: nothing stands in between
             more = rule.prepare(step, own) if by_number else prepared(rule, step, own)
             rows.append({**rule.hyperparam_values(), **dict.fromkeys(rule.optional_extra), **more})
             memory.append(own)

@@ -121,6 +121,8 @@ def at(value: Any, count: Any) -> Any:
     if torch.compiler.is_compiling():
         return value(exact(count))
     if not isinstance(count, Tensor):
+        if is_stand_in(count):  # what is made of it is noted
+            return count.passed_to(value)
         return _evaluated(value, exact(count))
     try:
         return value(exact(count))

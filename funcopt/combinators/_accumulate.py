@@ -73,6 +73,7 @@ class accumulate(Wrapper):
     memory_per = "tree"
     defers = True
     decides = True
+    follows_counts = True
 
     def __post_init__(self) -> None:
         check_inner(self, self.inner)

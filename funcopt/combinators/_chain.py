@@ -39,6 +39,7 @@ class chain(PerTensor):
 
     replayable = True
     keeps_clock = True
+    follows_counts = True
     stages: tuple[GradientTransformation, ...]
 
     def __init__(self, *stages: GradientTransformation) -> None:

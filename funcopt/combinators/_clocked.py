@@ -25,6 +25,7 @@ class clocked(Around):
     """Runs `inner` with its own step count, so that a combinator can skip it."""
 
     replayable = True
+    follows_counts = True
     own_memory = True
     inner: PerTensor
 

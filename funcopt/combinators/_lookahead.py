@@ -83,6 +83,7 @@ class lookahead(Wrapper):
     slow_momentum: Scalar | None = None
     memory_per = "tree"
     averages = True
+    follows_counts = True
 
     def __post_init__(self) -> None:
         check_inner(self, self.inner)

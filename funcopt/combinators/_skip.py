@@ -141,6 +141,7 @@ class skip_if(Wrapper):
     when: GradientTransformation = not_finite()
     memory_per = "tree"
     decides = True
+    follows_counts = True
     metrics = ("skipped",)
 
     def __post_init__(self) -> None:

@@ -37,7 +37,8 @@ The engine's ten nouns, and where each lives:
   of step counts and flags that are there (`Deferred`). A `Replay` goes the way that this step
   decides on: its stages run with a `StandIn` for every tensor. Where steps repeat, an optimizer has
   `ReadyKernels` (`_ready`), and a `ReadyGuard` (`_ready_guard`) instead of all others: a few calls
-  of machine code (`_ready_call`).
+  of machine code (`_ready_call`). What stages do with counts is a `RecordedStep` (`_recorded`),
+  a function of Python, made by what happened to a `Number` (`_noted_numbers`).
 
 The way of a step: `Engine.step` gets step inputs. `TracedBackend` lays the tensors out in blocks.
 If there is a compiled step whose guards hold, it is replayed: scalars are read, kernels launched.

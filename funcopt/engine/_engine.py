@@ -1,5 +1,6 @@
 """The engine: chooses the backend that makes a step."""
 
+import array
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -56,12 +57,14 @@ class Engine:
         with updates_made_by(self.option):
             return eager_step(inputs)
 
-    def ready(self, root: Node, buckets: Sequence[Bucket]) -> ReadyKernels | None:
+    def ready(
+        self, root: Node, buckets: Sequence[Bucket], memory: "array.array[int] | None"
+    ) -> ReadyKernels | None:
         """The last step, ready for others that are like it; `None` if it is not made so."""
         if self._traced is None or self.name != self._traced.name:
             return None
         try:
-            return self._traced.ready(root, buckets)
+            return self._traced.ready(root, buckets, memory)
         except Unsupported:
             return None
 

@@ -4,6 +4,7 @@ What an update works on is read once, and stays as it is. `GradientTransformatio
 first; where this is not the way to make it, it goes on operation by operation.
 """
 
+import array
 import copy
 import logging
 import threading
@@ -170,7 +171,9 @@ class _Known:
         self.requires_grad = False  # of a tensor, or of a scalar in some update
         self._backend: TracedBackend | None = None
         self._ready: _Ready | None = None
-        self._made = 0  # updates, without those that repeat one
+        self._made = 0  # updates in turn, without those that repeat one
+        self._made_by: PerTensor | None = None
+        self._patience = REPEATED  # how many of them come before one that repeats them
 
     def holds(self, option: str, *found: Any) -> bool:
         """Whether it is known of these trees."""
@@ -196,16 +199,24 @@ class _Known:
                 raise Unsupported("some of it has to be traced again in every step")
             self._backend = backend
         node = self._backend.step(inputs)
-        self._made += 1
-        if self._made > REPEATED and self._ready is None:
+        self._made = self._made + 1 if tx is self._made_by else 1
+        self._made_by = tx
+        is_ready = self._ready is not None and self._ready.tx is tx
+        if self._made > self._patience and not is_ready:
             self._made, self._ready = 0, self._ready_for(inputs, node)
+            if self._ready is None:
+                self._patience *= 2
         return node
 
     def _ready_for(self, inputs: StepInputs, node: Node) -> "_Ready | None":
-        """The next update, if its scalars follow from its number."""
+        """The next update, if its scalars follow from its number and from counts in memory."""
         assert self._backend is not None
+        memory, spec = tree.flatten(inputs.buckets[0].memory)
+        if not all(map(_is_count, memory)):
+            return None
+        counts = array.array("q", map(int, memory))
         try:
-            kernels = self._backend.ready(node, inputs.buckets)
+            kernels = self._backend.ready(node, inputs.buckets, counts)
         except Unsupported:
             return None
         if not kernels.is_settled or not self.trees.are_whole or inputs.results is None:
@@ -213,7 +224,7 @@ class _Known:
         count = len(inputs.ps) + len(self.trees.positions)
         addresses = TensorAddresses(2 * count + len(inputs.gs), kernels.places())
         dtypes = [u.dtype for u in inputs.results.us]
-        return _Ready(inputs.tx, kernels, addresses, dtypes, inputs.buckets[0].memory)
+        return _Ready(inputs.tx, kernels, addresses, dtypes, counts, spec)
 
     def is_ready(self, tx: PerTensor, option: str) -> bool:
         """Whether an update of this transformation may repeat the one before."""
@@ -227,7 +238,10 @@ class _Known:
         if ready is None or self.trees.specs != (spec, of_slots) or spec != of_updates:
             return None
         tensors = [*ps, *gs, *flat]
-        if not _is_nothing(state.memory, ready.memory) or not self.trees.guard.holds(tensors):
+        memory, of_memory = tree.flatten(state.memory)
+        if of_memory != ready.of_memory or not self.trees.guard.holds([*tensors, *memory]):
+            return None
+        if len(memory) != len(ready.counts) or not all(map(_is_count, memory)):
             return None
         if self.requires_grad and torch.is_grad_enabled():
             return None
@@ -238,30 +252,41 @@ class _Known:
         step = state.step + 1
         if isinstance(now := number(step), Tensor):
             return None
+        before = list(map(number, memory))
+        for k, x in enumerate(before):
+            ready.counts[k] = x
         try:
             node = ready.kernels([Bucket(ready.tx, now, now - 1, state.memory)])
-        except GuardFailed:
+        except GuardFailed:  # as where it decides as no update before
+            self._ready, self._made, self._patience = None, 0, 2 * self._patience
             return None
         if torch.is_grad_enabled() and any(map(_scalars_require_grad, flatten_nodes(node))):
             return None
-        return of_updates.unflatten(us), State(step, state.memory, of_slots.unflatten(new)), node
+        if memory:
+            each = zip(memory, before, ready.counts, strict=True)
+            memory = [x if now == old else _count(now) for x, old, now in each]
+        state = State(step, of_memory.unflatten(memory), of_slots.unflatten(new))
+        return of_updates.unflatten(us), state, node
 
 
 class _Ready(NamedTuple):
-    """An update that needs no more than addresses, and the step count."""
+    """An update that needs no more than addresses, the step count, and counts in memory."""
 
     tx: PerTensor
     kernels: ReadyKernels
     addresses: TensorAddresses
     dtypes: Sequence[torch.dtype]  # of the updates
-    memory: Any
+    counts: "array.array[int]"  # where kernels find what is in memory
+    of_memory: tree.Spec[Any]
 
 
-def _is_nothing(memory: Any, like: Any) -> bool:
-    """Whether it has no tensors, as another one has none."""
-    if type(memory) is not type(like) or len(memory) != len(like):
-        return False
-    return not any(memory) and not any(like)
+def _is_count(x: Any) -> bool:
+    """Whether it is a whole number, that may be looked at."""
+    return isinstance(x, Tensor) and x.dtype is torch.int64 and not isinstance(number(x), Tensor)
+
+
+def _count(x: int) -> Tensor:
+    return torch.full((), x, dtype=torch.int64, device="cpu")
 
 
 def _is_watched() -> bool:

@@ -6,6 +6,8 @@ stages that prepare none. Whoever calls it has compared what that relies on.
 """
 
 import array
+import functools
+import logging
 from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 
@@ -21,18 +23,25 @@ from .._numerics.scalars import has_schedule
 from ..combinators import walk
 from . import _threads
 from ._blocks import Block
-from ._guards import Guard, GuardFailed, Unsupported
+from ._guards import Guard, GuardFailed, ScalarSource, Unsupported
 from ._kernels import DrivenKernel
 from ._ready_call import Words, repeats_steps
+from ._recorded import KnownWay, Part, RecordedStep, record
 from ._replay import CellScalars, CompiledStep, Launch, ReductionPass, Replay
 from ._step import flatten_nodes
 from ._structure import keeps_clock
+
+log = logging.getLogger("funcopt")
 
 NO_EXTRA = NO_MEMBERS._replace(extra={}, ranks=NOBODY)
 
 PlaceOf = Callable[[int, int], int | None]
 
 Follow = Callable[[PerTensor, Node, Reduce], Any]
+
+AGAIN = 16
+"""After so many steps by the same transformations they are recorded again, which takes as long as
+some steps."""
 
 THREADS = 13
 """Where their number stands among the words of a launch."""
@@ -46,10 +55,13 @@ class ReadyKernels:
         written: The parameters, whose versions are increased.
         place_of: Which of the tensors that are others in every step stands in a column, by its role
             and the index of the parameter; `None` for those that are the same.
-        follow: Makes the decisions of a step, of which nothing is computed, if it makes some.
+        follow: Makes the decisions of a step, of which nothing is computed.
+        decides: Whether it makes some.
         seen: What a stage sees of the tensors, and which of the buckets.
         root: The node of a step that was made.
         buckets: Those of that step.
+        memory: All counts in the memory of a bucket, if there is nothing else and buckets have the
+            same: where steps are recorded, they are read and written here.
 
     Raises:
         Unsupported: If it is more than kernels, or the scalars of a stage are more than numbers.
@@ -60,31 +72,70 @@ class ReadyKernels:
         compiled: Sequence[CompiledStep],
         written: Sequence[Tensor],
         place_of: PlaceOf,
-        follow: Follow | None,
+        follow: Follow,
+        decides: bool,
         seen: tuple[Members, Sequence[int]],
         root: Node,
         buckets: Sequence[Bucket],
+        memory: "array.array[int] | None" = None,
     ) -> None:
         if not repeats_steps():
             raise Unsupported("there is no machine code that repeats steps")
-        self._written, self._follow = list(written), follow
+        self._written, self._follow, self._decides = list(written), follow, decides
         self._members, self._used = seen
         self._steps = [_ReadyStep(one, place_of) for one in compiled]
         self._root, self._nodes = root, flatten_nodes(root)
+        self._memory, self._unsettled = memory, AGAIN
+        self._program: RecordedStep | None = None
         self.settle(buckets)
 
-    def settle(self, buckets: Sequence[Bucket]) -> None:
-        """Lets scalars be that are the same in all steps by the transformations of the last one."""
+    def settle(self, buckets: Sequence[Bucket]) -> bool:
+        """Lets scalars be that are the same in all steps by the transformations of the last one.
+
+        Returns:
+            Whether that is done; else it is to be tried in the next step.
+        """
         self._prepared = _prepared(self._nodes, [buckets[k] for k in self._used])
-        for node in self._nodes if self._prepared is not None else ():
+        if self._prepared is not None:
+            for node in self._nodes:
+                node.members = NO_EXTRA
+            self._read(_changing(self._nodes, self._prepared), self._nodes)
+            return True
+        self._unsettled += 1
+        if self._memory is not None and self._unsettled < AGAIN:
+            return False
+        try:
+            self._program = self._recorded(buckets)
+        except Unsupported as reason:
+            log.debug("a step is not recorded: %s", reason)
+            self._memory = None
+            self._read(_changing(self._nodes, None))
+            return True
+        for node in self._nodes:
             node.members = NO_EXTRA
-        nodes = self._nodes if self._prepared is not None else ()
-        self._read(_changing(self._nodes, self._prepared), nodes)
+        self._read(self._program.changing)
+        return True
 
     def unsettle(self) -> None:
         """Reads all scalars in the next steps, which are by other transformations."""
-        self._prepared = None
-        self._read(_changing(self._nodes, None))
+        self._unsettled = 0
+        if self.is_settled:
+            self._prepared = self._program = None
+            self._read(_changing(self._nodes, None))
+
+    def _recorded(self, buckets: Sequence[Bucket]) -> RecordedStep:
+        """The step as a program."""
+        if self._memory is None:
+            raise Unsupported("memory of which there is more than counts")
+        mine = [buckets[k] for k in self._used]
+        ways = [one.way() for one in self._steps]
+        run = functools.partial(self._follow, mine[0].tx)
+        return record(ways, run, mine, self._members, self._nodes, self._memory)
+
+    @property
+    def keeps_memory(self) -> bool:
+        """Whether the last step has written new memory into the counts."""
+        return self._program is not None
 
     def _read(self, changing: Set[int], nodes: Sequence[Node] = ()) -> None:
         """Reads the scalars of these nodes in the next steps, and those of the others now."""
@@ -98,8 +149,8 @@ class ReadyKernels:
 
     @property
     def is_settled(self) -> bool:
-        """Whether scalars follow from the step count."""
-        return self._prepared is not None
+        """Whether scalars follow from the step count, and from counts in memory."""
+        return self._prepared is not None or self._program is not None
 
     def __call__(self, buckets: Sequence[Bucket]) -> Node:
         """Makes a step, for tensors whose addresses are there.
@@ -107,6 +158,12 @@ class ReadyKernels:
         Raises:
             GuardFailed: If it is another than was compiled. Nothing has been written then.
         """
+        if self._program is not None:
+            if not self._program.run(buckets[0].step):
+                raise GuardFailed
+            if self._written:
+                torch.autograd.graph.increment_version(self._written)
+            return self._root
         if self._prepared is None:
             mine = [buckets[k] for k in self._used]
             root: Node = mine[0].tx.open(mine, self._members)
@@ -119,7 +176,7 @@ class ReadyKernels:
                 node.rows = [
                     {**row, **rule.prepare(step, ())} for rule, row in zip(rules, rows, strict=True)
                 ]
-        if self._follow is None:
+        if not self._decides:
             self._steps[0].run(nodes)
         else:
             follow, tx = self._follow, buckets[0].tx
@@ -196,7 +253,12 @@ class _ReadyStep:
         """Those of all passes, and the last ones."""
         return [*(launch for one in self.passes for launch in one.launches), *self.launches]
 
-    def read(self, changing: Set[int], nodes: Sequence[Node]) -> None:
+    def way(self) -> KnownWay:
+        """How it is part of a program."""
+        last = Part(self._of.guards, self.finish, _reads(self.launches))
+        return KnownWay(self.decisions, [one.part() for one in self.passes], last)
+
+    def read(self, changing: Set[int], nodes: Sequence[Node] = ()) -> None:
         """As for a launch."""
         self.guards = _guards(self._of.guards, changing)
         for one in self.passes:
@@ -236,7 +298,11 @@ class _ReadyPass:
         self.guards: Sequence[Guard] = of.guards
         self.launches = [_ReadyLaunch(one, place_of) for one in of.launches]
 
-    def read(self, changing: Set[int], nodes: Sequence[Node]) -> None:
+    def part(self) -> Part:
+        """How it is part of a program."""
+        return Part(self._of.guards, self.run, _reads(self.launches), self._of.node)
+
+    def read(self, changing: Set[int], nodes: Sequence[Node] = ()) -> None:
         """As for a launch."""
         self.guards = _guards(self._of.guards, changing)
         for launch in self.launches:
@@ -247,6 +313,16 @@ class _ReadyPass:
         node = nodes[self._of.node]
         combine = node.rules[0].combine
         self._of.conclude(node, [one.measures(nodes, combine) for one in self.launches])
+
+
+def _reads(launches: Sequence["_ReadyLaunch"]) -> Set[int] | None:
+    """The nodes whose scalars they read; `None` if it is not known."""
+    found: set[int] = set()
+    for source in (source for launch in launches for source in launch.sources()):
+        if source.of is None:
+            return None
+        found |= source.of
+    return found
 
 
 class _ReadyLaunch:
@@ -273,7 +349,11 @@ class _ReadyLaunch:
         )
         self._call = self._words.call("launch")
 
-    def read(self, changing: Set[int], nodes: Sequence[Node]) -> None:
+    def sources(self) -> list[ScalarSource]:
+        """Where its scalars are read."""
+        return [source for cell in self._cells for source in cell.sources]
+
+    def read(self, changing: Set[int], nodes: Sequence[Node] = ()) -> None:
         """Reads the scalars of these nodes when it is called, and those of the others now."""
         self._changing, self._is_packed = _changing_scalars(self._cells, changing), False
         if nodes:

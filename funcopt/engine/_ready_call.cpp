@@ -74,6 +74,20 @@ struct Places {
   }
 };
 
+// Counts, all the same, and what they were left as.
+struct Column {
+  int64_t* numbers;
+  int64_t* snapshot;
+  int64_t count;
+
+  bool unchanged() const { return !std::memcmp(numbers, snapshot, count * sizeof(int64_t)); }
+
+  void fill(int64_t x) const {
+    if (snapshot[0] == x) return;
+    for (int64_t i = 0; i < count; i++) numbers[i] = snapshot[i] = x;
+  }
+};
+
 struct Ready {
   const Contents* contents;
   const Object* params;        // all of them
@@ -90,6 +104,9 @@ struct Ready {
   int64_t clock_count, clock_letter;
   Places grads;
   Object held;                 // the tensors, while kernels work on them
+  const Column* columns;
+  const int64_t* counts;       // what each of them is to be after the step
+  int64_t column_count;
 
   int64_t clock_bytes() const { return clock_count * (clock_letter == 'f' ? 4 : 8); }
 };
@@ -142,6 +159,8 @@ inline bool load(Ready& r) {
   }
   // Clocks are among the fixed tensors: where they have moved, their memory may be gone.
   if (std::memcmp(r.clock, r.snapshot, r.clock_bytes())) return false;
+  for (int64_t i = 0; i < r.column_count; i++)
+    if (!r.columns[i].unchanged()) return false;
   Object all = tensors_of(r);
   if (!all) return false;
   Object holds = py.call(r.check, all, nullptr);
@@ -216,6 +235,7 @@ Object ready_count(Object self, Object) {
   if (r.clock_letter == 'd') ready::count_up<double>(r.snapshot, r.clock_count);
   if (r.clock_letter == 'q') ready::count_up<int64_t>(r.snapshot, r.clock_count);
   std::memcpy(r.clock, r.snapshot, r.clock_bytes());
+  for (int64_t i = 0; i < r.column_count; i++) r.columns[i].fill(r.counts[i]);
   return ready::answer(true);
 }
 

@@ -59,6 +59,8 @@ class ReadyGuard:
         fixed: Tensors that have to begin where they do.
         clock: Numbers side by side, that have to be as this object has left them.
         address: Where these stand.
+        columns: Other such numbers, and where they stand. They are counts, all the same.
+        counts: What each column is to be after the step.
 
     Raises:
         Unsupported: If there is no machine code for that.
@@ -72,6 +74,8 @@ class ReadyGuard:
         fixed: Sequence[Tensor],
         clock: "array.array[Any]",
         address: int,
+        columns: "Sequence[tuple[array.array[int], int]]",
+        counts: "array.array[int]",
     ) -> None:
         contents = ContentsGuard(dicts, [])
         have_grad = array.array("q", [p.grad is not None for p in params])
@@ -80,7 +84,8 @@ class ReadyGuard:
         if check is None:
             raise Unsupported("tensors whose metadata torch does not compare")
         self._kept = (contents, list(params), check, list(beside), list(fixed))
-        self.clock = clock
+        self.clock, self.columns = clock, [x for x, _ in columns]
+        table = [(at, x.buffer_info()[0], len(x)) for x, at in columns]
         begins = array.array("q", [x.data_ptr() for x in fixed])
         self._words = Words(
             contents.words,
@@ -90,6 +95,7 @@ class ReadyGuard:
             *(address, clock, len(clock), ord(clock.typecode)),
             *(0, 0, 0),
             *(array.array("q", [0] * len(gs)), 0),
+            *(array.array("q", [x for column in table for x in column]), counts, len(table)),
         )
         self.load, self.release = self._words.call("load"), self._words.call("release")
         self.count = self._words.call("count")

@@ -177,10 +177,10 @@ class MembersCache:
         self._key = (inputs.ps, inputs.ranks, inputs.bucket_of)
         return self._members
 
-    @property
-    def latest(self) -> tuple[Members, list[int]]:
-        """Those of the last step that had no extra arguments."""
-        return self._members
+    def latest(self, stand_ins: Sequence[Any]) -> tuple[Members, list[int]]:
+        """Those of the last step without extra arguments; stand-ins for tensors it has dropped."""
+        members, used = self._members
+        return (members if members.tensors else members._replace(tensors=stand_ins)), used
 
     def release(self) -> None:
         """Drops the tensors."""

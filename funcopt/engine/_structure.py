@@ -61,6 +61,11 @@ def keeps_clock(tx: Any) -> bool:
     return _declares(tx, "keeps_clock", "open")
 
 
+def follows_counts(tx: Any) -> bool:
+    """Whether numbers follow from counts, as the authors of all functions of these declare."""
+    return all(_declares(tx, "follows_counts", x) for x in ("open", "run", "memory_after"))
+
+
 def _declares(tx: Any, fact: str, method: str = "run") -> bool:
     if not isinstance(tx, PerTensor):
         return False

@@ -1,5 +1,6 @@
 """The backend of kernels: a step is traced once, then replayed with other scalars."""
 
+import array
 import contextlib
 import logging
 from collections.abc import Sequence
@@ -109,8 +110,15 @@ class TracedBackend:
             if inputs.out_of_place:
                 self._members.release()
 
-    def ready(self, root: Node, buckets: Sequence[Bucket]) -> ReadyKernels:
+    def ready(
+        self, root: Node, buckets: Sequence[Bucket], memory: "array.array[int] | None" = None
+    ) -> ReadyKernels:
         """The last step, whose node this is, ready for others that are like it.
+
+        Args:
+            root: The node.
+            buckets: Those of the step.
+            memory: All that buckets have in memory, if these are counts, and the same in all.
 
         Raises:
             Unsupported: If it was traced, or is more than kernels that machine code can call.
@@ -129,10 +137,12 @@ class TracedBackend:
             self._compiled if self._decides else [self._replayed],
             self._layout.written,
             self._layout.place_of,
-            follow if self._decides else None,
-            self._members.latest,
+            follow,
+            self._decides,
+            self._members.latest(gs),
             root,
             buckets,
+            memory,
         )
 
     def _open(self, inputs: StepInputs) -> Node:

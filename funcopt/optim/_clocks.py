@@ -85,6 +85,13 @@ class StateColumn:
             after = array.array(letter, [x + 1 for x in self.numbers()])
         self._snapshot = self._bytes[:] = after.tobytes()
 
+    def is_one_count(self, tensors: int) -> bool:
+        """Whether it is a vector of so many whole numbers, all the same."""
+        if self._vector is None or self._vector.dtype != torch.int64:
+            return False
+        numbers = self.numbers()
+        return len(numbers) == tensors and all(x == numbers[0] for x in numbers)
+
     def lend(self) -> "tuple[array.array[Any], int] | None":
         """The numbers, and where they stand, for whoever counts in its place until `take_back`.
 

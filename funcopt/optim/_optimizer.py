@@ -163,6 +163,7 @@ class Optimizer(AveragingOptimizer):
         self._plan: StepPlan | None = None
         self._ready: ReadyStep | None = None
         self._repeated = 0  # how many steps were made by the plan, without anything else
+        self._patience = 1  # how many of them come before a ready step, at least
         self._engine = Engine(self._how.engine)
         self._last = ()
 
@@ -241,7 +242,8 @@ class Optimizer(AveragingOptimizer):
             self._last = (step_made(tx, node, plan.group_of, scaling),)
         repeated = plan is before and not extra and scaling is None
         self._repeated = self._repeated + 1 if repeated else 0
-        if self._plan is not None and is_time_for(self._repeated) and self._may_be_ready():
+        due = is_time_for(self._repeated, self._patience)
+        if self._plan is not None and due and self._may_be_ready():
             of = param_groups, state, self.measure_group
             self._ready = ready_step(self._plan, self._engine, node, *of)
         return None
@@ -261,8 +263,11 @@ class Optimizer(AveragingOptimizer):
             if made is None:
                 ready.close()
                 self._ready, self._repeated = None, 0
+                self._patience = 1 if ready.has_paid else 2 * self._patience
         if made is not None and (self._window is None or not waits(self.state)):
-            self._last = (Step(*made, ready.plan.group_of),)
+            tx, node = made
+            node = node if self._window is None else node.copied()  # which calls to come write
+            self._last = (Step(tx, node, ready.plan.group_of),)
         return made is not None
 
     def _check_step(self, extra: Options, closure: Any) -> None:

@@ -5,6 +5,8 @@ Here, all that a plan and the engine rely on is compared at once; where anything
 is made in the usual way, which finds out what it is.
 """
 
+import array
+from collections.abc import Sequence
 from typing import Any
 
 from .._core.stage import Node
@@ -14,21 +16,26 @@ from ..engine import (
     ContentsGuard,
     Engine,
     GuardFailed,
+    ReadyGuard,
     ReadyKernels,
     Unsupported,
     same_structure,
 )
+from ._clocks import StateColumn
 from ._options import Options
 from ._state import State
 from ._step_plan import StepPlan
 
+PAYS = 16
+"""So many ready steps save the time of getting ready."""
 
-def is_time_for(repeated: int) -> bool:
+
+def is_time_for(repeated: int, patience: int) -> bool:
     """Whether to get ready for a further step, after so many that were like the one before.
 
     That takes as long as a few steps, so it is tried again less and less often.
     """
-    return repeated > 1 and repeated & (repeated - 1) == 0  # a power of 2
+    return repeated > patience and repeated & (repeated - 1) == 0  # a power of 2
 
 
 def ready_step(
@@ -42,10 +49,15 @@ def ready_step(
     """The next step, if it can be made ready: a plan and the node of the last one are at hand."""
     if plan.device is not None:  # where to ask for the counts is a launch
         return None
+    memory = plan.counts_in_memory()
+    counts = array.array("q", [x.numbers()[0] for x in memory or ()])
     try:
-        kernels = engine.ready(node, plan.buckets(None))
+        lent = plan.lend(memory or (), counts)
+        kernels = engine.ready(node, plan.buckets(None), None if memory is None else counts)
+        if kernels is None:
+            return None
         of = param_groups, state, measure_group
-        return None if kernels is None else ReadyStep(plan, kernels, *of)
+        return ReadyStep(plan, kernels, lent, (memory or (), counts), of)
     except Unsupported:
         return None
 
@@ -63,13 +75,14 @@ class ReadyStep:
         self,
         plan: StepPlan,
         kernels: ReadyKernels,
-        param_groups: list[Options],
-        state: State,
-        measure_group: Any,
+        lent: tuple[ReadyGuard, float],
+        memory: tuple[Sequence[StateColumn], "array.array[int]"],
+        of: tuple[list[Options], State, Any],
     ) -> None:
         self.plan, self._kernels = plan, kernels
-        self._of = (param_groups, state, measure_group)
-        self._guard, self._left = plan.lend()
+        self._of = of
+        self._guard, self._left = lent
+        self._memory, self._counts = memory
         self._guard.pass_on_to(kernels.places())
         self._buckets = plan.buckets(None)
         self._contents = self._contents_now()
@@ -89,14 +102,13 @@ class ReadyStep:
         groups, state, measure_group = self._of
         if of[0] is not groups or of[1] is not state or of[2] is not measure_group:
             return None
-        if self._left <= 0 or not self.plan.memory_holds():
+        if self._left <= 0 or not (self._memory or self.plan.memory_holds()):
             return None
         if self.plan.values_may_change or not self._contents.holds():
             if not self._has_other_values():
                 return None
         elif not self._settled:
-            self._kernels.settle(self._buckets)
-            self._settled = True
+            self._settled = self._kernels.settle(self._buckets)
         guard = self._guard
         if not guard.load():
             return None
@@ -106,10 +118,11 @@ class ReadyStep:
             return None
         finally:
             guard.release()
-        guard.count()
         tx = self._buckets[0].tx
-        if self.plan.has_memory:
+        if self.plan.has_memory and not self._kernels.keeps_memory:
             self.plan.keep(tx.memory_after(node))
+            self._read_memory()
+        guard.count()
         self._made, self._left = self._made + 1, self._left - 1
         self._buckets = [b._replace(step=b.step + 1, count=b.count + 1) for b in self._buckets]
         forget_casts()
@@ -125,12 +138,22 @@ class ReadyStep:
         if any(tx is not b.tx for tx, b in zip(txs, self._buckets, strict=True)):
             each = zip(self._buckets, txs, strict=True)
             self._buckets = [b._replace(tx=tx) for b, tx in each]
-            if self._settled:
-                self._kernels.unsettle()
+            self._kernels.unsettle()
             self._settled = False
         self._contents = self._contents_now()
         return True
 
+    def _read_memory(self) -> None:
+        """Reads counts that others have written."""
+        for k, (column, left) in enumerate(zip(self._memory, self._guard.columns, strict=True)):
+            left[:] = array.array("q", column.numbers())
+            self._counts[k] = left[0]
+
+    @property
+    def has_paid(self) -> bool:
+        """Whether it has made more steps than it took to get ready."""
+        return self._made >= PAYS
+
     def close(self) -> None:
         """Lets the plan go on."""
-        self.plan.take_back(self._guard, self._made)
+        self.plan.take_back(self._guard, self._made, self._memory)

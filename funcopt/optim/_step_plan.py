@@ -1,5 +1,6 @@
 """What a step has to know of parameters, groups and state: found once, and checked every time."""
 
+import array
 import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -162,8 +163,28 @@ class StepPlan:
         """That of each bucket."""
         return [self._transformations[one.group].tx for one in self.firsts]
 
-    def lend(self) -> tuple[ReadyGuard, float]:
+    def counts_in_memory(self) -> list[StateColumn] | None:
+        """The columns of memory, in its order, if it is counts that are the same for all."""
+        columns = {k: x for k, x in self._columns.items() if k not in (STEP, UPDATES)}
+        places = [
+            {key: one.layout.memory_at.get(key, -1) for key in columns} for one in self.active
+        ]
+        in_order = {x: key for key, x in places[0].items()}
+        if any(self._elsewhere.values()) or any(one != places[0] for one in places):
+            return None
+        if sorted(in_order) != list(range(len(columns))):
+            return None
+        found = [columns[in_order[k]] for k in range(len(columns))]
+        return found if all(x.is_one_count(len(self.active)) for x in found) else None
+
+    def lend(
+        self, memory: Sequence[StateColumn], counts: "array.array[int]"
+    ) -> tuple[ReadyGuard, float]:
         """What tells that it holds, in steps that are made by kernels alone; for so many steps.
+
+        Args:
+            memory: The columns that are written there too.
+            counts: What they are to be after each step.
 
         Raises:
             Unsupported: If more has to be looked at.
@@ -176,12 +197,17 @@ class StepPlan:
             raise Unsupported("measures that meet those of other ranks")
         fixed = [*self.ps, *self._entries]
         beside = fixed if self._guard.addresses is None else self._matrices
-        fixed = [*fixed, *self._columns[STEP].tensors]
-        return ReadyGuard(self._dicts, self._all, beside, fixed, *clock), self._columns[STEP].room
+        columns = [self._columns[STEP], *memory]
+        fixed = [*fixed, *(x for column in columns for x in column.tensors)]
+        lent = [x for x in (column.lend() for column in memory) if x is not None]
+        of = self._dicts, self._all, beside, fixed
+        return ReadyGuard(*of, *clock, lent, counts), self._columns[STEP].room
 
-    def take_back(self, guard: ReadyGuard, made: int) -> None:
+    def take_back(self, guard: ReadyGuard, made: int, memory: Sequence[StateColumn]) -> None:
         """Goes on after so many such steps."""
         self._columns[STEP].take_back(guard.clock, made)
+        for column, numbers in zip(memory, guard.columns, strict=True):
+            column.take_back(numbers, 0)
 
     def memory_holds(self) -> bool:
         """Whether memory is as it was left."""

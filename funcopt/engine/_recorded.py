@@ -1,0 +1,364 @@
+"""The host's part of a step, recorded: how scalars, decisions and memory follow from counts.
+
+What stages do with a few whole numbers takes many calls of Python, and longer than the kernels of a
+small step. So they are called once for each way through their decisions, with numbers that note
+what is made of them, and what was noted is printed as one function.
+"""
+
+import array
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from .._core import precision
+from .._core.preparing import prepared_by
+from .._core.record import unchecked
+from .._core.reduction import Reduce, nothing_measured
+from .._core.stage import Bucket, Members, Node
+from .._core.tensor_rule import TensorRule
+from ..combinators import walk
+from ..typing import Memory
+from ._guards import Guard, Unsupported
+from ._noted_numbers import Lines, Number, has_number, leaves_of, numbers_in
+from ._step import flatten_nodes
+from ._structure import follows_counts
+
+Run = Callable[[Node, Reduce], Any]
+"""Runs a transformation by a node, with stand-ins for tensors."""
+
+
+class Part(NamedTuple):
+    """A pass of a step, or what comes after all passes, as a function of its nodes."""
+
+    guards: Sequence[Guard]  # what has to hold before it
+    run: Callable[[Sequence[Node]], Any]
+    reads: Set[int] | None  # the nodes whose scalars it reads, by index; `None` for all
+    concludes: int | None = None  # the node whose `conclude` it calls
+
+
+class KnownWay(NamedTuple):
+    """A way through the decisions of a step."""
+
+    decisions: Sequence[bool]
+    passes: Sequence[Part]
+    last: Part
+
+
+class RecordedStep(NamedTuple):
+    """A recorded step."""
+
+    run: Callable[[Any], bool]
+    """Makes the step of this number, and writes new memory; false if it is another than was
+    recorded: then no result has been written."""
+
+    changing: Set[int]
+    """The nodes whose scalars may be others in each step, by index."""
+
+    source: str
+
+
+def record(
+    ways: Sequence[KnownWay],
+    run: Run,
+    buckets: Sequence[Bucket],
+    members: Members,
+    nodes: Sequence[Node],
+    memory: "array.array[int]",
+) -> RecordedStep:
+    """The program of steps like one that was made.
+
+    Args:
+        ways: The ways that are known.
+        run: Runs the transformation.
+        buckets: Those of a step.
+        members: What a stage sees of the tensors.
+        nodes: Those of the step that was made, which are used again.
+        memory: The counts in the memory of every bucket, in order. The program reads and writes
+            them here.
+
+    Raises:
+        Unsupported: If something else than arithmetic is done with the counts.
+    """
+    _check(buckets, len(memory))
+    lines = Lines()
+    found: dict[tuple[bool, ...], _Recording] = {}
+    for way in ways:
+        if tuple(way.decisions) not in found:  # the latest comes first
+            one = _Recording(lines, way, nodes)
+            try:
+                one.record(run, buckets, members, memory)
+            except Unsupported:
+                raise
+            except Exception as error:  # of a number that is none
+                raise Unsupported(f"{type(error).__name__}: {error}") from error
+            found[tuple(way.decisions)] = one
+    every = list(found.values())
+    return _printed(lines, every, nodes, memory)
+
+
+def _check(buckets: Sequence[Bucket], count: int) -> None:
+    if len({b.step for b in buckets}) != 1 or any(b.count != b.step - 1 for b in buckets):
+        raise Unsupported("parameters that have made different numbers of steps")
+    if any(len(precision.entries(b.memory)) != count for b in buckets):
+        raise Unsupported("memory of which there is more than counts")
+    for b in buckets:
+        for _, stage in walk(b.tx):
+            if not follows_counts(stage):
+                raise Unsupported(f"`{type(stage).__name__}` does not declare `follows_counts`")
+            if any(isinstance(y, Tensor) for x in vars(stage).values() for y in leaves_of(x)):
+                raise Unsupported("a hyperparameter that may be written into")
+
+
+class _Recording:
+    """One way through the decisions of a step."""
+
+    def __init__(self, lines: Lines, way: KnownWay, nodes: Sequence[Node]) -> None:
+        self.lines, self.way, self._nodes_before = lines, way, nodes
+        self.events: list[Any] = []
+        """What happens in turns: names of flags, and passes."""
+        self.outcomes: dict[str, bool] = {}  # by the name of a flag
+        self.opened: list[_Rows] = []  # those of each node
+        self.shown: dict[int, _Rows] = {}  # those of nodes that only show numbers, afterwards
+        self.after: list[str] = []  # the memory
+        self._decided, self._asked = 0, ""
+
+    def record(
+        self, run: Run, buckets: Sequence[Bucket], members: Members, memory: Sequence[int]
+    ) -> None:
+        """Notes what the stages do."""
+        before = [Number(self, f"memory[{k}]", x, True) for k, x in enumerate(memory)]
+        step: Any = Number(self, "step", buckets[0].step, False)
+        given = [
+            b._replace(step=step, count=step - 1, memory=_filled(b.memory, before)) for b in buckets
+        ]
+        with prepared_by(self._prepare):
+            root = given[0].tx.open(given, members)
+        self._nodes = flatten_nodes(root)
+        self._index = {id(node): k for k, node in enumerate(self._nodes)}
+        self.opened = [self._rows(k) for k in range(len(self._nodes))]
+        if any(map(_asks_for_more, (rule for node in self._nodes for rule in node.rules))):
+            raise Unsupported("a rule that needs more than counts")
+        for node in self._nodes:
+            node.decide_hook, node.whole_hook, node.is_known = self._decide, _refuse, True
+        run(root, self._reduce)
+        if self._asked or self._decided != len(self.way.decisions):
+            raise Unsupported("a choice that is not made by `select`")
+        if len(self.passes_made()) != len(self.way.passes):
+            raise Unsupported("another number of passes")
+        after = [leaves_of(x) for x in given[0].tx.memory_after(root)]
+        texts = [[self.text(x) for x in one] for one in after]
+        if any(one != texts[0] or len(one) != len(memory) for one in texts):
+            raise Unsupported("groups whose memory differs")
+        self.after = texts[0]
+        shown = {k: self._rows(k, "after") for k, x in enumerate(self._nodes) if not x.rules}
+        self.shown = {k: rows for k, rows in shown.items() if rows.needs}
+
+    def passes_made(self) -> list[int]:
+        """The passes among what happened."""
+        return [x for x in self.events if isinstance(x, int)]
+
+    def _rows(self, k: int, when: str = "before") -> "_Rows":
+        """The scalars of a node as they are now."""
+        rows = self._nodes[k].rows
+        numbers = [x.name for row in rows for x in numbers_in(tuple(row.values()))]
+        if not numbers:
+            return _Rows(self.lines.fixed((k, when), rows), ())
+        made = []
+        for b, row in enumerate(rows):
+            fixed = {name: x for name, x in row.items() if not has_number(x)}
+            others = [f"{name!r}: {self.text(x)}" for name, x in row.items() if has_number(x)]
+            made.append(f"{{**{self.lines.fixed((k, when, b), fixed)}, {', '.join(others)}}}")
+        return _Rows(f"[{', '.join(made)}]", tuple(numbers))
+
+    # What stages do with numbers.
+
+    def text(self, x: Any) -> str:
+        """How the program has a value."""
+        if isinstance(x, Number):
+            return x.name
+        if type(x) is tuple and any(map(has_number, x)):
+            return f"({', '.join(map(self.text, x))},)"
+        if isinstance(x, (bool, int)) or (isinstance(x, float) and math.isfinite(x)):
+            return f"({x!r})"
+        return self.lines.constant(x)
+
+    def line(self, text: str, needs: Sequence[Number], value: Any, whole: bool = False) -> Number:
+        """What is made of numbers."""
+        return Number(self, self.lines.line(text, [x.name for x in needs]), value, whole)
+
+    def decide(self, flag: Number) -> bool:
+        """How this way goes on."""
+        if flag.name not in self.outcomes:
+            if self._asked or self._decided == len(self.way.decisions):
+                raise Unsupported("a choice that is not made by `select`")
+            self.outcomes[flag.name] = self.way.decisions[self._decided]
+            self.events.append(flag.name)
+            self._asked = flag.name
+        return self.outcomes[flag.name]
+
+    def _decide(self, flag: bool) -> None:
+        if not self._asked or self.way.decisions[self._decided] is not flag:
+            raise Unsupported("a choice that does not follow from counts")
+        self._decided, self._asked = self._decided + 1, ""
+
+    def _prepare(self, rule: Any, step: Any, memory: Memory) -> Mapping[str, Any]:
+        if type(rule).prepare is TensorRule.prepare:
+            return {}
+        if memory != () or not isinstance(step, Number):
+            raise Unsupported("scalars that are prepared of more than a count")
+        fields = {k: x for k, x in vars(rule).items() if has_number(x)}
+        numbers = [step, *(x for value in fields.values() for x in numbers_in(value))]
+        maker, example = self.lines.constant(rule), rule
+        if fields:
+            inside = ", ".join(f"{k!r}: {self.text(x)}" for k, x in fields.items())
+            maker = f"unchecked({maker}, {{{inside}}})"
+            example = unchecked(rule, self._values_before(rule, fields))
+        values = example.prepare(step.value, memory)
+        made = self.line(f"{maker}.prepare({step.name}, ())", numbers, values)
+        return {k: self.line(f"{made.name}[{k!r}]", [made], x) for k, x in values.items()}
+
+    def _values_before(self, rule: Any, names: Iterable[str]) -> dict[str, Any]:
+        """Fields of a rule as they were in the last step: schedules are not asked once more."""
+        for node in self._nodes_before:
+            for known, row in zip(node.rules, node.rows, strict=False):
+                if type(known) is type(rule) and all(name in row for name in names):
+                    return {name: row[name] for name in names}
+        raise Unsupported("scalars that are prepared of more than a count")
+
+    def _reduce(self, node: Node, parts: list[Any]) -> None:
+        if not parts and nothing_measured(node) is None:
+            return
+        k = self._index[id(node)]
+        self.events.append(len(self.passes_made()))
+        if any(map(has_number, (vars(rule) for rule in node.rules))):
+            raise Unsupported("a conclusion from schedules")
+        found = []
+        for b, (row, known) in enumerate(zip(node.rows, self._nodes_before[k].rows, strict=True)):
+            more = {name: x for name, x in known.items() if name not in row}
+            rows = f"{self.lines.constant(self._nodes_before[k])}.rows[{b}]"
+            made = {name: self.line(f"{rows}[{name!r}]", [], x) for name, x in more.items()}
+            found.append({**row, **made})
+        node.rows = found
+
+
+class _Rows(NamedTuple):
+    """The scalars of a node, as the program makes them."""
+
+    text: str
+    needs: Sequence[str]  # the numbers among them
+
+
+class _Printer:
+    """The source of a program: what ways have in common is printed once, and only what is used."""
+
+    def __init__(
+        self, lines: Lines, nodes: Sequence[Node], changing: Set[int], memory: Sequence[int]
+    ) -> None:
+        self._lines, self._nodes, self._changing = lines, nodes, changing
+        self._memory = memory
+        self.out: list[str] = []
+
+    def print(self, ways: Sequence[_Recording], at: int, made: frozenset[Any], indent: str) -> None:
+        """What these ways, which have been the same so far, do from an event on.
+
+        Lines and nodes that were `made` are there.
+        """
+        first, here = ways[0], set(made)
+        if any(way.events[at : at + 1] != first.events[at : at + 1] for way in ways):
+            raise Unsupported("ways that part without a choice")
+        if at == len(first.events):
+            return self._print_end(first, here, indent)
+        event = first.events[at]
+        if isinstance(event, int):
+            self._print_part(first, first.way.passes[event], here, indent)
+            return self.print(ways, at + 1, frozenset(here), indent)
+        self._need([event], here, indent)
+        yes, no = ([x for x in ways if x.outcomes[event] is outcome] for outcome in (True, False))
+        self.out.append(f"{indent}if {event}:" if no else f"{indent}if not {event}:")
+        if yes and no:
+            self.print(yes, at + 1, frozenset(here), indent + " ")
+        else:
+            self.out.append(f"{indent} return False")
+        return self.print(no or yes, at + 1, frozenset(here), indent)
+
+    def _print_end(self, way: _Recording, made: set[Any], indent: str) -> None:
+        changed = {k: x for k, x in enumerate(way.after) if x != f"memory[{k}]"}
+        self._need(changed.values(), made, indent)
+        self._print_part(way, way.way.last, made, indent)
+        for k, node in enumerate(self._nodes):
+            if node.rules and node.rules[0].metrics:
+                self._assign(way, k, made, indent)
+        for k, rows in way.shown.items():
+            self._need(rows.needs, made, indent)
+            self.out.append(f"{indent}{self._lines.constant(self._nodes[k])}.rows = {rows.text}")
+        if changed:
+            written = ", ".join(f"memory[{k}]" for k in changed)
+            self.out.append(f"{indent}{written} = {', '.join(changed.values())}")
+        self.out.append(f"{indent}return True")
+
+    def _print_part(self, way: _Recording, part: Part, made: set[Any], indent: str) -> None:
+        guards = [x for x in part.guards if x.source.depends_on(self._changing)]
+        reads = [part.reads, *(x.source.of for x in guards)]
+        every = range(len(self._nodes))
+        nodes = {k for some in reads for k in (every if some is None else some)}
+        nodes |= set() if part.concludes is None else {part.concludes}
+        for k in sorted(nodes):
+            self._assign(way, k, made, indent)
+        given = self._lines.constant(self._nodes)
+        for guard in guards:
+            self.out.append(f"{indent}if not {self._lines.constant(guard)}.holds({given}):")
+            self.out.append(f"{indent} return False")
+        self.out.append(f"{indent}{self._lines.constant(part.run)}({given})")
+
+    def _assign(self, way: _Recording, k: int, made: set[Any], indent: str) -> None:
+        """Gives a node its scalars, if they may be others than in the step before."""
+        if k in made or k not in self._changing:
+            return
+        made.add(k)
+        rows = way.opened[k]
+        self._need(rows.needs, made, indent)
+        self.out.append(f"{indent}{self._lines.constant(self._nodes[k])}.rows = {rows.text}")
+
+    def _need(self, names: Iterable[str], made: set[Any], indent: str) -> None:
+        for name in names:
+            if name in self._lines.text and name not in made:
+                self._need(self._lines.needs[name], made, indent)
+                made.add(name)
+                self.out.append(f"{indent}{name} = {self._lines.text[name]}")
+
+
+def _printed(
+    lines: Lines,
+    ways: Sequence[_Recording],
+    nodes: Sequence[Node],
+    memory: "array.array[int]",
+) -> RecordedStep:
+    if any(one.opened != ways[0].opened for one in ways):
+        raise Unsupported("scalars that depend on a choice")
+    concluding = {x.concludes for one in ways for x in one.way.passes}
+    numbered = {k for k, rows in enumerate(ways[0].opened) if rows.needs}
+    changing = frozenset(numbered | {k for k in concluding if k is not None})
+    printer = _Printer(lines, nodes, changing, memory)
+    printer.print(ways, 0, frozenset(), " ")
+    source = "\n".join(["def run(step):", *printer.out, ""])
+    names = {**lines.constants, "memory": memory}
+    exec(compile(source, "<a recorded step>", "exec"), names)
+    return RecordedStep(names["run"], changing, source)
+
+
+def _asks_for_more(rule: Any) -> bool:
+    if not isinstance(rule, TensorRule):
+        return False
+    alone = (rule.concludes or rule.required_extra) and not rule.measures
+    return bool(alone or rule.random or rule.measures_tensors)
+
+
+def _refuse(*given: Any) -> Any:
+    raise Unsupported("a rule that sees whole tensors")
+
+
+def _filled(memory: Memory, numbers: Sequence[Number]) -> Memory:
+    each = iter(numbers)
+    return precision.map_slots(lambda _: next(each), memory)

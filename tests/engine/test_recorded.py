@@ -1,0 +1,266 @@
+"""Steps of stages that decide are recorded: what follows from counts is one function of Python."""
+
+import pytest
+import torch
+from torch import nn
+
+import funcopt as fo
+from funcopt.combinators import walk
+from funcopt.engine import _ready
+
+
+@pytest.fixture(autouse=True)
+def by_bytecode(monkeypatch):
+    monkeypatch.delenv("FUNCOPT_KERNELS", raising=False)
+    monkeypatch.delenv("FUNCOPT_ENGINE", raising=False)
+
+
+def clipped():
+    return fo.chain(fo.clip_by_global_norm(0.3), fo.adamw(1e-2))
+
+
+CHAINS = {
+    "a clip in a window": lambda: fo.accumulate(clipped(), 3),
+    "skip_if": lambda: fo.skip_if(fo.adamw(1e-2)),
+    "accumulate": lambda: fo.accumulate(fo.adamw(1e-2), 3),
+    "lookahead": lambda: fo.lookahead(fo.adamw(1e-2), 3),
+    "a clip inside": lambda: fo.skip_if(clipped()),
+    "a clip around": lambda: fo.chain(fo.clip_by_global_norm(0.3), fo.skip_if(fo.scale(-0.1))),
+    "two windows": lambda: fo.accumulate(fo.accumulate(fo.adamw(1e-2), 2), 2),
+    "one in another": lambda: fo.skip_if(fo.accumulate(fo.lookahead(clipped(), 2), 2)),
+    "schedules inside": lambda: fo.accumulate(
+        fo.adamw(fo.linear_schedule(0.1, 0.0, 9), betas=(fo.linear_schedule(0.5, 0.9, 9), 0.99)), 2
+    ),
+    "the sum": lambda: fo.accumulate(fo.sgd(0.1, momentum=0.9), 2, mean=False),
+}
+
+
+class Job:
+    """An optimizer of two groups, with gradients that depend on the step."""
+
+    def __init__(self, tx, **group):
+        self.params = [nn.Parameter(torch.linspace(-1, 1, n)) for n in (3, 4, 5)]
+        groups = [{"params": self.params[:2]}, {"params": self.params[2:], **group}]
+        self.opt, self.t = fo.Optimizer(groups, tx), 0
+
+    def steps(self, count, spoiled=()):
+        for _ in range(count):
+            self.t += 1
+            for i, p in enumerate(self.params):
+                p.grad = torch.arange(1.0, p.numel() + 1).mul(self.t + i).sin()
+            if self.t in spoiled and "skip_if" in repr(self.opt.tx):
+                self.params[0].grad[0] = torch.nan
+            self.opt.step()
+
+    def tensors(self):
+        states = (x for own in self.opt.state.values() for x in own.values())
+        return [x.detach().clone() for x in (*self.params, *states)]
+
+
+def same(a, b):
+    return len(a) == len(b) and all(map(equal, a, b))
+
+
+def equal(x, y):
+    return torch.allclose(x, y, rtol=0, atol=0, equal_nan=True) and x.dtype == y.dtype
+
+
+def pair(tx, monkeypatch, work, **group):
+    """Jobs that have done some work, with steps that are recorded, and not."""
+    made = []
+    for records in (True, False):
+        with monkeypatch.context() as patch:
+            if not records:
+                patch.setattr(_ready, "record", refuse)
+            job = Job(tx(), **group)
+            work(job)
+            made.append(job)
+    return made
+
+
+def refuse(*given):
+    raise _ready.Unsupported("recorded steps, in this test")
+
+
+def program_of(job):
+    return job.opt._ready._kernels._program
+
+
+@pytest.mark.parametrize("tx", CHAINS.values(), ids=CHAINS)
+def test_they_are_those_of_the_stages_themselves(tx, monkeypatch):
+
+    def work(job):
+        job.steps(60, spoiled=(30, 41, 42))
+        job.said = []
+        for _ in range(4):  # metrics stay in a window
+            job.steps(1, spoiled=(62,))
+            job.said.append(job.opt.metrics())
+
+    one, other = pair(tx, monkeypatch, work, weight_decay=0.3)
+    assert same(one.tensors(), other.tensors())
+    for found, expected in zip(one.said, other.said, strict=True):
+        assert found.keys() == expected.keys()
+        assert all(equal(found[k], expected[k]) for k in found)
+
+
+@pytest.mark.parametrize("name", [x for x in CHAINS if x != "schedules inside"])
+def test_no_stage_is_called(name, monkeypatch):
+    """What `prepare` and `conclude` make of numbers is asked of them in each step."""
+    job = Job(CHAINS[name]())
+    job.steps(45, spoiled=(20,))
+    assert program_of(job) is not None
+    for cls in {type(stage) for _, stage in walk(job.opt.tx)}:
+        for method in ("open", "run", "memory_after"):
+            monkeypatch.setattr(cls, method, refuse)
+    for count in (1, 2, 5):
+        job.steps(count)
+    assert program_of(job) is not None
+
+
+def test_a_program_can_be_read():
+    job = Job(fo.accumulate(fo.sgd(0.1), 3))
+    job.steps(45)
+    lines = [x.strip() for x in program_of(job).source.splitlines()]
+    assert lines[0] == "def run(step):"
+    assert lines[1].endswith("= memory[0] + (1)")
+    assert lines[2].endswith(">= (3)")
+    assert lines[3].startswith("if ")
+    assert lines.count("return True") == 2
+
+
+def test_a_way_that_was_not_seen_is_found_out(monkeypatch):
+    """The first gradient that is not finite, long after steps are recorded."""
+    one, other = pair(CHAINS["a clip inside"], monkeypatch, lambda job: job.steps(90, (50, 80)))
+    assert same(one.tensors(), other.tensors())
+    assert int(one.opt.metrics()["skipped"]) == 2
+    assert program_of(one) is not None
+
+
+@pytest.mark.parametrize("every", [1, 3, 40])
+def test_values_may_be_written(every, monkeypatch):
+    """By a scheduler: recorded again, or not, as it pays."""
+
+    def work(job):
+        job.made = []
+        for t in range(120):
+            if t % every == 0:
+                job.opt.param_groups[1]["lr"] *= 0.9
+            job.steps(1, spoiled=(70,))
+            job.made.append(job.opt._ready)
+
+    one, other = pair(CHAINS["a clip inside"], monkeypatch, work)
+    assert same(one.tensors(), other.tensors())
+    assert one.made[-1] is one.made[80] is not None
+    assert (program_of(one) is not None) == (every == 40)
+
+
+def test_memory_may_be_written(monkeypatch):
+    def work(job):
+        job.steps(40)
+        for key, x in (("micro_step", 2), ("inner_step", 0), ("inner_updates", 5)):
+            for own in job.opt.state.values():
+                own[key].fill_(x)
+            job.steps(20)
+
+    one, other = pair(CHAINS["accumulate"], monkeypatch, work)
+    assert same(one.tensors(), other.tensors())
+
+
+def test_what_was_handed_out_goes_on():
+    """As the clocks of torch do: they are the tensors of the state, and a copy is a copy."""
+    job = Job(CHAINS["accumulate"]())
+    job.steps(40)
+    count, copy = job.opt.state[job.params[0]]["micro_step"], job.opt.state_dict()
+    before = [x.clone() for own in copy["state"].values() for x in own.values() if x.dim()]
+    job.steps(1)
+    assert int(count) == 41 % 3
+    assert len(before) == 9
+
+
+class counting(fo.TensorRule):
+    """A rule whose scalars a test may spoil."""
+
+    elementwise = True
+    fails = False
+
+    def prepare(self, step, memory):
+        if counting.fails:
+            raise ValueError("as the test wants it")
+        return {"late": 1.0 / step}
+
+    def update_tensor(self, g, slots, p, s):
+        return g * s.late, slots
+
+
+class declares_nothing(fo.accumulate):
+    """A combinator of somebody else, that has numbers from elsewhere."""
+
+    made = 0
+
+    def open(self, *given):
+        type(self).made += 1
+        return super().open(*given)
+
+
+def test_stages_that_do_not_say_so_are_called_in_each_step():
+    job = Job(declares_nothing(fo.adamw(1e-2), 2))
+    job.steps(40)
+    declares_nothing.made = 0
+    job.steps(10)
+    assert declares_nothing.made == 10
+
+
+def test_an_error_changes_nothing(monkeypatch):
+    job = Job(fo.chain(fo.skip_if(counting()), fo.scale(-0.1)))
+    job.steps(45)
+    assert program_of(job) is not None
+    before = job.tensors()
+    monkeypatch.setattr(counting, "fails", True)
+    with pytest.raises(ValueError, match="as the test wants it"):
+        job.steps(1)
+    assert same(before, job.tensors())
+    monkeypatch.setattr(counting, "fails", False)
+    job.steps(5)
+    assert not same(before, job.tensors())
+
+
+NOT_RECORDED = {
+    "what is not declared": lambda: declares_nothing(fo.adamw(1e-2), 2),
+    "memory of other numbers": lambda: fo.skip_if(fo.adamw(1e-2), fo.norm_outlier(warmup=2)),
+    "a product in memory": lambda: fo.accumulate(fo.nadam(1e-2), 2),
+    "a rate that may be written into": lambda: fo.skip_if(fo.sgd(torch.tensor(0.1))),
+    "a window that grows": lambda: fo.accumulate(fo.sgd(0.1), lambda count: 1 + count // 3),
+    "norms of each tensor": lambda: fo.skip_if(fo.lamb(1e-2)),
+    "sums that need no gradient": lambda: fo.accumulate(fo.prodigy(), 2),
+}
+
+
+@pytest.mark.parametrize("tx", NOT_RECORDED.values(), ids=NOT_RECORDED)
+def test_what_cannot_be_recorded_is_asked_in_each_step(tx, monkeypatch):
+    one, other = pair(tx, monkeypatch, lambda job: job.steps(45, (21,)))
+    assert same(one.tensors(), other.tensors())
+    assert one.opt._ready is None or program_of(one) is None
+
+
+@pytest.mark.parametrize("tx", CHAINS.values(), ids=CHAINS)
+def test_updates_of_the_pure_form_are_recorded_too(tx, monkeypatch):
+    """And counts are new tensors, where they change."""
+
+    def updates(records):
+        with monkeypatch.context() as patch:
+            if not records:
+                patch.setattr(_ready, "record", refuse)
+            one = tx()
+            ps = {"a": torch.linspace(-1, 1, 5), "b": torch.ones(2, 2)}
+            state, found = one.init(ps), []
+            for t in range(40):
+                gs = {k: p.cos() * (1 + t) for k, p in ps.items()}
+                if t in (20, 31) and "skip_if" in repr(one):
+                    gs["a"][0] = torch.inf
+                us, state = one.update(gs, state, ps)
+                ps = fo.apply_updates(ps, us)
+                found += [us, state, ps]
+            return fo.tree.leaves(found)
+
+    one, other = updates(True), updates(False)
+    assert same(one, other)
