@@ -234,6 +234,8 @@ class _Recording:
         self.events.append(len(self.passes_made()))
         if any(map(has_number, (vars(rule) for rule in node.rules))):
             raise Unsupported("a conclusion from schedules")
+        if any(own != () for own in node.memory):
+            raise Unsupported("a conclusion that is remembered")
         found = []
         for b, (row, known) in enumerate(zip(node.rows, self._nodes_before[k].rows, strict=True)):
             more = {name: x for name, x in known.items() if name not in row}
@@ -253,11 +255,8 @@ class _Rows(NamedTuple):
 class _Printer:
     """The source of a program: what ways have in common is printed once, and only what is used."""
 
-    def __init__(
-        self, lines: Lines, nodes: Sequence[Node], changing: Set[int], memory: Sequence[int]
-    ) -> None:
+    def __init__(self, lines: Lines, nodes: Sequence[Node], changing: Set[int]) -> None:
         self._lines, self._nodes, self._changing = lines, nodes, changing
-        self._memory = memory
         self.out: list[str] = []
 
     def print(self, ways: Sequence[_Recording], at: int, made: frozenset[Any], indent: str) -> None:
@@ -340,7 +339,7 @@ def _printed(
     concluding = {x.concludes for one in ways for x in one.way.passes}
     numbered = {k for k, rows in enumerate(ways[0].opened) if rows.needs}
     changing = frozenset(numbered | {k for k in concluding if k is not None})
-    printer = _Printer(lines, nodes, changing, memory)
+    printer = _Printer(lines, nodes, changing)
     printer.print(ways, 0, frozenset(), " ")
     source = "\n".join(["def run(step):", *printer.out, ""])
     names = {**lines.constants, "memory": memory}

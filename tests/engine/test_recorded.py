@@ -1,5 +1,7 @@
 """Steps of stages that decide are recorded: what follows from counts is one function of Python."""
 
+from typing import NamedTuple
+
 import pytest
 import torch
 from torch import nn
@@ -224,7 +226,34 @@ def test_an_error_changes_nothing(monkeypatch):
     assert not same(before, job.tensors())
 
 
+class Seen(NamedTuple):
+    """The shared scalars of `every_third`."""
+
+    gradients: torch.Tensor
+
+
+class every_third(fo.TensorRule):
+    """A condition that counts what it has seen."""
+
+    elementwise = True
+    memory_per = "tree"
+
+    def init_memory(self, like):
+        return Seen(torch.zeros((), dtype=torch.int64))
+
+    def measure_tensor(self, g, slots, p, s):
+        return g.isfinite().sum()
+
+    def conclude(self, s, memory, total):
+        seen = memory.gradients + (total > 0)
+        return {"skip": seen % 3 == 0}, Seen(seen)
+
+    def update_tensor(self, g, slots, p, s):
+        return g, slots
+
+
 NOT_RECORDED = {
+    "a condition that counts": lambda: fo.skip_if(fo.adamw(1e-2), every_third()),
     "what is not declared": lambda: declares_nothing(fo.adamw(1e-2), 2),
     "memory of other numbers": lambda: fo.skip_if(fo.adamw(1e-2), fo.norm_outlier(warmup=2)),
     "a product in memory": lambda: fo.accumulate(fo.nadam(1e-2), 2),
