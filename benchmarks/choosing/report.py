@@ -21,6 +21,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 BEGIN, END = "<!-- results: made by benchmarks/choosing/report.py -->", "<!-- end of results -->"
 BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "0.7"
 NOTHING = "\N{EN DASH}"
+CLASSES = {"digits": 10, "letters": 128, "letters_1m": 128}
 TITLES = {"digits": "digits", "letters": "letters", "letters_1m": "letters, 1M"}
 
 Results = dict[str, dict[str, Found]]  # by task and method
@@ -36,8 +37,30 @@ def losses_of(runs: Sequence[Found]) -> list[float]:
     return [math.inf if run["loss"] is None else run["loss"] for run in runs]
 
 
+def judged(results: Results) -> Results:
+    """The same, where seeds that end no better than a guess among all classes have diverged."""
+    return {
+        task: {name: _judged(result, math.log(CLASSES[task])) for name, result in found.items()}
+        for task, found in results.items()
+    }
+
+
+def _judged(result: Found, guess: float) -> Found:
+    def of(runs: Sequence[Found]) -> list[Found]:
+        lost = [run["loss"] is None or run["loss"] >= guess for run in runs]
+        return [{**x, "loss": None} if out else x for x, out in zip(runs, lost, strict=True)]
+
+    found = dict(result)
+    if "runs" in found:
+        found["runs"] = of(found["runs"])
+    if "rate_only" in found:
+        found["rate_only"] = {**found["rate_only"], "runs": of(found["rate_only"]["runs"])}
+    return found
+
+
 def section(results: Results) -> str:
     """All that stands between the marks of the page; the tables have the tasks with results."""
+    results = judged(results)
     part = begun(results)
     return "\n\n".join([summary(results), table(part), settings(part)])
 
@@ -61,7 +84,7 @@ def summary(results: Results) -> str:
         if equal := as_good_as_best(losses(found)):
             rest = named(equal[1:]) if equal[1:] else "none"
             lines.append(
-                f"* **{TITLES[task].capitalize()}**: the lowest loss is that of `{equal[0]}`. "
+                f"* **{capital(TITLES[task])}**: the lowest loss is that of `{equal[0]}`. "
                 f"Equal to it within the interval ({len(equal) - 1}): {rest}."
             )
     failed = [
@@ -73,6 +96,10 @@ def summary(results: Results) -> str:
     lines.append(f"* **Failures**: {', '.join(failed) if failed else 'none'}.")
     lines += [gains(task, found) for task, found in results.items() if task not in SMALLER]
     return "\n".join(lines)
+
+
+def capital(title: str) -> str:
+    return title[0].upper() + title[1:]
 
 
 def is_there(results: Results, name: str) -> bool:
@@ -262,7 +289,7 @@ def excluded() -> str:
 
 
 def main() -> None:
-    results = all_read()
+    results = judged(all_read())
     for name, draw in (("races", draw_losses), ("rates", draw_rates)):
         draw(begun(results)).savefig(DOCS / f"choosing_{name}.png", dpi=150)
     page = DOCS / "choosing.md"

@@ -137,7 +137,9 @@ def _rounding(dtype: torch.dtype, device: torch.device) -> Callable[[Tensor], Te
 
 
 HAS_BFLOAT16_PRODUCTS = (
-    platform.machine() not in ("x86_64", "AMD64") or torch.cpu._is_amx_tile_supported()
+    platform.machine() not in ("x86_64", "AMD64")
+    or torch.cpu._is_amx_tile_supported()
+    or torch.cpu._is_avx512_bf16_supported()
 )
 
 

@@ -81,8 +81,8 @@ class orthogonalize(TensorRule):
         adjust_lr_fn: The name of the ratio.
         dims: What the matrices of a tensor of more than two dimensions are.
         ns_dtype: The dtype of the iteration. Products of bfloat16 are accumulated in float32, by
-            another kernel on x86 processors without AMX, where that is faster: there the rounding
-            differs from torch's, by the order of these additions.
+            another kernel on x86 processors without instructions for them (AMX, AVX512-BF16), where
+            that is faster: there the rounding is not torch's, by the order of these additions.
         normalization: The name of the normalization.
         safety_factor: A factor of the norm, for iterations that leave their range above 1, as
             "polar_express" does: 1.02 there, with "add"; positive.
