@@ -264,7 +264,7 @@ class _Known:
             return None
         if memory:
             each = zip(memory, before, ready.counts, strict=True)
-            memory = [x if now == old else _count(now) for x, old, now in each]
+            memory = [x if after == old else _count(after) for x, old, after in each]
         state = State(step, of_memory.unflatten(memory), of_slots.unflatten(new))
         return of_updates.unflatten(us), state, node
 

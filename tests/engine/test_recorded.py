@@ -1,5 +1,6 @@
 """Steps of stages that decide are recorded: what follows from counts is one function of Python."""
 
+import copy
 from typing import NamedTuple
 
 import pytest
@@ -9,6 +10,7 @@ from torch import nn
 import funcopt as fo
 from funcopt.combinators import walk
 from funcopt.engine import _ready
+from funcopt.optim import _optimizer
 
 
 @pytest.fixture(autouse=True)
@@ -172,11 +174,33 @@ def test_what_was_handed_out_goes_on():
     """As the clocks of torch do: they are the tensors of the state, and a copy is a copy."""
     job = Job(CHAINS["accumulate"]())
     job.steps(40)
-    count, copy = job.opt.state[job.params[0]]["micro_step"], job.opt.state_dict()
-    before = [x.clone() for own in copy["state"].values() for x in own.values() if x.dim()]
-    job.steps(1)
-    assert int(count) == 41 % 3
-    assert len(before) == 9
+    own = job.opt.state[job.params[0]]
+    count, saved = own["micro_step"], copy.deepcopy(job.opt.state_dict())["state"][0]
+    before = {k: x.clone() for k, x in saved.items()}
+    for t in (41, 42, 43, 44):
+        job.steps(1)
+        assert program_of(job) is not None
+        assert own["micro_step"] is count
+        assert int(count) == t % 3
+        assert int(own["inner_updates"]) == int(own["inner_step"]) == t // 3
+    assert all(torch.equal(saved[k], before[k]) for k in before)
+
+
+@pytest.mark.parametrize(("every", "most"), [(6, 8), (60, 40)])
+def test_what_does_not_pay_is_tried_less_and_less_often(every, most, monkeypatch):
+    """Where a step soon differs from those before; where it does not, it is made ready at once."""
+    tried, ready_step = [], _optimizer.ready_step
+    monkeypatch.setattr(_optimizer, "ready_step", lambda *x: tried.append(x) or ready_step(*x))
+    job = Job(CHAINS["lookahead"]())
+    for _ in range(600 // every):
+        job.steps(every - 1)
+        job.params[0].requires_grad_(False)
+        job.params[0].grad = None
+        job.opt.step()
+        job.params[0].requires_grad_()
+    assert 2 <= len(tried) <= most
+    if every == 60:
+        assert len(tried) >= 600 // every
 
 
 class counting(fo.TensorRule):
