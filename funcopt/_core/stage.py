@@ -182,9 +182,13 @@ class Node:
         return select(flag, yes, no, both=both)
 
     def copied(self) -> "Node":
-        """A node of its own with the same content, and so below it."""
+        """A node of its own with the same content, and so below it.
+
+        Scalars are copied: those of another update may be written in the same place.
+        """
         made: Node = object.__new__(type(self))
         vars(made).update(vars(self))
+        made.rows = [{key: _copied(x) for key, x in row.items()} for row in self.rows]
         made.children = [child.copied() for child in self.children]
         return made
 
@@ -307,6 +311,10 @@ class Node:
         row, total, extra = _where_it_is_concluded(memory, row, total, extra)
         more, new = rule.conclude(Scalars(who, row), memory, total, **extra)
         return more, new
+
+
+def _copied(x: Any) -> Any:
+    return x.clone() if isinstance(x, Tensor) else x
 
 
 class DifferingScalar:

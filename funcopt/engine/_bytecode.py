@@ -15,11 +15,11 @@ import torch
 from ._calls import Input
 from ._guards import Unsupported
 from ._instructions import CODES, SHARED, STORED
-from ._lowering import LoweredGraph
-from ._translation import KINDS, VARYING, Instruction, Listing, Register, storage, translate
+from ._translation import KINDS, VARYING, Instruction, Listing, Register, storage
 
-BLOCK, BLOCK_OF_SCALES = 384, 512
-"""Entries that an instruction works on: whole vectors, and whole blocks that share a scale."""
+BLOCK, BLOCK_OF_SCALES, BLOCK_OF_SCALARS = 384, 512, 64
+"""Entries that an instruction works on: whole vectors, whole blocks that share a scale, and a few
+where there is mostly one."""
 
 STORAGES = ("", *STORED.values(), *SHARED.values())
 """How columns may be stored, by their numbers in a program."""
@@ -38,13 +38,12 @@ class Program(NamedTuple):
     constants: "array.array[float]"
 
 
-def assemble(lowered: LoweredGraph) -> Program:
-    """The program of a lowered graph.
+def assemble(listing: Listing, block: int = BLOCK) -> Program:
+    """The program of a listing, whose instructions work on so many entries at once.
 
     Raises:
-        Unsupported: If the machine has no instruction for something in it, or not the registers.
+        Unsupported: If the machine has not the registers.
     """
-    listing = translate(lowered)
     names = {x.to: Register("uniform", k) for k, x in enumerate(listing.uniform)}
     uniform = [x.renamed(names) for x in listing.uniform]
     reductions = [
@@ -78,7 +77,7 @@ def assemble(lowered: LoweredGraph) -> Program:
         factor = None if x.factor is None else names.get(x.factor, x.factor)
         measures.extend((CODES.index(x.code), number(factor)))
     names_of_256 = (x.code for x in (*uniform, *body) if x.code.endswith("256"))
-    block = BLOCK_OF_SCALES if any(names_of_256) else BLOCK
+    block = BLOCK_OF_SCALES if any(names_of_256) else block
     head = (*counts[:3], total, len(listing.measures), len(uniform), len(body), block)
     return Program(
         array.array("i", head),

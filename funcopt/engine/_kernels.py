@@ -108,7 +108,7 @@ class BytecodeKernel(DrivenKernel):
 
     def __init__(self, lowered: LoweredGraph) -> None:
         super().__init__(lowered)
-        self._program = _bytecode.assemble(lowered)  # which has to be kept
+        self._program = _bytecode.assemble(translate(lowered))  # which has to be kept
         addresses = [x.buffer_info()[0] for x in self._program]
         self._drive = functools.partial(_machine.driver(lowered.compute_dtype), *addresses)
 

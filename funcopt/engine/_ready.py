@@ -292,11 +292,19 @@ class _ReadyPass:
     """A pass that ends with a reduction."""
 
     def __init__(self, of: Any, place_of: PlaceOf) -> None:
-        if not isinstance(of, ReductionPass) or of.conclusion is not None:
+        if not isinstance(of, ReductionPass):
             raise Unsupported("more than a sum over tensors")
         self._of, self.fits = of, of.fits
         self.guards: Sequence[Guard] = of.guards
-        self.launches = [_ReadyLaunch(one, place_of) for one in of.launches]
+        self._conclude: Callable[[Sequence[Node]], None] | None = None
+        parts: Sequence[Tensor | None] = [None] * len(of.launches)
+        if of.conclusion is not None:
+            count, width = sum(x.tasks.count for x in of.launches), of.measures.no_rows.shape[1]
+            part = torch.empty(count, width, dtype=torch.float64, device="cpu")
+            parts = part.split([x.tasks.count for x in of.launches])
+            self._conclude = of.conclusion.ready(part)
+        each = zip(of.launches, parts, strict=True)
+        self.launches = [_ReadyLaunch(one, place_of, part) for one, part in each]
 
     def part(self) -> Part:
         """How it is part of a program."""
@@ -309,7 +317,12 @@ class _ReadyPass:
             launch.read(changing, nodes)
 
     def run(self, nodes: Sequence[Node]) -> None:
-        """Measures, and calls the stage's `conclude`."""
+        """Measures, and concludes."""
+        if self._conclude is not None:
+            for launch in self.launches:
+                launch(nodes)
+            self._conclude(nodes)
+            return
         node = nodes[self._of.node]
         combine = node.rules[0].combine
         self._of.conclude(node, [one.measures(nodes, combine) for one in self.launches])
@@ -328,13 +341,13 @@ def _reads(launches: Sequence["_ReadyLaunch"]) -> Set[int] | None:
 class _ReadyLaunch:
     """A kernel with all of its arguments, of which scalars and addresses of gradients change."""
 
-    def __init__(self, of: Launch, place_of: PlaceOf) -> None:
+    def __init__(self, of: Launch, place_of: PlaceOf, out: Tensor | None = None) -> None:
         kernel, block = of.kernel, of.block
         if not isinstance(kernel, DrivenKernel):
             raise Unsupported("a kernel that is not called by its address")
         self._kernel, self._tasks, self._cells = kernel, of.tasks, of.scalars
         self._row = kernel.packed([0.0] * sum(len(x.sources) * len(x.indices) for x in of.scalars))
-        self._out = kernel.table_of(of.tasks)
+        self._out = kernel.table_of(of.tasks) if out is None else out
         self._pointers = array.array("q")
         self.places: list[tuple[int, int]] = []
         for role in of.roles:

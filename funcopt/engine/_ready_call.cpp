@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 
 namespace ready {
 
@@ -198,6 +199,49 @@ typedef void (*DriveProgram)(
     const void*, const void*, const void*, const void*, const void*, int64_t, const int64_t*,
     const int64_t*, int64_t, const void*, const int64_t*, double*, int64_t);
 
+inline void run(const Launch& k) {
+  const void* const* p = k.program;
+  if (p[0])
+    reinterpret_cast<DriveProgram>(k.drive)(p[0], p[1], p[2], p[3], p[4], k.tasks, k.table,
+        k.pointers, k.leaves, k.rows, k.row_of, k.out, k.threads);
+  else
+    reinterpret_cast<Drive>(k.drive)(
+        k.tasks, k.table, k.pointers, k.leaves, k.rows, k.row_of, k.out, k.threads);
+}
+
+// What was measured in parts, and a kernel of their totals, which has a column for each measure.
+struct Conclusion {
+  const double* parts;    // of each task, side by side
+  const int64_t* ranges;  // the first part of each program, and the first one after its last
+  int64_t programs, measures;
+  int64_t combine;        // a sum, the largest or the smallest
+  double* totals;
+  const Launch* launch;
+
+  double total(int64_t first, int64_t last, int64_t measure) const {
+    const double* x = parts + measure;
+    if (combine == 0) return sum(x, first, last);
+    const double infinity = std::numeric_limits<double>::infinity();
+    double found = combine == 1 ? -infinity : infinity;
+    for (int64_t i = first; i < last && found == found; i++) {
+      const double y = x[i * measures];
+      if (combine == 1 ? !(y <= found) : !(y >= found)) found = y;  // NaN stays
+    }
+    return found;
+  }
+
+  // Pairwise, so that rounding does not grow with the number of parts.
+  double sum(const double* x, int64_t first, int64_t last) const {
+    if (last - first > 64) {
+      const int64_t half = first + (last - first) / 2;
+      return sum(x, first, half) + sum(x, half, last);
+    }
+    double found = 0.0;
+    for (int64_t i = first; i < last; i++) found += x[i * measures];
+    return found;
+  }
+};
+
 }  // namespace ready
 
 extern "C" {
@@ -255,15 +299,19 @@ Object ready_locate(Object self, Object tensors) {
 // Runs a kernel.
 Object ready_launch(Object self, Object) {
   const ready::Launch& k = *static_cast<const ready::Launch*>(py.address(self));
-  const void* const* p = k.program;
   Object state = k.alone ? nullptr : py.leave();
-  if (p[0])
-    reinterpret_cast<ready::DriveProgram>(k.drive)(p[0], p[1], p[2], p[3], p[4], k.tasks, k.table,
-        k.pointers, k.leaves, k.rows, k.row_of, k.out, k.threads);
-  else
-    reinterpret_cast<ready::Drive>(k.drive)(
-        k.tasks, k.table, k.pointers, k.leaves, k.rows, k.row_of, k.out, k.threads);
+  ready::run(k);
   if (state) py.enter(state);
+  return ready::answer(true);
+}
+
+// Concludes from what was measured.
+Object ready_conclude(Object self, Object) {
+  const ready::Conclusion& c = *static_cast<const ready::Conclusion*>(py.address(self));
+  for (int64_t k = 0; k < c.measures; k++)
+    for (int64_t i = 0; i < c.programs; i++)
+      c.totals[k * c.programs + i] = c.total(c.ranges[2 * i], c.ranges[2 * i + 1], k);
+  ready::run(*c.launch);
   return ready::answer(true);
 }
 

@@ -55,7 +55,7 @@ def provide(path: pathlib.Path) -> None:
     found = [_address(getattr(ctypes.pythonapi, name)) for name in FUNCTIONS]
     table = array.array("q", [*found, data_ptr, *map(id, OBJECTS)])
     library.ready_begin(ctypes.c_void_p(table.buffer_info()[0]))
-    for name in ("same", "load", "release", "count", "locate", "launch"):
+    for name in ("same", "load", "release", "count", "locate", "launch", "conclude"):
         function = _address(getattr(library, f"ready_{name}"))
         kind = ONE_ARGUMENT if name == "locate" else NO_ARGUMENTS
         _methods[name] = _Method(name.encode(), function, kind, None)

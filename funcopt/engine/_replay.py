@@ -69,6 +69,14 @@ class Concluding(Protocol):
         """Makes the launches and concludes from what they measure."""
         ...
 
+    def ready(self, part: Tensor) -> Callable[[Sequence[Node]], None]:
+        """What concludes from the measures that lie here.
+
+        Raises:
+            Unsupported: If it is no function of the host.
+        """
+        ...
+
 
 class ReductionPass(NamedTuple):
     """A pass over memory that ends with a reduction over all tensors."""
@@ -80,7 +88,7 @@ class ReductionPass(NamedTuple):
     permutation: Tensor | None  # the same, on the device of the total
     measures: MeasureSpec
     per_tensor_scalars: frozenset[str]  # of the node, afterwards
-    conclusion: Concluding | None = None  # on the device
+    conclusion: Concluding | None = None  # where `conclude` is a kernel, too
 
     def run(self, nodes: Sequence[Node]) -> None:
         """Measures, and calls the stage's `conclude`."""

@@ -55,9 +55,11 @@ class ScalarGraph(Graph):
         if isinstance(x, Tensor):
             if x.dim() or x.is_complex():
                 raise Unsupported("a scalar that has a shape")
-            self.guards.append(Guard(_needs_grad(source), False))
+            self.guards.append(Guard(_is_apart(source, self.device), False))
             if x.requires_grad and torch.is_grad_enabled():
                 raise Unsupported("a scalar that derivatives are taken by")
+            if self.device.type == "cpu" and x.device.type != "cpu":
+                raise Unsupported("a scalar that would be waited for")
             return self.tensor(source, x.dtype)
         if isinstance(x, (int, float)) and not isinstance(x, bool):
             return ScalarSymbol(x, source, self.guards)
@@ -124,6 +126,13 @@ def traced(graph: ScalarGraph, function: Callable[[], Any]) -> Any:
         raise Unsupported(f"{type(error).__name__}: {error}") from error
 
 
-def _needs_grad(source: ScalarSource) -> ScalarSource:
-    read = source.read
-    return ScalarSource(lambda nodes, i: read(nodes, i).requires_grad and torch.is_grad_enabled())
+def _is_apart(source: ScalarSource, device: torch.device) -> ScalarSource:
+    """Whether derivatives are taken by a scalar, or the host would wait for it."""
+    read, on_host = source.read, device.type == "cpu"
+
+    def apart(nodes: Sequence[Any], i: int) -> bool:
+        x = read(nodes, i)
+        waits = on_host and x.device.type != "cpu"
+        return waits or (x.requires_grad and torch.is_grad_enabled())
+
+    return ScalarSource(apart)

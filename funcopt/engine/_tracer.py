@@ -14,6 +14,7 @@ from .._numerics.scalars import double, moved
 from ._block_layout import BlockLayout
 from ._blocks import GRADIENT, PARAMETER
 from ._calls import Input
+from ._conclusion import conclusion_of
 from ._graph import Graph
 from ._guards import Guard, ScalarSource, Unsupported
 from ._kernels import kernel_for
@@ -23,7 +24,6 @@ from ._step import StepInputs, flatten_nodes, new_params
 from ._symbols import Opaque, SlotChoice, Symbol
 from ._traced_scalars import TracedDraw, TracedScalars, source_near, traced_scalar
 from ._whole import Scratch, WholeCell, WholePass
-from .triton._conclusion import conclusion_of
 
 Outputs = tuple[dict[int, Symbol], list[Symbol]]
 """What a pass makes of one tensor: new values of its inputs, by role, and measures."""

@@ -77,6 +77,22 @@ class Run:
         return [*self._ps, *tree.leaves(self._slots), *tree.leaves(self._memory)]
 
 
+def units(ours, theirs, dtype):
+    """The largest difference, in units in the last place of the largest entry of each tensor.
+
+    Of shared scalars, which are 0-d, in those of 1 at least: a variance of norms is the square of a
+    difference between numbers that are nearly the same.
+    """
+    worst = 0.0
+    for x, y in zip(ours, theirs, strict=True):
+        assert (x.dtype, x.shape) == (y.dtype, y.shape)
+        if x.numel() and x.is_floating_point():
+            size = y.double().abs().max().clamp(min=1e-12 if x.dim() else 1.0)
+            eps = max(torch.finfo(x.dtype).eps, torch.finfo(dtype).eps)
+            worst = max(worst, ((x.double() - y.double()).abs().max() / size).item() / eps)
+    return worst
+
+
 def gap(one, other):
     """The largest difference between two lists of tensors."""
     assert [x.shape for x in one] == [y.shape for y in other]

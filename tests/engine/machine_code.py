@@ -18,10 +18,10 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 import funcopt as fo
-from funcopt.engine import _tracer
+from funcopt.engine import _conclusion, _tracer
 from funcopt.engine._guards import Unsupported
 from funcopt.engine._translation import translate
-from funcopt.engine.triton import _conclusion, _kernel, _launch
+from funcopt.engine.triton import _kernel, _launch
 from funcopt.engine.triton._source import pass_source
 
 from .common import Run, parameters, softened
@@ -135,7 +135,8 @@ def conclusions():
     found = {}
 
     def kept(cases, *given):
-        found[cases[0][1].source] = cases[0][1].dtypes
+        kernel = cases[0][1].kernel
+        found[kernel.source] = kernel.dtypes
         raise Unsupported("not to be run")
 
     os.environ["FUNCOPT_KERNELS"] = "triton"

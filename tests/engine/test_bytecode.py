@@ -10,6 +10,7 @@ import funcopt as fo
 from funcopt.engine import _bytecode, _instructions, _kernels, _machine
 from funcopt.engine._blocks import Block, Roles
 from funcopt.engine._guards import Unsupported
+from funcopt.engine._translation import translate
 
 from .common import Run, gap, lowered_graphs, on_two_threads, parameters
 from .test_every_chain import CASES
@@ -262,7 +263,7 @@ def test_the_largest_and_the_smallest_entry_are_found_and_a_nan_is_one(tx, spoil
 def test_what_has_no_instruction_is_refused_by_name(monkeypatch, function, words):
     (lowered,) = lowered_graphs(monkeypatch, mapped(function))
     with pytest.raises(Unsupported, match=words):
-        _bytecode.assemble(lowered)
+        _bytecode.assemble(translate(lowered))
 
 
 def test_registers_are_used_again(monkeypatch):
@@ -272,16 +273,16 @@ def test_registers_are_used_again(monkeypatch):
         return g
 
     (lowered,) = lowered_graphs(monkeypatch, mapped(long), torch.float64)
-    tensors, scalars, constants, registers, *_ = _bytecode.assemble(lowered).head
+    tensors, scalars, constants, registers, *_ = _bytecode.assemble(translate(lowered)).head
     assert registers - tensors - scalars - constants <= 3
     with pytest.raises(Unsupported, match="registers"):
-        _bytecode.assemble(lowered._replace(num_scalars=1000))
+        _bytecode.assemble(translate(lowered)._replace(scalars=1000))
 
 
 def test_a_new_value_is_written_where_it_belongs(monkeypatch):
     """No copies, where the old value is not needed any more."""
     (lowered,) = lowered_graphs(monkeypatch, fo.adamw(0.1))
-    program = _bytecode.assemble(lowered)
+    program = _bytecode.assemble(translate(lowered))
     codes = [_instructions.CODES[x] for x in program.code[::7]]
     assert "copy" not in codes
     assert len(codes) == len(lowered.calls)

@@ -2,7 +2,6 @@
 
 import importlib.util
 from collections import Counter
-from typing import NamedTuple
 
 import numpy
 import pytest
@@ -13,7 +12,9 @@ from funcopt.combinators import walk
 from funcopt.engine import _kernels, triton
 
 from .as_on_cuda import AsOnCuda
-from .common import Run, gap, gradients, lowered_graphs, parameters, watched
+from .common import Run, gap, gradients, lowered_graphs, parameters, units, watched
+from .concluding import concluded as concluded
+from .concluding import looking, theirs
 from .test_bytecode import (
     FUNCTIONS,
     LENGTHS,
@@ -104,22 +105,6 @@ SHAPES = {"a": (3, 32), "b": (), "c": (7,), "d": (0, 3), "e": (5, 16), "f": (1,)
 def misaligned(x):
     """The same values at an address that wide accesses cannot take."""
     return torch.cat([x.new_zeros(1), x.flatten()])[1:].view(x.shape)
-
-
-def units(ours, theirs, dtype):
-    """The largest difference, in units in the last place of the largest entry of each tensor.
-
-    Of shared scalars, which are 0-d, in those of 1 at least: a variance of norms is the square of a
-    difference between numbers that are nearly the same.
-    """
-    worst = 0.0
-    for x, y in zip(ours, theirs, strict=True):
-        assert (x.dtype, x.shape) == (y.dtype, y.shape)
-        if x.numel() and x.is_floating_point():
-            size = y.double().abs().max().clamp(min=1e-12 if x.dim() else 1.0)
-            eps = max(torch.finfo(x.dtype).eps, torch.finfo(dtype).eps)
-            worst = max(worst, ((x.double() - y.double()).abs().max() / size).item() / eps)
-    return worst
 
 
 @pytest.mark.parametrize(
@@ -241,60 +226,12 @@ def test_a_rate_is_read_where_it_lies_in_any_dtype(dtype, monkeypatch):
 # What concludes on the device.
 
 
-@pytest.fixture
-def concluded(monkeypatch):
-    """How many kernels have concluded, and why others could not."""
-    from funcopt.engine.triton import _conclusion
-
-    found, known = [], _conclusion._conclusion
-
-    def watched(*given):
-        try:
-            made = known(*given)
-        except _conclusion.Unsupported as reason:
-            found.append(str(reason))
-            raise
-        found.append(made)
-        return made
-
-    monkeypatch.setattr(_conclusion, "_conclusion", watched)
-    return found
-
-
 @pytest.mark.parametrize("case", REPLAYED, ids=str)
 def test_every_conclude_of_the_library_is_a_kernel(case, concluded):
     run = Run(case.tx, "fused", parameters(torch.float32, SHAPES), case.extra)
     for _ in range(2):
         run.step()
     assert not [why for why in concluded if isinstance(why, str)]
-
-
-class Kept(NamedTuple):
-    mean: torch.Tensor
-    count: torch.Tensor
-
-
-class theirs(fo.TensorRule):
-    """A rule of somebody else: shared scalars in several dtypes, a flag, numbers that change."""
-
-    decay: fo.Scalar = 0.9
-    elementwise = True
-    memory_per = "tree"
-
-    def init_memory(self, like):
-        return Kept(like.clone(), torch.zeros((), dtype=torch.int64))
-
-    def measure_tensor(self, g, slots, p, s):
-        return g.abs().sum(), (g > 0).sum()
-
-    def conclude(self, s, memory, total):
-        size, positive = total
-        mean = s.decay * memory.mean + (1 - s.decay) * size
-        more = {"factor": 1 / (1 + mean), "many": positive > 3, "twice": 2 * s.decay}
-        return more, Kept(mean.to(memory.mean.dtype), memory.count + 1)
-
-    def update_tensor(self, g, slots, p, s):
-        return torch.where(s.many, g * s.factor, -g) * s.twice, slots
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
@@ -325,18 +262,6 @@ def test_any_number_of_parts_is_added_up(parts):
 
 
 def test_a_conclude_that_looks_at_values_runs_by_torch(concluded):
-    class looking(fo.TensorRule):
-        elementwise = True
-
-        def measure_tensor(self, g, slots, p, s):
-            return g.square().sum()
-
-        def conclude(self, s, memory, total):
-            return {"factor": 0.5 if total > 1 else 2.0}, memory
-
-        def update_tensor(self, g, slots, p, s):
-            return -s.factor * g, slots
-
     runs = [Run(looking(), how, parameters(torch.float64, SHAPES)) for how in ENGINES]
     for _ in range(3):
         for run in runs:

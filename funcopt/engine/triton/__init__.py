@@ -8,3 +8,4 @@ from ._launch import is_deferring as is_deferring
 from ._launch import make_pending as make_pending
 from ._launch import together as together
 from ._prepared import Prepared as Prepared
+from ._scalars import DeviceKernel as DeviceKernel

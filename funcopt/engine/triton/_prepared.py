@@ -13,9 +13,10 @@ from torch import Tensor
 from ..._core.preparing import prepare
 from ..._core.record import unchecked
 from .._guards import ScalarSource, Unsupported, guards_hold
+from .._scalar_code import ScalarCode, scalar_code
 from .._scalar_graph import ScalarGraph, traced
 from ._launch import is_available
-from ._scalars import ScalarCode, scalar_code
+from ._scalars import DeviceKernel
 
 MOST = 64
 """Kinds of stages and groups that are remembered."""
@@ -40,7 +41,7 @@ class Prepared:
                 self._known.pop(next(iter(self._known)))
         if code is None:
             return prepare(rule, step, memory)
-        found = code.launch(step.device, [code.read(given)]) if code.columns else []
+        found = code.kernel.alone(step.device, code.read(given))
         more: Mapping[str, Any] = code.filled(given, found, 0)
         return more
 
@@ -64,7 +65,8 @@ def _code(rule: Any, step: Tensor, memory: Any) -> ScalarCode | None:
         clock = graph.value(step, steps).to(torch.float64)
         own = graph.value(memory, memories)
         alike = unchecked(rule, values)
-        return scalar_code(graph, dict(traced(graph, lambda: alike.prepare(clock, own))))
+        prepared = dict(traced(graph, lambda: alike.prepare(clock, own)))
+        return scalar_code(graph, prepared, DeviceKernel)
     except Unsupported:
         return None
 
