@@ -68,7 +68,8 @@ class Contender(NamedTuple):
     """It is not asked to step more, since it would take minutes to get ready."""
     devices: tuple[str, ...] = ("cpu", "cuda")
     meets: str = "optimizer"
-    """Which of our forms: "optimizer", "donated", or "pure", of which nothing is lost."""
+    """Which of our forms: "optimizer", "donated", or "pure", of which nothing is lost: both by two
+    functions and in one pass."""
 
     differs: bool = False
     """It computes something else, on purpose."""

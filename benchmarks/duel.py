@@ -73,9 +73,9 @@ class Result(NamedTuple):
 
     @property
     def form(self) -> str:
-        """Which of our forms it is: "optimizer", "donated" or "pure"."""
+        """Which of our forms it is: "optimizer", "donated", "pure" or "one pass"."""
         last = self.ours.rpartition(", ")[2]
-        return last if last in ("donated", "pure") else "optimizer"
+        return last if last in ("donated", "pure", "one pass") else "optimizer"
 
     @property
     def medians(self) -> tuple[float, float]:

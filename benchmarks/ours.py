@@ -32,11 +32,11 @@ class Wrapped(Stepping):
 class Pure(Run):
     """The pure form: what goes in is lost if it is donated, else kept."""
 
-    def __init__(self, problem: Problem, chain: Chain, donated: bool) -> None:
+    def __init__(self, problem: Problem, chain: Chain, step: Any) -> None:
         super().__init__(problem)
         self.tx = chain.tx
         self.state = self.tx.init(self.params)
-        self._step: Any = fo.donated(chain.tx) if donated else _kept(chain.tx)
+        self._step = step(chain.tx)
 
     def step(self) -> None:
         self.params, self.state = self._step(self.params, self.grads, self.state)
@@ -51,6 +51,13 @@ def _kept(tx: fo.GradientTransformation) -> Any:
     def step(params: Any, grads: Any, state: Any) -> Any:
         updates, state = tx.update(grads, state, params)
         return fo.apply_updates(params, updates), state
+
+    return torch.no_grad()(step)
+
+
+def _kept_in_one_pass(tx: fo.GradientTransformation) -> Any:
+    def step(params: Any, grads: Any, state: Any) -> Any:
+        return fo.update_and_apply(tx, grads, state, params)
 
     return torch.no_grad()(step)
 
@@ -74,21 +81,26 @@ def wrapped(chain: Chain, engine: str | None = None) -> Contender:
 
 def donated(chain: Chain) -> Contender:
     """The chain as a function, of which parameters and state are lost."""
-    return Contender("funcopt, donated", lambda problem: Pure(problem, chain, True))
+    return Contender("funcopt, donated", lambda problem: Pure(problem, chain, fo.donated))
 
 
 def pure(chain: Chain) -> Contender:
     """`update` and `apply_updates`, of which nothing is lost."""
-    return Contender("funcopt, pure", lambda problem: Pure(problem, chain, False))
+    return Contender("funcopt, pure", lambda problem: Pure(problem, chain, _kept))
 
 
-def form(chain: Chain, meets: str, engine: str | None = None) -> Contender:
-    """The form of ours that somebody meets."""
+def in_one_pass(chain: Chain) -> Contender:
+    """The same by `update_and_apply`."""
+    return Contender("funcopt, one pass", lambda problem: Pure(problem, chain, _kept_in_one_pass))
+
+
+def forms(chain: Chain, meets: str, engine: str | None = None) -> list[Contender]:
+    """The forms of ours that somebody meets."""
     if meets == "optimizer":
-        return wrapped(chain, engine)
-    return donated(chain) if meets == "donated" else pure(chain)
+        return [wrapped(chain, engine)]
+    return [donated(chain)] if meets == "donated" else [pure(chain), in_one_pass(chain)]
 
 
 def contenders(chain: Chain, engine: str | None = None) -> Sequence[Contender]:
-    """All three."""
-    return [wrapped(chain, engine), donated(chain), pure(chain)]
+    """All four."""
+    return [wrapped(chain, engine), donated(chain), pure(chain), in_one_pass(chain)]

@@ -36,8 +36,8 @@ def duels(wanted: Wanted) -> Iterator[Duel]:
     """Each against everybody who has it."""
     for problem, chain, mode in places(wanted):
         for theirs in opponents(chain, wanted):
-            mine = ours.form(chain, theirs.meets, wanted.engine)
-            yield Duel(problem, chain.name, mine, theirs, mode, chain.apart)
+            for mine in ours.forms(chain, theirs.meets, wanted.engine):
+                yield Duel(problem, chain.name, mine, theirs, mode, chain.apart)
 
 
 def opponents(chain: Chain, wanted: Wanted) -> list[Contender]:

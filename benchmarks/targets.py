@@ -52,9 +52,15 @@ TARGETS = (
     Target(GPT, TORCHOPT_HAS, "TorchOpt *", 0.2),
     Target(FEW, ("adamw",), "TorchOpt *", 0.3),
     Target(GPT, ("adamw",), "Optax *", 0.8, "donated"),
-    Target(GPT, FUNCTIONAL, "TorchOpt *", 0.5, "pure"),
-    Target(FEW, FUNCTIONAL, "TorchOpt *", 0.7, "pure"),
-    Target(GPT, (*FUNCTIONAL, "lion"), "Optax *", 1.1, "pure"),
+    *(
+        target
+        for form in ("pure", "one pass")  # by two functions, and by one
+        for target in (
+            Target(GPT, FUNCTIONAL, "TorchOpt *", 0.5, form),
+            Target(FEW, FUNCTIONAL, "TorchOpt *", 0.7, form),
+            Target(GPT, (*FUNCTIONAL, "lion"), "Optax *", 1.1, form),
+        )
+    ),
 )
 
 

@@ -15,6 +15,7 @@ from ._core.apply import detach_state as detach_state
 from ._core.apply import eval_params as eval_params
 from ._core.apply import load_state_dict as load_state_dict
 from ._core.apply import state_dict as state_dict
+from ._core.apply import update_and_apply as update_and_apply
 from ._core.functions import from_functions as from_functions
 from ._core.functions import identity as identity
 from ._core.loss import value_and_grad as value_and_grad
@@ -573,6 +574,7 @@ __all__ = [
     "typing",
     "unroll",
     "unstack",
+    "update_and_apply",
     "update_with_metrics",
     "value_and_grad",
     "warmup_cosine_decay_schedule",

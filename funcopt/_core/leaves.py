@@ -227,6 +227,12 @@ class Leaves:
                 f"`{self._who}`: the gradient of `{self._name(i)}` must be floating-point or "
                 f"complex, got {g.dtype}."
             )
+        if isinstance(p, Tensor) and g.is_complex() != p.is_complex():
+            raise LeafError(
+                f"`{self._who}`: the gradient of `{self._name(i)}` must be "
+                f"{'complex' if p.is_complex() else 'real'}, as the parameter of {p.dtype} is, got "
+                f"{g.dtype}."
+            )
         if g.layout is not torch.strided:
             raise SparseGradientError(
                 f"`{self._who}` does not support sparse gradients, and that of `{self._name(i)}` "

@@ -4,5 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 fused_update: Callable[..., Any] | None = None
-"""`(tx, updates, state, params, extra)`, which returns updates, state and node of a pass, or `None`
-if it is to be made operation by operation. The next update may change the node."""
+"""`(tx, updates, state, params, extra, applies)`: returns updates, state and node of a pass, or
+`None` if it is to be made operation by operation. The next update may change the node. If it
+`applies` the updates, new parameters come in their place."""

@@ -32,9 +32,11 @@ The engine's ten nouns, and where each lives:
   this computer (`_threads`). Machine code lies in `_libraries`, which `_kept_files` keeps on disk.
 * **compiled step** (`_replay`, `CompiledStep`): the launches of a step, each a kernel over tasks of
   a block, in passes that end with a reduction (`ReductionPass`), with a rule that sees whole
-  tensors (`WholePass`, in `_whole`), or with the results. On a GPU, what a stage concludes is a
-  kernel, too, of a graph of 0-d tensors (`ScalarGraph`, in `_scalar_graph`), and so are functions
-  of step counts and flags that are there (`Deferred`). A `Replay` goes the way that this step
+  tensors (`WholePass`, in `_whole`), or with the results. What a stage concludes from a reduction
+  (`Conclusion`, in `_conclusion`) is a kernel, too, of a graph of 0-d tensors (`ScalarGraph`, in
+  `_scalar_graph`; what it returns is a `ScalarCode`, in `_scalar_code`): bytecode on the CPU
+  (`_host_scalars`), a launch on a GPU, where functions of step counts and flags that are there
+  become one as well (`Deferred`). A `Replay` goes the way that this step
   decides on: its stages run with a `StandIn` for every tensor. Where steps repeat, an optimizer has
   `ReadyKernels` (`_ready`), and a `ReadyGuard` (`_ready_guard`) instead of all others: a few calls
   of machine code (`_ready_call`). What stages do with counts is a `RecordedStep` (`_recorded`),

@@ -211,7 +211,7 @@ class BlockLayout:
         columns = of_all(inputs.ps, entries)
         columns.insert(GRADIENT, [inputs.gs[i] for i in indices])
         if inputs.results is not None:
-            columns += of_all(*inputs.results)
+            columns += of_all(inputs.results.us, inputs.results.entries)
         if self._plain:
             return columns
         return [[as_real(shards.part(x)) for x in column] for column in columns]
@@ -223,8 +223,8 @@ class BlockLayout:
             for p, g, own in zip(inputs.ps, inputs.gs, inputs.slots, strict=True)
         ]
         if inputs.results is not None:
-            us, entries = inputs.results
-            for i, u in enumerate(us):
+            entries = inputs.results.entries
+            for i, u in enumerate(inputs.results.us):
                 found[i] += [u, *entries[self._begins[i] : self._begins[i + 1]]]
         return found
 

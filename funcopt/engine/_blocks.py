@@ -24,7 +24,7 @@ PARAMETER, GRADIENT = 0, 1
 class Roles(NamedTuple):
     """The roles of the columns of a block: parameter, gradient, slots; out of place, the results.
 
-    These are update and new slots, in the same order.
+    These are update, or new parameter, and new slots, in the same order.
     """
 
     slots: int  # how many entries they have

@@ -28,8 +28,30 @@ Concluded = tuple[Mapping[str, Any], Any]
 """Scalars and memory."""
 
 
+class _Group:
+    """Programs that run the same kernel, each for one of these cases."""
+
+    def __init__(self) -> None:
+        self.codes: list[ScalarCode] = []
+        self.ranges: list[tuple[int, int, int]] = []
+        self.places: list[int] = []  # of its programs, among all
+
+    def over(self) -> Any:
+        """The kernel of them."""
+        return self.codes[0].kernel.over(self.ranges)
+
+    def rows(self, nodes: Sequence[Node]) -> list[list[Any]]:
+        """The scalars that are read for each case."""
+        return [code.read(nodes) for code in self.codes]
+
+    def put(self, nodes: Sequence[Node], found: Found, to: list[Any]) -> None:
+        """Puts what each program returns in its place."""
+        for k, (at, (_, _, case)) in enumerate(zip(self.places, self.ranges, strict=True)):
+            to[at] = self.codes[case].filled(nodes, found, k)
+
+
 class Conclusion:
-    """`conclude` of a stage as a kernel."""
+    """`conclude` of a stage by kernels: mostly one."""
 
     def __init__(
         self,
@@ -38,12 +60,21 @@ class Conclusion:
         node: int,
         measures: MeasureSpec,
     ) -> None:
-        if len({code.kernel.key for _, code in cases}) > 1:
-            raise Unsupported("parameter groups that conclude each in its own way")
         self.guards = [guard for _, code in cases for guard in code.guards]
         self._cases, self._node, self._measures = cases, node, measures
-        self._ranges, self._run = ranges, cases[0][1].kernel.over(ranges)
         self._case_of = [case for _, _, case in ranges]  # of each program
+        groups: dict[Any, _Group] = {}
+        place_of: dict[int, tuple[_Group, int]] = {}
+        for k, (first, last, case) in enumerate(ranges):
+            if case not in place_of:
+                code = cases[case][1]
+                group = groups.setdefault(code.kernel.key, _Group())
+                place_of[case] = group, len(group.codes)
+                group.codes.append(code)
+            group, own = place_of[case]
+            group.ranges.append((first, last, own))
+            group.places.append(k)
+        self._groups = [(group, group.over()) for group in groups.values()]
 
     def run(self, nodes: Sequence[Node], launches: Sequence[Launch]) -> None:
         """Makes the pass and concludes it; the node gets what comes out."""
@@ -51,7 +82,10 @@ class Conclusion:
         if len(parts) > 1:
             triton.make_pending()
         part = parts[0] if len(parts) == 1 else torch.cat(parts)
-        self._conclude(nodes, self._run(part, self._rows(nodes)))
+        concluded: list[Any] = [None] * len(self._case_of)
+        for group, kernel in self._groups:
+            group.put(nodes, kernel(part, group.rows(nodes)), concluded)
+        self._give(nodes[self._node], concluded)
 
     def ready(self, part: Tensor) -> Callable[[Sequence[Node]], None]:
         """What concludes from the parts that lie here.
@@ -62,35 +96,27 @@ class Conclusion:
         Raises:
             Unsupported: If that is a launch on a device.
         """
-        kernel = self._cases[0][1].kernel.over(self._ranges)  # with memory of its own
-        if not isinstance(kernel, HostPrograms):
+        kernels = [group.over() for group, _ in self._groups]  # with memory of their own
+        if not all(isinstance(x, HostPrograms) for x in kernels):
             raise Unsupported("a conclusion on a device")
-        kernel.read(part)
-        more, memory = self._cases[0][1].returned
-        if has(Result, memory):
-            return lambda nodes: self._conclude(nodes, kernel.copied(self._rows(nodes)))
-        if has(ScalarSource, (more, memory)):
-            return lambda nodes: self._conclude(nodes, kernel.written(self._rows(nodes)))
-        concluded = self._concluded((), kernel.found)
+        remembers = any(has(Result, code.returned[1]) for _, code in self._cases)
+        concluded: list[Any] = [None] * len(self._case_of)
+        groups = []
+        for (group, _), kernel in zip(self._groups, kernels, strict=True):
+            kernel.read(part)
+            changes = remembers or any(has(ScalarSource, code.returned) for code in group.codes)
+            if not changes:
+                group.put((), kernel.found, concluded)
+            groups.append((group, kernel.copied if remembers else kernel.written, changes))
 
         def conclude(nodes: Sequence[Node]) -> None:
-            kernel.written(self._rows(nodes))
+            for group, run, changes in groups:
+                found = run(group.rows(nodes))
+                if changes:
+                    group.put(nodes, found, concluded)
             self._give(nodes[self._node], concluded)
 
         return conclude
-
-    def _conclude(self, nodes: Sequence[Node], found: Found) -> None:
-        self._give(nodes[self._node], self._concluded(nodes, found))
-
-    def _rows(self, nodes: Sequence[Node]) -> list[list[Any]]:
-        """The scalars that are read for each case."""
-        return [code.read(nodes) for _, code in self._cases]
-
-    def _concluded(self, nodes: Sequence[Node], found: Found) -> list[Concluded]:
-        """What each program returns."""
-        return [
-            self._cases[case][1].filled(nodes, found, k) for k, case in enumerate(self._case_of)
-        ]
 
     def _give(self, node: Node, concluded: Sequence[Concluded]) -> None:
         """Gives the scalars of all programs, and the memory, to the node."""
@@ -100,8 +126,8 @@ class Conclusion:
             node.rows = [{**own, **more} for own, (more, _) in each]
             node.row_of = range(len(node.rows))
             node.row_buckets, node.row_keys = self._measures.bucket_of, self._measures.keys
-            more, _ = self._cases[0][1].returned
-            node.per_tensor_scalars |= {name for name, x in more.items() if has(Result, x)}
+            every = (item for _, code in self._cases for item in code.returned[0].items())
+            node.per_tensor_scalars |= {name for name, x in every if has(Result, x)}
             return
         if len(concluded) < len(node.rows):  # one memory for all groups
             concluded = [concluded[0]] * len(node.rows)
@@ -200,8 +226,8 @@ def _case(
     }
     rule = unchecked(rule, {name: values[name] for name in rule.hyperparameters})
     scalars = Scalars(type(rule).__name__, values)
-    returned = traced(graph, lambda: rule.conclude(scalars, memory, total, **given))
-    return bucket, scalar_code(graph, tuple(returned), kernel, dtypes, rule.combine)
+    more, new = traced(graph, lambda: rule.conclude(scalars, memory, total, **given))
+    return bucket, scalar_code(graph, (dict(more), new), kernel, dtypes, rule.combine)
 
 
 def _differing(node: Node) -> frozenset[str]:

@@ -41,20 +41,31 @@ REPEATED = 2
 
 Columns = Sequence[Sequence[Any]]
 
+How = tuple[str, bool]
+"""The engine of an update, and whether it is applied."""
+
 MAX_KEPT = 4
 """How much is kept, the latest first, for what comes in turns: trees of a transformation, and
 transformations that are gone."""
 
 
 def fused_update(
-    tx: PerTensor, updates: Any, state: State, params: Any, extra: Mapping[str, Any]
+    tx: PerTensor,
+    updates: Any,
+    state: State,
+    params: Any,
+    extra: Mapping[str, Any],
+    applies: bool = False,
 ) -> tuple[Any, State, Node] | None:
-    """The update by kernels; `None` if it is to be made operation by operation."""
+    """The update by kernels; `None` if it is to be made operation by operation.
+
+    If it `applies` them, the sums of parameters and updates come in their place.
+    """
     option = chosen_for_updates()
     if option in ("eager", "torch") or params is None or extra or _is_watched():
         return None
     own, cached = _cache.find(tx)
-    return cached.update(own, updates, state, params, option)
+    return cached.update(own, updates, state, params, (option, applies))
 
 
 class _Cache(threading.local):
@@ -100,16 +111,17 @@ class _CachedUpdate:
         self._known: list[_Known] = []  # the latest first
 
     def update(
-        self, tx: PerTensor, updates: Any, state: State, params: Any, option: str
+        self, tx: PerTensor, updates: Any, state: State, params: Any, how: How
     ) -> tuple[Any, State, Node] | None:
         """The update, if kernels make it."""
+        latest = self._known[0] if self._known else None
+        if latest is not None and latest.is_ready(tx, how):
+            made = latest.repeated(updates, state, params)
+            if made is not None:
+                return made
         ps, spec = tree.flatten(params)
         gs, of_updates = tree.flatten(updates)
         flat, of_slots = tree.flatten(state.slots)
-        if self._known and self._known[0].is_ready(tx, option):
-            given = (spec, of_slots, of_updates), ps, gs, flat, state
-            if (made := self._known[0].repeated(*given)) is not None:
-                return made
         try:
             slots = spec.flatten_up_to(state.slots)
         except StructureError:  # which says more where it is made operation by operation
@@ -122,22 +134,24 @@ class _CachedUpdate:
             columns = [[x[i] for i in active] for x in columns]
         tensors = [*columns[0], *columns[1], *flat, *tree.leaves(state.memory)]
         found = ((spec, of_slots), active, tensors)
-        known = self._find(option, *found)
+        known = self._find(how, *found)
         if known is None:
-            fits = option != "auto" or _are_fast(columns[0])
+            fits = how[0] != "auto" or _are_fast(columns[0])
             fits = fits and not (len(active) < len(gs) and awaits(tx))
             fits = fits and _are_supported(tx, columns[0], columns[1], tensors)
-            known = _Known(option, CheckedTrees.of(params, slots, *found), fits)
+            known = _Known(how, CheckedTrees.of(params, slots, *found), fits)
             known.requires_grad = fits and _requires_grad(tensors)
             self._known = [known, *self._known[: MAX_KEPT - 1]]
         if not known.are_supported or (known.requires_grad and torch.is_grad_enabled()):
             return None
         positions = known.trees.positions
         entries = [flat[at] for at in positions]
-        results = Results.fresh(columns[0], columns[1], entries, tx.exact_updates)
+        exact, applies = tx.exact_updates, how[1]
+        results = Results.fresh(columns[0], columns[1], entries, exact, applies)
         step = state.step + 1
         try:
-            node = known.step(tx, columns, step, state.memory, entries, results)
+            trees = params, updates, state.slots, state.memory
+            node = known.step(trees, tx, columns, step, entries, results)
         except Unsupported as reason:
             known.are_supported = False
             _say("updates of %s are made operation by operation: %s", type(tx).__name__, reason)
@@ -145,6 +159,7 @@ class _CachedUpdate:
         if torch.is_grad_enabled() and any(map(_scalars_require_grad, flatten_nodes(node))):
             known.requires_grad = True
             return None
+        gs = ps if applies else gs
         for i, u in zip(active, results.us, strict=True):
             gs[i] = u
         for at, new in zip(positions, results.entries, strict=True):
@@ -165,8 +180,8 @@ class _CachedUpdate:
 class _Known:
     """What is known of trees that were seen before, and the kernels that make their updates."""
 
-    def __init__(self, option: str, trees: CheckedTrees, are_supported: bool) -> None:
-        self._option, self.trees = option, trees
+    def __init__(self, how: How, trees: CheckedTrees, are_supported: bool) -> None:
+        self._how, self.trees = how, trees
         self.are_supported = are_supported
         self.requires_grad = False  # of a tensor, or of a scalar in some update
         self._backend: TracedBackend | None = None
@@ -175,26 +190,28 @@ class _Known:
         self._made_by: PerTensor | None = None
         self._patience = REPEATED  # how many of them come before one that repeats them
 
-    def holds(self, option: str, *found: Any) -> bool:
+    def holds(self, how: How, *found: Any) -> bool:
         """Whether it is known of these trees."""
-        return self._option == option and self.trees.holds(*found)
+        return self._how == how and self.trees.holds(*found)
 
-    def step(self, tx: PerTensor, columns: Columns, step: Tensor, memory: Any, *made: Any) -> Node:
+    def step(
+        self, trees: Sequence[Any], tx: PerTensor, columns: Columns, step: Tensor, *made: Any
+    ) -> Node:
         """Makes the update by kernels.
 
         Args:
+            trees: Parameters, gradients, slots and memory.
             tx: The transformation.
-            columns: Parameters, gradients and slots.
+            columns: The leaves of the first three: those with a gradient.
             step: The number of the update.
-            memory: That of the transformation.
             *made: The entries of all slots, and where results are written.
 
         Raises:
             Unsupported: If none can.
         """
-        inputs = self.trees.inputs(tx, columns, step, memory, {}, *made)
+        inputs = self.trees.inputs(tx, columns, step, trees[-1], {}, *made)
         if self._backend is None:
-            backend = TracedBackend(inputs, self._option)
+            backend = TracedBackend(inputs, self._how[0])
             if not backend.replays:
                 raise Unsupported("some of it has to be traced again in every step")
             self._backend = backend
@@ -203,15 +220,15 @@ class _Known:
         self._made_by = tx
         is_ready = self._ready is not None and self._ready.tx is tx
         if self._made > self._patience and not is_ready:
-            self._made, self._ready = 0, self._ready_for(inputs, node)
+            self._made, self._ready = 0, self._ready_for(inputs, node, trees)
             if self._ready is None:
                 self._patience *= 2
         return node
 
-    def _ready_for(self, inputs: StepInputs, node: Node) -> "_Ready | None":
+    def _ready_for(self, inputs: StepInputs, node: Node, trees: Sequence[Any]) -> "_Ready | None":
         """The next update, if its scalars follow from its number and from counts in memory."""
         assert self._backend is not None
-        memory, spec = tree.flatten(inputs.buckets[0].memory)
+        memory = tree.leaves(inputs.buckets[0].memory)
         if not all(map(_is_count, memory)):
             return None
         counts = array.array("q", map(int, memory))
@@ -224,30 +241,31 @@ class _Known:
         count = len(inputs.ps) + len(self.trees.positions)
         addresses = TensorAddresses(2 * count + len(inputs.gs), kernels.places())
         dtypes = [u.dtype for u in inputs.results.us]
+        _, spec = tree.flatten(tuple(trees))
         return _Ready(inputs.tx, kernels, addresses, dtypes, counts, spec)
 
-    def is_ready(self, tx: PerTensor, option: str) -> bool:
+    def is_ready(self, tx: PerTensor, how: How) -> bool:
         """Whether an update of this transformation may repeat the one before."""
-        return self._ready is not None and self._ready.tx is tx and self._option == option
+        return self._ready is not None and self._ready.tx is tx and self._how == how
 
-    def repeated(
-        self, specs: Sequence[Any], ps: list[Any], gs: list[Any], flat: list[Any], state: State
-    ) -> tuple[Any, State, Node] | None:
-        """The update of flat trees of these structures; `None` if it is not like the one before."""
-        ready, (spec, of_slots, of_updates) = self._ready, specs
-        if ready is None or self.trees.specs != (spec, of_slots) or spec != of_updates:
+    def repeated(self, updates: Any, state: State, params: Any) -> tuple[Any, State, Node] | None:
+        """The update of these trees; `None` if it is not like the one before."""
+        ready = self._ready
+        if ready is None:
             return None
-        tensors = [*ps, *gs, *flat]
-        memory, of_memory = tree.flatten(state.memory)
-        if of_memory != ready.of_memory or not self.trees.guard.holds([*tensors, *memory]):
+        tensors, spec = tree.flatten((params, updates, state.slots, state.memory))
+        if spec != ready.spec:
             return None
-        if len(memory) != len(ready.counts) or not all(map(_is_count, memory)):
+        count, last = len(self.trees.active), len(tensors) - len(ready.counts)
+        memory = tensors[last:]
+        if not self.trees.guard.holds(tensors) or not all(map(_is_count, memory)):
             return None
         if self.requires_grad and torch.is_grad_enabled():
             return None
+        ps, slots = tensors[:count], tensors[2 * count : last]
         us = [torch.empty_like(p, dtype=x) for p, x in zip(ps, ready.dtypes, strict=True)]
-        new = [fresh_like(x) for x in flat]
-        if not ready.addresses.locate([*tensors, *us, *new]):
+        new = [fresh_like(x) for x in slots]
+        if not ready.addresses.locate([*tensors[:last], *us, *new]):
             return None
         step = state.step + 1
         if isinstance(now := number(step), Tensor):
@@ -260,13 +278,10 @@ class _Known:
         except GuardFailed:  # as where it decides as no update before
             self._ready, self._made, self._patience = None, 0, 2 * self._patience
             return None
-        if torch.is_grad_enabled() and any(map(_scalars_require_grad, flatten_nodes(node))):
-            return None
-        if memory:
-            each = zip(memory, before, ready.counts, strict=True)
-            memory = [x if after == old else _count(after) for x, old, after in each]
-        state = State(step, of_memory.unflatten(memory), of_slots.unflatten(new))
-        return of_updates.unflatten(us), state, node
+        each = zip(memory, before, ready.counts, strict=True)
+        after = [x if made == old else _count(made) for x, old, made in each]
+        _, updates, of_slots, of_memory = spec.unflatten([*ps, *us, *new, *after])
+        return updates, State(step, of_memory, of_slots), node
 
 
 class _Ready(NamedTuple):
@@ -275,9 +290,9 @@ class _Ready(NamedTuple):
     tx: PerTensor
     kernels: ReadyKernels
     addresses: TensorAddresses
-    dtypes: Sequence[torch.dtype]  # of the updates
+    dtypes: Sequence[torch.dtype]  # of the updates, or new parameters
     counts: "array.array[int]"  # where kernels find what is in memory
-    of_memory: tree.Spec[Any]
+    spec: tree.Spec[Any]  # of parameters, gradients, slots and memory
 
 
 def _is_count(x: Any) -> bool:
@@ -320,11 +335,14 @@ def _are_supported(
     if any(x is not None and (not is_plain(x) or is_wrapped(x)) for x in tensors):
         return False
     pairs = zip(ps, gs, strict=True)
-    return all(p is not None and p.shape == g.shape and _is_number(g) for p, g in pairs)
+    return all(p is not None and _belongs_to(g, p) for p, g in pairs)
 
 
-def _is_number(x: Tensor) -> bool:
-    return x.layout is torch.strided and (x.is_floating_point() or x.is_complex())
+def _belongs_to(g: Tensor, p: Tensor) -> bool:
+    same = g.shape == p.shape and g.is_complex() == p.is_complex()
+    return same and all(
+        x.layout is torch.strided and (x.is_floating_point() or x.is_complex()) for x in (g, p)
+    )
 
 
 def _requires_grad(x: Any) -> bool:

@@ -301,7 +301,7 @@ class _ReadyPass:
         if of.conclusion is not None:
             count, width = sum(x.tasks.count for x in of.launches), of.measures.no_rows.shape[1]
             part = torch.empty(count, width, dtype=torch.float64, device="cpu")
-            parts = part.split([x.tasks.count for x in of.launches])
+            parts = torch.split(part, [x.tasks.count for x in of.launches])
             self._conclude = of.conclusion.ready(part)
         each = zip(of.launches, parts, strict=True)
         self.launches = [_ReadyLaunch(one, place_of, part) for one, part in each]

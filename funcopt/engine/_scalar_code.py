@@ -6,8 +6,9 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from .._core.conclude import STATIC_TYPES
 from ._calls import ScalarInput
-from ._guards import Guard, ScalarSource
+from ._guards import Guard, ScalarSource, Unsupported
 from ._scalar_graph import ScalarGraph
 from ._symbols import ScalarSymbol, Symbol
 from ._translation import Listing
@@ -68,15 +69,7 @@ class ScalarCode(NamedTuple):
 
     def filled(self, nodes: Any, found: Found, program: int) -> Any:
         """What the function returns, for one of the programs."""
-
-        def of(x: Any) -> Any:
-            if isinstance(x, Result):
-                return found[x.tensor][x.column][program]
-            if isinstance(x, ScalarSource):
-                return x.read(nodes, 0)
-            return _mapped(of, x)
-
-        return of(self.returned)
+        return _filled(self.returned, nodes, found, program)
 
 
 def scalar_code(
@@ -92,22 +85,7 @@ def scalar_code(
         Unsupported: If there is no instruction for something in it.
     """
     outputs: list[Symbol] = []
-    columns: dict[torch.dtype, int] = {}
-
-    def placed(x: Any) -> Any:
-        """A `Result` for a symbol that is computed, a source for what is known."""
-        if isinstance(x, ScalarSymbol):
-            return x.source
-        if not isinstance(x, Symbol):
-            return _mapped(placed, x)
-        value = graph.values[x.at]
-        if isinstance(value, ScalarInput) and graph.sources[value.position] is not None:
-            return graph.sources[value.position]
-        outputs.append(x)
-        columns[x.meta.dtype] = columns.get(x.meta.dtype, 0) + 1
-        return Result(list(columns).index(x.meta.dtype), columns[x.meta.dtype] - 1)
-
-    returned = placed(returned)
+    returned = _placed(returned, graph, outputs, {})
     listing, inputs = graph.listing(outputs)
     totals = [at if graph.sources[at] is None else None for at in inputs]
     made = ScalarListing(listing, totals, measured, [x.meta.dtype for x in outputs], combine)
@@ -123,11 +101,40 @@ def has(kind: type, x: Any) -> bool:
     return isinstance(x, kind) or (several and any(has(kind, y) for y in x))
 
 
-def _mapped(function: Callable[[Any], Any], x: Any) -> Any:
+# Functions that know themselves as closures would keep tensors until the collector comes.
+
+
+def _placed(
+    x: Any, graph: ScalarGraph, outputs: list[Symbol], columns: dict[torch.dtype, int]
+) -> Any:
+    """A `Result` for each symbol that is computed, which is put out, and a source for the known."""
+    if isinstance(x, ScalarSymbol):
+        return x.source
+    if isinstance(x, Symbol):
+        value = graph.values[x.at]
+        if isinstance(value, ScalarInput) and graph.sources[value.position] is not None:
+            return graph.sources[value.position]
+        outputs.append(x)
+        columns[x.meta.dtype] = columns.get(x.meta.dtype, 0) + 1
+        return Result(list(columns).index(x.meta.dtype), columns[x.meta.dtype] - 1)
+    if not isinstance(x, (dict, tuple, list, int, float, *STATIC_TYPES)):
+        raise Unsupported(f"a `{type(x).__name__}`, in which a tensor may be hidden")
+    return _mapped(_placed, x, graph, outputs, columns)
+
+
+def _filled(x: Any, nodes: Any, found: Found, program: int) -> Any:
+    if isinstance(x, Result):
+        return found[x.tensor][x.column][program]
+    if isinstance(x, ScalarSource):
+        return x.read(nodes, 0)
+    return _mapped(_filled, x, nodes, found, program)
+
+
+def _mapped(function: Callable[..., Any], x: Any, *given: Any) -> Any:
     """`x` with `function` of all that is in it; it is called of no leaf of other types."""
     if isinstance(x, dict):
-        return {key: function(value) for key, value in x.items()}
+        return {key: function(value, *given) for key, value in x.items()}
     if isinstance(x, (tuple, list)):
-        made = map(function, x)
+        made = [function(value, *given) for value in x]
         return type(x)(*made) if hasattr(x, "_fields") else type(x)(made)
     return x

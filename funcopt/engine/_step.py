@@ -21,8 +21,10 @@ from ..typing import Slots
 class Results(NamedTuple):
     """Where a step out of place writes: updates, and the entries of all slots, in fresh memory."""
 
-    us: list[Tensor]
+    us: list[Tensor]  # or new parameters
     entries: list[Tensor]
+    dtypes: Sequence[torch.dtype]  # of the updates
+    are_applied: bool  # whether each is added to its parameter, and the sum is the result
 
     @classmethod
     def fresh(
@@ -31,13 +33,13 @@ class Results(NamedTuple):
         gs: Sequence[Tensor],
         entries: Sequence[Tensor],
         exact: bool = False,
+        are_applied: bool = False,
     ) -> Self:
         """For updates in the dtypes of the gradients, or `exact` ones, and entries in their own."""
-        us = [
-            torch.empty_like(p, dtype=widen(g.dtype) if exact else g.dtype)
-            for p, g in zip(ps, gs, strict=True)
-        ]
-        return cls(us, [fresh_like(x) for x in entries])
+        dtypes = [widen(g.dtype) if exact else g.dtype for g in gs]
+        made = [p.dtype for p in ps] if are_applied else dtypes
+        us = [torch.empty_like(p, dtype=x) for p, x in zip(ps, made, strict=True)]
+        return cls(us, [fresh_like(x) for x in entries], dtypes, are_applied)
 
 
 def fresh_like(slot: Tensor) -> Tensor:

@@ -320,7 +320,11 @@ class Tracer:
             if not isinstance(x, Symbol) or x.graph is not graph or not x.meta.is_vector:
                 raise Unsupported("an update or a slot that is not computed from the given tensors")
         writes = {}
-        if roles.out_of_place:
+        results = self._inputs.results
+        if results is not None and results.are_applied:  # rounded twice, as by two functions
+            dtype = results.dtypes[i].to_real()
+            writes[PARAMETER] = p + (u if dtype is u.dtype else u.to(dtype).to(u.dtype))
+        elif results is not None:
             writes[PARAMETER] = graph.copied(u)
         elif q is not None:
             writes[PARAMETER] = graph.copied(q)

@@ -9,7 +9,7 @@ from torch.func import grad_and_value, vmap
 
 from .. import tree
 from .._core import checks
-from .._core.apply import apply_updates
+from .._core.apply import update_and_apply
 from .._core.average import only_average
 from .._core.compact import compact, missing_attribute
 from .._core.dependence import independent, is_followed
@@ -148,8 +148,9 @@ class train_step(Record, Generic[Result]):
             )
             (grads,), (value, (buffers, aux)) = slopes(state.params, batch)
         extra = self._extra(value, lambda params: of(params)[0])
-        updates, opt_state = self.tx.update(grads, state.opt_state, state.params, **extra)
-        new = TrainState(apply_updates(state.params, updates), opt_state, buffers)
+        new = TrainState(
+            *update_and_apply(self.tx, grads, state.opt_state, state.params, **extra), buffers
+        )
         result: Any = (value, aux) if self.has_aux else value
         return new, result
 

@@ -82,6 +82,12 @@ def concluded():
     return CONCLUDED
 
 
+@pytest.fixture
+def by_operations(monkeypatch):
+    """Where a kernel concludes, `conclude` is traced, and then not called any more."""
+    monkeypatch.setenv("FUNCOPT_ENGINE", "eager")
+
+
 def in_groups(tx, *more):
     """An optimizer with one group for each parameter."""
     params = named_parameters()
@@ -91,7 +97,7 @@ def in_groups(tx, *more):
     return params, fo.Optimizer(groups, tx)
 
 
-def test_one_memory_of_several_groups_is_that_of_one_group(concluded):
+def test_one_memory_of_several_groups_is_that_of_one_group(concluded, by_operations):
     params, opt = in_groups(travel(), {}, {}, {})
     drive(opt, params, 5)
     assert concluded == 5 * ["travel"]
@@ -133,7 +139,7 @@ def test_the_optimizer_does_as_the_pure_form_and_resumes(tx):
     assert resumes(tx, 3, 6)
 
 
-def test_a_late_joiner_takes_the_memory_of_all(concluded):
+def test_a_late_joiner_takes_the_memory_of_all(concluded, by_operations):
     params, opt = wrapped(travel(), 3, {n: START[n] for n in ("b", "gain")})
     way = opt.state[params["b"]]["path"].item()
     late = torch.nn.Parameter(START["w"].clone())
