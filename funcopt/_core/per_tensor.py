@@ -210,13 +210,6 @@ class PerTensor(GradientTransformation):
     A trace of one step can then be replayed in the next, with other scalars.
     """
 
-    keeps_clock: ClassVar[bool] = False
-    """`open` passes buckets on to the same children in every step, with the steps that they have;
-    all scalars are those that rules prepare.
-
-    Where a step is like the one before, engines then call `prepare` of these alone.
-    """
-
     follows_counts: ClassVar[bool] = False
     """`open`, `run` and `memory_after` make numbers of nothing but the fields, which are not
     written, of step counts and of memory. They may be called once, and what they do noted.

@@ -87,7 +87,6 @@ class TensorRule(PerTensor):
     concludes: ClassVar[bool] = False
 
     replayable = True
-    keeps_clock = True
     follows_counts = True
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

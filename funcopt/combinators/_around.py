@@ -18,6 +18,8 @@ class Around(PerTensor):
 
     inner: GradientTransformation
 
+    follows_counts = True
+
     own_slots: ClassVar[bool] = False
     """Whether it has slots of its own as well."""
 

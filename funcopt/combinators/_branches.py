@@ -22,6 +22,7 @@ class Branches(PerTensor):
     """
 
     replayable = True
+    follows_counts = True
 
     @abstractmethod
     def open_merge(self, buckets: Sequence[Bucket], members: Members) -> Node:

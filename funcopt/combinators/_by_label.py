@@ -32,6 +32,7 @@ class ByLabel(PerTensor):
     """
 
     replayable = True
+    follows_counts = True
     chooses = True
 
     @abstractmethod

@@ -81,6 +81,7 @@ class cautious(Around):
     floor: Scalar = 1e-3
     measures_tensors = True
     replayable = True
+    follows_counts = True
 
     def __post_init__(self) -> None:
         check_inner(self, self.inner)

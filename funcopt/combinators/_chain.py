@@ -38,7 +38,6 @@ class chain(PerTensor):
     """
 
     replayable = True
-    keeps_clock = True
     follows_counts = True
     stages: tuple[GradientTransformation, ...]
 

@@ -69,6 +69,7 @@ class quantized(Around):
     keep: Labels | None = None
     measures_tensors = True
     replayable = True
+    follows_counts = True
 
     def __post_init__(self) -> None:
         check_inner(self, self.inner)

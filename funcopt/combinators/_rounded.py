@@ -203,6 +203,7 @@ class rounded(Around):
     rounding: Rounding = "stochastic"
     seed: int = 0
     replayable = True
+    follows_counts = True
     is_outermost = True
     exact_updates = True
 

@@ -8,19 +8,16 @@ stages that prepare none. Whoever calls it has compared what that relies on.
 import array
 import functools
 import logging
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .._core import precision
 from .._core.ranks import NOBODY
 from .._core.reduction import Reduce
 from .._core.stage import NO_MEMBERS, Bucket, Members, Node
-from .._core.tensor_rule import PerTensor, TensorRule
-from .._numerics.scalars import has_schedule
-from ..combinators import walk
+from .._core.tensor_rule import PerTensor
 from . import _threads
 from ._blocks import Block
 from ._guards import Guard, GuardFailed, ScalarSource, Unsupported
@@ -29,7 +26,6 @@ from ._ready_call import Words, repeats_steps
 from ._recorded import KnownWay, Part, RecordedStep, record
 from ._replay import CellScalars, CompiledStep, Launch, ReductionPass, Replay
 from ._step import flatten_nodes
-from ._structure import keeps_clock
 
 log = logging.getLogger("funcopt")
 
@@ -95,12 +91,6 @@ class ReadyKernels:
         Returns:
             Whether that is done; else it is to be tried in the next step.
         """
-        self._prepared = _prepared(self._nodes, [buckets[k] for k in self._used])
-        if self._prepared is not None:
-            for node in self._nodes:
-                node.members = NO_EXTRA
-            self._read(_changing(self._nodes, self._prepared), self._nodes)
-            return True
         self._unsettled += 1
         if self._memory is not None and self._unsettled < AGAIN:
             return False
@@ -109,7 +99,7 @@ class ReadyKernels:
         except Unsupported as reason:
             log.debug("a step is not recorded: %s", reason)
             self._memory = None
-            self._read(_changing(self._nodes, None))
+            self._read_all()
             return True
         for node in self._nodes:
             node.members = NO_EXTRA
@@ -119,9 +109,9 @@ class ReadyKernels:
     def unsettle(self) -> None:
         """Reads all scalars in the next steps, which are by other transformations."""
         self._unsettled = 0
-        if self.is_settled:
-            self._prepared = self._program = None
-            self._read(_changing(self._nodes, None))
+        if self._program is not None:
+            self._program = None
+            self._read_all()
 
     def _recorded(self, buckets: Sequence[Bucket]) -> RecordedStep:
         """The step as a program."""
@@ -137,10 +127,14 @@ class ReadyKernels:
         """Whether the last step has written new memory into the counts."""
         return self._program is not None
 
-    def _read(self, changing: Set[int], nodes: Sequence[Node] = ()) -> None:
-        """Reads the scalars of these nodes in the next steps, and those of the others now."""
+    def _read_all(self) -> None:
+        """Reads all scalars in the next steps."""
+        self._read(frozenset(range(len(self._nodes))))
+
+    def _read(self, changing: Set[int]) -> None:
+        """Reads the scalars of these nodes in the next steps; those of the others are there."""
         for one in self._steps:
-            one.read(changing, nodes)
+            one.read(changing)
 
     def places(self) -> list[tuple[int, int]]:
         """Where addresses are to be written before a step, and of which tensors."""
@@ -150,7 +144,7 @@ class ReadyKernels:
     @property
     def is_settled(self) -> bool:
         """Whether scalars follow from the step count, and from counts in memory."""
-        return self._prepared is not None or self._program is not None
+        return self._program is not None
 
     def __call__(self, buckets: Sequence[Bucket]) -> Node:
         """Makes a step, for tensors whose addresses are there.
@@ -164,73 +158,18 @@ class ReadyKernels:
             if self._written:
                 torch.autograd.graph.increment_version(self._written)
             return self._root
-        if self._prepared is None:
-            mine = [buckets[k] for k in self._used]
-            root: Node = mine[0].tx.open(mine, self._members)
-            nodes = flatten_nodes(root)
-            self._root, self._nodes = root, nodes
-        else:
-            root, nodes = self._root, self._nodes
-            for node, rules, rows in self._prepared:
-                step = buckets[0].step
-                node.rows = [
-                    {**row, **rule.prepare(step, ())} for rule, row in zip(rules, rows, strict=True)
-                ]
+        mine = [buckets[k] for k in self._used]
+        root: Node = mine[0].tx.open(mine, self._members)
+        self._root, self._nodes = root, flatten_nodes(root)
         if not self._decides:
-            self._steps[0].run(nodes)
+            self._steps[0].run(self._nodes)
         else:
             follow, tx = self._follow, buckets[0].tx
             Replay(self._steps, root).follow(lambda reduce: follow(tx, root, reduce))
         if self._written:
             torch.autograd.graph.increment_version(self._written)
-        if self._prepared is None:
-            root.release()
+        root.release()
         return root
-
-
-Prepared = tuple[Node, Sequence[TensorRule], Sequence[Mapping[str, Any]]]
-"""A node whose scalars may change, its rules, and of each the scalars that it has at hand."""
-
-
-def _prepared(nodes: Sequence[Node], buckets: Sequence[Bucket]) -> list[Prepared] | None:
-    """The nodes whose scalars follow from the step by `prepare`; `None` if others change too."""
-    if any(precision.entries(b.memory) for b in buckets) or not buckets:
-        return None
-    steps = {b.step for b in buckets if not isinstance(b.step, Tensor)}
-    if len(steps) != 1 or not all(_is_constant(stage) for b in buckets for _, stage in walk(b.tx)):
-        return None
-    found: list[Prepared] = []
-    for node in nodes:
-        rules = node.rules
-        if not all(isinstance(rule, TensorRule) for rule in rules):
-            return None
-        rows = [{**x.hyperparam_values(), **dict.fromkeys(x.optional_extra)} for x in rules]
-        if any(x is not None and not _is_number(x) for row in rows for x in row.values()):
-            return None
-        for rule in rules:
-            other = (rule.concludes or rule.required_extra) and not rule.measures
-            if other or rule.random or rule.measures_tensors:
-                return None
-        if rules and (rules[0].measures or type(rules[0]).prepare is not TensorRule.prepare):
-            found.append((node, rules, rows))
-    return found
-
-
-def _is_constant(stage: Any) -> bool:
-    """Whether nothing but what it prepares follows from a count."""
-    return keeps_clock(stage) and not any(map(has_schedule, stage.hyperparam_values().values()))
-
-
-def _is_number(x: Any) -> bool:
-    return all(map(_is_number, x)) if isinstance(x, tuple) else isinstance(x, (int, float))
-
-
-def _changing(nodes: Sequence[Node], prepared: Sequence[Prepared] | None) -> Set[int]:
-    """The nodes whose scalars may be others in another step, by index."""
-    if prepared is None:
-        return frozenset(range(len(nodes)))
-    ids = {id(node) for node, _, _ in prepared}
-    return frozenset(k for k, node in enumerate(nodes) if id(node) in ids)
 
 
 def _guards(guards: Sequence[Guard], changing: Set[int]) -> list[Guard]:
@@ -258,13 +197,13 @@ class _ReadyStep:
         last = Part(self._of.guards, self.finish, _reads(self.launches))
         return KnownWay(self.decisions, [one.part() for one in self.passes], last)
 
-    def read(self, changing: Set[int], nodes: Sequence[Node] = ()) -> None:
+    def read(self, changing: Set[int]) -> None:
         """As for a launch."""
         self.guards = _guards(self._of.guards, changing)
         for one in self.passes:
-            one.read(changing, nodes)
+            one.read(changing)
         for launch in self.launches:
-            launch.read(changing, nodes)
+            launch.read(changing)
 
     def run(self, nodes: Sequence[Node]) -> None:
         """Makes a step that decides nothing: what a `Replay` does, of one alone."""
@@ -310,11 +249,11 @@ class _ReadyPass:
         """How it is part of a program."""
         return Part(self._of.guards, self.run, _reads(self.launches), self._of.node)
 
-    def read(self, changing: Set[int], nodes: Sequence[Node] = ()) -> None:
+    def read(self, changing: Set[int]) -> None:
         """As for a launch."""
         self.guards = _guards(self._of.guards, changing)
         for launch in self.launches:
-            launch.read(changing, nodes)
+            launch.read(changing)
 
     def run(self, nodes: Sequence[Node]) -> None:
         """Measures, and concludes."""
@@ -366,11 +305,9 @@ class _ReadyLaunch:
         """Where its scalars are read."""
         return [source for cell in self._cells for source in cell.sources]
 
-    def read(self, changing: Set[int], nodes: Sequence[Node] = ()) -> None:
-        """Reads the scalars of these nodes when it is called, and those of the others now."""
+    def read(self, changing: Set[int]) -> None:
+        """Reads the scalars of these nodes when it is called, and those of the others at first."""
         self._changing, self._is_packed = _changing_scalars(self._cells, changing), False
-        if nodes:
-            self._pack(nodes)
 
     def _pack(self, nodes: Sequence[Node]) -> None:
         every = (x for cell in self._cells for row in cell.rows(nodes) for x in row)

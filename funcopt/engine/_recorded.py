@@ -22,6 +22,7 @@ from ..combinators import walk
 from ..typing import Memory
 from ._guards import Guard, Unsupported
 from ._noted_numbers import Lines, Number, has_number, leaves_of, numbers_in
+from ._replay import STAND_IN
 from ._step import flatten_nodes
 from ._structure import follows_counts
 
@@ -93,6 +94,8 @@ def record(
                 raise
             except Exception as error:  # of a number that is none
                 raise Unsupported(f"{type(error).__name__}: {error}") from error
+            finally:
+                one.release()
             found[tuple(way.decisions)] = one
     every = list(found.values())
     return _printed(lines, every, nodes, memory)
@@ -123,6 +126,7 @@ class _Recording:
         self.shown: dict[int, _Rows] = {}  # those of nodes that only show numbers, afterwards
         self.after: list[str] = []  # the memory
         self._decided, self._asked = 0, ""
+        self._nodes: list[Node] = []
 
     def record(
         self, run: Run, buckets: Sequence[Bucket], members: Members, memory: Sequence[int]
@@ -154,6 +158,13 @@ class _Recording:
         self.after = texts[0]
         shown = {k: self._rows(k, "after") for k, x in enumerate(self._nodes) if not x.rules}
         self.shown = {k: rows for k, rows in shown.items() if rows.needs}
+
+    def release(self) -> None:
+        """Drops its nodes, which know it and the tensors."""
+        for node in self._nodes:
+            node.decide_hook, node.whole_hook = None, None
+            node.release()
+        self._nodes = []
 
     def passes_made(self) -> list[int]:
         """The passes among what happened."""
@@ -236,6 +247,10 @@ class _Recording:
             raise Unsupported("a conclusion from schedules")
         if any(own != () for own in node.memory):
             raise Unsupported("a conclusion that is remembered")
+        if node.rules[0].measure_per == "tensor":  # of which no decision can be made
+            names = {name for row in self._nodes_before[k].rows for name in row}
+            node.rows = [{**dict.fromkeys(names, STAND_IN), **row} for row in node.rows]
+            return
         found = []
         for b, (row, known) in enumerate(zip(node.rows, self._nodes_before[k].rows, strict=True)):
             more = {name: x for name, x in known.items() if name not in row}
@@ -344,14 +359,14 @@ def _printed(
     source = "\n".join(["def run(step):", *printer.out, ""])
     names = {**lines.constants, "memory": memory}
     exec(compile(source, "<a recorded step>", "exec"), names)
-    return RecordedStep(names["run"], changing, source)
+    return RecordedStep(names.pop("run"), changing, source)  # which would know itself
 
 
 def _asks_for_more(rule: Any) -> bool:
     if not isinstance(rule, TensorRule):
         return False
     alone = (rule.concludes or rule.required_extra) and not rule.measures
-    return bool(alone or rule.random or rule.measures_tensors)
+    return bool(alone or rule.random)
 
 
 def _refuse(*given: Any) -> Any:

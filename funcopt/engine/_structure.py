@@ -56,11 +56,6 @@ def makes_decisions(tx: Any) -> bool:
     return _declares(tx, "decides")
 
 
-def keeps_clock(tx: Any) -> bool:
-    """Whether the scalars of its steps follow from `prepare`, as the author of `open` declares."""
-    return _declares(tx, "keeps_clock", "open")
-
-
 def follows_counts(tx: Any) -> bool:
     """Whether numbers follow from counts, as the authors of all functions of these declare."""
     return all(_declares(tx, "follows_counts", x) for x in ("open", "run", "memory_after"))

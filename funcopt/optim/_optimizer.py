@@ -239,7 +239,8 @@ class Optimizer(AveragingOptimizer):
                 self._scheduled.show(param_groups, state, index, after)
         node.release()  # the loss has all gradients
         if self._window is None or not waits(self.state):
-            self._last = (step_made(tx, node, plan.group_of, scaling),)
+            own = node if self._window is None else node.copied()  # which ready steps write
+            self._last = (step_made(tx, own, plan.group_of, scaling),)
         repeated = plan is before and not extra and scaling is None
         self._repeated = self._repeated + 1 if repeated else 0
         due = is_time_for(self._repeated, self._patience)
@@ -266,8 +267,8 @@ class Optimizer(AveragingOptimizer):
                 self._patience = 1 if ready.has_paid else 2 * self._patience
         if made is not None and (self._window is None or not waits(self.state)):
             tx, node = made
-            node = node if self._window is None else node.copied()  # which calls to come write
-            self._last = (Step(tx, node, ready.plan.group_of),)
+            own = node if self._window is None else node.copied()  # which steps to come write
+            self._last = (Step(tx, own, ready.plan.group_of),)
         return made is not None
 
     def _check_step(self, extra: Options, closure: Any) -> None:

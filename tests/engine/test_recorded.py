@@ -23,6 +23,14 @@ def clipped():
     return fo.chain(fo.clip_by_global_norm(0.3), fo.adamw(1e-2))
 
 
+def by_length(name, p):
+    return "a" if p.numel() > 3 else "b"
+
+
+def is_short(name, p):
+    return p.numel() < 5
+
+
 CHAINS = {
     "a clip in a window": lambda: fo.accumulate(clipped(), 3),
     "skip_if": lambda: fo.skip_if(fo.adamw(1e-2)),
@@ -36,6 +44,18 @@ CHAINS = {
         fo.adamw(fo.linear_schedule(0.1, 0.0, 9), betas=(fo.linear_schedule(0.5, 0.9, 9), 0.99)), 2
     ),
     "the sum": lambda: fo.accumulate(fo.sgd(0.1, momentum=0.9), 2, mean=False),
+    "AdamW": lambda: fo.adamw(1e-2),
+    "clip": clipped,
+    "a norm of each tensor": lambda: fo.lamb(1e-2),
+    "labels": lambda: fo.partition({"a": clipped(), "b": fo.sgd(0.1)}, by_length),
+    "masked": lambda: fo.chain(fo.masked(fo.clip_by_global_norm(0.3), is_short), fo.adamw(1e-2)),
+    "cautious": lambda: fo.chain(fo.cautious(fo.scale_by_adam()), fo.scale(-0.1)),
+    "graft": lambda: fo.chain(fo.graft(fo.trace(0.9), fo.scale_by_adam(), start=3), fo.scale(-0.1)),
+    "weighted": lambda: fo.chain(
+        fo.weighted_sum((fo.identity(), fo.trace(0.9)), (0.5, 2.0)), fo.scale(-0.1)
+    ),
+    "kahan": lambda: fo.rounded(clipped(), "kahan"),
+    "a norm of each, or not": lambda: fo.skip_if(fo.lamb(1e-2)),
 }
 
 
@@ -283,7 +303,6 @@ NOT_RECORDED = {
     "a product in memory": lambda: fo.accumulate(fo.nadam(1e-2), 2),
     "a rate that may be written into": lambda: fo.skip_if(fo.sgd(torch.tensor(0.1))),
     "a window that grows": lambda: fo.accumulate(fo.sgd(0.1), lambda count: 1 + count // 3),
-    "norms of each tensor": lambda: fo.skip_if(fo.lamb(1e-2)),
     "sums that need no gradient": lambda: fo.accumulate(fo.prodigy(), 2),
 }
 
