@@ -104,10 +104,11 @@ class Conclusion:
         groups = []
         for (group, _), kernel in zip(self._groups, kernels, strict=True):
             kernel.read(part)
-            changes = remembers or any(has(ScalarSource, code.returned) for code in group.codes)
+            copies = remembers or not kernel.has_views
+            changes = copies or any(has(ScalarSource, code.returned) for code in group.codes)
             if not changes:
                 group.put((), kernel.found, concluded)
-            groups.append((group, kernel.copied if remembers else kernel.written, changes))
+            groups.append((group, kernel.copied if copies else kernel.written, changes))
 
         def conclude(nodes: Sequence[Node]) -> None:
             for group, run, changes in groups:

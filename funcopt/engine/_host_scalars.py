@@ -72,13 +72,15 @@ class HostPrograms:
             *(0, array.array("q", [x for one in ranges for x in one[:2]]), programs),
             *(kernel.measures, kernel.combine, totals.data_ptr(), self._launch),
         )
-        self._kept = totals, tasks, pointers
+        self._totals = totals
         self._call = self._words.call("conclude")
         self.found: Found = [
             [column.unbind() for column in self._as_returned(x, dtype)]
             for x, dtype in zip(self._tables, kernel.dtypes, strict=True)
         ]
-        """The results of the last call, but for whole numbers."""
+        """The results of the last call, if `has_views`."""
+
+        self.has_views = torch.int64 not in kernel.dtypes  # which are stored otherwise
 
     def __call__(self, part: Tensor, rows: Sequence[Sequence[Any]]) -> Found:
         """The results of these parts, in memory of their own."""
@@ -90,7 +92,7 @@ class HostPrograms:
         self._part, self._words[0] = part, part.data_ptr()
 
     def written(self, rows: Sequence[Sequence[Any]]) -> Found:
-        """The results, where those of the call before were, but for whole numbers."""
+        """The results, where those of the call before were."""
         self._rows[:] = array.array("d", [float(x) for row in rows for x in row])
         self._call()
         return self.found

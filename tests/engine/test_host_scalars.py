@@ -11,6 +11,7 @@ from funcopt.engine import _kernels
 from .common import Run, gap, parameters, units
 from .concluding import concluded as concluded
 from .concluding import looking, theirs
+from .test_each_tensor import ANSWERS, answering, hiding
 from .test_every_chain import CASES, has_to_run_as_it_is
 
 
@@ -179,6 +180,85 @@ def test_a_usual_step_between_ready_ones_has_its_own_memory():
         found.append([p.detach() for p in ps])
     for ours, known in zip(*found, strict=True):
         torch.testing.assert_close(ours, known, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_answers_of_any_kind(name):
+    """What a tensor may be hidden in is not looked through."""
+    tx = fo.chain(answering(ANSWERS[name]), fo.scale(-1.0))
+    runs = [Run(tx, how, parameters()) for how in ENGINES]
+    for _ in range(3):
+        for run in runs:
+            run.step()
+    assert runs[0].engine.name == "fused"
+    assert gap(*(run.tensors() for run in runs)) <= 1e-14
+
+
+def test_an_answer_that_hides_a_tensor():
+    runs = [Run(fo.chain(hiding(), fo.scale(-1.0)), how, parameters()) for how in ENGINES]
+    for _ in range(3):
+        for run in runs:
+            run.step()
+    assert gap(*(run.tensors() for run in runs)) <= 1e-14
+
+
+def pure_steps(txs, engine):
+    params, states = {"w": torch.linspace(-1, 1, 40), "b": torch.ones(3)}, []
+    state = txs[0].init(params)
+    with fo.pure_engine(engine):
+        for t, tx in enumerate(txs):
+            grads = fo.tree.map(lambda p, t=t: (p + t).cos(), params)
+            updates, state = tx.update(grads, state, params)
+            params = fo.apply_updates(params, updates)
+            states.append((params, state))
+    return states
+
+
+def assert_alike(txs):
+    for one, other in zip(*(pure_steps(txs, engine) for engine in ENGINES), strict=True):
+        for x, y in zip(fo.tree.leaves(one), fo.tree.leaves(other), strict=True):
+            torch.testing.assert_close(x, y, rtol=1e-5, atol=1e-6)
+
+
+def test_an_update_that_repeats_another_concludes_from_its_own_sums():
+    """Also when one of the same kernels was made in the usual way in between."""
+    txs = [fo.chain(fo.clip_by_global_norm(1.0), fo.sgd(lr)) for lr in (0.1, 0.2)]
+    assert_alike([txs[t in (12, 15)] for t in range(20)])
+
+
+def test_what_was_remembered_before_stays():
+    assert_alike([fo.chain(fo.clip_by_zscore(warmup=2), fo.sgd(0.1))] * 12)
+
+
+class counted(fo.TensorRule):
+    """Says how many entries are positive, and whether these are many, as a flag and as a number."""
+
+    elementwise = True
+    metrics = ("positive", "are_many", "number")
+
+    def measure_tensor(self, g, slots, p, s):
+        return (g > 0).sum()
+
+    def conclude(self, s, memory, total):
+        many = total > 20
+        return {"positive": total, "are_many": many, "number": many.to(torch.int64) + 1}, memory
+
+    def update_tensor(self, g, slots, p, s):
+        return torch.where(s.are_many, g, 2.0 * g), slots
+
+
+def test_whole_numbers_and_flags_are_those_of_each_ready_step():
+    p = torch.nn.Parameter(torch.ones(40))
+    opt = fo.Optimizer([p], fo.chain(counted(), fo.scale(-1.0)))
+    for t in range(60):
+        p.grad = torch.where(torch.arange(40) < t, 1.0, -1.0)
+        opt.step()
+        said = opt.metrics()
+        found = [said[name].item() for name in counted.metrics]
+        assert found == [min(t, 40), t > 20, 1 + (t > 20)]
+        dtypes = [said[name].dtype for name in counted.metrics]
+        assert dtypes == [torch.float32, torch.bool, torch.int64]
+    assert opt._ready._kernels.is_settled
 
 
 def test_metrics_of_ready_steps_stay_as_they_were():
