@@ -252,12 +252,21 @@ class Node:
             self.memory = [memory] * len(self.rules)
             return
         rows: list[dict[str, Any]] = []
-        for b, rule in enumerate(self.rules):
-            # The same scalars lead to the same conclusion.
-            if not (b and self.memory[b] == () and _same_row(self.rows[b - 1], self.rows[b])):
+        before = -1
+        for b, one in enumerate(self.conclusions()):
+            if one > before:
+                before, rule = one, self.rules[b]
                 more, self.memory[b] = self._conclude(rule, self.rows[b], self.memory[b], total)
             rows.append({**self.rows[b], **more})
         self.rows = rows
+
+    def conclusions(self) -> tuple[int, ...]:
+        """Which conclusion from a total each bucket has: the same scalars lead to the same one."""
+        found = [0]
+        for b in range(1, len(self.rules)):
+            same = self.memory[b] == () and _same_row(self.rows[b - 1], self.rows[b])
+            found.append(found[-1] if same else found[-1] + 1)
+        return tuple(found)
 
     def conclude_each(
         self,

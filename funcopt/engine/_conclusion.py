@@ -59,9 +59,12 @@ class Conclusion:
         ranges: Sequence[tuple[int, int, int]],
         node: int,
         measures: MeasureSpec,
+        program_of: Sequence[int] = (),
+        guards: Sequence[Guard] = (),
     ) -> None:
-        self.guards = [guard for _, code in cases for guard in code.guards]
+        self.guards = [*guards, *(guard for _, code in cases for guard in code.guards)]
         self._cases, self._node, self._measures = cases, node, measures
+        self._program_of = program_of  # for each bucket, where tensors are measured together
         self._case_of = [case for _, _, case in ranges]  # of each program
         groups: dict[Any, _Group] = {}
         place_of: dict[int, tuple[_Group, int]] = {}
@@ -130,11 +133,9 @@ class Conclusion:
             every = (item for _, code in self._cases for item in code.returned[0].items())
             node.per_tensor_scalars |= {name for name, x in every if has(Result, x)}
             return
-        if len(concluded) < len(node.rows):  # one memory for all groups
-            concluded = [concluded[0]] * len(node.rows)
-        each = zip(node.rows, concluded, strict=True)
-        node.rows = [{**own, **more} for own, (more, _) in each]
-        node.memory = [memory for _, memory in concluded]
+        mine = [concluded[program] for program in self._program_of]
+        node.rows = [{**own, **more} for own, (more, _) in zip(node.rows, mine, strict=True)]
+        node.memory = [memory for _, memory in mine]
 
 
 def conclusion_of(
@@ -188,10 +189,15 @@ def _conclusion(
         ranges = [(*spans[at], case_of[i]) for i, at in enumerate(order)]
         return Conclusion(cases, ranges, k, measures)
     dtypes = [measures.widest] * measures.no_rows.shape[1]
-    shared = len(node.rules) > 1 and node.rules[0].memory_per == "tree"
-    buckets = [0] if shared else range(len(node.rules))
-    cases = [_case(nodes, k, bucket, dtypes, measures, of, shared) for bucket in buckets]
-    return Conclusion(cases, [(0, begin, case) for case in range(len(cases))], k, measures)
+    count = len(node.rules)
+    shared = count > 1 and node.rules[0].memory_per == "tree"
+    program_of = (0,) * count if shared else node.conclusions()
+    firsts = [program_of.index(program) for program in range(program_of[-1] + 1)]
+    cases = [_case(nodes, k, bucket, dtypes, measures, of, shared) for bucket in firsts]
+    ranges = [(0, begin, case) for case in range(len(cases))]
+    found = ScalarSource(lambda nodes, i: nodes[k].conclusions(), of=frozenset([k]))
+    guards = [] if count == 1 or shared else [Guard(found, program_of)]
+    return Conclusion(cases, ranges, k, measures, program_of, guards)
 
 
 def _case(

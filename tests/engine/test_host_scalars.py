@@ -271,3 +271,21 @@ def test_metrics_of_ready_steps_stay_as_they_were():
         said.append(opt.metrics()["grad_norm"])
     assert [float(x) for x in said] == pytest.approx([t * 40**0.5 for t in range(40)], rel=1e-6)
     assert {x.dtype for x in said} == {torch.float32}
+
+
+def test_groups_with_the_same_values_share_a_conclusion_until_they_differ(concluded):
+    tx, found = fo.chain(fo.clip_by_global_norm(1.0), fo.sgd(0.1)), []
+    for engine in ENGINES:
+        opt, ps = groups(engine, tx, [{}, {"lr": 0.2}, {}])
+        for t in range(60):
+            if t in (20, 40):
+                opt.param_groups[1]["max_norm"] = 0.5 if t == 20 else 1.0
+            for p in ps:
+                p.grad = (p.detach() + t).sin()
+            opt.step()
+        found.append([*(p.detach() for p in ps), *opt.metrics().values()])
+    counts = [len(one._groups[0][0].ranges) for one in concluded]
+    assert counts[0] == 1
+    assert set(counts) == {1, 3}
+    for ours, known in zip(*found, strict=True):
+        torch.testing.assert_close(ours, known, rtol=1e-12, atol=1e-14)
