@@ -120,11 +120,21 @@ class Conclusion:
                     group.put(nodes, found, concluded)
             self._give(nodes[self._node], concluded)
 
-        return conclude
+        def conclude_once(nodes: Sequence[Node]) -> None:
+            """The same for one group of parameters, whose results are all written in place."""
+            run(group.rows(nodes))
+            node = nodes[self._node]
+            node.rows, node.memory = [{**node.rows[0], **more}], [memory]
+
+        (group, run, changes), *others = groups
+        if others or changes or self._program_of != (0,):
+            return conclude
+        more, memory = concluded[0]
+        return conclude_once
 
     def _give(self, node: Node, concluded: Sequence[Concluded]) -> None:
         """Gives the scalars of all programs, and the memory, to the node."""
-        if node.rules[0].measure_per == "tensor":
+        if not self._program_of:
             rows = [node.rows[self._cases[case][0]] for case in self._case_of]
             each = zip(rows, concluded, strict=True)
             node.rows = [{**own, **more} for own, (more, _) in each]

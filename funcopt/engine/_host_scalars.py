@@ -93,7 +93,8 @@ class HostPrograms:
 
     def written(self, rows: Sequence[Sequence[Any]]) -> Found:
         """The results, where those of the call before were."""
-        self._rows[:] = array.array("d", [float(x) for row in rows for x in row])
+        if self._rows:
+            self._rows[:] = array.array("d", [float(x) for row in rows for x in row])
         self._call()
         return self.found
 
