@@ -136,8 +136,9 @@ class TensorRule(PerTensor):
         """Further scalars, such as a clip factor, and the new memory.
 
         `total` is what was measured, or `None`. Keyword-only arguments declare what is taken from
-        the extra arguments of `update`. With ``measure_per = "tensor"`` it may be called for many
-        tensors at once, under `torch.func.vmap`: it should have no side effects.
+        the extra arguments of `update`. It should have no side effects: kernels of it are traced
+        once, where it branches on no value of a tensor, and with ``measure_per = "tensor"`` it may
+        be called for many tensors at once, under `torch.func.vmap`.
         """
         del s, total
         return {}, memory
