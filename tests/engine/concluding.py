@@ -8,6 +8,8 @@ import torch
 import funcopt as fo
 from funcopt.engine import _conclusion
 
+from .common import Run, gap, parameters, units
+
 
 @pytest.fixture
 def concluded(monkeypatch):
@@ -68,3 +70,37 @@ class looking(fo.TensorRule):
 
     def update_tensor(self, g, slots, p, s):
         return -s.factor * g, slots
+
+
+ENGINES = ("fused", "eager")
+
+
+def assert_is_a_kernel(case, concluded, *shapes):
+    run = Run(case.tx, "fused", parameters(torch.float32, *shapes), case.extra)
+    for _ in range(2):
+        run.step()
+    assert not [why for why in concluded if isinstance(why, str)]
+
+
+def assert_theirs_is_a_kernel(dtype, concluded, *shapes):
+    tx = fo.chain(theirs(fo.linear_schedule(0.9, 0.5, 4)), fo.scale(-0.1))
+    runs = [Run(tx, how, parameters(dtype, *shapes)) for how in ENGINES]
+    for _ in range(4):
+        for run in runs:
+            run.step()
+    assert runs[0].engine.name == "fused"
+    assert len(concluded) == 1, "a scalar that changes makes no new kernel"
+    ours, known = (run.tensors() for run in runs)
+    assert units(ours, known, dtype) <= 4
+    assert ours[-1].dtype is known[-1].dtype is torch.int64
+    assert ours[-1].item() == 4
+
+
+def assert_looking_runs_by_torch(concluded, *shapes):
+    runs = [Run(looking(), how, parameters(torch.float64, *shapes)) for how in ENGINES]
+    for _ in range(3):
+        for run in runs:
+            run.step()
+    assert runs[0].engine.name == "fused"
+    assert gap(*(run.tensors() for run in runs)) <= 1e-14
+    assert isinstance(concluded[0], str)

@@ -7,10 +7,12 @@ import torch
 
 import funcopt as fo
 from funcopt.engine import _kernels
+from funcopt.engine._guards import ScalarSource, Unsupported, guards_hold
+from funcopt.engine._scalar_graph import ScalarGraph
 
-from .common import Run, gap, parameters, units
+from .common import Run, gap, parameters
+from .concluding import assert_is_a_kernel, assert_looking_runs_by_torch, assert_theirs_is_a_kernel
 from .concluding import concluded as concluded
-from .concluding import looking, theirs
 from .test_each_tensor import ANSWERS, answering, hiding
 from .test_every_chain import CASES, has_to_run_as_it_is
 
@@ -26,36 +28,17 @@ ENGINES = ("fused", "eager")
 
 @pytest.mark.parametrize("case", REPLAYED, ids=str)
 def test_every_conclude_of_the_library_is_a_kernel(case, concluded):
-    run = Run(case.tx, "fused", parameters(torch.float32), case.extra)
-    for _ in range(2):
-        run.step()
-    assert not [why for why in concluded if isinstance(why, str)]
+    assert_is_a_kernel(case, concluded)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
 def test_a_rule_of_somebody_else_concludes_by_a_kernel(dtype, concluded):
     """Shared scalars in several dtypes, a flag, and numbers that change."""
-    tx = fo.chain(theirs(fo.linear_schedule(0.9, 0.5, 4)), fo.scale(-0.1))
-    runs = [Run(tx, how, parameters(dtype)) for how in ENGINES]
-    for _ in range(4):
-        for run in runs:
-            run.step()
-    assert runs[0].engine.name == "fused"
-    assert len(concluded) == 1, "a scalar that changes makes no new kernel"
-    ours, known = (run.tensors() for run in runs)
-    assert units(ours, known, dtype) <= 4
-    assert ours[-1].dtype is known[-1].dtype is torch.int64
-    assert ours[-1].item() == 4
+    assert_theirs_is_a_kernel(dtype, concluded)
 
 
 def test_a_conclude_that_looks_at_values_runs_by_torch(concluded):
-    runs = [Run(looking(), how, parameters()) for how in ENGINES]
-    for _ in range(3):
-        for run in runs:
-            run.step()
-    assert runs[0].engine.name == "fused"
-    assert gap(*(run.tensors() for run in runs)) <= 1e-14
-    assert isinstance(concluded[0], str)
+    assert_looking_runs_by_torch(concluded)
 
 
 @pytest.mark.parametrize("tasks", [1, 2, 63, 64, 65, 200, 1000])
@@ -131,6 +114,19 @@ def test_a_limit_that_derivatives_are_taken_by_is_not_read_by_the_machine():
         for run in runs:
             run.step()
     assert gap(*(run.tensors() for run in runs)) <= 1e-14
+
+
+def test_a_scalar_that_is_followed_or_elsewhere_is_not_read():
+    graph = ScalarGraph(torch.device("cpu"))
+    graph.value(torch.tensor(1.0), ScalarSource(lambda given, i: given[0]))
+    followed = torch.tensor(1.0, requires_grad=True)
+    assert guards_hold(graph.guards, [torch.tensor(2.0)])
+    assert not guards_hold(graph.guards, [followed])
+    assert not guards_hold(graph.guards, [torch.tensor(1.0, device="meta")])
+    with torch.no_grad():
+        assert guards_hold(graph.guards, [followed])
+    with pytest.raises(Unsupported, match="waited for"):
+        graph.value(torch.tensor(1.0, device="meta"), ScalarSource(lambda given, i: given[0]))
 
 
 def groups(engine, tx, values):

@@ -13,8 +13,8 @@ from funcopt.engine import _kernels, triton
 
 from .as_on_cuda import AsOnCuda
 from .common import Run, gap, gradients, lowered_graphs, parameters, units, watched
+from .concluding import assert_is_a_kernel, assert_looking_runs_by_torch, assert_theirs_is_a_kernel
 from .concluding import concluded as concluded
-from .concluding import looking, theirs
 from .test_bytecode import (
     FUNCTIONS,
     LENGTHS,
@@ -228,24 +228,12 @@ def test_a_rate_is_read_where_it_lies_in_any_dtype(dtype, monkeypatch):
 
 @pytest.mark.parametrize("case", REPLAYED, ids=str)
 def test_every_conclude_of_the_library_is_a_kernel(case, concluded):
-    run = Run(case.tx, "fused", parameters(torch.float32, SHAPES), case.extra)
-    for _ in range(2):
-        run.step()
-    assert not [why for why in concluded if isinstance(why, str)]
+    assert_is_a_kernel(case, concluded, SHAPES)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 def test_a_rule_of_somebody_else_concludes_by_a_kernel(dtype, concluded):
-    tx = fo.chain(theirs(fo.linear_schedule(0.9, 0.5, 4)), fo.scale(-0.1))
-    runs = [Run(tx, how, parameters(dtype, SHAPES)) for how in ENGINES]
-    for _ in range(4):
-        for run in runs:
-            run.step()
-    assert runs[1].engine.name == "fused"
-    assert len(concluded) == 1, "a scalar that changes makes no new kernel"
-    ours, known = (run.tensors() for run in runs)
-    assert units(ours, known, dtype) <= 4
-    assert runs[1].tensors()[-1].item() == 4
+    assert_theirs_is_a_kernel(dtype, concluded, SHAPES)
 
 
 @pytest.mark.parametrize("parts", [1, 15, 16, 17, 33])
@@ -262,13 +250,7 @@ def test_any_number_of_parts_is_added_up(parts):
 
 
 def test_a_conclude_that_looks_at_values_runs_by_torch(concluded):
-    runs = [Run(looking(), how, parameters(torch.float64, SHAPES)) for how in ENGINES]
-    for _ in range(3):
-        for run in runs:
-            run.step()
-    assert runs[1].engine.name == "fused"
-    assert gap(*(run.tensors() for run in runs)) <= 1e-14
-    assert isinstance(concluded[0], str)
+    assert_looking_runs_by_torch(concluded, SHAPES)
 
 
 def test_metrics_are_those_of_the_eager_engine():
