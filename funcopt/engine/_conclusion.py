@@ -65,6 +65,8 @@ class Conclusion:
         self.guards = [*guards, *(guard for _, code in cases for guard in code.guards)]
         self._cases, self._node, self._measures = cases, node, measures
         self._program_of = program_of  # for each bucket, where tensors are measured together
+        every = (item for _, code in cases for item in code.returned[0].items())
+        self._varying = frozenset(name for name, x in every if has(Result, x))
         self._case_of = [case for _, _, case in ranges]  # of each program
         groups: dict[Any, _Group] = {}
         place_of: dict[int, tuple[_Group, int]] = {}
@@ -140,8 +142,7 @@ class Conclusion:
             node.rows = [{**own, **more} for own, (more, _) in each]
             node.row_of = range(len(node.rows))
             node.row_buckets, node.row_keys = self._measures.bucket_of, self._measures.keys
-            every = (item for _, code in self._cases for item in code.returned[0].items())
-            node.per_tensor_scalars |= {name for name, x in every if has(Result, x)}
+            node.per_tensor_scalars |= self._varying
             return
         mine = [concluded[program] for program in self._program_of]
         node.rows = [{**own, **more} for own, (more, _) in zip(node.rows, mine, strict=True)]
