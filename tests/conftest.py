@@ -10,6 +10,8 @@ import pytest
 import torch
 from hypothesis import settings
 
+from funcopt.engine import _pure
+
 settings.register_profile("tests", derandomize=True, deadline=None)
 settings.load_profile("tests")
 
@@ -84,6 +86,13 @@ def pytest_report_header():
     bits = zlib.crc32((matrix @ matrix).numpy().tobytes())
     kernels, threads = torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()
     return f"kernels: {kernels}, threads: {threads}, bits of a product: {bits:08x}"
+
+
+@pytest.fixture(autouse=True)
+def no_known_updates(monkeypatch):
+    """Kernels of pure updates are kept for a transformation, and many tests share theirs: what one
+    had interpreted, by torch's functions, would stand in for the kernels of another."""
+    monkeypatch.setattr(_pure, "_cache", _pure._Cache())
 
 
 @pytest.fixture

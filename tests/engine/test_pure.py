@@ -64,7 +64,6 @@ def traced(monkeypatch):
             return super().step(inputs)
 
     monkeypatch.setattr(_pure, "TracedBackend", Backend)
-    monkeypatch.setattr(_pure, "_cache", _pure._Cache())
     return found
 
 
