@@ -90,8 +90,10 @@ def pytest_report_header():
 
 @pytest.fixture(autouse=True)
 def no_known_updates(monkeypatch):
-    """Kernels of pure updates are kept for a transformation, and many tests share theirs: what one
-    had interpreted, by torch's functions, would stand in for the kernels of another."""
+    """Many tests share transformations, for which the kernels of pure updates are kept.
+
+    What one had interpreted, by torch's functions, would stand in for the kernels of another.
+    """
     monkeypatch.setattr(_pure, "_cache", _pure._Cache())
 
 

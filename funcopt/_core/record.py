@@ -47,10 +47,14 @@ class Record:
     _plain: ClassVar[tuple[tuple[str, Check], ...]] = ()
     """The fields that are structure, by their annotations: switches and dtypes."""
 
+    _names: ClassVar[tuple[str, ...]] = ()
+    """Those of all fields."""
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         _refuse_bare_defaults(cls)
         dataclasses.dataclass(frozen=True, repr=False, eq=False)(cls)
+        cls._names = tuple(x.name for x in dataclasses.fields(cls))  # type: ignore[arg-type]
         cls._plain = _plain_fields(cls)
         if "__init__" in cls.__dict__:
             cls.__init__ = explained(_checked(cls.__init__))  # type: ignore[method-assign]
@@ -61,7 +65,7 @@ class Record:
         Raises:
             ArgumentError: If there is no such field.
         """
-        if changes.keys() - {field.name for field in dataclasses.fields(self)}:  # type: ignore[arg-type]
+        if not changes.keys() <= set(self._names):
             return dataclasses.replace(self, **changes)  # type: ignore[type-var]  # says what fits
         # Not by the constructor: torch 2.11 cannot trace one with a record among its defaults.
         made: Self = unchecked(self, changes)
@@ -166,8 +170,7 @@ def _arguments(record: Record) -> list[str]:
 def unchecked(record: Any, values: Mapping[str, Any]) -> Any:
     """`record.replace(**values)` without the range checks: values of a schedule, maybe traced."""
     made = object.__new__(type(record))
-    for field in dataclasses.fields(record):  # one by one: torch 2.11 cannot trace `__dict__`
-        name = field.name
+    for name in record._names:  # one by one: torch 2.11 cannot trace `__dict__`
         value = values[name] if name in values else getattr(record, name)
         object.__setattr__(made, name, value)
     return made

@@ -159,6 +159,10 @@ class GradientTransformation(Record, ABC):
         del children
         return self
 
+    def with_child(self, place: str, child: "GradientTransformation") -> Self:
+        """A copy with another child in a place, of which only hyperparameters are others."""
+        return self.with_children({**self.children(), place: child})
+
     def params_of_children(self, params: NamedParams) -> dict[str, NamedParams]:
         """For each of the children, which of the parameters it may have to do with."""
         return dict.fromkeys(self.children(), params)

@@ -10,7 +10,7 @@ from .. import tree
 from .._core.average import averages_in
 from .._core.compact import in_message
 from .._core.names import names_of
-from .._core.record import call_repr
+from .._core.record import call_repr, unchecked
 from .._core.reduction import Reduce
 from .._core.stage import Bucket, Members, Node
 from .._core.tensor_rule import GradientTransformation, Part, PerTensor, Ran, below
@@ -155,6 +155,12 @@ class chain(PerTensor):
 
     def with_children(self, children: Mapping[str, GradientTransformation]) -> "chain":
         return chain(*children.values())
+
+    def with_child(self, place: str, child: GradientTransformation) -> "chain":
+        at = int(place)  # what was found of the others holds: it does not depend on numbers
+        stages = (*self.stages[:at], child, *self.stages[at + 1 :])
+        made: chain = unchecked(self, {"stages": stages})
+        return made
 
     def replace(self, **changes: Any) -> "chain":
         stages = changes.pop("stages", self.stages)

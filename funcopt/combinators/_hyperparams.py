@@ -7,7 +7,7 @@ class (``scale_by_adam/eps``, the second ``scale_by_adam_2/eps``), or both. The 
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from .._core.compact import in_message
@@ -188,12 +188,20 @@ def field_paths(tx: GradientTransformation, of: NamedParams | None = None) -> di
     return {key: (field.path, field.name) for key, field in _fields(tx, of).items()}
 
 
-def with_fields(tx: Tx, values: Mapping[FieldPath, Any]) -> Tx:
-    """A copy of `tx` with new values in these fields; nodes without a change are kept."""
+def with_fields(
+    tx: Tx,
+    values: Mapping[FieldPath, Any],
+    change: Callable[[Any, Mapping[str, Any]], Any] = lambda node, own: node.replace(**own),
+) -> Tx:
+    """A copy of `tx` with new values in these fields; nodes without a change are kept.
+
+    Each node is made by ``change(node, its_values)``.
+    """
     changes: dict[tuple[str, ...], dict[str, Any]] = {}
     for (path, name), value in values.items():
         changes.setdefault(path, {})[name] = value
-    return _with_fields(tx, (), changes)
+    made: Tx = _with_fields(tx, changes, change)
+    return made
 
 
 class _Field(NamedTuple):
@@ -233,12 +241,14 @@ def _fields(tx: GradientTransformation, of: NamedParams | None = None) -> dict[s
 
 
 def _with_fields(
-    tx: Tx, path: tuple[str, ...], changes: Mapping[tuple[str, ...], Mapping[str, Any]]
-) -> Tx:
-    here = len(path)
-    if any(len(other) > here and other[:here] == path for other in changes):
-        children = tx.children()
-        tx = tx.with_children(
-            {k: _with_fields(c, (*path, k), changes) for k, c in children.items()}
-        )
-    return tx.replace(**changes[path]) if path in changes else tx
+    tx: Any,
+    changes: Mapping[tuple[str, ...], Mapping[str, Any]],
+    change: Callable[[Any, Mapping[str, Any]], Any],
+) -> Any:
+    inside: dict[str, dict[tuple[str, ...], Mapping[str, Any]]] = {}
+    for path, own in changes.items():
+        if path:
+            inside.setdefault(path[0], {})[path[1:]] = own
+    for key, of_child in inside.items():
+        tx = tx.with_child(key, _with_fields(tx.children()[key], of_child, change))
+    return change(tx, changes[()]) if () in changes else tx

@@ -40,7 +40,8 @@ The engine's ten nouns, and where each lives:
   decides on: its stages run with a `StandIn` for every tensor. Where steps repeat, an optimizer has
   `ReadyKernels` (`_ready`), and a `ReadyGuard` (`_ready_guard`) instead of all others: a few calls
   of machine code (`_ready_call`). What stages do with counts is a `RecordedStep` (`_recorded`),
-  a function of Python, made by what happened to a `Number` (`_noted_numbers`).
+  a function of Python, made by what happened to a `Number` (`_noted_numbers`). Hyperparameters
+  that have changed are its `GivenValues` (`_given_values`).
 
 The way of a step: `Engine.step` gets step inputs. `TracedBackend` lays the tensors out in blocks.
 If there is a compiled step whose guards hold, it is replayed: scalars are read, kernels launched.
@@ -52,6 +53,8 @@ from . import _pure as _pure  # which takes over the pure form
 from ._donated import Donated as Donated
 from ._donated import donated as donated
 from ._engine import Engine as Engine
+from ._given_values import GivenValues as GivenValues
+from ._given_values import changed_values as changed_values
 from ._guards import GuardFailed as GuardFailed
 from ._guards import Unsupported as Unsupported
 from ._identity import addresses as addresses

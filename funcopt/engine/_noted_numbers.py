@@ -2,10 +2,10 @@
 
 import math
 import operator
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any, Protocol
 
-from .._core.record import unchecked
+from .._core.record import unchecked, values_equal
 from .._numerics.scalars import at
 from ._guards import Unsupported
 
@@ -117,6 +117,7 @@ class Lines:
         self.constants: dict[str, Any] = {"at": at, "ceil": math.ceil, "unchecked": unchecked}
         self._constant_names: dict[int, str] = {}
         self._fixed: dict[Any, Any] = {}
+        self._rules: list[Any] = []
 
     def constant(self, x: Any) -> str:
         """The name of an object."""
@@ -124,6 +125,16 @@ class Lines:
             name = f"c{len(self._constant_names)}"
             self._constant_names[id(x)], self.constants[name] = name, x
         return self._constant_names[id(x)]
+
+    def rule(self, rule: Any, numbers: Container[str]) -> str:
+        """The name of a rule, whose fields that are `numbers` are given where it is used."""
+        for known in self._rules:
+            fields = [] if type(known) is not type(rule) else vars(rule).items()
+            same = [values_equal(x, getattr(known, k)) for k, x in fields if k not in numbers]
+            if fields and all(same):
+                return self.constant(known)
+        self._rules.append(rule)
+        return self.constant(rule)
 
     def fixed(self, key: Any, x: Any) -> str:
         """The name of what is the same in all steps, whatever is decided, by a key."""

@@ -18,8 +18,10 @@ from .._core.ranks import NOBODY
 from .._core.reduction import Reduce
 from .._core.stage import NO_MEMBERS, Bucket, Members, Node
 from .._core.tensor_rule import PerTensor
+from ..combinators import FieldPath
 from . import _threads
 from ._blocks import Block
+from ._given_values import GivenValues, changed_values
 from ._guards import Guard, GuardFailed, ScalarSource, Unsupported
 from ._kernels import DrivenKernel
 from ._ready_call import Words, repeats_steps
@@ -78,49 +80,86 @@ class ReadyKernels:
         if not repeats_steps():
             raise Unsupported("there is no machine code that repeats steps")
         self._written, self._follow, self._decides = list(written), follow, decides
-        self._members, self._used = seen
+        self._members, self.used = seen
         self._steps = [_ReadyStep(one, place_of) for one in compiled]
         self._root, self._nodes = root, flatten_nodes(root)
         self._memory, self._unsettled = memory, AGAIN
         self._program: RecordedStep | None = None
+        self._varying: set[FieldPath] = set()  # hyperparameters that have changed
+        self._varies = True  # whether a program can be given them
+        self._values = GivenValues((), [b.tx for b in buckets])
         self.settle(buckets)
 
-    def settle(self, buckets: Sequence[Bucket]) -> bool:
+    def settle(self, buckets: Sequence[Bucket], as_before: bool = True) -> None:
         """Lets scalars be that are the same in all steps by the transformations of the last one.
 
-        Returns:
-            Whether that is done; else it is to be tried in the next step.
+        Args:
+            buckets: Those of the next step.
+            as_before: Whether the transformations are the same; else values that have been
+                exchanged are others.
         """
         self._unsettled += 1
-        if self._memory is not None and self._unsettled < AGAIN:
-            return False
+        if self._unsettled <= AGAIN or not (as_before or self._varies):
+            return
         try:
             self._program = self._recorded(buckets)
         except Unsupported as reason:
             log.debug("a step is not recorded: %s", reason)
+            if self._varying and self._varies:
+                self._varies = False
+                self.settle(buckets, as_before)
+                return
             self._memory = None
             self._read_all()
-            return True
+            return
         for node in self._nodes:
             node.members = NO_EXTRA
         self._read(self._program.changing)
+
+    @property
+    def waits(self) -> bool:
+        """Whether it is to be settled in one of the next steps."""
+        return self._program is None and self._memory is not None
+
+    def exchange(self, before: Sequence[Bucket], now: Sequence[Bucket]) -> bool:
+        """Goes on with the transformations of other buckets.
+
+        Returns:
+            Whether these differ in values of hyperparameters alone; else nothing is done.
+        """
+        changed: set[FieldPath] = set()
+        for old, new in zip(before, now, strict=True):
+            found = changed_values(old.tx, new.tx)
+            if found is None:
+                return False
+            changed |= found
+        self._varying |= changed
+        if self._program is None:
+            self._unsettled *= self._varies
+        elif not (changed <= set(self._values.fields) and self._values.read(self._txs(now))):
+            self._program, self._unsettled = None, 0
+            self._read_all()
         return True
 
-    def unsettle(self) -> None:
-        """Reads all scalars in the next steps, which are by other transformations."""
-        self._unsettled = 0
-        if self._program is not None:
-            self._program = None
-            self._read_all()
+    def _txs(self, buckets: Sequence[Bucket]) -> list[PerTensor]:
+        return [buckets[k].tx for k in self.used]
+
+    @property
+    def given(self) -> GivenValues | None:
+        """Hyperparameters that may be written before a step; `None` if all are as they were."""
+        return self._values if self._program is not None else None
 
     def _recorded(self, buckets: Sequence[Bucket]) -> RecordedStep:
         """The step as a program."""
         if self._memory is None:
             raise Unsupported("memory of which there is more than counts")
-        mine = [buckets[k] for k in self._used]
+        mine = [buckets[k] for k in self.used]
         ways = [one.way() for one in self._steps]
         run = functools.partial(self._follow, mine[0].tx)
-        return record(ways, run, mine, self._members, self._nodes, self._memory)
+        fields = sorted(self._varying) if self._varies else ()
+        self._values = GivenValues(fields, self._txs(buckets))
+        given = ways, run, mine, self._members, self._nodes, self._memory, self._values
+        return record(*given)
 
     @property
     def keeps_memory(self) -> bool:
@@ -158,7 +197,7 @@ class ReadyKernels:
             if self._written:
                 torch.autograd.graph.increment_version(self._written)
             return self._root
-        mine = [buckets[k] for k in self._used]
+        mine = [buckets[k] for k in self.used]
         root: Node = mine[0].tx.open(mine, self._members)
         self._root, self._nodes = root, flatten_nodes(root)
         if not self._decides:

@@ -21,13 +21,32 @@ class ContentsGuard:
         if not repeats_steps():
             raise Unsupported("there is no machine code that repeats steps")
         lists = [x for x in sequences if isinstance(x, list)]
-        pairs = [x for one in dicts for pair in one.items() for x in pair]
-        self._kept = [*pairs, *(x for one in lists for x in one)]
-        held, of = objects(self._kept), (objects(dicts), objects(lists))
-        self.words = Words(of[0], len(dicts), of[1], len(lists), held, len(held))
+        self._dicts, self._lists = list(dicts), lists
+        self._pairs = [x for one in dicts for pair in one.items() for x in pair]
+        self._items = [x for one in lists for x in one]
+        self._held, of = objects([*self._pairs, *self._items]), (objects(dicts), objects(lists))
+        self.words = Words(of[0], len(dicts), of[1], len(lists), self._held, len(self._held))
         seen = all(isinstance(x, (list, tuple)) for x in sequences)
         self.holds = self.words.call("same") if seen else bool
-        self._kept += [*dicts, *lists]
+
+    def changes(self) -> list[tuple[int, Any, Any]] | None:
+        """Values that dicts hold instead: which dict, key and value; `None` if it is more."""
+        found, at, held = [], 0, self._pairs
+        if sum(map(len, self._dicts)) * 2 != len(held):
+            return None
+        for k, one in enumerate(self._dicts):
+            for key, value in one.items():
+                if held[at] is not key:
+                    return None
+                if held[at + 1] is not value:
+                    found.append((k, key, value))
+                at += 2
+        return found
+
+    def take_over(self) -> None:
+        """From now on, the values that dicts hold are those to hold, under the same keys."""
+        self._pairs = [x for one in self._dicts for pair in one.items() for x in pair]
+        self._held[: len(self._pairs)] = objects(self._pairs)
 
 
 PLACES = 15

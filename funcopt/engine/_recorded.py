@@ -20,6 +20,7 @@ from .._core.stage import Bucket, Members, Node
 from .._core.tensor_rule import TensorRule
 from ..combinators import walk
 from ..typing import Memory
+from ._given_values import GivenValues
 from ._guards import Guard, Unsupported
 from ._noted_numbers import Lines, Number, has_number, leaves_of, numbers_in
 from ._replay import STAND_IN
@@ -67,6 +68,7 @@ def record(
     members: Members,
     nodes: Sequence[Node],
     memory: "array.array[int]",
+    values: GivenValues,
 ) -> RecordedStep:
     """The program of steps like one that was made.
 
@@ -78,6 +80,7 @@ def record(
         nodes: Those of the step that was made, which are used again.
         memory: The counts in the memory of every bucket, in order. The program reads and writes
             them here.
+        values: Those of hyperparameters that may be others in each step: it reads them, too.
 
     Raises:
         Unsupported: If something else than arithmetic is done with the counts.
@@ -89,7 +92,7 @@ def record(
         if tuple(way.decisions) not in found:  # the latest comes first
             one = _Recording(lines, way, nodes)
             try:
-                one.record(run, buckets, members, memory)
+                one.record(run, buckets, members, memory, values)
             except Unsupported:
                 raise
             except Exception as error:  # of a number that is none
@@ -98,7 +101,7 @@ def record(
                 one.release()
             found[tuple(way.decisions)] = one
     every = list(found.values())
-    return _printed(lines, every, nodes, memory)
+    return _printed(lines, every, nodes, {"memory": memory, "values": values.numbers})
 
 
 def _check(buckets: Sequence[Bucket], count: int) -> None:
@@ -129,13 +132,20 @@ class _Recording:
         self._nodes: list[Node] = []
 
     def record(
-        self, run: Run, buckets: Sequence[Bucket], members: Members, memory: Sequence[int]
+        self,
+        run: Run,
+        buckets: Sequence[Bucket],
+        members: Members,
+        memory: Sequence[int],
+        values: GivenValues,
     ) -> None:
         """Notes what the stages do."""
         before = [Number(self, f"memory[{k}]", x, True) for k, x in enumerate(memory)]
         step: Any = Number(self, "step", buckets[0].step, False)
+        txs = values.noted([b.tx for b in buckets], self)
         given = [
-            b._replace(step=step, count=step - 1, memory=_filled(b.memory, before)) for b in buckets
+            Bucket(tx, step, step - 1, _filled(b.memory, before))
+            for tx, b in zip(txs, buckets, strict=True)
         ]
         with prepared_by(self._prepare):
             root = given[0].tx.open(given, members)
@@ -221,7 +231,7 @@ class _Recording:
             raise Unsupported("scalars that are prepared of more than a count")
         fields = {k: x for k, x in vars(rule).items() if has_number(x)}
         numbers = [step, *(x for value in fields.values() for x in numbers_in(value))]
-        maker, example = self.lines.constant(rule), rule
+        maker, example = self.lines.rule(rule, fields), rule
         if fields:
             inside = ", ".join(f"{k!r}: {self.text(x)}" for k, x in fields.items())
             maker = f"unchecked({maker}, {{{inside}}})"
@@ -347,7 +357,7 @@ def _printed(
     lines: Lines,
     ways: Sequence[_Recording],
     nodes: Sequence[Node],
-    memory: "array.array[int]",
+    arrays: Mapping[str, Any],
 ) -> RecordedStep:
     if any(one.opened != ways[0].opened for one in ways):
         raise Unsupported("scalars that depend on a choice")
@@ -357,7 +367,7 @@ def _printed(
     printer = _Printer(lines, nodes, changing)
     printer.print(ways, 0, frozenset(), " ")
     source = "\n".join(["def run(step):", *printer.out, ""])
-    names = {**lines.constants, "memory": memory}
+    names = {**lines.constants, **arrays}
     exec(compile(source, "<a recorded step>", "exec"), names)
     return RecordedStep(names.pop("run"), changing, source)  # which would know itself
 

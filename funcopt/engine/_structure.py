@@ -14,21 +14,22 @@ def same_structure(a: GradientTransformation, b: GradientTransformation) -> bool
     if type(a) is not type(b) or fields.keys() != others.keys():
         return False
     names = [name for name in fields if name not in a.hyperparameters]
-    return all(_same_field(fields[name], others[name]) for name in names)
+    return all(same_field(fields[name], others[name]) for name in names)
 
 
-def _same_field(a: Any, b: Any) -> bool:
+def same_field(a: Any, b: Any) -> bool:
+    """Whether two values that are no hyperparameters are the same, but for those inside of them."""
     if a is b:
         return True
     if isinstance(a, GradientTransformation):
         return isinstance(b, GradientTransformation) and same_structure(a, b)
     if isinstance(a, (tuple, list)) and type(a) is type(b):
-        return len(a) == len(b) and all(map(_same_field, a, b))
+        return len(a) == len(b) and all(map(same_field, a, b))
     if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(_same_field(a[k], b[k]) for k in a)
+        return a.keys() == b.keys() and all(same_field(a[k], b[k]) for k in a)
     code = getattr(a, "__code__", None)
     if code is not None and hasattr(b, "__code__"):  # two closures of one function
-        return code is b.__code__ and _same_field(_closed_over(a), _closed_over(b))
+        return code is b.__code__ and same_field(_closed_over(a), _closed_over(b))
     return values_equal(a, b)
 
 

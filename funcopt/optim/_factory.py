@@ -133,9 +133,8 @@ class ChainFactory(Factory):
         if before is not None:
             new = {k: v for k, v in values.items() if not same_value(v, before.values[k])}
             where = before.places
-            return with_fields(
-                before.tx, {where[k]: v for k, v in new.items() if k in where}
-            ), where
+            places = {where[k]: v for k, v in new.items() if k in where}
+            return with_fields(before.tx, places), where
         where = field_paths(self.tx, of)
         return with_fields(self.tx, {where[k]: v for k, v in values.items() if k in where}), where
 

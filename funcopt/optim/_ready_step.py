@@ -19,10 +19,10 @@ from ..engine import (
     ReadyGuard,
     ReadyKernels,
     Unsupported,
-    same_structure,
 )
 from ._clocks import StateColumn
 from ._options import Options
+from ._passed_values import PassedValues
 from ._state import State
 from ._step_plan import StepPlan
 
@@ -86,8 +86,8 @@ class ReadyStep:
         self._guard.pass_on_to(kernels.places())
         self._buckets = plan.buckets(None)
         self._contents = self._contents_now()
+        self._passed = PassedValues(plan.groups, plan, kernels)
         self._made = 0
-        self._settled = True  # whether the transformations are those of the step before
 
     def _contents_now(self) -> ContentsGuard:
         param_groups = self._of[0]
@@ -104,11 +104,11 @@ class ReadyStep:
             return None
         if self._left <= 0 or not (self._memory or self.plan.memory_holds()):
             return None
-        if self.plan.values_may_change or not self._contents.holds():
-            if not self._has_other_values():
-                return None
-        elif not self._settled:
-            self._settled = self._kernels.settle(self._buckets)
+        as_before = not self.plan.values_may_change and self._contents.holds()
+        if not (as_before or self._has_passed_values() or self._has_other_values()):
+            return None
+        if self._kernels.waits:
+            self._kernels.settle(self._buckets, as_before)
         guard = self._guard
         if not guard.load():
             return None
@@ -128,19 +128,28 @@ class ReadyStep:
         forget_casts()
         return tx, node
 
+    def _has_passed_values(self) -> bool:
+        """Whether groups have no more than other values, which are passed on to the kernels.
+
+        The transformations keep theirs: whoever needs these makes them of the groups.
+        """
+        changes = self._contents.changes()
+        if not changes or not self._passed.take(self._of[0], changes):
+            return False
+        self._contents.take_over()
+        return bool(self._contents.holds())
+
     def _has_other_values(self) -> bool:
         """Whether groups have other values for the same transformation; the next step has them."""
         if not self.plan.groups_hold(self._of[0]):
             return False
-        txs = self.plan.transformations()
-        if not same_structure(txs[0], self._buckets[0].tx):
+        each = zip(self._buckets, self.plan.transformations(), strict=True)
+        buckets = [b._replace(tx=tx) for b, tx in each]
+        if not self._kernels.exchange(self._buckets, buckets):
             return False
-        if any(tx is not b.tx for tx, b in zip(txs, self._buckets, strict=True)):
-            each = zip(self._buckets, txs, strict=True)
-            self._buckets = [b._replace(tx=tx) for b, tx in each]
-            self._kernels.unsettle()
-            self._settled = False
+        self._buckets = buckets
         self._contents = self._contents_now()
+        self._passed.forget()
         return True
 
     def _read_memory(self) -> None:

@@ -79,7 +79,7 @@ class StepPlan:
         self.has_memory = True  # something other than the slots
         self.stored = all(one.stored for one in active)
         self.lasting = self.stored and not any(one.due for one in active)
-        self._groups = groups
+        self.groups = groups
         self._ranks: tuple[Any, Ranks | None] = (None, None)  # by what they were made of
         self._names: Sequence[str] | None = None
         self._transformations = {one.group: one.transformation for one in active}
@@ -147,7 +147,7 @@ class StepPlan:
             if not identical(group["params"], params):
                 return False
         for index, before in self._transformations.items():
-            now = self._groups.transformation(param_groups, index)
+            now = self.groups.transformation(param_groups, index)
             if now is not before:
                 if now.slots_key != before.slots_key:
                     return False
@@ -255,7 +255,7 @@ class StepPlan:
             negate=self.negate,
             names=lambda: [one.name for one in self.active],
             keys=lambda: self._plain_names(param_groups),
-            extra=with_means(self._groups.who, buckets[0].tx, extra, ranks),
+            extra=with_means(self.groups.who, buckets[0].tx, extra, ranks),
             tensor_extra={},
             metadata_key=self.metadata_key,
             address_key=self._guard.addresses if self.stored and self._only_vectors else None,
@@ -271,7 +271,7 @@ class StepPlan:
     def _ranks_of(self, param_groups: list[Options], measure_group: Any) -> Ranks:
         made_of, ranks = self._ranks
         if ranks is None or made_of is not measure_group:
-            ranks = ranks_of(self._groups.who, param_groups, measure_group)
+            ranks = ranks_of(self.groups.who, param_groups, measure_group)
             self._ranks = (measure_group, ranks)
         return ranks
 

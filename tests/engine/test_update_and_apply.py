@@ -122,7 +122,7 @@ def test_one_pass_does_not_stand_in_for_the_other():
 
 
 def test_it_is_mapped_compiled_and_differentiated():
-    """Near, where functions of torch are compared with kernels: how they round is the processor's."""
+    """Near, where torch is compared with kernels: how its functions round is the processor's."""
     params = {"w": torch.linspace(-1, 1, 4).double()}
     tx = fo.adamw(0.1)
 
