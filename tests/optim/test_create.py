@@ -235,7 +235,7 @@ def test_names_of_pytorch_optimizer():
 
     names = pytorch_optimizer.get_supported_optimizers()
     assert len(names) == 128
-    assert count_of(names) >= 64
+    assert count_of(names) >= 66
 
 
 def test_what_is_unknown_is_an_error_that_says_what_was_meant():
