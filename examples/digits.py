@@ -107,6 +107,7 @@ def all_optimizers(steps: int) -> dict[str, tuple[fo.GradientTransformation, Wra
         "D. Shampoo": fo.distributed_shampoo(3e-3, precondition_frequency=10),
         "Kron": fo.kron(3e-3),
         "Fira": fo.fira_adamw(3e-3, rank=8, update_gap=20),
+        "GrokAdamW": fo.grokadamw(3e-3),
         "SOAP": fo.soap(3e-3),
         "Prodigy": fo.prodigy(0.3),
         "D-Adapt": fo.dadapt_adamw(0.3),

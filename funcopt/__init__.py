@@ -67,6 +67,7 @@ from .aliases import fromage as fromage
 from .aliases import galore_adafactor as galore_adafactor
 from .aliases import galore_adamw as galore_adamw
 from .aliases import grams as grams
+from .aliases import grokadamw as grokadamw
 from .aliases import grokfast_adamw as grokfast_adamw
 from .aliases import hidden_weights as hidden_weights
 from .aliases import kron as kron
@@ -392,6 +393,7 @@ __all__ = [
     "galore_adamw",
     "graft",
     "grams",
+    "grokadamw",
     "grokfast_adamw",
     "half_life_schedule",
     "hidden_weights",

@@ -48,6 +48,7 @@ FAMILIES = {  # by file; where a class is not torch's, its arguments are those o
         "LAMB": "lamb",
         "AdEMAMix": "ademamix",
         "GrokFastAdamW": "grokfast_adamw",
+        "GrokAdamW": "grokadamw",
         "ADOPT": "adopt",
         "Adan": "adan",
         "StableAdamW": "stable_adamw",

@@ -132,7 +132,7 @@ def test_digits_ends_the_same_in_both_forms(example, tmp_path):
 def test_digits_with_every_optimizer(example, tmp_path):
     module = example("digits")
     results = module.compare(epochs=1, everything=True)
-    assert len(results) == 44
+    assert len(results) == 45
     assert {name for name, r in results.items() if not r.difference < 1e-9} == set()
     module.draw(results, 1, tmp_path / "digits.png")
     assert is_a_figure(tmp_path / "digits.png")

@@ -1,5 +1,7 @@
 """Further methods: steps are those of the package, also under a scheduler of torch."""
 
+import logging
+import math
 import random
 import types
 
@@ -104,6 +106,35 @@ ADAFACTOR = [
 ]
 
 
+def of_hartford(params, **options):
+    """`GrokAdamW` of its author, whose import sets up logging for everything else."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(logging, "basicConfig", lambda **_: None)
+        return needed("grokadamw").GrokAdamW(params, **options)
+
+
+def grok(betas=(0.9, 0.999), eps=1e-8, differing=types.MappingProxyType({}), **options):
+    """With the epsilon of the author, which is added before the bias is corrected."""
+    ours = {"betas": betas, "eps": lambda t: eps / (1 - betas[1] ** (t + 1)) ** 0.5, **options}
+    called = {"alpha": "alpha_init", "max_norm": "gradient_clipping"}
+    given = {"betas": betas, "eps": eps, **options, "gamma": 0.0, **differing}
+    given = {called.get(k, k): v for k, v in given.items()}
+    return Row(
+        f"grokadamw.GrokAdamW({given})",
+        fo.grokadamw(**ours),
+        lambda params: optim.GrokAdamW(params, **ours),
+        lambda params: of_hartford(params, **given),
+    )
+
+
+GROK = [
+    grok(),
+    grok(lr=0.01, weight_decay=0.1, max_norm=0.3),
+    grok((0.8, 0.95), 1e-2, lr=0.05, weight_decay=0.0, alpha=0.8, lamb=0.5),
+    grok(lr=0.01, weight_decay=0.0, max_norm=None, differing={"max_norm": 0.0}),
+]
+
+
 def orthograd(params):
     inner = torch.optim.SGD(params, 0.01, momentum=0.5, foreach=False)
     return needed("pytorch_optimizer").OrthoGrad(inner, foreach=False)
@@ -121,9 +152,12 @@ ORTHOGRAD = [
     )
 ]
 
-ROWS = [*SCHEDULE_FREE, *PORTS, *ADAFACTOR, *ORTHOGRAD]
+ROWS = [*SCHEDULE_FREE, *PORTS, *ADAFACTOR, *GROK, *ORTHOGRAD]
 
-pytestmark = pytest.mark.usefixtures("in_float64")
+pytestmark = [
+    pytest.mark.usefixtures("in_float64"),
+    pytest.mark.filterwarnings("ignore:.*(autocast|CUDA is not available)"),  # of GrokAdamW
+]
 
 
 @pytest.mark.parametrize("row", ROWS, ids=str)
@@ -136,7 +170,9 @@ def test_the_steps_are_those_of_the_package(row):
 
 
 SCHEDULED = [
-    row for row in (*SCHEDULE_FREE, *PORTS, *ADAFACTOR) if "'lr'" in row.name or "lr=" in row.name
+    row
+    for row in (*SCHEDULE_FREE, *PORTS, *ADAFACTOR, *GROK)
+    if "'lr'" in row.name or "lr=" in row.name
 ]
 
 
@@ -162,6 +198,45 @@ def test_so_they_are_under_a_scheduler(row):
         theirs, _ = stepped(lambda ps: UnderScheduler(row.theirs(ps)), row.average, row.shapes)
     ours, _ = stepped(lambda ps: UnderScheduler(row.ours(ps)), row.average, row.shapes)
     assert difference(ours, theirs) <= TOLERANCE
+
+
+# GrokAdamW: options of its author that are groups or schedules here.
+
+
+def test_gamma_is_decay_rates_of_groups():
+    """But for the bias, which the author corrects with the decay rate of the first tensor."""
+    gamma, lr = 0.1, 0.01
+    theirs, _ = stepped(lambda ps: of_hartford(ps, lr=lr, gamma=gamma, eps=0.0), None, SHAPES)
+
+    def ours(params):
+        groups = []
+        for i, p in enumerate(params):
+            b1 = 0.9 * (1 - gamma) ** i
+            ratio = lambda t, b1=b1: (1 - b1 ** (t + 1)) / (1 - 0.9 ** (t + 1))  # noqa: E731
+            rate, decay = lambda t, r=ratio: lr * r(t), lambda t, r=ratio: 1e-2 / r(t)
+            own = {"betas": (b1, 0.999), "lr": rate, "weight_decay": decay}
+            groups.append({"params": [p], **own})
+        return optim.GrokAdamW(groups, eps=0.0)
+
+    assert difference(stepped(ours, None, SHAPES)[0], theirs) <= TOLERANCE
+
+
+def test_a_grokking_signal_is_an_alpha_that_changes():
+    signal, clock = lambda t: abs(math.sin(0.3 * t)), [0]
+
+    def theirs(params):
+        opt = of_hartford(
+            params, gamma=0.0, eps=0.0, grokking_signal_fns=[lambda: signal(clock[0])]
+        )
+        opt.register_step_post_hook(lambda *_: clock.append(clock.pop() + 1))
+        return opt
+
+    def ours(params):
+        return optim.GrokAdamW(params, eps=0.0, alpha=lambda t: 0.98 * math.exp(-0.1 * signal(t)))
+
+    expected, _ = stepped(theirs, None, SHAPES)
+    assert clock == [STEPS]
+    assert difference(stepped(ours, None, SHAPES)[0], expected) <= TOLERANCE
 
 
 # Adam-mini: blocks by name.

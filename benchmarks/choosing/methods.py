@@ -140,6 +140,7 @@ RELATIVES = {
         (0.01, 0.1, 0.001),
     ),
     "GrokFastAdamW": of(fo.grokfast_adamw, 3e-3, "lamb", (2.0, 0.5, 5.0)),
+    "GrokAdamW": of(fo.grokadamw, 3e-3, "lamb", (2.0, 0.5, 5.0)),
     "LaProp": of(fo.laprop, 3e-3, "betas", BETAS),
     "Ranger": of(fo.ranger, 1e-2, "betas", ((0.95, 0.999), (0.95, 0.99), (0.9, 0.99))),
     "QHAdam": of(fo.qhadam, 3e-3, "nus", ((1.0, 1.0), (0.7, 1.0), (0.9, 1.0))),

@@ -8,6 +8,7 @@ def _all(names: str, text: str) -> dict[str, str]:
 
 
 _NONE = "no counterpart"
+_RELEASED = "its `step_in_backward()`, which frees each gradient"
 _RULE = f"{_NONE}; it would be a `fo.TensorRule`, and a class by `fo.optim.optimizer_class`"
 _8BIT = f"{_NONE}: states of 8 bits are not stored; `state_dtype=torch.bfloat16` halves them"
 
@@ -176,10 +177,13 @@ PACKAGES = {
     **_all(
         "get_optimizer_parameters no_decay_on_norms", "`fo.optim.param_groups_weight_decay(model)`"
     ),
+    **_all("LOMO Lomo", f"`fo.optim.SGDW(params)`, and {_RELEASED}"),
     **_all(
-        "LOMO AdaLOMO prepare_for_gradient_release",
-        f"{_NONE}: gradients are not released while they are made",
+        "AdaLOMO AdaLomo",
+        f"`fo.optim.T5Adafactor(params, lr=1e-3, relative_step=False)`, and {_RELEASED}",
     ),
+    "prepare_for_gradient_release": "`opt.step_in_backward()`, of any optimizer",
+    "remove_gradient_release": "`remove()` of what `opt.step_in_backward()` returns",
     **_all(
         "A2Grad AccSGD AdaGC AdaGO AdaNorm AdaPNM AdaShift AdaSmooth AdaTAM Adai "
         "Adalite AdamG AdamS AdamWSN Aida AliG Alice Amos ApolloDQN AvaGrad BCOS "

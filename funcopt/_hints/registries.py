@@ -15,6 +15,7 @@ BITS = {"8bit": "8bit", "4bit": "4bit", "fp8": "fp8"}
 
 SAME: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "adamwanyprecision": ("AdamW", {"rounding": "kahan"}),
+    "adalomo": ("T5Adafactor", {"lr": 1e-3, "relative_step": False}),
     "adanw": ("Adan", {}),
     "adoptw": ("ADOPT", {"decoupled_weight_decay": True}),
     "apollo": ("APOLLOAdamW", {}),
@@ -27,6 +28,7 @@ SAME: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "lambc": ("LAMB", {"max_ratio": 1.0}),
     "lambcw": ("LAMB", {"max_ratio": 1.0, "decoupled_weight_decay": True}),
     "lambw": ("LAMB", {"decoupled_weight_decay": True}),
+    "lomo": ("SGDW", {}),
     "momentum": ("SGD", {"momentum": 0.9}),
     "nadamuon": ("AdaMuon", {"nesterov": True}),
     "nesterov": ("SGD", {"momentum": 0.9, "nesterov": True}),

@@ -11,6 +11,7 @@ CLASSES = {
     "APOLLOAdamW": "apollo_adamw",
     "FiraAdamW": "fira_adamw",
     "GrokFastAdamW": "grokfast_adamw",
+    "GrokAdamW": "grokadamw",
     "ACProp": "acprop",
     "ADOPT": "adopt",
     "AMSGrad": "amsgrad",

@@ -40,6 +40,7 @@ from ._distance import dog as dog
 from ._distance import dowg as dowg
 from ._distance import ldog as ldog
 from ._distributed_shampoo import distributed_shampoo as distributed_shampoo
+from ._grokfast import grokadamw as grokadamw
 from ._grokfast import grokfast_adamw as grokfast_adamw
 from ._hidden import hidden_weights as hidden_weights
 from ._kron import kron as kron

@@ -19,6 +19,7 @@ from ._classes_adam import AMSGrad as AMSGrad
 from ._classes_adam import Ano as Ano
 from ._classes_adam import DiffGrad as DiffGrad
 from ._classes_adam import Grams as Grams
+from ._classes_adam import GrokAdamW as GrokAdamW
 from ._classes_adam import GrokFastAdamW as GrokFastAdamW
 from ._classes_adam import LaProp as LaProp
 from ._classes_adam import NAdamW as NAdamW
@@ -150,6 +151,7 @@ __all__ = [
     "GaLoreAdafactor",
     "GaLoreAdamW",
     "Grams",
+    "GrokAdamW",
     "GrokFastAdamW",
     "Kron",
     "LDoG",

@@ -51,6 +51,9 @@ SENTENCES = {
     "transformation `fo.soap`.",
     "optim.Ranger21": "`funcopt.optim` has no `Ranger21`: that is another library's. There is no "
     "counterpart; the nearest is `fo.ranger()`.",
+    "optim.AdaLomo": "`funcopt.optim` has no `AdaLomo`: that is another library's; here it is "
+    "`fo.optim.T5Adafactor(params, lr=1e-3, relative_step=False)`, and its `step_in_backward()`, "
+    "which frees each gradient.",
     "tree.add": "`funcopt.tree` has no `add`: that is Optax's; here it is "
     "`fo.tree.map(torch.add, a, b)`. See docs/from_optax.md.",
     "testing.chex": "`funcopt.testing` has no `chex`",

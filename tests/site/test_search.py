@@ -29,6 +29,7 @@ QUERIES = {  # what people type, and the pages that answer it, a recipe first wh
     "scale_by_adam": ["api/transformations/"],
     "apply_updates": ["api/interface/"],
     "SparseGradientError": ["api/errors/"],
+    "adalomo": ["recipes/step_in_backward/"],
     "gradient release": ["recipes/step_in_backward/", "optimizer/"],
     "which optimizer": ["choosing/"],
     "optax multi_transform": ["from_optax/"],
