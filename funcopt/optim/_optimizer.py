@@ -16,7 +16,7 @@ knows the optimizer.
 7. The plan writes clocks and shared scalars, those of all parameters at once (`_clocks`); what has
    begun is put into `state`. `_scheduled` writes into groups what schedules say of the next step.
 8. After a few steps by one plan, a `_ready_step` stands for 3 to 7, as long as it finds nothing
-   that is other than before.
+   that is other than before. Of values that a scheduler sets, `_passed_values` knows enough.
 
 Around steps: `_observed` measures and logs them, `_in_backward` makes them inside of `backward`,
 `_averages` exchanges parameters for averages, `_checkpoint` matches what is loaded with what is
