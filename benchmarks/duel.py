@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.linalg import vector_norm
 
-from .contenders import Contender, Run
+from .contenders import Contender, Run, Stepping
 from .ours import engine_of
 from .problems import Problem
 
@@ -19,14 +19,16 @@ STEPS = 10  # before any timing; results are compared after them
 TOLERANCE = 1e-4  # of the way that the parameters have gone
 PAUSE = 5e-3  # seconds; the threads of the other one still spin for a while
 FEWEST = 5  # rounds
+DECAY = 1 - 1e-4  # of a learning rate, in each step
 
 Grads = Sequence[list[Tensor]]
 Clock = Callable[[Run, Grads, int], list[float]]
 """The seconds of each of so many steps."""
 
 
-IN_TRAINING, WARM = "in training", "warm loop"
-"""What comes between two steps: other work, or nothing but new gradients."""
+IN_TRAINING, WARM, SCHEDULED = "in training", "warm loop", "scheduled"
+"""What comes between two steps: other work, or nothing but new gradients; or other work and another
+learning rate, as a scheduler sets it."""
 
 
 class Effort(NamedTuple):
@@ -113,7 +115,7 @@ def run(duel: Duel, effort: Effort = FULL, clock: Clock | None = None) -> Result
         if not apart < duel.tolerance:  # nor if it is NaN
             return row._replace(note=f"computes something else: {apart:.0e} apart")
     if clock is None:
-        on_cpu = in_training if duel.mode == IN_TRAINING else on_host
+        on_cpu = {IN_TRAINING: in_training, SCHEDULED: scheduled}.get(duel.mode, on_host)
         clock = on_stream if problem.device == "cuda" else on_cpu
     pairs = list(in_turns(ours, theirs, grads, effort, clock))
     return row._replace(engine=engine_of(ours), pairs=pairs)
@@ -188,6 +190,22 @@ def in_training(run: Run, grads: Grads, steps: int) -> list[float]:
     for i in range(steps):
         work()
         run.give(grads[i % 2])
+        start = time.perf_counter()
+        run.step()
+        times.append(time.perf_counter() - start)
+    return times
+
+
+def scheduled(run: Run, grads: Grads, steps: int) -> list[float]:
+    """As in training, with another learning rate in each step."""
+    assert isinstance(run, Stepping)
+    times = []
+    work = OtherWork()
+    for i in range(steps):
+        work()
+        run.give(grads[i % 2])
+        for group in run.opt.param_groups:
+            group["lr"] *= DECAY
         start = time.perf_counter()
         run.step()
         times.append(time.perf_counter() - start)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from . import ours, targets
 from .chains import CHAINS, Chain
 from .contenders import Contender
-from .duel import Duel
+from .duel import SCHEDULED, Duel
 from .problems import SHAPES, Problem, smaller
 from .rivals import rivals
 
@@ -33,9 +33,11 @@ def places(wanted: Wanted) -> Iterator[tuple[Problem, Chain, str]]:
 
 
 def duels(wanted: Wanted) -> Iterator[Duel]:
-    """Each against everybody who has it."""
+    """Each against everybody who has it; under a scheduler, against those with parameter groups."""
     for problem, chain, mode in places(wanted):
         for theirs in opponents(chain, wanted):
+            if mode == SCHEDULED and not targets.speak_of(chain.name, mode, theirs.name):
+                continue
             for mine in ours.forms(chain, theirs.meets, wanted.engine):
                 yield Duel(problem, chain.name, mine, theirs, mode, chain.apart)
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
-from .duel import IN_TRAINING, WARM, Result
+from .duel import IN_TRAINING, SCHEDULED, WARM, Result
 
 LARGE = ("1 x 20M", "GPT 22M")
 MANY = ("1,000 x 64", "200 x 1,000")
@@ -36,6 +36,7 @@ TARGETS = (
     Target(MANY[:1], ("adamw",), "torch AdamW(fused=True)", 0.12, mode=WARM),
     Target(MANY[1:], ("adamw",), "torch AdamW(fused=True)", 0.18, mode=WARM),
     Target(FEW, TORCH_HAS, "torch [!.]*", 1.0),
+    Target(FEW, TORCH_HAS, "torch [!.]*", 1.0, mode=SCHEDULED),
     Target(FEW, ("lion",), "lists by hand", 1.0),
     Target(FEW, ("clip + adamw + ema",), "clip_grad_norm_*", 1.0),
     Target(GPT, ("sgd momentum", "adagrad"), "torch *(fused=True)", 1.0),
@@ -79,6 +80,13 @@ class Row(NamedTuple):
         """`None` if it was not measured."""
         measured = self.result is not None and self.result.pairs
         return self.result.ratio <= self.at_most if measured else None
+
+
+def speak_of(chain: str, mode: str, theirs: str) -> bool:
+    """Whether one of them is about this rival, in this mode."""
+    return any(
+        t.mode == mode and chain in t.chains and fnmatchcase(theirs, t.against) for t in TARGETS
+    )
 
 
 def rows(results: Iterable[Result]) -> list[Row]:

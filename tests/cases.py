@@ -232,7 +232,7 @@ CASES = [
     Case(fo.rmsprop_tf(momentum=0.9)),
     Case(fo.grokfast_adamw(0.01, weight_decay=0.1)),
     Case(fo.grokadamw(eps=1e-3)),
-    Case(fo.grokadamw(0.01, weight_decay=0.1, alpha=0.8, max_norm=None)),
+    Case(fo.grokadamw(0.01, weight_decay=0.1, alpha=0.8, gradient_clipping=None)),
     Case(fo.galore_adamw(0.01, rank=1, update_gap=2), differentiable=False),
     Case(fo.galore_adafactor(0.01, rank=1, update_gap=2), differentiable=False),
     Case(fo.apollo_adamw(0.01, rank=1, update_gap=2, scale_by_tensor=True)),

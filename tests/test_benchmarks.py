@@ -110,7 +110,19 @@ def test_the_table_meets_everybody_at_every_target():
     met = {(d.problem.name, d.chain, d.mode, d.theirs.name) for d in duels(Wanted())}
     for problem_name, chain, mode in targets.places():
         for rival in rivals(CHAINS[chain]):
-            assert (problem_name, chain, mode, rival.name) in met
+            has_groups = mode != duel.SCHEDULED or rival.name.startswith(
+                f"torch {chain[0].upper()}"
+            )
+            assert ((problem_name, chain, mode, rival.name) in met) == has_groups
+
+
+def test_a_scheduler_sets_the_learning_rate_of_both():
+    made, rates = CHAINS["adamw"], []
+    for contender in (ours.wrapped(made), rivals(made)[0]):
+        run = contender.make(TINY)
+        duel.scheduled(run, [TINY.grads(0), TINY.grads(1)], 3)
+        rates.append(run.opt.param_groups[0]["lr"])
+    assert rates[0] == rates[1] == pytest.approx(1e-3 * duel.DECAY**3)
 
 
 def test_each_meets_the_form_of_ours_that_does_what_it_does():

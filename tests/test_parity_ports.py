@@ -116,7 +116,7 @@ def of_hartford(params, **options):
 def grok(betas=(0.9, 0.999), eps=1e-8, differing=types.MappingProxyType({}), **options):
     """With the epsilon of the author, which is added before the bias is corrected."""
     ours = {"betas": betas, "eps": lambda t: eps / (1 - betas[1] ** (t + 1)) ** 0.5, **options}
-    called = {"alpha": "alpha_init", "max_norm": "gradient_clipping"}
+    called = {"alpha": "alpha_init"}
     given = {"betas": betas, "eps": eps, **options, "gamma": 0.0, **differing}
     given = {called.get(k, k): v for k, v in given.items()}
     return Row(
@@ -129,9 +129,9 @@ def grok(betas=(0.9, 0.999), eps=1e-8, differing=types.MappingProxyType({}), **o
 
 GROK = [
     grok(),
-    grok(lr=0.01, weight_decay=0.1, max_norm=0.3),
+    grok(lr=0.01, weight_decay=0.1, gradient_clipping=0.3),
     grok((0.8, 0.95), 1e-2, lr=0.05, weight_decay=0.0, alpha=0.8, lamb=0.5),
-    grok(lr=0.01, weight_decay=0.0, max_norm=None, differing={"max_norm": 0.0}),
+    grok(lr=0.01, weight_decay=0.0, gradient_clipping=None, differing={"gradient_clipping": 0.0}),
 ]
 
 

@@ -64,7 +64,7 @@ def grokadamw(
     weight_decay: Scalar = 1e-2,
     alpha: Scalar = 0.98,
     lamb: Scalar = 2.0,
-    max_norm: Scalar | None = 1.0,
+    gradient_clipping: Scalar | None = 1.0,
     *,
     state_dtype: torch.dtype | None = None,
 ) -> GradientTransformation:
@@ -88,20 +88,20 @@ def grokadamw(
         weight_decay: Decoupled weight decay, times the learning rate; not negative.
         alpha: Decay rate of the EMA that is added, in [0, 1).
         lamb: Factor of it.
-        max_norm: Upper bound of the norm of the gradient of one tensor, in units of the gradient;
-            positive. `None` for no clipping, in all groups.
+        gradient_clipping: Upper bound of the norm of the gradient of one tensor, in units of the
+            gradient; positive. `None` for no clipping, in all groups.
         state_dtype: Storage dtype of the slots; by default that of the parameter.
 
     Raises:
-        HyperparameterError: If a decay rate is outside [0, 1), `max_norm` is not positive, or
-            another hyperparameter but `lamb` is negative.
+        HyperparameterError: If a decay rate is outside [0, 1), `gradient_clipping` is not positive,
+            or another hyperparameter but `lamb` is negative.
 
     References:
         Hartford, "GrokAdamW: A PyTorch Optimizer for Accelerated Grokking", 2024.
         https://pypi.org/project/grokadamw
     """
     slow = ema(alpha, debias=False, state_dtype=state_dtype)
-    clipping = () if max_norm is None else (clip_by_block_norm(max_norm),)
+    clipping = () if gradient_clipping is None else (clip_by_block_norm(gradient_clipping),)
     amplified = _amplified(slow, lamb, lr, betas, eps, weight_decay, state_dtype)
     return chain(*clipping, *amplified)
 

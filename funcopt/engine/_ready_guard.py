@@ -26,12 +26,13 @@ class ContentsGuard:
         self._items = [x for one in lists for x in one]
         self._held, of = objects([*self._pairs, *self._items]), (objects(dicts), objects(lists))
         self.words = Words(of[0], len(dicts), of[1], len(lists), self._held, len(self._held))
+        self._changed: list[tuple[int, Any]] = []
         seen = all(isinstance(x, (list, tuple)) for x in sequences)
         self.holds = self.words.call("same") if seen else bool
 
     def changes(self) -> list[tuple[int, Any, Any]] | None:
         """Values that dicts hold instead: which dict, key and value; `None` if it is more."""
-        found, at, held = [], 0, self._pairs
+        found, at, held, self._changed = [], 0, self._pairs, []
         if sum(map(len, self._dicts)) * 2 != len(held):
             return None
         for k, one in enumerate(self._dicts):
@@ -40,13 +41,15 @@ class ContentsGuard:
                     return None
                 if held[at + 1] is not value:
                     found.append((k, key, value))
+                    self._changed.append((at + 1, value))
                 at += 2
         return found
 
     def take_over(self) -> None:
-        """From now on, the values that dicts hold are those to hold, under the same keys."""
-        self._pairs = [x for one in self._dicts for pair in one.items() for x in pair]
-        self._held[: len(self._pairs)] = objects(self._pairs)
+        """From now on, the changes that were found are what is to be held."""
+        for at, value in self._changed:
+            self._pairs[at], self._held[at] = value, id(value)
+        self._changed = []
 
 
 PLACES = 15

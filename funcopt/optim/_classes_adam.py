@@ -133,7 +133,7 @@ class GrokAdamW(AliasOptimizer, make=grokadamw):
     def __init__(
         self, params: ParamsT, lr: Scalar = 0.001, betas: tuple[Scalar, Scalar] = (0.9, 0.999),
         eps: Scalar = 1e-8, weight_decay: Scalar = 0.01, alpha: Scalar = 0.98, lamb: Scalar = 2.0,
-        max_norm: Scalar | None = 1.0, *, state_dtype: torch.dtype | None = None,
+        gradient_clipping: Scalar | None = 1.0, *, state_dtype: torch.dtype | None = None,
         maximize: bool = False, foreach: bool | None = None, capturable: bool = False,
         differentiable: bool = False, fused: bool | None = None,
         max_grad_norm: Scalar | None = None, ema: Scalar | None = None,

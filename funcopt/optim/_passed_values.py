@@ -1,7 +1,7 @@
 """Values that a scheduler sets before every step, passed on to kernels without a transformation.
 
 To make one takes longer than a small step. So it is made once of numbers that note what they are
-compared with, and where they arrive. Others that compare alike arrive there, too.
+compared with, and where they arrive. Others that compare the same way arrive there, too.
 """
 
 import operator
@@ -39,7 +39,7 @@ class Condition(NamedTuple):
     outcome: bool
 
     def holds(self, numbers: Numbers) -> bool:
-        """Whether these compare alike."""
+        """Whether these compare the same way."""
         other = numbers[self.other] if self.is_place else self.other
         return self.compare(numbers[self.place], other) is self.outcome
 

@@ -162,7 +162,7 @@ def test_a_way_that_was_not_seen_is_found_out(monkeypatch):
 
 @pytest.mark.parametrize("every", [1, 3, 40])
 def test_values_may_be_written(every, monkeypatch):
-    """By a scheduler: recorded again, or not, as it pays."""
+    """By a scheduler: what it writes is given to the program from then on."""
 
     def work(job):
         job.made = []
@@ -175,7 +175,7 @@ def test_values_may_be_written(every, monkeypatch):
     one, other = pair(CHAINS["a clip inside"], monkeypatch, work)
     assert same(one.tensors(), other.tensors())
     assert one.made[-1] is one.made[80] is not None
-    assert (program_of(one) is not None) == (every == 40)
+    assert program_of(one) is not None
 
 
 def test_memory_may_be_written(monkeypatch):
