@@ -3,7 +3,8 @@
 Each trains once in pure form and once as a `torch.optim.Optimizer`. Both forms start from the same
 parameters and see the same batches, so they must end at the same parameters. Prints a table, draws
 the loss curves, and fails if the two forms differ, or if AdamW or the chain does not learn. With
-`--all`, every optimizer of the library takes part, with a learning rate that suits it.
+`--all`, every optimizer of the library takes part, with a learning rate that suits it, but for
+Sophia, which takes estimates of the Hessian, and L-BFGS, which enlarges roundings on batches.
 """
 
 import argparse
@@ -14,7 +15,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -88,7 +89,8 @@ def optimizers(steps: int) -> dict[str, tuple[fo.GradientTransformation, Wrap]]:
 
 
 def all_optimizers(steps: int) -> dict[str, tuple[fo.GradientTransformation, Wrap]]:
-    """The eight, and the rest of the library; those without a class of their own are wrapped."""
+    """The eight, and the rest of the library, by the names of its classes; then combinators."""
+    hidden: dict[str, Any] = {"dims": "flatten", "adamw_lr": 0.02}
     more = {
         "NAdam": fo.nadam(3e-3),
         "RAdam": fo.radam(1e-2),
@@ -102,27 +104,56 @@ def all_optimizers(steps: int) -> dict[str, tuple[fo.GradientTransformation, Wra
         "Adafactor": fo.adafactor(0.1),
         "LAMB": fo.lamb(1e-2),
         "LARS": fo.lars(10.0),
-        "Muon": fo.muon(0.02, adjust_lr_fn="match_rms_adamw", dims="flatten", adamw_lr=0.02),
+        "Muon": fo.muon(0.02, adjust_lr_fn="match_rms_adamw", **hidden),
         "Shampoo": fo.shampoo(0.03, 0.9, graft=True, precondition_frequency=10),
-        "D. Shampoo": fo.distributed_shampoo(3e-3, precondition_frequency=10),
+        "DistributedShampoo": fo.distributed_shampoo(3e-3, precondition_frequency=10),
         "Kron": fo.kron(3e-3),
-        "Fira": fo.fira_adamw(3e-3, rank=8, update_gap=20),
-        "GrokAdamW": fo.grokadamw(3e-3),
         "SOAP": fo.soap(3e-3),
         "Prodigy": fo.prodigy(0.3),
-        "D-Adapt": fo.dadapt_adamw(0.3),
-        "SF-SGD": fo.schedule_free_sgd(1.0),
-        "SF-AdamW": fo.schedule_free_adamw(1e-2),
+        "DAdaptAdamW": fo.dadapt_adamw(0.3),
+        "SGDScheduleFree": fo.schedule_free_sgd(1.0),
+        "AdamWScheduleFree": fo.schedule_free_adamw(1e-2),
+        "RAdamScheduleFree": fo.schedule_free_radam(1e-2),
+        "MARS": fo.mars(3e-3),
+        "DPSGD": fo.dpsgd(0.05, max_norm=1.0, noise_multiplier=0.5, momentum=0.9),
+        **relatives_of_adam(),
+        "NorMuon": fo.normuon(0.02, match_rms_adamw=True, **hidden),
+        "AdaMuon": fo.adamuon(0.01, **hidden),
+        "NAMO": fo.namo(0.02, **hidden),
+        "Scion": fo.scion(3e-3, dims="flatten"),
+        "SGDW": fo.sgdw(0.05, momentum=0.9),
+        "SGDP": fo.sgdp(0.05, momentum=0.9),
+        "QHM": fo.qhm(1.0),
+        "AggMo": fo.aggmo(0.01),
+        "Signum": fo.signum(1e-3),
+        "SignSGD": fo.sign_sgd(1e-3),
+        "Tiger": fo.tiger(1e-3),
+        "OptimisticGradientDescent": fo.optimistic_gradient_descent(0.1),
+        "Fromage": fo.fromage(1e-2),
+        "DoG": fo.dog(1.0, reps_rel=1e-2),
+        "LDoG": fo.ldog(1.0, reps_rel=1e-2),
+        "DoWG": fo.dowg(1.0, eps=1e-2),
+        "COCOB": fo.cocob(),
+        "PolyakSGD": fo.polyak_sgd(1.0),
+        "MoMo": fo.momo(0.3),
+        "MoMoAdam": fo.momo_adam(3e-3),
+        "AdamMini": fo.adam_mini(3e-3),
+        "CAME": fo.came(1e-3),
+        "SM3": fo.sm3(0.1),
+        "T5Adafactor": fo.t5_adafactor(0.03, relative_step=False),
+        "GaLoreAdamW": fo.galore_adamw(1e-2, rank=8, update_gap=20),
+        "GaLoreAdafactor": fo.galore_adafactor(1e-2, rank=8, update_gap=20),
+        "APOLLOAdamW": fo.apollo_adamw(1e-2, rank=8, update_gap=20),
+        "FiraAdamW": fo.fira_adamw(3e-3, rank=8, update_gap=20),
+        "RowwiseAdagrad": fo.rowwise_adagrad(0.02),
+        "LazyAdam": fo.lazy_adam(3e-3),
         "lookahead": fo.lookahead(fo.adamw(1e-2)),
         "cautious": fo.cautious(fo.adamw(3e-3)),
-        "MARS": fo.mars(3e-3),
         "SAM": fo.sam(fo.sgd(0.05, momentum=0.9)),
         "ASAM": fo.sam(fo.sgd(0.05, momentum=0.9), 0.5, adaptive=True),
         "AGC": fo.chain(fo.adaptive_grad_clip(0.1), fo.sgd(0.05, momentum=0.9)),
         "noisy SGD": fo.noisy_sgd(0.1),
-        "DP-SGD": fo.dpsgd(0.05, max_norm=1.0, noise_multiplier=0.5, momentum=0.9),
         "Newton-CG": fo.newton_cg(0.5, max_cg_iter=5),
-        "L-BFGS": fo.lbfgs(0.5, max_iter=1, history_size=5),  # more would learn a batch's noise
         "accumulate": fo.accumulate(fo.adamw(3e-3), 2),
         "centralize": fo.chain(fo.centralize(), fo.sgd(0.05, momentum=0.9)),
         "skip_if": fo.skip_if(fo.adamw(3e-3)),
@@ -133,6 +164,37 @@ def all_optimizers(steps: int) -> dict[str, tuple[fo.GradientTransformation, Wra
         return lambda params: fo.Optimizer(params, tx)
 
     return {**optimizers(steps), **{name: (tx, wrapped(tx)) for name, tx in more.items()}}
+
+
+def relatives_of_adam() -> dict[str, fo.GradientTransformation]:
+    """Those that differ from it in a moment, a bound or the decay."""
+    return {
+        "ADOPT": fo.adopt(3e-3),
+        "Adan": fo.adan(3e-3),
+        "AdEMAMix": fo.ademamix(1e-3),
+        "SimplifiedAdEMAMix": fo.simplified_ademamix(1e-4),
+        "NAdamW": fo.nadamw(3e-3),
+        "StableAdamW": fo.stable_adamw(3e-3),
+        "AMSGrad": fo.amsgrad(3e-3),
+        "AdamaxW": fo.adamaxw(1e-2),
+        "AdamC": fo.adamc(3e-3, max_lr=3e-3),
+        "GrokFastAdamW": fo.grokfast_adamw(3e-3),
+        "GrokAdamW": fo.grokadamw(3e-3),
+        "LaProp": fo.laprop(3e-3),
+        "Ranger": fo.ranger(1e-2),
+        "QHAdam": fo.qhadam(3e-3),
+        "AdamP": fo.adamp(3e-3),
+        "AdaBound": fo.adabound(3e-3),
+        "DiffGrad": fo.diffgrad(3e-3),
+        "Padam": fo.padam(0.03),
+        "Grams": fo.grams(3e-3),
+        "AdaMod": fo.adamod(3e-3),
+        "ACProp": fo.acprop(3e-3, eps=1e-3),
+        "OptimisticAdam": fo.optimistic_adam(1e-3),
+        "MADGRAD": fo.madgrad(1e-2),
+        "NovoGrad": fo.novograd(1e-2),
+        "RMSpropTF": fo.rmsprop_tf(1e-2),
+    }
 
 
 def train_pure(tx: fo.GradientTransformation, model: nn.Module, batches: Iterable[Batch]) -> Run:
@@ -234,7 +296,7 @@ def compare(epochs: int, everything: bool = False) -> dict[str, Result]:
     results = {}
     with tqdm(total=2 * steps * len(entries), unit="step", mininterval=0.5) as bar:
         for name, (tx, wrap) in entries.items():
-            bar.set_description(f"{name:10}")
+            bar.set_description(f"{name:{max(map(len, entries))}}")
             pure = train_pure(tx, network(), shuffled(training, epochs, bar))
             wrapped = train_wrapped(wrap, network(), shuffled(training, epochs, bar))
             loss = cross_entropy(functional_call(network(), pure.params, (x,)), y)
@@ -246,14 +308,15 @@ def compare(epochs: int, everything: bool = False) -> dict[str, Result]:
 
 def table(results: Mapping[str, Result]) -> str:
     """The results for reading."""
+    width = max(map(len, ("optimizer", *results)))
     lines = [
-        "             final       test     ms per step        largest",
-        "optimizer     loss   accuracy    pure   wrapped   difference",
+        f"{'':{width}}   final       test     ms per step        largest",
+        f"{'optimizer':{width}}    loss   accuracy    pure   wrapped   difference",
     ]
     for name, r in results.items():
         pure, wrapped = (1e3 * median(run.seconds) for run in (r.pure, r.wrapped))
         lines.append(
-            f"{name:10} {r.loss:7.4f} {r.accuracy:10.4f} {pure:7.2f} {wrapped:9.2f}"
+            f"{name:{width}} {r.loss:7.4f} {r.accuracy:10.4f} {pure:7.2f} {wrapped:9.2f}"
             f" {r.difference:12.1e}"
         )
     return "\n".join(lines)
