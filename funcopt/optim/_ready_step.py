@@ -133,6 +133,8 @@ class ReadyStep:
 
         The transformations keep theirs: whoever needs these makes them of the groups.
         """
+        if self.plan.values_may_change:  # another one, which is the same object
+            return False
         changes = self._contents.changes()
         if not changes or not self._passed.take(self._of[0], changes):
             return False

@@ -237,6 +237,22 @@ def test_zero_is_found_out_in_the_usual_way(passed):
     assert not passed[-1]
 
 
+def test_a_list_beside_it_that_is_written_is_seen(monkeypatch):
+    """It is the same object, with other numbers in it."""
+
+    def make():
+        opt = CHAINS["AdamW"](parameters())
+        opt.param_groups[0]["betas"] = [0.9, 0.99]
+        return opt
+
+    def change(group, t):
+        decays(group, t)
+        if t in (70, 71, 80):
+            group["betas"][0] *= 0.5
+
+    both_ways(make, monkeypatch, lambda opt: train(opt, 90, change))
+
+
 def test_slots_that_come_and_go_with_a_value(monkeypatch):
     def change(group, t):
         group["momentum"] = 0.9 - t / 100 if t < 70 else 0.0 if t < 80 else 0.5
