@@ -70,8 +70,8 @@ def grokadamw(
 ) -> GradientTransformation:
     """GrokAdamW: AdamW of clipped gradients plus `lamb` times an EMA of them.
 
-    It is AdamW of ``g + lamb * slow``, with ``slow = alpha * slow + (1 - alpha) * g``. Each gradient
-    ``g`` is clipped by its own norm before, as by `clip_by_block_norm`. Unlike that of
+    It is AdamW of ``g + lamb * slow``, with ``slow = alpha * slow + (1 - alpha) * g``. Before that,
+    each gradient ``g`` is clipped by its own norm, as by `clip_by_block_norm`. Unlike that of
     `grokfast_adamw`, the EMA begins at zero, without bias correction. Defaults are those of the
     author's `GrokAdamW`, which adds `eps` to the root before its bias is corrected; here that is
     ``eps=lambda t: 1e-8 / (1 - 0.999 ** (t + 1)) ** 0.5``. Slots are stored in `state_dtype`, else

@@ -18,8 +18,8 @@ Numbers = tuple[float, ...]
 Keys = list[tuple[str, int | None]]
 """Keys of a group, and of how many numbers the value is a tuple, if it is one."""
 
-PATIENCE = 64
-"""So often it is found out where values arrive, which takes as long as some steps."""
+PATIENCE = 16
+"""So often it is found out for a group where values arrive, which takes as long as some steps."""
 
 NEARBY = 1 - 2.0**-20
 """What is computed of a number is another for one that is less by this factor."""
@@ -100,7 +100,7 @@ class PassedValues:
         self._groups, self._plan, self._kernels = groups, plan, kernels
         self._known: dict[int, _Passed] = {}  # by group
         self._given: GivenValues | None = None
-        self._left = PATIENCE
+        self._left = PATIENCE * len(set(plan.group_of))
 
     def forget(self) -> None:
         """Others than these keys may have other values now."""

@@ -143,6 +143,17 @@ def test_groups_have_their_own(passed, monkeypatch):
     assert passed[-20:] == [True] * 20
 
 
+def test_there_may_be_many_groups(passed, monkeypatch):
+    """As many as layers, each with a learning rate of its own."""
+
+    def make():
+        ps = parameters([(3,)] * 100)
+        return optim.AdamW([{"params": [p], "lr": 0.01 + k / 1000} for k, p in enumerate(ps)])
+
+    both_ways(make, monkeypatch, lambda opt: train(opt, 70, decays))
+    assert passed[-5:] == [True] * 5
+
+
 @pytest.mark.parametrize("cls", [optim.AdamW, optim.SGD])
 def test_schedulers_that_cycle_the_momentum_too(cls, passed, monkeypatch):
     """Which is one of a pair of numbers."""
