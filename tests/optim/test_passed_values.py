@@ -130,6 +130,16 @@ def test_a_learning_rate_is_passed_on(make, passed, monkeypatch):
     assert passed[-40:] == [True] * 40
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16], ids=str)
+def test_in_other_dtypes(dtype, passed, monkeypatch):
+    def make():
+        ps = [nn.Parameter(p.detach().to(dtype)) for p in parameters()]
+        return optim.AdamW(ps, lr=1e-2, rounding=None if dtype is torch.float64 else "kahan")
+
+    both_ways(make, monkeypatch, lambda opt: train(opt, 90, decays))
+    assert passed[-20:] == [True] * 20
+
+
 def test_groups_have_their_own(passed, monkeypatch):
     def make():
         a, b, c = parameters()
