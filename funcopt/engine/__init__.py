@@ -26,10 +26,11 @@ The engine's ten nouns, and where each lives:
   without dead code; equal ones share a kernel.
 * **kernel** (`_kernels`, `Kernel`): a lowered graph that is ready to run. Translated to
   instructions (`_translation`, `Listing`, of `_instructions`), it is bytecode (`_bytecode`,
-  `Program`) for the machine of the CPU (`_machine`), or the source of one launch on a GPU
-  (`TritonKernel`), or C++ of its own (`_native`, in `_loops`). Else it is functions of lists
-  (`_foreach`), or a function of vectors in a loop. How many threads it is worth was measured on
-  this computer (`_threads`). Machine code lies in `_libraries`, which `_kept_files` keeps on disk.
+  `Program`) for the machine of the CPU (`_machine`), where several are one (`_fusion`), or the
+  source of one launch on a GPU (`TritonKernel`), or C++ of its own (`_native`, in `_loops`). Else
+  it is functions of lists (`_foreach`), or a function of vectors in a loop. How many threads it is
+  worth was measured on this computer (`_threads`). Machine code lies in `_libraries`, which
+  `_kept_files` keeps on disk.
 * **compiled step** (`_replay`, `CompiledStep`): the launches of a step, each a kernel over tasks of
   a block, in passes that end with a reduction (`ReductionPass`), with a rule that sees whole
   tensors (`WholePass`, in `_whole`), or with the results. What a stage concludes from a reduction

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 
 from ._calls import Input
+from ._fusion import fused
 from ._guards import Unsupported
 from ._instructions import CODES, SHARED, STORED
 from ._translation import KINDS, VARYING, Instruction, Listing, Register, storage
@@ -20,6 +21,10 @@ from ._translation import KINDS, VARYING, Instruction, Listing, Register, storag
 BLOCK, BLOCK_OF_SCALES, BLOCK_OF_SCALARS = 384, 512, 64
 """Entries that an instruction works on: whole vectors, whole blocks that share a scale, and a few
 where there is mostly one."""
+
+SHORT_BLOCK = 128
+"""The same where memory is slower than what is computed: the less is computed at once, the less
+memory waits for it, though every instruction costs some cycles to begin."""
 
 STORAGES = ("", *STORED.values(), *SHARED.values())
 """How columns may be stored, by their numbers in a program."""
@@ -37,6 +42,13 @@ class Program(NamedTuple):
     measures: "array.array[int]"
     constants: "array.array[float]"
 
+    def in_short_blocks(self) -> "Program":
+        """The same where memory is slower, if results are the same: a sum depends on its parts."""
+        *head, measures, prologue, body, block = self.head
+        if measures or block != BLOCK:
+            return self
+        return self._replace(head=array.array("i", (*head, measures, prologue, body, SHORT_BLOCK)))
+
 
 def assemble(listing: Listing, block: int = BLOCK) -> Program:
     """The program of a listing, whose instructions work on so many entries at once.
@@ -49,7 +61,8 @@ def assemble(listing: Listing, block: int = BLOCK) -> Program:
     reductions = [
         Instruction(x.code, x.register, (x.register,), at) for at, x in enumerate(listing.measures)
     ]
-    body = _with_writes([*listing.body, *reductions], listing)
+    results = [register for _, register in listing.writes] + [x.register for x in listing.measures]
+    body = _with_writes([*fused(listing.body, results), *reductions], listing)
     body, scratch = _with_fewer_registers([x.renamed(names) for x in body])
     counts = (
         len(listing.tensors),

@@ -1,5 +1,7 @@
 """The instructions of the machine, and the functions of torch that they stand for."""
 
+from typing import Any
+
 import torch
 
 from .._numerics.blockwise import BOOKS
@@ -41,7 +43,29 @@ OF_BLOCKS = (
 for many."""
 PRIMITIVES = (*UNARY_PRIMITIVES, *BINARY_PRIMITIVES, *OF_BLOCKS)
 """Those of functions of ours that are one operation, in float32; words are kept as their bits."""
-CODES = (*UNARY, *BINARY, *TERNARY, *REDUCTIONS, *CONVERSIONS, *PRIMITIVES)
+Pattern = tuple[Any, ...]
+"""A code and its arguments: letters, or patterns."""
+FUSED: dict[str, Pattern] = {
+    "mul_div": ("div", ("mul", "x", "z"), "y"),
+    "sqrt_add_div": ("div", "y", ("add", ("sqrt", "x"), "z")),
+    "add_div": ("div", "y", ("add", "x", "z")),
+    "mul_sqrt_add": ("add", ("sqrt", ("mul", "x", "y")), "z"),
+    "sqrt_add": ("add", ("sqrt", "x"), "y"),
+    "mul_add": ("add", ("mul", "x", "z"), "y"),
+    "mul_sub": ("sub", "x", ("mul", "y", "z")),
+    "div_add": ("add", ("div", "x", "y"), "z"),
+    "sub_add": ("add", ("sub", "x", "y"), "z"),
+    "square_lerp": ("lerp", "x", ("mul", "y", "y"), "z"),
+    "mul_mul": ("mul", ("mul", "x", "y"), "z"),
+    "add_mul": ("mul", ("add", "x", "y"), "z"),
+    "sub_mul": ("mul", ("sub", "x", "y"), "z"),
+    "div_mul": ("mul", ("div", "x", "y"), "z"),
+    "sign_mul": ("mul", ("sign", "x"), "y"),
+    "mul_sqrt": ("sqrt", ("mul", "x", "y")),
+    "lerp_sign": ("sign", ("lerp", "x", "y", "z")),
+}
+"""What the machine of the CPU also has: several of these as one, the preferred first."""
+CODES = (*UNARY, *BINARY, *TERNARY, *REDUCTIONS, *CONVERSIONS, *PRIMITIVES, *FUSED)
 
 ARITY = {
     **dict.fromkeys(UNARY, 1),

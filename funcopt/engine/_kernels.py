@@ -66,7 +66,7 @@ class DrivenKernel:
     ) -> Tensor | None:
         packed = self.packed(x for row in rows for x in row)
         out, pointers = self.table_of(tasks), block.pointers(roles)
-        self._drive(
+        self._drive_for(tasks)(
             tasks.count,
             tasks.table_address,
             pointers.buffer_info()[0],
@@ -92,13 +92,21 @@ class DrivenKernel:
         """How many threads the tasks are worth."""
         return _threads.threads_for(tasks.entries, _probe)
 
-    def address(self) -> tuple[int, Sequence[int]]:
-        """That of the machine code, and of the program that it runs, if it runs one."""
-        drive: Any = self._drive
+    def _drive_for(self, tasks: Tasks) -> Any:
+        """The driver for these tasks."""
+        return self._drive
+
+    def address(self, tasks: Tasks) -> tuple[int, Sequence[int]]:
+        """That of the machine code for them, and of the program that it runs, if it runs one."""
+        drive: Any = self._drive_for(tasks)
         program: Sequence[int] = ()
         if isinstance(drive, functools.partial):
             drive, program = drive.func, drive.args
         return ctypes.cast(drive, ctypes.c_void_p).value or 0, program
+
+
+LARGE = 2**25
+"""Bytes of a pass that are more than caches keep from one step to the next."""
 
 
 class BytecodeKernel(DrivenKernel):
@@ -108,9 +116,17 @@ class BytecodeKernel(DrivenKernel):
 
     def __init__(self, lowered: LoweredGraph) -> None:
         super().__init__(lowered)
-        self._program = _bytecode.assemble(translate(lowered))  # which has to be kept
-        addresses = [x.buffer_info()[0] for x in self._program]
-        self._drive = functools.partial(_machine.driver(lowered.compute_dtype), *addresses)
+        program = _bytecode.assemble(translate(lowered))
+        self._programs = program, program.in_short_blocks()  # which have to be kept
+        driver = _machine.driver(lowered.compute_dtype)
+        self._drive, self._drive_through_memory = (
+            functools.partial(driver, *(x.buffer_info()[0] for x in one)) for one in self._programs
+        )
+        self._bytes = sum(x.dtype.itemsize for x in lowered.inputs)  # of an entry, at most
+
+    def _drive_for(self, tasks: Tasks) -> Any:
+        is_large = tasks.entries * self._bytes > LARGE
+        return self._drive_through_memory if is_large else self._drive
 
 
 def _probe() -> _threads.Pass:

@@ -8,7 +8,7 @@
 constexpr int64_t LINE = 64;    // bytes of the cache
 
 // The order is that of `_instructions.py`; `_machine.py` fills in the list.
-enum Code : int32_t { CODES };
+enum Code : int32_t { CODES, COUNT };
 enum Storage : int32_t { STORAGES };
 
 struct Instruction {
@@ -46,34 +46,14 @@ inline Size size_of(int32_t storage, int64_t own) {
   return {own, 0};
 }
 
-template <typename T, typename F>
-inline void each(int64_t n, T* to, const T* a, F f) {
+template <typename T, typename F, typename... A>
+inline void each(int64_t n, T* to, F f, const A*... a) {
   constexpr int64_t W = Vec<T>::size();
+  const auto one = [&](int64_t i) { f(Vec<T>::loadu(a + i)...).store(to + i); };
   int64_t i = 0;
-#pragma GCC unroll 4
-  for (; i + W <= n; i += W) f(Vec<T>::loadu(a + i)).store(to + i);
-  if (i < n) f(Vec<T>::loadu(a + i, n - i)).store(to + i, n - i);
-}
-
-template <typename T, typename F>
-inline void each(int64_t n, T* to, const T* a, const T* b, F f) {
-  constexpr int64_t W = Vec<T>::size();
-  int64_t i = 0;
-#pragma GCC unroll 4
-  for (; i + W <= n; i += W) f(Vec<T>::loadu(a + i), Vec<T>::loadu(b + i)).store(to + i);
-  if (i < n) f(Vec<T>::loadu(a + i, n - i), Vec<T>::loadu(b + i, n - i)).store(to + i, n - i);
-}
-
-template <typename T, typename F>
-inline void each(int64_t n, T* to, const T* a, const T* b, const T* c, F f) {
-  constexpr int64_t W = Vec<T>::size();
-  int64_t i = 0;
-#pragma GCC unroll 4
-  for (; i + W <= n; i += W)
-    f(Vec<T>::loadu(a + i), Vec<T>::loadu(b + i), Vec<T>::loadu(c + i)).store(to + i);
-  if (i < n)
-    f(Vec<T>::loadu(a + i, n - i), Vec<T>::loadu(b + i, n - i), Vec<T>::loadu(c + i, n - i))
-        .store(to + i, n - i);
+  for (; i + 4 * W <= n; i += 4 * W) one(i), one(i + W), one(i + 2 * W), one(i + 3 * W);
+  for (; i + W <= n; i += W) one(i);
+  if (i < n) f(Vec<T>::loadu(a + i, n - i)...).store(to + i, n - i);
 }
 
 template <typename T, typename F>
@@ -92,45 +72,77 @@ inline T fold(int64_t n, const T* a, T empty, F f) {
   return at::vec::vec_reduce_all<T>([&](Vec<T>& x, Vec<T>& y) { return f(x, y); }, found);
 }
 
+// What instructions work with in one block.
 template <typename T>
-void run(
-    const Instruction& s, T* const* reg, void* const* memory, int64_t n, int64_t at, double* found) {
-  using V = Vec<T>;
-  T* to = reg[s.to];
-  const T *a = reg[s.a], *b = reg[s.b], *c = reg[s.c];
-  const auto unary = [&](auto f) { each(n, to, a, f); };
-  const auto binary = [&](auto f) {
-    if (!s.uniform) return each(n, to, a, b, f);
-    const V y(b[0]);
-    each(n, to, a, [&](V x) { return f(x, y); });
-  };
-  const auto ternary = [&](auto f) {
-    if (!s.uniform) return each(n, to, a, b, c, f);
-    const V z(c[0]);
-    each(n, to, a, b, [&](V x, V y) { return f(x, y, z); });
-  };
-  switch (s.code) {
-    // OPERATIONS
-    case SUM: found[s.measure] += fold(n, a, T(0), [](V x, V y) { return x + y; }); return;
-    case AMAX: {
-      const double x = fold(
-          n, a, -std::numeric_limits<T>::infinity(), [](V x, V y) { return at::vec::maximum(x, y); });
-      if (!(x <= found[s.measure]) && found[s.measure] == found[s.measure]) found[s.measure] = x;
-      return;
-    }
-    case AMIN: {
-      const double x = fold(
-          n, a, std::numeric_limits<T>::infinity(), [](V x, V y) { return at::vec::minimum(x, y); });
-      if (!(x >= found[s.measure]) && found[s.measure] == found[s.measure]) found[s.measure] = x;
-      return;
-    }
+struct Frame {
+  T* const* reg;
+  void* const* memory;  // of tensors
+  int64_t n, at;        // entries, and the place of the first one in its tensor
+  double* found;        // measures
+
+  template <typename F>
+  void unary(const Instruction& s, F f) const {
+    each(n, reg[s.to], f, reg[s.a]);
   }
-  if constexpr (std::is_same_v<T, float>) {
-    switch (s.code) {
+
+  template <typename F>
+  void binary(const Instruction& s, F f) const {
+    if (!s.uniform) return each(n, reg[s.to], f, reg[s.a], reg[s.b]);
+    const Vec<T> y(reg[s.b][0]);
+    each(n, reg[s.to], [&](Vec<T> x) { return f(x, y); }, reg[s.a]);
+  }
+
+  template <typename F>
+  void ternary(const Instruction& s, F f) const {
+    if (!s.uniform) return each(n, reg[s.to], f, reg[s.a], reg[s.b], reg[s.c]);
+    const Vec<T> z(reg[s.c][0]);
+    each(n, reg[s.to], [&](Vec<T> x, Vec<T> y) { return f(x, y, z); }, reg[s.a], reg[s.b]);
+  }
+};
+
+template <typename T>
+void run_sum(const Instruction& s, const Frame<T>& in) {
+  using V = Vec<T>;
+  in.found[s.measure] += fold(in.n, in.reg[s.a], T(0), [](V x, V y) { return x + y; });
+}
+
+template <typename T>
+void run_amax(const Instruction& s, const Frame<T>& in) {
+  using V = Vec<T>;
+  const double x = fold(
+      in.n, in.reg[s.a], -std::numeric_limits<T>::infinity(),
+      [](V x, V y) { return at::vec::maximum(x, y); });
+  double& found = in.found[s.measure];
+  if (!(x <= found) && found == found) found = x;
+}
+
+template <typename T>
+void run_amin(const Instruction& s, const Frame<T>& in) {
+  using V = Vec<T>;
+  const double x = fold(
+      in.n, in.reg[s.a], std::numeric_limits<T>::infinity(),
+      [](V x, V y) { return at::vec::minimum(x, y); });
+  double& found = in.found[s.measure];
+  if (!(x >= found) && found == found) found = x;
+}
+
+// OPERATIONS
+
+// A function for each code: so they are called without a search.
+template <typename T>
+struct Handlers {
+  void (*of[COUNT])(const Instruction&, const Frame<T>&) = {};
+
+  constexpr Handlers() {
+    // HANDLERS
+    if constexpr (std::is_same_v<T, float>) {
       // PRIMITIVES
     }
   }
-}
+};
+
+template <typename T>
+constexpr Handlers<T> HANDLERS;
 
 // What one thread works with: its registers, filled for the row of scalars that it saw last.
 template <typename T>
@@ -160,8 +172,8 @@ struct Worker {
     for (int64_t k = 0; k < program.scalars; k++) std::fill_n(first[k], n, scalars[k]);
     for (int64_t k = 0; k < program.constants; k++)
       std::fill_n(first[program.scalars + k], n, constants[k]);
-    for (int64_t k = 0; k < program.prologue; k++)
-      run(code[k], reg.get(), memory.get(), n, 0, nullptr);
+    const Frame<T> frame{reg.get(), memory.get(), n, 0, nullptr};
+    for (int64_t k = 0; k < program.prologue; k++) HANDLERS<T>.of[code[k].code](code[k], frame);
     row = which;
     filled = n;
   }
@@ -172,6 +184,22 @@ double empty(int32_t code) {
   return code == SUM ? 0.0 : code == AMAX ? -infinity : infinity;
 }
 
+// Where a thread is in the tensors of one column.
+struct Column {
+  Size size;
+  int64_t block;  // bytes
+  char* next = nullptr;
+
+  Column(Size size, int64_t entries) : size(size), block(size.of(entries)) {}
+
+  // Asks memory for so many entries of the block after the next one.
+  void fetch(int64_t entries) const {
+    const char* const from = next + block;
+    const int64_t bytes = size.of(entries);
+    for (int64_t i = 0; i < bytes; i += LINE) __builtin_prefetch(from + i);
+  }
+};
+
 template <typename T>
 void drive(
     const Program& program, const Instruction* code, const int32_t* storages, const Measure* measures,
@@ -179,42 +207,41 @@ void drive(
     const T* rows, const int64_t* row_of, double* out, int64_t threads) {
   const int64_t BLOCK = program.block;
   const int64_t grain = std::max<int64_t>(1, tasks / (threads * 16));
+  const Instruction* const body = code + program.prologue;
 #pragma omp parallel num_threads(threads) if (threads > 1)
   {
     Worker<T> worker(program, code, constants);
-    T** reg = worker.reg.get();
-    void** memory = worker.memory.get();
-    std::vector<char*> next(program.tensors);
-    std::vector<Size> sizes(program.tensors);
-    for (int64_t k = 0; k < program.tensors; k++) sizes[k] = size_of(storages[k], sizeof(T));
-    const int64_t most = program.tensors * BLOCK * sizeof(T) / LINE;
-    const int64_t lines = (most + program.body - 1) / std::max(1, program.body);
+    T** const reg = worker.reg.get();
+    void** const memory = worker.memory.get();
+    std::vector<Column> columns;
+    for (int64_t k = 0; k < program.tensors; k++)
+      columns.emplace_back(size_of(storages[k], sizeof(T)), BLOCK);
 #pragma omp for schedule(dynamic, grain)
     for (int64_t t = 0; t < tasks; t++) {
       const int64_t leaf = table[3 * t], from = table[3 * t + 1], length = table[3 * t + 2];
       const int64_t row = row_of[leaf];
       worker.fill(rows + row * program.scalars, row, std::min(BLOCK, length));
-      double* found = out + t * program.measures;
+      double* const found = out + t * program.measures;
       for (int64_t k = 0; k < program.measures; k++) found[k] = empty(measures[k].code);
+      for (int64_t k = 0; k < program.tensors; k++) {
+        const auto begin = reinterpret_cast<char*>(pointers[k * leaves + leaf]);
+        columns[k].next = begin + columns[k].size.of(from);
+      }
       for (int64_t start = 0; start < length; start += BLOCK) {
         for (int64_t k = 0; k < program.tensors; k++) {
-          const Size size = sizes[k];
-          memory[k] = reinterpret_cast<char*>(pointers[k * leaves + leaf]) + size.of(from + start);
+          memory[k] = columns[k].next;
           reg[k] = static_cast<T*>(memory[k]);
-          next[k] = static_cast<char*>(memory[k]) + size.of(BLOCK);
+          columns[k].next += columns[k].block;
         }
         const int64_t n = std::min(BLOCK, length - start);
-        const int64_t ahead = std::max<int64_t>(0, std::min(BLOCK, length - start - BLOCK));
-        int64_t tensor = 0, at = 0;
+        const int64_t ahead = std::clamp<int64_t>(length - start - 2 * BLOCK, 0, BLOCK);
+        const Frame<T> frame{reg, memory, n, from + start, found};
+        int64_t column = 0;
         for (int64_t k = 0; k < program.body; k++) {
-          // While it computes, the next block comes: as many lines with each instruction.
-          for (int64_t i = 0; i < lines && tensor < program.tensors; i++) {
-            const int64_t bytes = sizes[tensor].of(ahead);
-            if (at < bytes) __builtin_prefetch(next[tensor] + at);
-            at += LINE;
-            if (at >= bytes) tensor++, at = 0;
-          }
-          run(code[program.prologue + k], reg, memory, n, from + start, found);
+          // While it computes, a later block comes: one column after another.
+          for (; column < program.tensors && column * program.body <= k * program.tensors; column++)
+            columns[column].fetch(ahead);
+          HANDLERS<T>.of[body[k].code](body[k], frame);
         }
       }
       for (int64_t k = 0; k < program.measures; k++)

@@ -5,7 +5,7 @@ import functools
 import logging
 import pathlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -18,13 +18,16 @@ from ._instructions import (
     BINARY,
     BINARY_PRIMITIVES,
     CODES,
+    FUSED,
     LARGE_BOOKS,
     OF_BLOCKS,
+    REDUCTIONS,
     ROUNDED,
     SHARED,
     TERNARY,
     UNARY,
     UNARY_PRIMITIVES,
+    Pattern,
 )
 
 log = logging.getLogger("funcopt")
@@ -111,55 +114,77 @@ C_TYPES = {
 """What entries of a column are in C++, by how it is stored."""
 
 
-def _cases(unary: Sequence[str], binary: Sequence[str], ternary: Sequence[str] = ()) -> list[str]:
-    """The cases of operations on vectors."""
-    arguments = {"unary": "x", "binary": "x, y", "ternary": "x, y, z"}
-    return [
-        f"case {x.upper()}: return {kind}"
-        f"([]({', '.join(f'V {a}' for a in given.split(', '))}) {{ return op_{x}({given}); }});"
-        for names, (kind, given) in zip((unary, binary, ternary), arguments.items(), strict=True)
-        for x in names
-    ]
+def _value(form: str | Pattern) -> str:
+    """The value of a pattern in C++."""
+    return form if isinstance(form, str) else f"op_{form[0]}({', '.join(map(_value, form[1:]))})"
 
 
-def _operations() -> list[str]:
-    """The cases of what there is in every compute dtype."""
-    loads = [
-        line
-        for name, c_type in C_TYPES.items()
-        for line in (
-            f"case LOAD_{name.upper()}: return load<{c_type}>(n, to, memory[s.a]);",
-            f"case STORE_{name.upper()}: return store<{c_type}>(n, memory[s.to], a);",
+def _letters(form: str | Pattern) -> set[str]:
+    return {form} if isinstance(form, str) else set().union(*map(_letters, form[1:]))
+
+
+def _on_vectors(form: Pattern) -> str:
+    """What an operation on vectors does to the block `in`."""
+    given = sorted(_letters(form))
+    kind, parameters = ("unary", "binary", "ternary")[len(given) - 1], ", auto ".join(given)
+    return f"in.{kind}(s, [](auto {parameters}) {{ return {_value(form)}; }});"
+
+
+def _elementwise(*names: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Operations on vectors: those of one argument, of two, of three; and what they do."""
+    for count, codes in enumerate(names, 1):
+        for code in codes:
+            yield code, _on_vectors((code, *"xyz"[:count]))
+
+
+def _operations() -> Iterator[tuple[str, str]]:
+    """What there is in every compute dtype, and what it does."""
+    yield from _elementwise((*UNARY, *ROUNDED), BINARY, TERNARY)
+    for name, form in FUSED.items():
+        yield name, _on_vectors(form)
+    for name, c_type in C_TYPES.items():
+        yield f"load_{name}", f"load<{c_type}>(in.n, in.reg[s.to], in.memory[s.a]);"
+        yield f"store_{name}", f"store<{c_type}>(in.n, in.memory[s.to], in.reg[s.a]);"
+
+
+def _primitives() -> Iterator[tuple[str, str]]:
+    """What there is in float32."""
+    yield from _elementwise(UNARY_PRIMITIVES, BINARY_PRIMITIVES)
+    for name in SHARED.values():
+        yield f"load_{name}", f"all_load_{name}(in.n, in.reg[s.to], in.memory[s.a]);"
+        yield f"store_{name}", f"all_store_{name}(in.n, in.memory[s.to], in.reg[s.a]);"
+    for name in OF_BLOCKS:
+        numbers = "*in.reg[s.a], *in.reg[s.b], *in.reg[s.c]"
+        args = (
+            f"in.at, in.reg[s.to], {numbers}" if name == "bits16" else "in.reg[s.to], in.reg[s.a]"
         )
-    ]
-    return [*_cases((*UNARY, *ROUNDED), BINARY, TERNARY), *loads]
+        yield name, f"all_{name}(in.n, {args});"
 
 
-def _primitives() -> list[str]:
-    """The cases of what there is in float32."""
-    blocks = [
-        line
-        for name in SHARED.values()
-        for line in (
-            f"case LOAD_{name.upper()}: return all_load_{name}(n, to, memory[s.a]);",
-            f"case STORE_{name.upper()}: return all_store_{name}(n, memory[s.to], a);",
-        )
-    ]
-    return [
-        *_cases(UNARY_PRIMITIVES, BINARY_PRIMITIVES),
-        *blocks,
-        "case BITS16: return all_bits16(n, at, to, a[0], b[0], c[0]);",
-        *(f"case {x.upper()}: return all_{x}(n, to, a);" for x in OF_BLOCKS if x != "bits16"),
-    ]
+def _function(code: str, what: str) -> str:
+    """The function of an instruction."""
+    parameters = "[[maybe_unused]] const Instruction& s, const Frame<T>& in"
+    return f"template <typename T>\nvoid run_{code}({parameters}) {{\n  {what}\n}}\n"
+
+
+def _table(codes: Iterable[str]) -> str:
+    return " ".join(f"of[{x.upper()}] = run_{x}<T>;" for x in codes)
+
+
+def _machine() -> str:
+    general, of_float = dict(_operations()), dict(_primitives())
+    functions = (_function(code, what) for code, what in (general | of_float).items())
+    return (
+        _text("_machine.cpp")
+        .replace("{ CODES", f"{{ {', '.join(map(str.upper, CODES))}", 1)
+        .replace("{ STORAGES }", f"{{ {', '.join(x.upper() or 'OWN' for x in STORAGES)} }}", 1)
+        .replace("// OPERATIONS", "\n".join(functions), 1)
+        .replace("// HANDLERS", _table([*general, *REDUCTIONS]), 1)
+        .replace("// PRIMITIVES", _table(of_float), 1)
+    )
 
 
 OPERATIONS = _text("_operations.cpp") + _text("_storage.cpp").replace("// BOOKS\n", _books(), 1)
 """What all instructions do, in C++; an unnamed namespace that is to be closed."""
 
-MACHINE = OPERATIONS + (
-    _text("_machine.cpp")
-    .replace("{ CODES }", f"{{ {', '.join(map(str.upper, CODES))} }}", 1)
-    .replace("{ STORAGES }", f"{{ {', '.join(x.upper() or 'OWN' for x in STORAGES)} }}", 1)
-    .replace("// OPERATIONS", "\n    ".join(_operations()), 1)
-    .replace("// PRIMITIVES", "\n      ".join(_primitives()), 1)
-)
+MACHINE = OPERATIONS + _machine()

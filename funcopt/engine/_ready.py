@@ -331,7 +331,7 @@ class _ReadyLaunch:
         for role in of.roles:
             self._add_column(block, role, place_of)
         self._is_short = of.tasks.entries <= _threads.SIZES[0]
-        drive, program = kernel.address()
+        drive, program = kernel.address(of.tasks)
         self._words = Words(
             *(drive, *[*program, 0, 0, 0, 0, 0][:5]),
             *(of.tasks.count, of.tasks.table_address, self._pointers, block.leaves),
