@@ -170,7 +170,7 @@ def entries(slots: Slots) -> list[Tensor]:
     for part in slots or ():
         if isinstance(part, Tensor):
             found.append(part)
-        elif part:
+        elif isinstance(part, (tuple, list)):
             found += entries(part)
     return found
 

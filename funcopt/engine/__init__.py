@@ -40,9 +40,10 @@ The engine's ten nouns, and where each lives:
   become one as well (`Deferred`). A `Replay` goes the way that this step
   decides on: its stages run with a `StandIn` for every tensor. Where steps repeat, an optimizer has
   `ReadyKernels` (`_ready`), and a `ReadyGuard` (`_ready_guard`) instead of all others: a few calls
-  of machine code (`_ready_call`). What stages do with counts is a `RecordedStep` (`_recorded`),
-  a function of Python, made by what happened to a `Number` (`_noted_numbers`). Hyperparameters
-  that have changed are its `GivenValues` (`_given_values`).
+  of machine code (`_ready_call`). What stages do with counts, and with other `MemoryNumbers`
+  (`_memory_numbers`), is a `RecordedStep` (`_recorded`), a function of Python, made by what
+  happened to a `Number` (`_noted_numbers`). Hyperparameters that have changed are its
+  `GivenValues` (`_given_values`).
 
 The way of a step: `Engine.step` gets step inputs. `TracedBackend` lays the tensors out in blocks.
 If there is a compiled step whose guards hold, it is replayed: scalars are read, kernels launched.
@@ -63,6 +64,7 @@ from ._identity import dicts_hold as dicts_hold
 from ._identity import identical as identical
 from ._kept_files import cache_folder as cache_folder
 from ._kernels import interpret_in_chunks as interpret_in_chunks
+from ._memory_numbers import MemoryNumbers as MemoryNumbers
 from ._options import EngineOption as EngineOption
 from ._options import pure_engine as pure_engine
 from ._ready import ReadyKernels as ReadyKernels

@@ -1,6 +1,5 @@
 """The engine: chooses the backend that makes a step."""
 
-import array
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -9,6 +8,7 @@ from .._core.stage import Bucket, Node
 from .._numerics.autocast import forget_casts
 from ._guards import Unsupported
 from ._kernels import has_machine
+from ._memory_numbers import MemoryNumbers
 from ._options import EngineOption, chosen, updates_made_by
 from ._ready import ReadyKernels
 from ._step import StepInputs, eager_step
@@ -58,7 +58,7 @@ class Engine:
             return eager_step(inputs)
 
     def ready(
-        self, root: Node, buckets: Sequence[Bucket], memory: "array.array[int] | None"
+        self, root: Node, buckets: Sequence[Bucket], memory: MemoryNumbers | None
     ) -> ReadyKernels | None:
         """The last step, ready for others that are like it; `None` if it is not made so."""
         if self._traced is None or self.name != self._traced.name:

@@ -5,6 +5,8 @@ import operator
 from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any, Protocol
 
+import torch
+
 from .._core.record import unchecked, values_equal
 from .._numerics.scalars import at
 from ._guards import Unsupported
@@ -16,7 +18,12 @@ class Notes(Protocol):
     lines: "Lines"
 
     def line(
-        self, text: str, needs: "Sequence[Number]", value: Any, whole: bool = False
+        self,
+        text: str,
+        needs: "Sequence[Number]",
+        value: Any,
+        whole: bool = False,
+        wide: bool = False,
     ) -> "Number":
         """What is made of numbers."""
         ...
@@ -33,19 +40,21 @@ class Notes(Protocol):
 class Number:
     """A number that is another in every step; what is made of it becomes a line.
 
-    One that stands for a whole number in a tensor only takes part in what is the same for a number
-    of Python.
+    One that stands for a number in a tensor, a `whole` one or a `wide` one, that is of float64,
+    only takes part in what is the same for a number of Python.
     """
 
     stands_in = True
 
-    def __init__(self, of: Notes, name: str, value: Any, whole: bool) -> None:
-        self.of, self.name, self.value, self.whole = of, name, value, whole
+    def __init__(self, of: Notes, name: str, value: Any, whole: bool, wide: bool = False) -> None:
+        self.of, self.name, self.value, self.whole, self.wide = of, name, value, whole, wide
 
     def __bool__(self) -> bool:
         return self.of.decide(self)
 
     def __ceil__(self) -> "Number":
+        if self.wide:
+            raise Unsupported("a number of memory that is rounded")
         return self.of.line(f"ceil({self.name})", [self], math.ceil(self.value), self.whole)
 
     def passed_to(self, schedule: Callable[[Any], Any]) -> "Number":
@@ -55,6 +64,10 @@ class Number:
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        options = kwargs or {}
+        if func is torch.full and (options["dtype"], options["device"]) == (torch.float64, None):
+            x = args[1]
+            return x.of.line(f"float({x.name})", [x], None, wide=True)
         raise Unsupported("a count that meets a tensor")
 
     def _no_value(self) -> Any:
@@ -70,13 +83,16 @@ def _operate(symbol: str, function: Callable[..., Any], *operands: Any) -> Any:
     whole = any(x.whole for x in numbers)
     if not all(isinstance(x, (Number, int, float)) for x in operands):
         raise Unsupported("a count that meets a tensor")
+    wide = any(x.wide for x in numbers)
+    if wide and symbol in ("//", "%", "**"):
+        raise Unsupported("a number of memory that torch rounds otherwise")
     if whole and (symbol in ("/", "**") or not all(map(_is_whole, operands))):
         raise Unsupported("a count that becomes a fraction")  # in another dtype than Python's
     of = numbers[0].of
     values = [x.value if isinstance(x, Number) else x for x in operands]
     value = None if None in values else function(*values)
     texts = [of.text(x) for x in operands]
-    return of.line(f" {symbol} ".join(texts), numbers, value, whole)
+    return of.line(f" {symbol} ".join(texts), numbers, value, whole, wide)
 
 
 def _is_whole(x: Any) -> bool:
@@ -105,6 +121,47 @@ COMPARISONS = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": "
 
 for _name, _symbol in (ARITHMETIC | COMPARISONS).items():
     _binary(_name, _symbol)
+
+
+class Wide:
+    """A number of float64 with those operations that round the same in Python and in torch."""
+
+    def __init__(self, value: float) -> None:
+        self.value = value
+
+    def __neg__(self) -> "Wide":
+        return Wide(-self.value)
+
+    def __abs__(self) -> "Wide":
+        return Wide(abs(self.value))
+
+    __hash__ = object.__hash__
+
+
+def _value_of(x: Any) -> Any:
+    """The value of an operand; `NotImplemented` if it is no number."""
+    if isinstance(x, Wide):
+        return x.value
+    return x if isinstance(x, (int, float)) else NotImplemented
+
+
+def _on_wide(name: str, makes: Callable[[Any], Any], turned: bool = False) -> Callable[..., Any]:
+    function = getattr(operator, name)
+
+    def operate(self: Wide, other: Any) -> Any:
+        given = _value_of(other)
+        if given is NotImplemented:
+            return given
+        return makes(function(given, self.value) if turned else function(self.value, given))
+
+    return operate
+
+
+for _name in ("add", "sub", "mul", "truediv"):
+    setattr(Wide, f"__{_name}__", _on_wide(_name, Wide))
+    setattr(Wide, f"__r{_name}__", _on_wide(_name, Wide, turned=True))
+for _name in COMPARISONS:
+    setattr(Wide, f"__{_name}__", _on_wide(_name, bool))
 
 
 class Lines:
@@ -153,6 +210,16 @@ class Lines:
 def leaves_of(x: Any) -> list[Any]:
     """What a value is made of."""
     return [y for part in x for y in leaves_of(part)] if isinstance(x, (tuple, list)) else [x]
+
+
+def mapped(function: Callable[[Any], Any], x: Any, kind: type = Number) -> Any:
+    """A function of the numbers that a value is made of."""
+    if isinstance(x, kind):
+        return function(x)
+    if not isinstance(x, (tuple, list)):
+        return x
+    made = [mapped(function, part, kind) for part in x]
+    return type(x)(*made) if hasattr(x, "_fields") else type(x)(made)
 
 
 def numbers_in(x: Any) -> list[Number]:

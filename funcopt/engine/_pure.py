@@ -4,7 +4,6 @@ What an update works on is read once, and stays as it is. `GradientTransformatio
 first; where this is not the way to make it, it goes on operation by operation.
 """
 
-import array
 import copy
 import logging
 import threading
@@ -26,6 +25,7 @@ from .._numerics.scalars import is_mapped, is_plain, is_wrapped, number
 from ..errors import StructureError
 from ._guards import GuardFailed, Unsupported
 from ._kernels import has_machine
+from ._memory_numbers import MemoryNumbers
 from ._options import chosen_for_updates
 from ._ready import ReadyKernels
 from ._ready_guard import TensorAddresses
@@ -226,14 +226,14 @@ class _Known:
         return node
 
     def _ready_for(self, inputs: StepInputs, node: Node, trees: Sequence[Any]) -> "_Ready | None":
-        """The next update, if its scalars follow from its number and from counts in memory."""
+        """The next update, if its scalars follow from its number and from those in memory."""
         assert self._backend is not None
         memory = tree.leaves(inputs.buckets[0].memory)
-        if not all(map(_is_count, memory)):
+        if not all(map(_is_known, memory)):
             return None
-        counts = array.array("q", map(int, memory))
+        numbers = MemoryNumbers(list(map(number, memory)))
         try:
-            kernels = self._backend.ready(node, inputs.buckets, counts)
+            kernels = self._backend.ready(node, inputs.buckets, numbers)
         except Unsupported:
             return None
         if not kernels.is_settled or not self.trees.are_whole or inputs.results is None:
@@ -242,7 +242,7 @@ class _Known:
         addresses = TensorAddresses(2 * count + len(inputs.gs), kernels.places())
         dtypes = [u.dtype for u in inputs.results.us]
         _, spec = tree.flatten(tuple(trees))
-        return _Ready(inputs.tx, kernels, addresses, dtypes, counts, spec)
+        return _Ready(inputs.tx, kernels, addresses, dtypes, numbers, spec)
 
     def is_ready(self, tx: PerTensor, how: How) -> bool:
         """Whether an update of this transformation may repeat the one before."""
@@ -256,9 +256,9 @@ class _Known:
         tensors, spec = tree.flatten((params, updates, state.slots, state.memory))
         if spec != ready.spec:
             return None
-        count, last = len(self.trees.active), len(tensors) - len(ready.counts)
+        count, last = len(self.trees.active), len(tensors) - len(ready.numbers)
         memory = tensors[last:]
-        if not self.trees.guard.holds(tensors) or not all(map(_is_count, memory)):
+        if not self.trees.guard.holds(tensors) or not all(map(_is_known, memory)):
             return None
         if self.requires_grad and torch.is_grad_enabled():
             return None
@@ -270,38 +270,42 @@ class _Known:
         step = state.step + 1
         if isinstance(now := number(step), Tensor):
             return None
-        before = list(map(number, memory))
-        for k, x in enumerate(before):
-            ready.counts[k] = x
+        numbers = ready.numbers
+        for k, x in enumerate(memory):
+            numbers[k] = number(x)
+        before = numbers.words[:]
         try:
             node = ready.kernels([Bucket(ready.tx, now, now - 1, state.memory)])
         except GuardFailed:  # as where it decides as no update before
             self._ready, self._made, self._patience = None, 0, 2 * self._patience
             return None
-        each = zip(memory, before, ready.counts, strict=True)
-        after = [x if made == old else _count(made) for x, old, made in each]
+        each = zip(memory, before, numbers.words, numbers, strict=True)
+        after = [x if made == old else _as_tensor(found) for x, old, made, found in each]
         _, updates, of_slots, of_memory = spec.unflatten([*ps, *us, *new, *after])
         return updates, State(step, of_memory, of_slots), node
 
 
 class _Ready(NamedTuple):
-    """An update that needs no more than addresses, the step count, and counts in memory."""
+    """An update that needs no more than addresses, the step count, and numbers in memory."""
 
     tx: PerTensor
     kernels: ReadyKernels
     addresses: TensorAddresses
     dtypes: Sequence[torch.dtype]  # of the updates, or new parameters
-    counts: "array.array[int]"  # where kernels find what is in memory
+    numbers: MemoryNumbers  # where kernels find what is in memory
     spec: tree.Spec[Any]  # of parameters, gradients, slots and memory
 
 
-def _is_count(x: Any) -> bool:
-    """Whether it is a whole number, that may be looked at."""
-    return isinstance(x, Tensor) and x.dtype is torch.int64 and not isinstance(number(x), Tensor)
+def _is_known(x: Any) -> bool:
+    """Whether it is a number that may be looked at, a whole one or in float64."""
+    is_exact = isinstance(x, Tensor) and x.dtype in (torch.int64, torch.float64)
+    return is_exact and not isinstance(number(x), Tensor)
 
 
-def _count(x: int) -> Tensor:
-    return torch.full((), x, dtype=torch.int64, device="cpu")
+def _as_tensor(x: int | float) -> Tensor:
+    return torch.full(
+        (), x, dtype=torch.int64 if isinstance(x, int) else torch.float64, device="cpu"
+    )
 
 
 def _is_watched() -> bool:

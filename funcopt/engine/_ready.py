@@ -24,6 +24,7 @@ from ._blocks import Block
 from ._given_values import GivenValues, changed_values
 from ._guards import Guard, GuardFailed, ScalarSource, Unsupported
 from ._kernels import DrivenKernel
+from ._memory_numbers import MemoryNumbers
 from ._ready_call import Words, repeats_steps
 from ._recorded import KnownWay, Part, RecordedStep, record
 from ._replay import CellScalars, CompiledStep, Launch, ReductionPass, Replay
@@ -58,7 +59,7 @@ class ReadyKernels:
         seen: What a stage sees of the tensors, and which of the buckets.
         root: The node of a step that was made.
         buckets: Those of that step.
-        memory: All counts in the memory of a bucket, if there is nothing else and buckets have the
+        memory: All that is in the memory of a bucket, if these are numbers and buckets have the
             same: where steps are recorded, they are read and written here.
 
     Raises:
@@ -75,7 +76,7 @@ class ReadyKernels:
         seen: tuple[Members, Sequence[int]],
         root: Node,
         buckets: Sequence[Bucket],
-        memory: "array.array[int] | None" = None,
+        memory: MemoryNumbers | None = None,
     ) -> None:
         if not repeats_steps():
             raise Unsupported("there is no machine code that repeats steps")
@@ -152,7 +153,7 @@ class ReadyKernels:
     def _recorded(self, buckets: Sequence[Bucket]) -> RecordedStep:
         """The step as a program."""
         if self._memory is None:
-            raise Unsupported("memory of which there is more than counts")
+            raise Unsupported("memory of which there is more than numbers")
         mine = [buckets[k] for k in self.used]
         ways = [one.way() for one in self._steps]
         run = functools.partial(self._follow, mine[0].tx)
@@ -163,7 +164,7 @@ class ReadyKernels:
 
     @property
     def keeps_memory(self) -> bool:
-        """Whether the last step has written new memory into the counts."""
+        """Whether the last step has written new memory into the numbers."""
         return self._program is not None
 
     def _read_all(self) -> None:
@@ -182,7 +183,7 @@ class ReadyKernels:
 
     @property
     def is_settled(self) -> bool:
-        """Whether scalars follow from the step count, and from counts in memory."""
+        """Whether scalars follow from the step count, and from numbers in memory."""
         return self._program is not None
 
     def __call__(self, buckets: Sequence[Bucket]) -> Node:
@@ -192,7 +193,11 @@ class ReadyKernels:
             GuardFailed: If it is another than was compiled. Nothing has been written then.
         """
         if self._program is not None:
-            if not self._program.run(buckets[0].step):
+            try:
+                holds = self._program.run(buckets[0].step)
+            except ArithmeticError:  # of Python, where torch has infinity
+                holds = False
+            if not holds:
                 raise GuardFailed
             if self._written:
                 torch.autograd.graph.increment_version(self._written)
@@ -286,7 +291,8 @@ class _ReadyPass:
 
     def part(self) -> Part:
         """How it is part of a program."""
-        return Part(self._of.guards, self.run, _reads(self.launches), self._of.node)
+        by_kernel = self._conclude is not None
+        return Part(self._of.guards, self.run, _reads(self.launches), self._of.node, by_kernel)
 
     def read(self, changing: Set[int]) -> None:
         """As for a launch."""

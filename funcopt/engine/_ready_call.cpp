@@ -75,7 +75,7 @@ struct Places {
   }
 };
 
-// Counts, all the same, and what they were left as.
+// Numbers, all the same, and what they were left as, as words.
 struct Column {
   int64_t* numbers;
   int64_t* snapshot;
@@ -106,7 +106,7 @@ struct Ready {
   Places grads;
   Object held;                 // the tensors, while kernels work on them
   const Column* columns;
-  const int64_t* counts;       // what each of them is to be after the step
+  const int64_t* words;        // what each of them is to be after the step
   int64_t column_count;
 
   int64_t clock_bytes() const { return clock_count * (clock_letter == 'f' ? 4 : 8); }
@@ -279,7 +279,7 @@ Object ready_count(Object self, Object) {
   if (r.clock_letter == 'd') ready::count_up<double>(r.snapshot, r.clock_count);
   if (r.clock_letter == 'q') ready::count_up<int64_t>(r.snapshot, r.clock_count);
   std::memcpy(r.clock, r.snapshot, r.clock_bytes());
-  for (int64_t i = 0; i < r.column_count; i++) r.columns[i].fill(r.counts[i]);
+  for (int64_t i = 0; i < r.column_count; i++) r.columns[i].fill(r.words[i]);
   return ready::answer(true);
 }
 

@@ -81,8 +81,8 @@ class ReadyGuard:
         fixed: Tensors that have to begin where they do.
         clock: Numbers side by side, that have to be as this object has left them.
         address: Where these stand.
-        columns: Other such numbers, and where they stand. They are counts, all the same.
-        counts: What each column is to be after the step.
+        columns: Other such numbers, and where they stand. They are all the same.
+        words: What each column is to be after the step.
 
     Raises:
         Unsupported: If there is no machine code for that.
@@ -96,8 +96,8 @@ class ReadyGuard:
         fixed: Sequence[Tensor],
         clock: "array.array[Any]",
         address: int,
-        columns: "Sequence[tuple[array.array[int], int]]",
-        counts: "array.array[int]",
+        columns: "Sequence[tuple[array.array[Any], int]]",
+        words: "array.array[int]",
     ) -> None:
         contents = ContentsGuard(dicts, [])
         have_grad = array.array("q", [p.grad is not None for p in params])
@@ -117,7 +117,7 @@ class ReadyGuard:
             *(address, clock, len(clock), ord(clock.typecode)),
             *(0, 0, 0),
             *(array.array("q", [0] * len(gs)), 0),
-            *(array.array("q", [x for column in table for x in column]), counts, len(table)),
+            *(array.array("q", [x for column in table for x in column]), words, len(table)),
         )
         self.load, self.release = self._words.call("load"), self._words.call("release")
         self.count = self._words.call("count")

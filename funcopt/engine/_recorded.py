@@ -5,7 +5,6 @@ small step. So they are called once for each way through their decisions, with n
 what is made of them, and what was noted is printed as one function.
 """
 
-import array
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any, NamedTuple
@@ -22,7 +21,8 @@ from ..combinators import walk
 from ..typing import Memory
 from ._given_values import GivenValues
 from ._guards import Guard, Unsupported
-from ._noted_numbers import Lines, Number, has_number, leaves_of, numbers_in
+from ._memory_numbers import MemoryNumbers
+from ._noted_numbers import Lines, Number, Wide, has_number, leaves_of, mapped, numbers_in
 from ._replay import STAND_IN
 from ._step import flatten_nodes
 from ._structure import follows_counts
@@ -38,6 +38,7 @@ class Part(NamedTuple):
     run: Callable[[Sequence[Node]], Any]
     reads: Set[int] | None  # the nodes whose scalars it reads, by index; `None` for all
     concludes: int | None = None  # the node whose `conclude` it calls
+    by_kernel: bool = False  # which reads hyperparameters among the scalars, not of rules
 
 
 class KnownWay(NamedTuple):
@@ -67,7 +68,7 @@ def record(
     buckets: Sequence[Bucket],
     members: Members,
     nodes: Sequence[Node],
-    memory: "array.array[int]",
+    memory: MemoryNumbers,
     values: GivenValues,
 ) -> RecordedStep:
     """The program of steps like one that was made.
@@ -78,12 +79,12 @@ def record(
         buckets: Those of a step.
         members: What a stage sees of the tensors.
         nodes: Those of the step that was made, which are used again.
-        memory: The counts in the memory of every bucket, in order. The program reads and writes
+        memory: The numbers in the memory of every bucket, in order. The program reads and writes
             them here.
         values: Those of hyperparameters that may be others in each step: it reads them, too.
 
     Raises:
-        Unsupported: If something else than arithmetic is done with the counts.
+        Unsupported: If something else than arithmetic is done with the numbers.
     """
     _check(buckets, len(memory))
     lines = Lines()
@@ -101,14 +102,14 @@ def record(
                 one.release()
             found[tuple(way.decisions)] = one
     every = list(found.values())
-    return _printed(lines, every, nodes, {"memory": memory, "values": values.numbers})
+    return _printed(lines, every, nodes, {**memory.arrays(), "values": values.numbers})
 
 
 def _check(buckets: Sequence[Bucket], count: int) -> None:
     if len({b.step for b in buckets}) != 1 or any(b.count != b.step - 1 for b in buckets):
         raise Unsupported("parameters that have made different numbers of steps")
     if any(len(precision.entries(b.memory)) != count for b in buckets):
-        raise Unsupported("memory of which there is more than counts")
+        raise Unsupported("memory of which there is more than numbers")
     for b in buckets:
         for _, stage in walk(b.tx):
             if not follows_counts(stage):
@@ -126,8 +127,10 @@ class _Recording:
         """What happens in turns: names of flags, and passes."""
         self.outcomes: dict[str, bool] = {}  # by the name of a flag
         self.opened: list[_Rows] = []  # those of each node
+        self.given: dict[int, str] = {}  # how nodes get the memory that they conclude from
         self.shown: dict[int, _Rows] = {}  # those of nodes that only show numbers, afterwards
-        self.after: list[str] = []  # the memory
+        self.memory: dict[str, Tensor] = {}  # by where it is
+        self.after: list[str] = []  # what it becomes
         self._decided, self._asked = 0, ""
         self._nodes: list[Node] = []
 
@@ -136,11 +139,15 @@ class _Recording:
         run: Run,
         buckets: Sequence[Bucket],
         members: Members,
-        memory: Sequence[int],
+        memory: MemoryNumbers,
         values: GivenValues,
     ) -> None:
         """Notes what the stages do."""
-        before = [Number(self, f"memory[{k}]", x, True) for k, x in enumerate(memory)]
+        self.memory = {memory.text(k): memory.tensor(k) for k in range(len(memory))}
+        before = [
+            Number(self, text, memory[k], memory.whole[k], not memory.whole[k])
+            for k, text in enumerate(self.memory)
+        ]
         step: Any = Number(self, "step", buckets[0].step, False)
         txs = values.noted([b.tx for b in buckets], self)
         given = [
@@ -165,6 +172,8 @@ class _Recording:
         texts = [[self.text(x) for x in one] for one in after]
         if any(one != texts[0] or len(one) != len(memory) for one in texts):
             raise Unsupported("groups whose memory differs")
+        if any(memory.whole[k] and not _is_whole(x) for k, x in enumerate(after[0])):
+            raise Unsupported("a count that becomes a fraction")
         self.after = texts[0]
         shown = {k: self._rows(k, "after") for k, x in enumerate(self._nodes) if not x.rules}
         self.shown = {k: rows for k, rows in shown.items() if rows.needs}
@@ -205,9 +214,16 @@ class _Recording:
             return f"({x!r})"
         return self.lines.constant(x)
 
-    def line(self, text: str, needs: Sequence[Number], value: Any, whole: bool = False) -> Number:
+    def line(
+        self,
+        text: str,
+        needs: Sequence[Number],
+        value: Any,
+        whole: bool = False,
+        wide: bool = False,
+    ) -> Number:
         """What is made of numbers."""
-        return Number(self, self.lines.line(text, [x.name for x in needs]), value, whole)
+        return Number(self, self.lines.line(text, [x.name for x in needs]), value, whole, wide)
 
     def decide(self, flag: Number) -> bool:
         """How this way goes on."""
@@ -227,18 +243,31 @@ class _Recording:
     def _prepare(self, rule: Any, step: Any, memory: Memory) -> Mapping[str, Any]:
         if type(rule).prepare is TensorRule.prepare:
             return {}
-        if memory != () or not isinstance(step, Number):
-            raise Unsupported("scalars that are prepared of more than a count")
+        remembered = numbers_in(memory)
+        if not isinstance(step, Number) or not all(x.wide for x in remembered):
+            raise Unsupported("scalars that are prepared of more than numbers")
         fields = {k: x for k, x in vars(rule).items() if has_number(x)}
-        numbers = [step, *(x for value in fields.values() for x in numbers_in(value))]
+        numbers = [step, *remembered, *(x for value in fields.values() for x in numbers_in(value))]
         maker, example = self.lines.rule(rule, fields), rule
         if fields:
             inside = ", ".join(f"{k!r}: {self.text(x)}" for k, x in fields.items())
             maker = f"unchecked({maker}, {{{inside}}})"
             example = unchecked(rule, self._values_before(rule, fields))
-        values = example.prepare(step.value, memory)
-        made = self.line(f"{maker}.prepare({step.name}, ())", numbers, values)
-        return {k: self.line(f"{made.name}[{k!r}]", [made], x) for k, x in values.items()}
+        values = example.prepare(step.value, mapped(lambda x: Wide(x.value), memory))
+        text = f"{maker}.prepare({step.name}, {self._memory_text(memory)})"
+        made = self.line(text, numbers, None)
+        return {
+            k: self.line(f"{made.name}[{k!r}]", [made], _plain(x), wide=_is_wide(x))
+            for k, x in values.items()
+        }
+
+    def _memory_text(self, memory: Memory) -> str:
+        """How the program has the memory of a rule."""
+        if isinstance(memory, Number):
+            return memory.name
+        inside = "".join(f"{self._memory_text(x)}, " for x in memory)
+        maker = self.lines.constant(type(memory)) if hasattr(memory, "_fields") else ""
+        return f"{maker}({inside})"
 
     def _values_before(self, rule: Any, names: Iterable[str]) -> dict[str, Any]:
         """Fields of a rule as they were in the last step: schedules are not asked once more."""
@@ -253,14 +282,16 @@ class _Recording:
             return
         k = self._index[id(node)]
         self.events.append(len(self.passes_made()))
-        if any(map(has_number, (vars(rule) for rule in node.rules))):
+        part = self.way.passes[self.events[-1]]
+        if not part.by_kernel and any(map(has_number, map(vars, node.rules))):
             raise Unsupported("a conclusion from schedules")
-        if any(own != () for own in node.memory):
-            raise Unsupported("a conclusion that is remembered")
         if node.rules[0].measure_per == "tensor":  # of which no decision can be made
+            if any(own != () for own in node.memory):
+                raise Unsupported("a conclusion of each tensor that is remembered")
             names = {name for row in self._nodes_before[k].rows for name in row}
             node.rows = [{**dict.fromkeys(names, STAND_IN), **row} for row in node.rows]
             return
+        self._conclude_memory(node, k)
         found = []
         for b, (row, known) in enumerate(zip(node.rows, self._nodes_before[k].rows, strict=True)):
             more = {name: x for name, x in known.items() if name not in row}
@@ -268,6 +299,24 @@ class _Recording:
             made = {name: self.line(f"{rows}[{name!r}]", [], x) for name, x in more.items()}
             found.append({**row, **made})
         node.rows = found
+
+    def _conclude_memory(self, node: Node, k: int) -> None:
+        """Lets a node conclude from its memory, and have new memory."""
+        if all(own == () for own in node.memory):
+            return
+        shared = len(node.memory) == 1 or node.rules[0].memory_per == "tree"
+        if not shared or any(x.name not in self.memory for x in numbers_in(node.memory)):
+            raise Unsupported("a conclusion that is remembered by each group, or from no numbers")
+        at = f"{self.lines.constant(self._nodes_before[k])}.memory"
+        before = mapped(lambda x: self.memory[x.name], node.memory)
+        self.given[k] = f"{at} = list({self.lines.fixed((k, 'memory'), before)})"
+        node.memory = [self._concluded(node.memory[0], f"{at}[0]")] * len(node.memory)
+
+    def _concluded(self, memory: Memory, at: str) -> Memory:
+        if isinstance(memory, Number):
+            return self.line(at, [], None, memory.whole, memory.wide)
+        made = [self._concluded(x, f"{at}[{i}]") for i, x in enumerate(memory)]
+        return type(memory)(*made) if hasattr(memory, "_fields") else tuple(made)
 
 
 class _Rows(NamedTuple):
@@ -308,7 +357,7 @@ class _Printer:
         return self.print(no or yes, at + 1, frozenset(here), indent)
 
     def _print_end(self, way: _Recording, made: set[Any], indent: str) -> None:
-        changed = {k: x for k, x in enumerate(way.after) if x != f"memory[{k}]"}
+        changed = {k: x for k, x in zip(way.memory, way.after, strict=True) if x != k}
         self._need(changed.values(), made, indent)
         self._print_part(way, way.way.last, made, indent)
         for k, node in enumerate(self._nodes):
@@ -318,8 +367,7 @@ class _Printer:
             self._need(rows.needs, made, indent)
             self.out.append(f"{indent}{self._lines.constant(self._nodes[k])}.rows = {rows.text}")
         if changed:
-            written = ", ".join(f"memory[{k}]" for k in changed)
-            self.out.append(f"{indent}{written} = {', '.join(changed.values())}")
+            self.out.append(f"{indent}{', '.join(changed)} = {', '.join(changed.values())}")
         self.out.append(f"{indent}return True")
 
     def _print_part(self, way: _Recording, part: Part, made: set[Any], indent: str) -> None:
@@ -330,6 +378,8 @@ class _Printer:
         nodes |= set() if part.concludes is None else {part.concludes}
         for k in sorted(nodes):
             self._assign(way, k, made, indent)
+        if part.concludes in way.given:
+            self.out.append(f"{indent}{way.given[part.concludes]}")
         given = self._lines.constant(self._nodes)
         for guard in guards:
             self.out.append(f"{indent}if not {self._lines.constant(guard)}.holds({given}):")
@@ -375,12 +425,23 @@ def _printed(
 def _asks_for_more(rule: Any) -> bool:
     if not isinstance(rule, TensorRule):
         return False
-    alone = (rule.concludes or rule.required_extra) and not rule.measures
-    return bool(alone or rule.random)
+    return bool(rule.random or (rule.required_extra and not rule.measures))
 
 
 def _refuse(*given: Any) -> Any:
     raise Unsupported("a rule that sees whole tensors")
+
+
+def _is_whole(x: Any) -> bool:
+    return x.whole if isinstance(x, Number) else isinstance(x, int)
+
+
+def _is_wide(x: Any) -> bool:
+    return any(isinstance(y, Wide) for y in leaves_of(x))
+
+
+def _plain(x: Any) -> Any:
+    return mapped(lambda y: y.value, x, Wide)
 
 
 def _filled(memory: Memory, numbers: Sequence[Number]) -> Memory:

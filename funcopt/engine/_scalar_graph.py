@@ -132,6 +132,8 @@ def _is_apart(source: ScalarSource, device: torch.device) -> ScalarSource:
 
     def apart(nodes: Sequence[Any], i: int) -> bool:
         x = read(nodes, i)
+        if not isinstance(x, Tensor):  # where a step is recorded
+            return False
         waits = on_host and x.device.type != "cpu"
         return waits or (x.requires_grad and torch.is_grad_enabled())
 

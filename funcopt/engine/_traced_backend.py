@@ -1,6 +1,5 @@
 """The backend of kernels: a step is traced once, then replayed with other scalars."""
 
-import array
 import contextlib
 import logging
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from . import triton
 from ._block_layout import BlockLayout
 from ._foreach import ForeachKernel
 from ._guards import GuardFailed, Unsupported
+from ._memory_numbers import MemoryNumbers
 from ._ready import ReadyKernels
 from ._replay import STAND_IN, CompiledStep, Replay
 from ._step import MembersCache, StepInputs
@@ -111,14 +111,14 @@ class TracedBackend:
                 self._members.release()
 
     def ready(
-        self, root: Node, buckets: Sequence[Bucket], memory: "array.array[int] | None" = None
+        self, root: Node, buckets: Sequence[Bucket], memory: MemoryNumbers | None = None
     ) -> ReadyKernels:
         """The last step, whose node this is, ready for others that are like it.
 
         Args:
             root: The node.
             buckets: Those of the step.
-            memory: All that buckets have in memory, if these are counts, and the same in all.
+            memory: All that buckets have in memory, if these are numbers, and the same in all.
 
         Raises:
             Unsupported: If it was traced, or is more than kernels that machine code can call.

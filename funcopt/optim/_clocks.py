@@ -85,12 +85,14 @@ class StateColumn:
             after = array.array(letter, [x + 1 for x in self.numbers()])
         self._snapshot = self._bytes[:] = after.tobytes()
 
-    def is_one_count(self, tensors: int) -> bool:
-        """Whether it is a vector of so many whole numbers, all the same."""
-        if self._vector is None or self._vector.dtype != torch.int64:
-            return False
-        numbers = self.numbers()
-        return len(numbers) == tensors and all(x == numbers[0] for x in numbers)
+    def one_number(self, tensors: int) -> int | float | None:
+        """The number that stands here once for each of so many tensors, whole or in float64."""
+        if self._vector is None or self._vector.dtype not in (torch.int64, torch.float64):
+            return None
+        size, letter = self._vector.itemsize, LETTERS[self._vector.dtype]
+        first = self._snapshot[:size]
+        is_one = len(self.rows) == tensors and self._snapshot == first * tensors
+        return array.array(letter, first)[0] if is_one else None
 
     def lend(self) -> "tuple[array.array[Any], int] | None":
         """The numbers, and where they stand, for whoever counts in its place until `take_back`.

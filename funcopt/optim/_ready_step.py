@@ -16,6 +16,7 @@ from ..engine import (
     ContentsGuard,
     Engine,
     GuardFailed,
+    MemoryNumbers,
     ReadyGuard,
     ReadyKernels,
     Unsupported,
@@ -49,15 +50,15 @@ def ready_step(
     """The next step, if it can be made ready: a plan and the node of the last one are at hand."""
     if plan.device is not None:  # where to ask for the counts is a launch
         return None
-    memory = plan.counts_in_memory()
-    counts = array.array("q", [x.numbers()[0] for x in memory or ()])
+    known = plan.numbers_in_memory()
+    memory, numbers = known or ((), MemoryNumbers())
     try:
-        lent = plan.lend(memory or (), counts)
-        kernels = engine.ready(node, plan.buckets(None), None if memory is None else counts)
+        lent = plan.lend(memory, numbers)
+        kernels = engine.ready(node, plan.buckets(None), known and numbers)
         if kernels is None:
             return None
         of = param_groups, state, measure_group
-        return ReadyStep(plan, kernels, lent, (memory or (), counts), of)
+        return ReadyStep(plan, kernels, lent, (memory, numbers), of)
     except Unsupported:
         return None
 
@@ -76,13 +77,13 @@ class ReadyStep:
         plan: StepPlan,
         kernels: ReadyKernels,
         lent: tuple[ReadyGuard, float],
-        memory: tuple[Sequence[StateColumn], "array.array[int]"],
+        memory: tuple[Sequence[StateColumn], MemoryNumbers],
         of: tuple[list[Options], State, Any],
     ) -> None:
         self.plan, self._kernels = plan, kernels
         self._of = of
         self._guard, self._left = lent
-        self._memory, self._counts = memory
+        self._memory, self._numbers = memory
         self._guard.pass_on_to(kernels.places())
         self._buckets = plan.buckets(None)
         self._contents = self._contents_now()
@@ -155,10 +156,10 @@ class ReadyStep:
         return True
 
     def _read_memory(self) -> None:
-        """Reads counts that others have written."""
+        """Reads numbers that others have written."""
         for k, (column, left) in enumerate(zip(self._memory, self._guard.columns, strict=True)):
-            left[:] = array.array("q", column.numbers())
-            self._counts[k] = left[0]
+            left[:] = array.array(left.typecode, column.numbers())
+            self._numbers[k] = left[0]
 
     @property
     def has_paid(self) -> bool:

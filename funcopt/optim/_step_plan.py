@@ -1,6 +1,5 @@
 """What a step has to know of parameters, groups and state: found once, and checked every time."""
 
-import array
 import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,6 +14,7 @@ from .._numerics import shards
 from .._numerics.names import plain_names
 from .._numerics.scalars import moved, number
 from ..engine import (
+    MemoryNumbers,
     ReadyGuard,
     StepInputs,
     TensorGuard,
@@ -163,8 +163,8 @@ class StepPlan:
         """That of each bucket."""
         return [self._transformations[one.group].tx for one in self.firsts]
 
-    def counts_in_memory(self) -> list[StateColumn] | None:
-        """The columns of memory, in its order, if it is counts that are the same for all."""
+    def numbers_in_memory(self) -> tuple[list[StateColumn], MemoryNumbers] | None:
+        """The columns of memory, in its order, if it is numbers that are the same for all."""
         columns = {k: x for k, x in self._columns.items() if k not in (STEP, UPDATES)}
         places = [
             {key: one.layout.memory_at.get(key, -1) for key in columns} for one in self.active
@@ -175,16 +175,18 @@ class StepPlan:
         if sorted(in_order) != list(range(len(columns))):
             return None
         found = [columns[in_order[k]] for k in range(len(columns))]
-        return found if all(x.is_one_count(len(self.active)) for x in found) else None
+        numbers = [x.one_number(len(self.active)) for x in found]
+        known = [x for x in numbers if x is not None]
+        return (found, MemoryNumbers(known)) if len(known) == len(found) else None
 
     def lend(
-        self, memory: Sequence[StateColumn], counts: "array.array[int]"
+        self, memory: Sequence[StateColumn], numbers: MemoryNumbers
     ) -> tuple[ReadyGuard, float]:
         """What tells that it holds, in steps that are made by kernels alone; for so many steps.
 
         Args:
             memory: The columns that are written there too.
-            counts: What they are to be after each step.
+            numbers: What they are to be after each step.
 
         Raises:
             Unsupported: If more has to be looked at.
@@ -201,7 +203,7 @@ class StepPlan:
         fixed = [*fixed, *(x for column in columns for x in column.tensors)]
         lent = [x for x in (column.lend() for column in memory) if x is not None]
         of = self._dicts, self._all, beside, fixed
-        return ReadyGuard(*of, *clock, lent, counts), self._columns[STEP].room
+        return ReadyGuard(*of, *clock, lent, numbers.words), self._columns[STEP].room
 
     def take_back(self, guard: ReadyGuard, made: int, memory: Sequence[StateColumn]) -> None:
         """Goes on after so many such steps."""
