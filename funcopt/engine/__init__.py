@@ -41,9 +41,9 @@ The engine's ten nouns, and where each lives:
   decides on: its stages run with a `StandIn` for every tensor. Where steps repeat, an optimizer has
   `ReadyKernels` (`_ready`), and a `ReadyGuard` (`_ready_guard`) instead of all others: a few calls
   of machine code (`_ready_call`). What stages do with counts, and with other `MemoryNumbers`
-  (`_memory_numbers`), is a `RecordedStep` (`_recorded`), a function of Python, made by what
-  happened to a `Number` (`_noted_numbers`). Hyperparameters that have changed are its
-  `GivenValues` (`_given_values`).
+  (`_memory_numbers`; those of float64 are `Wide`, in `_wide_numbers`), is a `RecordedStep`
+  (`_recorded`), a function of Python, made by what happened to a `Number` (`_noted_numbers`).
+  Hyperparameters that have changed are its `GivenValues` (`_given_values`).
 
 The way of a step: `Engine.step` gets step inputs. `TracedBackend` lays the tensors out in blocks.
 If there is a compiled step whose guards hold, it is replayed: scalars are read, kernels launched.

@@ -228,8 +228,9 @@ def _case(
     known = node.rows[bucket]
     if shared:
         rule, known = common_scalars(node.rules, node.rows)
-        differing = ScalarSource(lambda nodes, i: _differing(nodes[k]))
-        graph.guards.append(Guard(differing, differing.read(nodes, 0)))
+        differing = _differing(node)  # others have to be common; numbers are, tensors mostly not
+        covered = ScalarSource(lambda nodes, i: _differing(nodes[k]) <= differing)
+        graph.guards.append(Guard(covered, True))
     total = measures.spec.unflatten([graph.tensor(None, dtype) for dtype in dtypes])
     row = ScalarSource(lambda nodes, i: nodes[k].rows[bucket], of=frozenset([k]))
     values = {

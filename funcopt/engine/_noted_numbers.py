@@ -10,6 +10,7 @@ import torch
 from .._core.record import unchecked, values_equal
 from .._numerics.scalars import at
 from ._guards import Unsupported
+from ._wide_numbers import Wide, as_before, prepared
 
 
 class Notes(Protocol):
@@ -123,47 +124,6 @@ for _name, _symbol in (ARITHMETIC | COMPARISONS).items():
     _binary(_name, _symbol)
 
 
-class Wide:
-    """A number of float64 with those operations that round the same in Python and in torch."""
-
-    def __init__(self, value: float) -> None:
-        self.value = value
-
-    def __neg__(self) -> "Wide":
-        return Wide(-self.value)
-
-    def __abs__(self) -> "Wide":
-        return Wide(abs(self.value))
-
-    __hash__ = object.__hash__
-
-
-def _value_of(x: Any) -> Any:
-    """The value of an operand; `NotImplemented` if it is no number."""
-    if isinstance(x, Wide):
-        return x.value
-    return x if isinstance(x, (int, float)) else NotImplemented
-
-
-def _on_wide(name: str, makes: Callable[[Any], Any], turned: bool = False) -> Callable[..., Any]:
-    function = getattr(operator, name)
-
-    def operate(self: Wide, other: Any) -> Any:
-        given = _value_of(other)
-        if given is NotImplemented:
-            return given
-        return makes(function(given, self.value) if turned else function(self.value, given))
-
-    return operate
-
-
-for _name in ("add", "sub", "mul", "truediv"):
-    setattr(Wide, f"__{_name}__", _on_wide(_name, Wide))
-    setattr(Wide, f"__r{_name}__", _on_wide(_name, Wide, turned=True))
-for _name in COMPARISONS:
-    setattr(Wide, f"__{_name}__", _on_wide(_name, bool))
-
-
 class Lines:
     """What was noted, by its text: the same in all ways."""
 
@@ -171,7 +131,10 @@ class Lines:
         self.names: dict[str, str] = {}  # of each line
         self.text: dict[str, str] = {}  # by name
         self.needs: dict[str, list[str]] = {}  # the names in each line
-        self.constants: dict[str, Any] = {"at": at, "ceil": math.ceil, "unchecked": unchecked}
+        self.constants: dict[str, Any] = {
+            "at": at, "ceil": math.ceil, "unchecked": unchecked,
+            "Wide": Wide, "prepared": prepared, "as_before": as_before,
+        }  # fmt: skip
         self._constant_names: dict[int, str] = {}
         self._fixed: dict[Any, Any] = {}
         self._rules: list[Any] = []
@@ -212,13 +175,13 @@ def leaves_of(x: Any) -> list[Any]:
     return [y for part in x for y in leaves_of(part)] if isinstance(x, (tuple, list)) else [x]
 
 
-def mapped(function: Callable[[Any], Any], x: Any, kind: type = Number) -> Any:
+def mapped(function: Callable[[Any], Any], x: Any) -> Any:
     """A function of the numbers that a value is made of."""
-    if isinstance(x, kind):
+    if isinstance(x, Number):
         return function(x)
     if not isinstance(x, (tuple, list)):
         return x
-    made = [mapped(function, part, kind) for part in x]
+    made = [mapped(function, part) for part in x]
     return type(x)(*made) if hasattr(x, "_fields") else type(x)(made)
 
 

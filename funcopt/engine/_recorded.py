@@ -22,10 +22,11 @@ from ..typing import Memory
 from ._given_values import GivenValues
 from ._guards import Guard, Unsupported
 from ._memory_numbers import MemoryNumbers
-from ._noted_numbers import Lines, Number, Wide, has_number, leaves_of, mapped, numbers_in
+from ._noted_numbers import Lines, Number, has_number, leaves_of, mapped, numbers_in
 from ._replay import STAND_IN
 from ._step import flatten_nodes
 from ._structure import follows_counts
+from ._wide_numbers import Wide, as_before, has_wide, kinds
 
 Run = Callable[[Node, Reduce], Any]
 """Runs a transformation by a node, with stand-ins for tensors."""
@@ -254,17 +255,22 @@ class _Recording:
             maker = f"unchecked({maker}, {{{inside}}})"
             example = unchecked(rule, self._values_before(rule, fields))
         values = example.prepare(step.value, mapped(lambda x: Wide(x.value), memory))
-        text = f"{maker}.prepare({step.name}, {self._memory_text(memory)})"
-        made = self.line(text, numbers, None)
-        return {
-            k: self.line(f"{made.name}[{k!r}]", [made], _plain(x), wide=_is_wide(x))
-            for k, x in values.items()
-        }
+        if remembered:
+            text = f"prepared({maker}, {step.name}, {self._memory_text(memory)})"
+            made, value = self.line(text, numbers, None), "as_before({}, {})"
+        else:
+            text = f"{maker}.prepare({step.name}, {memory!r})"
+            made, value = self.line(text, numbers, None), "{}"
+        found = {}
+        for k, x in values.items():
+            text = value.format(f"{made.name}[{k!r}]", kinds(x))
+            found[k] = self.line(text, [made], as_before(x, kinds(x)), wide=has_wide(x))
+        return found
 
     def _memory_text(self, memory: Memory) -> str:
         """How the program has the memory of a rule."""
         if isinstance(memory, Number):
-            return memory.name
+            return f"Wide({memory.name})"
         inside = "".join(f"{self._memory_text(x)}, " for x in memory)
         maker = self.lines.constant(type(memory)) if hasattr(memory, "_fields") else ""
         return f"{maker}({inside})"
@@ -358,13 +364,15 @@ class _Printer:
 
     def _print_end(self, way: _Recording, made: set[Any], indent: str) -> None:
         changed = {k: x for k, x in zip(way.memory, way.after, strict=True) if x != k}
-        self._need(changed.values(), made, indent)
-        self._print_part(way, way.way.last, made, indent)
+        # All that may fail comes before results are written.
+        self._need(
+            [*changed.values(), *(x for y in way.shown.values() for x in y.needs)], made, indent
+        )
         for k, node in enumerate(self._nodes):
             if node.rules and node.rules[0].metrics:
                 self._assign(way, k, made, indent)
+        self._print_part(way, way.way.last, made, indent)
         for k, rows in way.shown.items():
-            self._need(rows.needs, made, indent)
             self.out.append(f"{indent}{self._lines.constant(self._nodes[k])}.rows = {rows.text}")
         if changed:
             self.out.append(f"{indent}{', '.join(changed)} = {', '.join(changed.values())}")
@@ -434,14 +442,6 @@ def _refuse(*given: Any) -> Any:
 
 def _is_whole(x: Any) -> bool:
     return x.whole if isinstance(x, Number) else isinstance(x, int)
-
-
-def _is_wide(x: Any) -> bool:
-    return any(isinstance(y, Wide) for y in leaves_of(x))
-
-
-def _plain(x: Any) -> Any:
-    return mapped(lambda y: y.value, x, Wide)
 
 
 def _filled(memory: Memory, numbers: Sequence[Number]) -> Memory:

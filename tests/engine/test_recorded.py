@@ -1,6 +1,7 @@
 """Steps of stages that decide are recorded: what follows from counts is one function of Python."""
 
 import copy
+import math
 from typing import NamedTuple
 
 import pytest
@@ -56,6 +57,15 @@ CHAINS = {
     ),
     "kahan": lambda: fo.rounded(clipped(), "kahan"),
     "a norm of each, or not": lambda: fo.skip_if(fo.lamb(1e-2)),
+    "a product in memory": lambda: fo.nadam(1e-2),
+    "a product in a window": lambda: fo.accumulate(fo.nadam(1e-2), 2),
+    "a rate in memory": lambda: fo.asgd(1e-2),
+    "the first rate": lambda: fo.adabound(0.1),
+    "a distance": lambda: fo.prodigy(),
+    "sums that need no gradient": lambda: fo.accumulate(fo.prodigy(), 2),
+    "a distance, skipped": lambda: fo.skip_if(fo.dog()),
+    "means of norms": lambda: fo.chain(fo.clip_by_zscore(warmup=2), fo.adamw(1e-2)),
+    "a condition that counts": lambda: fo.skip_if(fo.adamw(1e-2), every_third()),
 }
 
 
@@ -146,7 +156,7 @@ def test_a_program_can_be_read():
     job.steps(45)
     lines = [x.strip() for x in program_of(job).source.splitlines()]
     assert lines[0] == "def run(step):"
-    assert lines[1].endswith("= memory[0] + (1)")
+    assert lines[1].endswith("= words[0] + (1)")
     assert lines[2].endswith(">= (3)")
     assert lines[3].startswith("if ")
     assert lines.count("return True") == 2
@@ -296,14 +306,116 @@ class every_third(fo.TensorRule):
         return g, slots
 
 
+class Product(NamedTuple):
+    """The shared scalars of `scale_by_product`."""
+
+    product: torch.Tensor
+
+
+class scale_by_product(fo.TensorRule):
+    """Divides by what follows from a product in memory."""
+
+    of: object
+    rate: fo.Scalar = 0.9
+    elementwise = True
+
+    def init_memory(self, like):
+        return Product(torch.ones((), dtype=torch.float64))
+
+    def prepare(self, step, memory):
+        product = memory.product * self.rate
+        return {"product": product, "divisor": self.of(product)}
+
+    def conclude(self, s, memory, total):
+        return {}, Product(s.product)
+
+    def update_tensor(self, g, slots, p, s):
+        return g / s.divisor, slots
+
+
+def scaled(of):
+    return fo.chain(scale_by_product(of), fo.scale(-0.1))
+
+
+SAME_IN_TORCH = {
+    "arithmetic": lambda x: (1 - x) / (2 + x) - abs(-x),
+    "comparisons": lambda x: 2.0 if 1.0 - x <= 0.5 or x == 0.25 else 1.0 + x,
+    "nothing": lambda x: 2.0,
+}
+
+
+@pytest.mark.parametrize("of", SAME_IN_TORCH.values(), ids=SAME_IN_TORCH)
+def test_what_python_and_torch_round_the_same_is_recorded(of, monkeypatch):
+    one, other = pair(lambda: scaled(of), monkeypatch, lambda job: job.steps(45))
+    assert same(one.tensors(), other.tensors())
+    assert program_of(one) is not None
+
+
+@pytest.mark.parametrize("of", [lambda x: 1 / (x - 0.9**30), lambda x: x**0.3, lambda x: x + 1])
+def test_where_something_else_is_prepared_a_step_is_made_in_the_usual_way(of, monkeypatch):
+    """Of tensors: these divide by zero, have powers, and may take the place of a number."""
+    early = scaled(lambda x: of(x) if x > 0.9**30 - 1e-9 and x < 0.05 else 1.0)
+    one, other = pair(lambda: early, monkeypatch, lambda job: job.steps(45))
+    assert program_of(one) is not None
+    for job in (one, other):
+        for own in job.opt.state.values():
+            for key in own:
+                if "product" in key:
+                    own[key].fill_(0.9**29)
+        job.steps(1)
+    assert same(one.tensors(), other.tensors())
+    assert one.opt._ready is None
+
+
+class damped(fo.TensorRule):
+    """A factor that is concluded by a number of Python, which follows a schedule."""
+
+    most: fo.Scalar = 1.0
+    elementwise = True
+
+    def measure_tensor(self, g, slots, p, s):
+        return g.square().sum()
+
+    def conclude(self, s, memory, total):
+        return {"factor": 1.0 if float(total) < self.most else 0.5}, memory
+
+    def update_tensor(self, g, slots, p, s):
+        return g * s.factor, slots
+
+
+class in_a_float(fo.TensorRule):
+    """A count that is given in float64."""
+
+    elementwise = True
+
+    def init_memory(self, like):
+        return Seen(torch.zeros((), dtype=torch.int64))
+
+    def prepare(self, step, memory):
+        return {"count": step}
+
+    def conclude(self, s, memory, total):
+        return {}, Seen(torch.full((), s.count, dtype=torch.float64, device=None))
+
+    def update_tensor(self, g, slots, p, s):
+        return g, slots
+
+
 NOT_RECORDED = {
-    "a condition that counts": lambda: fo.skip_if(fo.adamw(1e-2), every_third()),
+    "a schedule in a conclusion of torch": lambda: fo.accumulate(
+        fo.chain(damped(lambda count: 1.0 + count), fo.sgd(0.1)), 2
+    ),
     "what is not declared": lambda: declares_nothing(fo.adamw(1e-2), 2),
-    "memory of other numbers": lambda: fo.skip_if(fo.adamw(1e-2), fo.norm_outlier(warmup=2)),
-    "a product in memory": lambda: fo.accumulate(fo.nadam(1e-2), 2),
+    "memory in float32": lambda: fo.skip_if(fo.adamw(1e-2), fo.norm_outlier(warmup=2)),
+    "a power of memory": lambda: scaled(lambda product: product**0.3),
+    "a power by memory": lambda: scaled(lambda product: 0.5**product),
+    "a remainder": lambda: scaled(lambda product: 1.0 + product % 0.3),
+    "a whole part": lambda: scaled(lambda product: 1.0 + product // 0.3),
+    "an exponential": lambda: scaled(lambda product: math.exp(product)),
+    "a function of torch": lambda: scaled(lambda product: torch.as_tensor(product).sin()),
+    "tensors that are prepared": lambda: fo.schedule_free_sgd(0.1),
     "a rate that may be written into": lambda: fo.skip_if(fo.sgd(torch.tensor(0.1))),
     "a window that grows": lambda: fo.accumulate(fo.sgd(0.1), lambda count: 1 + count // 3),
-    "sums that need no gradient": lambda: fo.accumulate(fo.prodigy(), 2),
 }
 
 
@@ -312,6 +424,18 @@ def test_what_cannot_be_recorded_is_asked_in_each_step(tx, monkeypatch):
     one, other = pair(tx, monkeypatch, lambda job: job.steps(45, (21,)))
     assert same(one.tensors(), other.tensors())
     assert one.opt._ready is None or program_of(one) is None
+
+
+def test_a_whole_number_in_memory_stays_one(monkeypatch):
+    """Whatever is concluded: its state is written into."""
+
+    def work(job):
+        job.opt.init_state()
+        job.steps(45)
+
+    one, other = pair(lambda: fo.chain(in_a_float(), fo.sgd(0.1)), monkeypatch, work)
+    assert same(one.tensors(), other.tensors())
+    assert any(x.dtype is torch.int64 for x in one.tensors())
 
 
 @pytest.mark.parametrize("tx", CHAINS.values(), ids=CHAINS)
