@@ -27,6 +27,7 @@ class ContentsGuard:
         self._held, of = objects([*self._pairs, *self._items]), (objects(dicts), objects(lists))
         self.words = Words(of[0], len(dicts), of[1], len(lists), self._held, len(self._held))
         self._changed: list[tuple[int, Any]] = []
+        self._places: dict[tuple[int, Any], int] = {}  # of values among the pairs
         seen = all(isinstance(x, (list, tuple)) for x in sequences)
         self.holds = self.words.call("same") if seen else bool
 
@@ -44,6 +45,14 @@ class ContentsGuard:
                     self._changed.append((at + 1, value))
                 at += 2
         return found
+
+    def put(self, which: int, key: Any, value: Any) -> None:
+        """From now on, a dict is to hold this value, which it has been given."""
+        if (which, key) not in self._places:
+            begin = 2 * sum(map(len, self._dicts[:which]))
+            self._places[which, key] = begin + 2 * list(self._dicts[which]).index(key) + 1
+        at = self._places[which, key]
+        self._pairs[at], self._held[at] = value, id(value)
 
     def take_over(self) -> None:
         """From now on, the changes that were found are what is to be held."""

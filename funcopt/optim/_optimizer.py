@@ -245,7 +245,7 @@ class Optimizer(AveragingOptimizer):
         self._repeated = self._repeated + 1 if repeated else 0
         due = is_time_for(self._repeated, self._patience)
         if self._plan is not None and due and self._may_be_ready():
-            of = param_groups, state, self.measure_group
+            of = param_groups, state, self.measure_group, self._scheduled, after
             self._ready = ready_step(self._plan, self._engine, node, *of)
         return None
 

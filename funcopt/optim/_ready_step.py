@@ -9,7 +9,9 @@ import array
 from collections.abc import Sequence
 from typing import Any
 
-from .._core.stage import Node
+from torch import Tensor
+
+from .._core.stage import Bucket, Node
 from .._core.tensor_rule import PerTensor
 from .._numerics.autocast import forget_casts
 from ..engine import (
@@ -24,6 +26,7 @@ from ..engine import (
 from ._clocks import StateColumn
 from ._options import Options
 from ._passed_values import PassedValues
+from ._scheduled import ScheduledValues
 from ._state import State
 from ._step_plan import StepPlan
 
@@ -46,19 +49,28 @@ def ready_step(
     param_groups: list[Options],
     state: State,
     measure_group: Any,
+    scheduled: ScheduledValues,
+    updates: Tensor | None,
 ) -> "ReadyStep | None":
-    """The next step, if it can be made ready: a plan and the node of the last one are at hand."""
+    """The next step, if it can be made ready: a plan and the node of the last one are at hand.
+
+    `updates` is how many there were, if there are schedules.
+    """
     if plan.device is not None:  # where to ask for the counts is a launch
+        return None
+    if updates is not None and not scheduled.see_updates(param_groups, state, updates):
         return None
     known = plan.numbers_in_memory()
     memory, numbers = known or ((), MemoryNumbers())
     try:
         lent = plan.lend(memory, numbers)
-        kernels = engine.ready(node, plan.buckets(None), known and numbers)
+        buckets = plan.buckets(updates)
+        kernels = engine.ready(node, buckets, known and numbers)
         if kernels is None:
             return None
         of = param_groups, state, measure_group
-        return ReadyStep(plan, kernels, lent, (memory, numbers), of)
+        shows = None if updates is None else scheduled
+        return ReadyStep(plan, kernels, buckets, lent, (memory, numbers), of, shows)
     except Unsupported:
         return None
 
@@ -76,16 +88,18 @@ class ReadyStep:
         self,
         plan: StepPlan,
         kernels: ReadyKernels,
+        buckets: list[Bucket],
         lent: tuple[ReadyGuard, float],
         memory: tuple[Sequence[StateColumn], MemoryNumbers],
         of: tuple[list[Options], State, Any],
+        scheduled: ScheduledValues | None,
     ) -> None:
-        self.plan, self._kernels = plan, kernels
+        self.plan, self._kernels, self._buckets = plan, kernels, buckets
+        self._scheduled = scheduled
         self._of = of
         self._guard, self._left = lent
         self._memory, self._numbers = memory
         self._guard.pass_on_to(kernels.places())
-        self._buckets = plan.buckets(None)
         self._contents = self._contents_now()
         self._passed = PassedValues(plan.groups, plan, kernels)
         self._made = 0
@@ -105,9 +119,14 @@ class ReadyStep:
             return None
         if self._left <= 0 or not (self._memory or self.plan.memory_holds()):
             return None
-        as_before = not self.plan.values_may_change and self._contents.holds()
-        if not (as_before or self._has_passed_values() or self._has_other_values()):
+        if self._scheduled is not None and self._memory and not self.plan.updates_hold():
             return None
+        as_before = not self.plan.values_may_change and self._contents.holds()
+        if not as_before:
+            if self._scheduled is not None and not self._scheduled.are_shown(groups):
+                return None  # it is said that a value cannot be set
+            if not (self._has_passed_values() or self._has_other_values()):
+                return None
         if self._kernels.waits:
             self._kernels.settle(self._buckets, as_before)
         guard = self._guard
@@ -126,8 +145,16 @@ class ReadyStep:
         guard.count()
         self._made, self._left = self._made + 1, self._left - 1
         self._buckets = [b._replace(step=b.step + 1, count=b.count + 1) for b in self._buckets]
+        if self._scheduled is not None:
+            self._show(self._scheduled)
         forget_casts()
         return tx, node
+
+    def _show(self, scheduled: ScheduledValues) -> None:
+        """Has groups show the values of the next step, which it is to hold."""
+        self.plan.count_update()
+        for shown in scheduled.show_after(self._of[0], self._buckets[0].count):
+            self._contents.put(*shown)
 
     def _has_passed_values(self) -> bool:
         """Whether groups have no more than other values, which are passed on to the kernels.

@@ -1,5 +1,6 @@
 """Hyperparameters that follow schedules: groups show their values, and they cannot be set."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from torch import Tensor
@@ -26,6 +27,29 @@ class ScheduledValues:
         now = self._current(param_groups, state, index, updates)
         param_groups[index].update(now)
         self._shown[index].update(now)
+
+    def see_updates(
+        self, param_groups: list[Options], state: State, updates: Tensor | float
+    ) -> bool:
+        """Whether schedules see the updates of the optimizer: no stage of theirs counts itself."""
+        each = enumerate(self._groups.schedules)
+        asked = (self._store.counts(param_groups, state, k, updates) for k, own in each if own)
+        return all(x is updates for counts in asked for x in counts.values())
+
+    def show_after(
+        self, param_groups: list[Options], updates: float
+    ) -> Iterator[tuple[int, str, Any]]:
+        """The same as `show` for all groups, where that is so: which group, key and value."""
+        for index, schedules in enumerate(self._groups.schedules):
+            for key, value in schedules.items():
+                now = self._evaluated(index, key, value, updates)
+                param_groups[index][key] = self._shown[index][key] = now
+                yield index, key, now
+
+    def are_shown(self, param_groups: list[Options]) -> bool:
+        """Whether groups have the very values that were written there."""
+        each = zip(param_groups, self._groups.schedules, self._shown, strict=True)
+        return all(group.get(k) is shown[k] for group, own, shown in each for k in own)
 
     def accept(self, param_groups: list[Options]) -> None:
         """Takes what stands in groups, after loading, as written here."""
@@ -71,12 +95,15 @@ class ScheduledValues:
         counts = self._store.counts(param_groups, state, index, updates) if schedules else {}
         found: Options = {}
         for key, value in schedules.items():
-            try:
-                found[key] = evaluate_schedule(value, counts.get(key, updates))
-            except HyperparameterError as error:
-                where = f"`{self._who}`: `{key}` of parameter group {index}"
-                raise HyperparameterError(f"{where}: {error}") from error
+            found[key] = self._evaluated(index, key, value, counts.get(key, updates))
         return found
+
+    def _evaluated(self, index: int, key: str, value: Any, count: Any) -> Any:
+        try:
+            return evaluate_schedule(value, count)
+        except HyperparameterError as error:
+            where = f"`{self._who}`: `{key}` of parameter group {index}"
+            raise HyperparameterError(f"{where}: {error}") from error
 
 
 def _equal(a: Any, b: Any) -> bool:

@@ -192,7 +192,7 @@ class StepPlan:
             Unsupported: If more has to be looked at.
         """
         clock = self._columns[STEP].lend()
-        if clock is None or UPDATES in self._columns or self._sharded or self.device is not None:
+        if clock is None or self._sharded or self.device is not None:
             raise Unsupported("clocks that are read one by one, or tensors that are not here")
         ranks = self._ranks[1]
         if ranks is None or ranks.take_means or ranks.crossed(()):
@@ -203,13 +203,22 @@ class StepPlan:
         fixed = [*fixed, *(x for column in columns for x in column.tensors)]
         lent = [x for x in (column.lend() for column in memory) if x is not None]
         of = self._dicts, self._all, beside, fixed
-        return ReadyGuard(*of, *clock, lent, numbers.words), self._columns[STEP].room
+        room = min(x.room for x in self._clocks)
+        return ReadyGuard(*of, *clock, lent, numbers.words), room
 
     def take_back(self, guard: ReadyGuard, made: int, memory: Sequence[StateColumn]) -> None:
         """Goes on after so many such steps."""
         self._columns[STEP].take_back(guard.clock, made)
         for column, numbers in zip(memory, guard.columns, strict=True):
             column.take_back(numbers, 0)
+
+    def updates_hold(self) -> bool:
+        """Whether the count that schedules see is as it was left."""
+        return UPDATES not in self._columns or self._columns[UPDATES].unchanged()
+
+    def count_update(self) -> None:
+        """Counts an update for schedules, after a step that has been counted otherwise."""
+        self._columns[UPDATES].add(1)
 
     def memory_holds(self) -> bool:
         """Whether memory is as it was left."""
