@@ -17,6 +17,7 @@ from torch import Tensor
 from .._core.due import awaits
 from .._core.tensor_rule import GradientTransformation, TensorRule
 from .._core.vector_rule import VectorRule
+from .._numerics.followed import outside_graphs
 from ..combinators import chain, walk
 from ..errors import ModeError, StructureError
 from ._averages import Averages
@@ -124,9 +125,7 @@ class BackwardSteps:
                     "gradients with their graphs, and these are dropped in `backward`. Call "
                     "`remove()` of what `step_in_backward()` has returned, and step as usual."
                 )
-            from .._numerics import dynamo  # at the first step: it is slow to import
-
-            dynamo.outside_graphs(self._step, opt, p)  # pyright: ignore[reportCallIssue]
+            outside_graphs(self._step, opt, p)
 
     def finish(self, opt: Any, extra: Options) -> None:
         """Ends an iteration: steps what has not been stepped, and writes clocks and memory."""

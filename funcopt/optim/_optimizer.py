@@ -34,6 +34,7 @@ from .._core.stage import Node
 from .._core.tensor_rule import GradientTransformation, PerTensor
 from .._hints.calls import explained, name_caller
 from .._numerics.autocast import outside_contexts
+from .._numerics.followed import outside_graphs
 from ..combinators import Rounding, rounded, walk
 from ..engine import Engine, EngineOption
 from ..typing import ParamsT
@@ -200,10 +201,8 @@ class Optimizer(AveragingOptimizer):
         loss = None if closure is None else call(closure)
         if closure is not None and "value" in (self.tx.extra_names() or ()):
             extra.setdefault("value", loss)
-        from .._numerics import dynamo  # at the first step: it is slow to import
-
         with torch.set_grad_enabled(self.defaults["differentiable"]):
-            dynamo.outside_graphs(self._step_impl, extra, loss, closure=closure)  # pyright: ignore[reportCallIssue]
+            outside_graphs(self._step_impl, extra, loss, closure=closure)
         return loss
 
     @functools.partial(outside_contexts, evaluated="closure")
