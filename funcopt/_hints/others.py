@@ -10,7 +10,10 @@ def _all(names: str, text: str) -> dict[str, str]:
 _NONE = "no counterpart"
 _RELEASED = "its `step_in_backward()`, which frees each gradient"
 _RULE = f"{_NONE}; it would be a `fo.TensorRule`, and a class by `fo.optim.optimizer_class`"
-_8BIT = f"{_NONE}: states of 8 bits are not stored; `state_dtype=torch.bfloat16` halves them"
+_QUANTIZED = (
+    'any optimizer keeps its slots so: `fo.optim.AdamW(params, quantized="8bit")`, or "4bit" or '
+    '"fp8"; `fo.quantized(fo.adamw())` is the transformation'
+)
 
 TORCHOPT = {
     **{
@@ -199,7 +202,7 @@ PATTERNS = (
     (
         re.compile(r"(Paged)?\w+(8bit|4bit|32bit|Fp8)|\w+_(8|4)bit"),
         "bitsandbytes's or torchao's",
-        _8BIT,
+        _QUANTIZED,
     ),
     (
         re.compile(r"adamw_(torch|bnb|anyprecision|apex)\w*"),

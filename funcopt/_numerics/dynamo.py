@@ -11,7 +11,7 @@ import torch
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
-def outside_graphs(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def without_graphs(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """``fn(*args, **kwargs)``, before which a graph ends, and in which there are none."""
     return fn(*args, **kwargs)
 

@@ -11,8 +11,8 @@ _callback: Any = getattr(_eval_frame, "get_eval_frame_callback", bool)
 
 def outside_graphs(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """``fn(*args, **kwargs)``, before which a graph ends, and in which there are none."""
-    if not torch.compiler.is_compiling() and _callback() is None:  # nobody makes graphs
+    if not torch.compiler.is_compiling() and _callback() is None:  # where none are made
         return fn(*args, **kwargs)
     from . import dynamo  # not before: it is slow to import
 
-    return dynamo.outside_graphs(fn, *args, **kwargs)
+    return dynamo.without_graphs(fn, *args, **kwargs)

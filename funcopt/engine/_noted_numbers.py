@@ -10,7 +10,7 @@ import torch
 from .._core.record import unchecked, values_equal
 from .._numerics.scalars import at
 from ._guards import Unsupported
-from ._wide_numbers import Wide, as_before, prepared
+from ._wide_numbers import Wide, as_before, prepared_of_wide
 
 
 class Notes(Protocol):
@@ -133,7 +133,7 @@ class Lines:
         self.needs: dict[str, list[str]] = {}  # the names in each line
         self.constants: dict[str, Any] = {
             "at": at, "ceil": math.ceil, "unchecked": unchecked,
-            "Wide": Wide, "prepared": prepared, "as_before": as_before,
+            "Wide": Wide, "prepared_of_wide": prepared_of_wide, "as_before": as_before,
         }  # fmt: skip
         self._constant_names: dict[int, str] = {}
         self._fixed: dict[Any, Any] = {}

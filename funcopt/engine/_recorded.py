@@ -256,7 +256,7 @@ class _Recording:
             example = unchecked(rule, self._values_before(rule, fields))
         values = example.prepare(step.value, mapped(lambda x: Wide(x.value), memory))
         if remembered:
-            text = f"prepared({maker}, {step.name}, {self._memory_text(memory)})"
+            text = f"prepared_of_wide({maker}, {step.name}, {self._memory_text(memory)})"
             made, value = self.line(text, numbers, None), "as_before({}, {})"
         else:
             text = f"{maker}.prepare({step.name}, {memory!r})"

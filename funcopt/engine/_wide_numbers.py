@@ -49,7 +49,7 @@ for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
     setattr(Wide, f"__{_name}__", _operation(_name, bool))
 
 
-def prepared(rule: Any, step: Any, memory: Memory) -> Any:
+def prepared_of_wide(rule: Any, step: Any, memory: Memory) -> Any:
     """What a rule prepares of such memory.
 
     Raises:

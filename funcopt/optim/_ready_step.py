@@ -117,9 +117,7 @@ class ReadyStep:
         groups, state, measure_group = self._of
         if of[0] is not groups or of[1] is not state or of[2] is not measure_group:
             return None
-        if self._left <= 0 or not (self._memory or self.plan.memory_holds()):
-            return None
-        if self._scheduled is not None and self._memory and not self.plan.updates_hold():
+        if self._left <= 0 or not self.plan.others_hold(self._memory):
             return None
         as_before = not self.plan.values_may_change and self._contents.holds()
         if not as_before:

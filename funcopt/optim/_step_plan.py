@@ -212,17 +212,14 @@ class StepPlan:
         for column, numbers in zip(memory, guard.columns, strict=True):
             column.take_back(numbers, 0)
 
-    def updates_hold(self) -> bool:
-        """Whether the count that schedules see is as it was left."""
-        return UPDATES not in self._columns or self._columns[UPDATES].unchanged()
-
     def count_update(self) -> None:
         """Counts an update for schedules, after a step that has been counted otherwise."""
         self._columns[UPDATES].add(1)
 
-    def memory_holds(self) -> bool:
-        """Whether memory is as it was left."""
-        return all(x.unchanged() for key, x in self._columns.items() if key != STEP)
+    def others_hold(self, lent: Sequence[StateColumn]) -> bool:
+        """Whether numbers are as they were left: steps, and what is lent, are not looked at."""
+        others = (x for key, x in self._columns.items() if key != STEP and x not in lent)
+        return all(x.unchanged() for x in others)
 
     def release(self) -> None:
         """Drops the gradients: whoever sets them to `None` wants the memory."""
