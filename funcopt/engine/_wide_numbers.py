@@ -77,10 +77,10 @@ def as_before(x: Any, before: Any) -> Any:
     Raises:
         GuardFailed: If other parts of it were such numbers: kernels are of these.
     """
-    if type(before) is tuple:
-        if len(before) != len(x):
+    if isinstance(before, bool):
+        if (type(x) is Wide) is not before:
             raise GuardFailed
-        return tuple(map(as_before, x, before))
-    if (type(x) is Wide) is not before:
+        return x.value if before else x
+    if len(before) != len(x):
         raise GuardFailed
-    return x.value if before else x
+    return tuple(map(as_before, x, before))

@@ -330,6 +330,9 @@ class scale_by_product(fo.TensorRule):
         return {}, Product(s.product)
 
     def update_tensor(self, g, slots, p, s):
+        if isinstance(s.divisor, tuple):  # parts
+            (one, two), others = s.divisor
+            return g / one / two * others[0], slots
         return g / s.divisor, slots
 
 
@@ -341,6 +344,7 @@ SAME_IN_TORCH = {
     "arithmetic": lambda x: (1 - x) / (2 + x) - abs(-x),
     "comparisons": lambda x: 2.0 if 1.0 - x <= 0.5 or x == 0.25 else 1.0 + x,
     "nothing": lambda x: 2.0,
+    "parts": lambda x: ((x + 2.0, 1.0), [1.0 - x]),
 }
 
 
