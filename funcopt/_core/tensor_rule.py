@@ -207,9 +207,11 @@ class TensorRule(PerTensor):
             rules.append(rule)
             by_number = type(step) in (int, float)  # nearly always: nothing stands in between
             more = rule.prepare(step, own) if by_number else prepared(rule, step, own)
-            if self.metrics and own != ():  # which is written in place before it is shown
-                kept = precision.entries(own)
-                more = {k: x.clone() if any(x is y for y in kept) else x for k, x in more.items()}
+            if own != ():  # which is written in place before it is shown
+                more = dict(more)
+                for name in more.keys() & self.metrics:
+                    if any(more[name] is x for x in precision.entries(own)):
+                        more[name] = more[name].clone()
             rows.append({**rule.hyperparam_values(), **dict.fromkeys(rule.optional_extra), **more})
             memory.append(own)
         node = Node(rules, rows, memory, members)
