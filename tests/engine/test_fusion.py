@@ -143,13 +143,15 @@ def test_random_expressions_keep_their_values(monkeypatch, seed):
     assert_the_same(monkeypatch, lowered, 700)
 
 
-def test_sums_and_scales_of_blocks_keep_the_length_of_their_blocks(monkeypatch):
-    def programs(tx):
-        return [_bytecode.assemble(translate(x)) for x in lowered_graphs(monkeypatch, tx)]
+def test_sums_conversions_and_scales_keep_the_length_of_their_blocks(monkeypatch):
+    def programs(tx, *dtype):
+        return [_bytecode.assemble(translate(x)) for x in lowered_graphs(monkeypatch, tx, *dtype)]
 
     measuring, clipping = programs(fo.chain(fo.clip_by_global_norm(1.0), fo.sgd(0.1)))
     assert measuring.in_short_blocks() is measuring
     assert clipping.in_short_blocks().head[-1] == _bytecode.SHORT_BLOCK < clipping.head[-1]
+    (narrow,) = programs(fo.adamw(0.1), torch.bfloat16)
+    assert narrow.in_short_blocks() is narrow
     (scaling,) = programs(fo.quantized(fo.adamw(0.1), min_size=0))
     assert scaling.head[-1] == _bytecode.BLOCK_OF_SCALES
     assert scaling.in_short_blocks() is scaling
