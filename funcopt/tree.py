@@ -219,6 +219,20 @@ def _children(node: Any) -> list[tuple[Any, Any]]:
     return [(key, node[key]) for key in keys]
 
 
+def nodes(tree: Any) -> Iterator[tuple[Any, list[Any] | None]]:
+    """The nodes of a tree, each before its children, and their keys as they are walked.
+
+    A leaf has `None` for its keys, as has a node of a type that is registered with optree only.
+    """
+    if _kind(tree) is None:
+        yield tree, None
+        return
+    children = _children(tree)
+    yield tree, [key for key, _ in children]
+    for _, child in children:
+        yield from nodes(child)
+
+
 def _walk(node: Any, path: tuple[Any, ...]) -> list[tuple[tuple[Any, ...], Any]]:
     if _kind(node) is None:
         return [(path, node)]

@@ -27,6 +27,10 @@ def apply_updates(params: Params, updates: Updates) -> Params:
         StructureError: If the trees, or the shapes of two leaves, do not match.
         LeafError: If a leaf cannot hold the sum: integers, or a real parameter a complex update.
     """
+    if pure.fused_sum is not None and not torch.compiler.is_compiling():
+        made: Params | None = pure.fused_sum(params, updates)
+        if made is not None:
+            return made
     ps, spec = tree.flatten(params)
     us = spec.flatten_up_to(updates)
     pairs = enumerate(zip(ps, us, strict=True))

@@ -9,7 +9,7 @@ import logging
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,17 +19,15 @@ from .. import tree
 from .._core import pure
 from .._core.due import awaits
 from .._core.record import Record
-from .._core.stage import Bucket, Node, State
+from .._core.stage import Node, State
 from .._core.tensor_rule import PerTensor
-from .._numerics.scalars import is_mapped, is_plain, is_wrapped, number
+from .._numerics.scalars import is_mapped, is_plain, is_wrapped
 from ..errors import StructureError
 from ._guards import GuardFailed, Unsupported
 from ._kernels import has_machine
-from ._memory_numbers import MemoryNumbers
 from ._options import chosen_for_updates
-from ._ready import ReadyKernels
-from ._ready_guard import TensorAddresses
-from ._step import Results, StepInputs, flatten_nodes, fresh_like
+from ._ready_update import ReadyUpdate
+from ._step import Results, StepInputs, flatten_nodes
 from ._structure import same_structure
 from ._traced_backend import TracedBackend
 from ._trees import CheckedTrees
@@ -62,7 +60,7 @@ def fused_update(
     If it `applies` them, the sums of parameters and updates come in their place.
     """
     option = chosen_for_updates()
-    if option in ("eager", "torch") or params is None or extra or _is_watched():
+    if option in ("eager", "torch") or params is None or extra or is_watched():
         return None
     own, cached = _cache.find(tx)
     return cached.update(own, updates, state, params, (option, applies))
@@ -114,11 +112,11 @@ class _CachedUpdate:
         self, tx: PerTensor, updates: Any, state: State, params: Any, how: How
     ) -> tuple[Any, State, Node] | None:
         """The update, if kernels make it."""
-        latest = self._known[0] if self._known else None
-        if latest is not None and latest.is_ready(tx, how):
-            made = latest.repeated(updates, state, params)
-            if made is not None:
-                return made
+        for one in self._known:
+            if one.is_ready(tx, how):
+                made = one.repeated(updates, state, params)
+                if made is not None:
+                    return made
         ps, spec = tree.flatten(params)
         gs, of_updates = tree.flatten(updates)
         flat, of_slots = tree.flatten(state.slots)
@@ -150,7 +148,7 @@ class _CachedUpdate:
         results = Results.fresh(columns[0], columns[1], entries, exact, applies)
         step = state.step + 1
         try:
-            trees = params, updates, state.slots, state.memory
+            trees = params, updates, state
             node = known.step(trees, tx, columns, step, entries, results)
         except Unsupported as reason:
             known.are_supported = False
@@ -185,7 +183,7 @@ class _Known:
         self.are_supported = are_supported
         self.requires_grad = False  # of a tensor, or of a scalar in some update
         self._backend: TracedBackend | None = None
-        self._ready: _Ready | None = None
+        self._ready: ReadyUpdate | None = None
         self._made = 0  # updates in turn, without those that repeat one
         self._made_by: PerTensor | None = None
         self._patience = REPEATED  # how many of them come before one that repeats them
@@ -200,16 +198,16 @@ class _Known:
         """Makes the update by kernels.
 
         Args:
-            trees: Parameters, gradients, slots and memory.
+            trees: Parameters, gradients and state.
             tx: The transformation.
-            columns: The leaves of the first three: those with a gradient.
+            columns: Leaves of parameters and gradients, and slots: those with a gradient.
             step: The number of the update.
             *made: The entries of all slots, and where results are written.
 
         Raises:
             Unsupported: If none can.
         """
-        inputs = self.trees.inputs(tx, columns, step, trees[-1], {}, *made)
+        inputs = self.trees.inputs(tx, columns, step, trees[-1].memory, {}, *made)
         if self._backend is None:
             backend = TracedBackend(inputs, self._how[0])
             if not backend.replays:
@@ -225,24 +223,15 @@ class _Known:
                 self._patience *= 2
         return node
 
-    def _ready_for(self, inputs: StepInputs, node: Node, trees: Sequence[Any]) -> "_Ready | None":
-        """The next update, if its scalars follow from its number and from those in memory."""
-        assert self._backend is not None
-        memory = tree.leaves(inputs.buckets[0].memory)
-        if not all(map(_is_known, memory)):
+    def _ready_for(self, inputs: StepInputs, node: Node, trees: Any) -> ReadyUpdate | None:
+        """The next update, if it can be told now."""
+        if not self.trees.are_whole or inputs.results is None or self._backend is None:
             return None
-        numbers = MemoryNumbers(list(map(number, memory)))
         try:
-            kernels = self._backend.ready(node, inputs.buckets, numbers)
-        except Unsupported:
+            return ReadyUpdate(self._backend, inputs, inputs.results, node, trees)
+        except Unsupported as reason:
+            log.debug("updates of %s do not get ready: %s", type(inputs.tx).__name__, reason)
             return None
-        if not kernels.is_settled or not self.trees.are_whole or inputs.results is None:
-            return None
-        count = len(inputs.ps) + len(self.trees.positions)
-        addresses = TensorAddresses(2 * count + len(inputs.gs), kernels.places())
-        dtypes = [u.dtype for u in inputs.results.us]
-        _, spec = tree.flatten(tuple(trees))
-        return _Ready(inputs.tx, kernels, addresses, dtypes, numbers, spec)
 
     def is_ready(self, tx: PerTensor, how: How) -> bool:
         """Whether an update of this transformation may repeat the one before."""
@@ -250,65 +239,16 @@ class _Known:
 
     def repeated(self, updates: Any, state: State, params: Any) -> tuple[Any, State, Node] | None:
         """The update of these trees; `None` if it is not like the one before."""
-        ready = self._ready
-        if ready is None:
+        if self._ready is None or (self.requires_grad and torch.is_grad_enabled()):
             return None
-        tensors, spec = tree.flatten((params, updates, state.slots, state.memory))
-        if spec != ready.spec:
-            return None
-        count, last = len(self.trees.active), len(tensors) - len(ready.numbers)
-        memory = tensors[last:]
-        if not self.trees.guard.holds(tensors) or not all(map(_is_known, memory)):
-            return None
-        if self.requires_grad and torch.is_grad_enabled():
-            return None
-        ps, slots = tensors[:count], tensors[2 * count : last]
-        us = [torch.empty_like(p, dtype=x) for p, x in zip(ps, ready.dtypes, strict=True)]
-        new = [fresh_like(x) for x in slots]
-        if not ready.addresses.locate([*tensors[:last], *us, *new]):
-            return None
-        step = state.step + 1
-        if isinstance(now := number(step), Tensor):
-            return None
-        numbers = ready.numbers
-        for k, x in enumerate(memory):
-            numbers[k] = number(x)
-        before = numbers.words[:]
         try:
-            node = ready.kernels([Bucket(ready.tx, now, now - 1, state.memory)])
+            return self._ready(updates, state, params)
         except GuardFailed:  # as where it decides as no update before
             self._ready, self._made, self._patience = None, 0, 2 * self._patience
             return None
-        each = zip(memory, before, numbers.words, numbers, strict=True)
-        after = [x if made == old else _as_tensor(found) for x, old, made, found in each]
-        _, updates, of_slots, of_memory = spec.unflatten([*ps, *us, *new, *after])
-        return updates, State(step, of_memory, of_slots), node
 
 
-class _Ready(NamedTuple):
-    """An update that needs no more than addresses, the step count, and numbers in memory."""
-
-    tx: PerTensor
-    kernels: ReadyKernels
-    addresses: TensorAddresses
-    dtypes: Sequence[torch.dtype]  # of the updates, or new parameters
-    numbers: MemoryNumbers  # where kernels find what is in memory
-    spec: tree.Spec[Any]  # of parameters, gradients, slots and memory
-
-
-def _is_known(x: Any) -> bool:
-    """Whether it is a number that may be looked at, a whole one or in float64."""
-    is_exact = isinstance(x, Tensor) and x.dtype in (torch.int64, torch.float64)
-    return is_exact and not isinstance(number(x), Tensor)
-
-
-def _as_tensor(x: int | float) -> Tensor:
-    return torch.full(
-        (), x, dtype=torch.int64 if isinstance(x, int) else torch.float64, device="cpu"
-    )
-
-
-def _is_watched() -> bool:
+def is_watched() -> bool:
     """Whether something follows all operations that are made here."""
     if is_mapped() or torch._C._len_torch_dispatch_stack():
         return True

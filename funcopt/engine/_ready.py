@@ -193,15 +193,7 @@ class ReadyKernels:
             GuardFailed: If it is another than was compiled. Nothing has been written then.
         """
         if self._program is not None:
-            try:
-                holds = self._program.run(buckets[0].step)
-            except ArithmeticError:  # of Python, where torch has infinity
-                holds = False
-            if not holds:
-                raise GuardFailed
-            if self._written:
-                torch.autograd.graph.increment_version(self._written)
-            return self._root
+            return self.repeat(buckets[0].step)
         mine = [buckets[k] for k in self.used]
         root: Node = mine[0].tx.open(mine, self._members)
         self._root, self._nodes = root, flatten_nodes(root)
@@ -214,6 +206,19 @@ class ReadyKernels:
             torch.autograd.graph.increment_version(self._written)
         root.release()
         return root
+
+    def repeat(self, step: Any) -> Node:
+        """Makes the step of this number, where all scalars are settled; raises as a call does."""
+        assert self._program is not None
+        try:
+            holds = self._program.run(step)
+        except ArithmeticError:  # of Python, where torch has infinity
+            holds = False
+        if not holds:
+            raise GuardFailed
+        if self._written:
+            torch.autograd.graph.increment_version(self._written)
+        return self._root
 
 
 def _guards(guards: Sequence[Guard], changing: Set[int]) -> list[Guard]:

@@ -18,6 +18,15 @@ struct Python {
   Object (*call)(Object, Object, Object);           // PyObject_Call
   Object (*tuple)(ptrdiff_t);                       // PyTuple_New
   int (*put)(Object, ptrdiff_t, Object);            // PyTuple_SetItem
+  Object (*tuple_item)(Object, ptrdiff_t);          // PyTuple_GetItem
+  ptrdiff_t (*tuple_size)(Object);                  // PyTuple_Size
+  Object (*list)(ptrdiff_t);                        // PyList_New
+  int (*put_item)(Object, ptrdiff_t, Object);       // PyList_SetItem
+  Object (*dict)();                                 // PyDict_New
+  ptrdiff_t (*dict_size)(Object);                   // PyDict_Size
+  Object (*value)(Object, Object);                  // PyDict_GetItemWithError
+  int (*set)(Object, Object, Object);               // PyDict_SetItem
+  Object (*type)(Object);                           // PyObject_Type
   void (*keep)(Object);                             // Py_IncRef
   void (*drop)(Object);                             // Py_DecRef
   void (*clear)();                                  // PyErr_Clear
@@ -280,19 +289,6 @@ Object ready_count(Object self, Object) {
   if (r.clock_letter == 'q') ready::count_up<int64_t>(r.snapshot, r.clock_count);
   std::memcpy(r.clock, r.snapshot, r.clock_bytes());
   for (int64_t i = 0; i < r.column_count; i++) r.columns[i].fill(r.words[i]);
-  return ready::answer(true);
-}
-
-// Passes on the addresses of the tensors of a list; whether all have one.
-Object ready_locate(Object self, Object tensors) {
-  const ready::Places& to = *static_cast<const ready::Places*>(py.address(self));
-  const ptrdiff_t count = py.size(tensors);
-  for (ptrdiff_t i = 0; i < count; i++)
-    if (!ready::locate(py.item(tensors, i), reinterpret_cast<void**>(to.begins + i))) {
-      py.clear();
-      return ready::answer(false);
-    }
-  to.fill();
   return ready::answer(true);
 }
 

@@ -12,14 +12,18 @@ from typing import Any
 
 from . import _identity
 
-SOURCE = pathlib.Path(__file__).with_suffix(".cpp").read_text(encoding="utf-8")
+_files = [pathlib.Path(__file__).with_name(f"{x}.cpp") for x in ("_ready_call", "_known_trees")]
+
+SOURCE = "".join(path.read_text(encoding="utf-8") for path in _files)
 """Part of every library, as that of `_identity` is."""
 
-Call = Callable[..., bool]
+Call = Callable[..., Any]
 
 FUNCTIONS = (
     *("PyList_GetItem", "PyList_Size", "PyDict_Next", "PyObject_GetAttr", "PyObject_Call"),
-    *("PyTuple_New", "PyTuple_SetItem", "Py_IncRef", "Py_DecRef", "PyErr_Clear"),
+    *("PyTuple_New", "PyTuple_SetItem", "PyTuple_GetItem", "PyTuple_Size", "PyList_New"),
+    *("PyList_SetItem", "PyDict_New", "PyDict_Size", "PyDict_GetItemWithError", "PyDict_SetItem"),
+    *("PyObject_Type", "Py_IncRef", "Py_DecRef", "PyErr_Clear"),
     *("PyEval_SaveThread", "PyEval_RestoreThread", "PyLong_AsVoidPtr"),
 )
 """What the code calls of Python, in its order."""
@@ -55,9 +59,9 @@ def provide(path: pathlib.Path) -> None:
     found = [_address(getattr(ctypes.pythonapi, name)) for name in FUNCTIONS]
     table = array.array("q", [*found, data_ptr, *map(id, OBJECTS)])
     library.ready_begin(ctypes.c_void_p(table.buffer_info()[0]))
-    for name in ("same", "load", "release", "count", "locate", "launch", "conclude"):
+    for name in ("same", "load", "release", "count", "launch", "conclude", "take", "give"):
         function = _address(getattr(library, f"ready_{name}"))
-        kind = ONE_ARGUMENT if name == "locate" else NO_ARGUMENTS
+        kind = ONE_ARGUMENT if name in ("take", "give") else NO_ARGUMENTS
         _methods[name] = _Method(name.encode(), function, kind, None)
 
 

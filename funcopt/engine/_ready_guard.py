@@ -71,15 +71,6 @@ def place_words(places: Sequence[tuple[int, int]]) -> tuple[Any, Any, int]:
     return to, which, len(places)
 
 
-class TensorAddresses:
-    """Passes on the addresses of some tensors, all of which may be others in every step."""
-
-    def __init__(self, count: int, places: Sequence[tuple[int, int]]) -> None:
-        begins = array.array("q", [0] * count)
-        self._words = Words(*place_words(places), begins)
-        self.locate = self._words.call("locate")
-
-
 class ReadyGuard:
     """Whether a step is like the one before; and its gradients, whose addresses it passes on.
 
