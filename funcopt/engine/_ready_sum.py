@@ -9,8 +9,8 @@ from torch import Tensor
 
 from .. import tree
 from .._core import pure
+from .._core.functions import identity
 from .._numerics.scalars import is_plain
-from ..combinators import chain
 from ._guards import Unsupported
 from ._kernels import has_machine
 from ._known_trees import KnownTrees
@@ -75,7 +75,7 @@ class _ReadySum:
     def __init__(
         self, params: Any, updates: Any, ps: Sequence[Tensor], us: Sequence[Tensor]
     ) -> None:
-        count, tx = len(ps), chain()  # to whose updates nothing is done
+        count, tx = len(ps), identity()
         slots, spec = [()] * count, tree.flatten(params)[1]
         trees = CheckedTrees.of(params, slots, (spec, spec), list(range(count)), [*ps, *us])
         results = Results.fresh(ps, us, (), are_applied=True)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.autograd import forward_ad
 
 import funcopt as fo
 from funcopt.engine import _ready_sum
@@ -118,6 +119,10 @@ def test_derivatives_are_followed(ready):
     assert u.grad.equal(torch.ones(5))
     _, tangent = torch.func.jvp(lambda x: fo.apply_updates(ps, {**us, "c": x})["c"], (u,), (u,))
     assert tangent.equal(u)
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(us["c"], torch.ones(5))
+        made = fo.apply_updates(ps, {**us, "c": dual})["c"]
+        assert forward_ad.unpack_dual(made).tangent.equal(torch.ones(5))
     grad = torch.func.grad(lambda x: fo.apply_updates({**ps, "c": x}, us)["c"].sum())(ps["c"])
     assert grad.equal(torch.ones(5))
     many = torch.func.vmap(lambda x: fo.apply_updates(ps, {**us, "c": x})["c"])(

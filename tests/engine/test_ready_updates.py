@@ -2,12 +2,32 @@
 
 import copy
 import random
+from typing import NamedTuple
 
 import pytest
 import torch
 
 import funcopt as fo
 from funcopt.engine import _pure
+
+
+class Kinds(NamedTuple):
+    mean: torch.Tensor
+    kind: torch.Tensor
+
+
+class by_kind(fo.TensorRule):
+    """Its slots hold whole numbers, which it only reads."""
+
+    elementwise = True
+
+    def init_tensor(self, p):
+        return Kinds(torch.zeros_like(p), (p > 0).to(torch.int8))
+
+    def update_tensor(self, g, slots, p, s):
+        mean = torch.lerp(slots.mean, g, 0.1)
+        return torch.where(slots.kind == 1, mean, -mean), slots._replace(mean=mean)
+
 
 CHAINS = {
     "sgd": lambda: fo.sgd(0.1, momentum=0.9),
@@ -22,6 +42,7 @@ CHAINS = {
         fo.clip_by_global_norm(0.3), fo.adamw(1e-2, betas=(fo.linear_schedule(0.5, 0.9, 20), 0.9))
     ),
     "cautious": lambda: fo.chain(fo.cautious(fo.scale_by_adam()), fo.scale_by_learning_rate(0.1)),
+    "whole numbers in slots": lambda: fo.chain(by_kind(), fo.scale(-0.1)),
     "counted": lambda: fo.chain(fo.skip_if(fo.scale_by_adam()), fo.scale_by_learning_rate(0.1)),
 }
 
@@ -132,6 +153,19 @@ def another_step(job):
     job.state = job.state._replace(step=torch.tensor(100))
 
 
+def a_step_in_float64(job):
+    job.state = job.state._replace(step=job.state.step.double())
+
+
+def in_one_pass(job):
+    """As every other update."""
+    for t in range(8):
+        if t % 2:
+            job.steps(1)
+        gs = grads(job.params, t)
+        job.params, job.state = fo.update_and_apply(job.tx, gs, job.state, job.params)
+
+
 def other_trees(job):
     job.params["d"] = torch.ones(2)
     job.state = job.tx.init(job.params)
@@ -158,7 +192,7 @@ def with_gradients(job):
 
 CHANGES = (
     *(other_values, other_dtypes, transposed, other_slots, another_step, other_trees, in_turns),
-    with_gradients,
+    *(with_gradients, a_step_in_float64, in_one_pass),
 )
 
 
@@ -209,6 +243,16 @@ def test_memory_may_be_anything(repeated):
     pairs = list(zip(one.everything(), other.everything(), strict=True))
     assert all(x.dtype == y.dtype and torch.equal(x, y) for x, y in pairs)
     assert repeated
+
+
+def test_two_ways_in_turns_are_both_repeated(repeated):
+    job = Job(CHAINS["sgd"](), True)
+    job.steps(4)
+    in_one_pass(job)
+    known = len(repeated)
+    for _ in range(3):
+        in_one_pass(job)
+    assert len(repeated) == known + 3 * 12
 
 
 def test_a_missing_gradient(repeated):
