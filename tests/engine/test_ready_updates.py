@@ -245,6 +245,17 @@ def test_memory_may_be_anything(repeated):
     assert repeated
 
 
+def test_autograd_follows_where_it_is_on(repeated):
+    tx, ps = CHAINS["adamw"](), fo.tree.map(torch.Tensor.requires_grad_, params())
+    state = fo.tree.map(torch.Tensor.detach, tx.init(ps))
+    for t in range(6):
+        with torch.no_grad():
+            tx.update(grads(ps, t), state, ps)
+    assert repeated
+    updates, _ = tx.update(grads(ps, 6), state, ps)
+    assert all(u.requires_grad for u in fo.tree.leaves(updates))
+
+
 def test_two_ways_in_turns_are_both_repeated(repeated):
     job = Job(CHAINS["sgd"](), True)
     job.steps(4)
