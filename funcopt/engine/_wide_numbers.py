@@ -28,6 +28,11 @@ class Wide:
     def __abs__(self) -> "Wide":
         return Wide(abs(self.value))
 
+    def __pow__(self, exponent: Any) -> "Wide":
+        if exponent not in (0, 1, 2):  # others are rounded otherwise by torch
+            return NotImplemented
+        return Wide((1.0, self.value, self.value * self.value)[int(exponent)])
+
 
 def _operation(name: str, makes: Callable[[Any], Any], turned: bool = False) -> Callable[..., Any]:
     function = getattr(operator, name)

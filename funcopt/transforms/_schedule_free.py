@@ -8,7 +8,7 @@ from torch import Tensor
 from .._core import checks
 from .._core.stage import Scalars
 from .._core.tensor_rule import TensorRule
-from .._numerics.scalars import double, mix, moved, power, where
+from .._numerics.scalars import beside, clamp, exact, mix, power, root, where
 from ..errors import HyperparameterError
 from ..typing import Memory, Scalar, Slots
 from ._radam import rectification
@@ -111,27 +111,26 @@ class primal_averaging(TensorRule):
         return ScheduleFreeMemory(zero, zero.clone(), torch.ones((), dtype=torch.float64))
 
     def prepare(self, step: Any, memory: ScheduleFreeMemory) -> dict[str, Any]:
-        t = double(step)
-        rate, clock = double(self.lr), memory.lr_max.device
-        rate = rate if clock.type == "cpu" else moved(rate, clock)
+        t, rate = exact(step), self.lr
+        if isinstance(rate, Tensor):
+            rate = beside(memory.lr_max, rate)
         if self.warmup_steps:
-            rate = rate * (t / self.warmup_steps).clamp(max=1.0)
+            rate = rate * clamp(t / self.warmup_steps, 0.0, 1.0)
         if self.rectify is not None:
             known, ratio = rectification(self.rectify, t, 4)
-            rate = rate * where(known, ratio**0.5, 0.0)
-        lr_max = torch.maximum(memory.lr_max, rate)
+            rate = rate * where(known, root(ratio), 0.0)
+        lr_max = where(memory.lr_max < rate, rate, memory.lr_max)
         weight = power(t, self.r) * power(lr_max, self.weight_lr_power)
         weight_sum = memory.weight_sum + weight
         nothing = weight_sum == 0  # yet: all learning rates were 0
         share = where(nothing, 0.0, weight / where(nothing, 1.0, weight_sum))
-        out = 1 - 1 / memory.last_momentum
-        sums = {"lr_max": lr_max, "weight_sum": weight_sum}
-        return {"rate": rate, "share": share, "out": out, **sums}
+        found = {"rate": rate, "share": share, "lr_max": lr_max, "weight_sum": weight_sum}
+        return found if self.store_average else {**found, "out": 1 - 1 / memory.last_momentum}
 
     def conclude(
         self, s: Scalars, memory: ScheduleFreeMemory, total: Any
     ) -> tuple[dict[str, Any], Memory]:
-        momentum = torch.ones_like(memory.last_momentum) * s.momentum  # on the clock's device
+        momentum = 0 * memory.last_momentum + s.momentum  # in its dtype, and on its device
         return {}, ScheduleFreeMemory(s.weight_sum, s.lr_max, momentum)
 
     def update_tensor(

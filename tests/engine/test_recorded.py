@@ -57,6 +57,10 @@ CHAINS = {
     ),
     "kahan": lambda: fo.rounded(clipped(), "kahan"),
     "a norm of each, or not": lambda: fo.skip_if(fo.lamb(1e-2)),
+    "Schedule-Free": lambda: fo.schedule_free(fo.adam(1.0), 1e-2, warmup_steps=4),
+    "an average that is stored": lambda: fo.schedule_free(
+        fo.sgd(1.0), fo.linear_schedule(0.0, 0.1, 9), momentum=0.0, store_average=True
+    ),
     "a product in memory": lambda: fo.nadam(1e-2),
     "a product in a window": lambda: fo.accumulate(fo.nadam(1e-2), 2),
     "a rate in memory": lambda: fo.asgd(1e-2),
@@ -417,7 +421,6 @@ NOT_RECORDED = {
     "a whole part": lambda: scaled(lambda product: 1.0 + product // 0.3),
     "an exponential": lambda: scaled(lambda product: math.exp(product)),
     "a function of torch": lambda: scaled(lambda product: torch.as_tensor(product).sin()),
-    "tensors that are prepared": lambda: fo.schedule_free_sgd(0.1),
     "a rate that may be written into": lambda: fo.skip_if(fo.sgd(torch.tensor(0.1))),
     "a window that grows": lambda: fo.accumulate(fo.sgd(0.1), lambda count: 1 + count // 3),
 }
