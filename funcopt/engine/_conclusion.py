@@ -5,7 +5,7 @@ measured one by one. On a device nothing is waited for.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from . import triton
 from ._guards import Guard, ScalarSource, Unsupported
 from ._host_scalars import HostKernel, HostPrograms
 from ._kernels import DrivenKernel
+from ._ready_call import Words
 from ._replay import Launch
 from ._scalar_code import Found, Result, ScalarCode, has, scalar_code
 from ._scalar_graph import ScalarGraph, traced
@@ -48,6 +49,14 @@ class _Group:
         """Puts what each program returns in its place."""
         for k, (at, (_, _, case)) in enumerate(zip(self.places, self.ranges, strict=True)):
             to[at] = self.codes[case].filled(nodes, found, k)
+
+
+class ReadyConclusion(NamedTuple):
+    """What concludes from parts that lie in one place."""
+
+    conclude: Callable[[Sequence[Node]], None]
+    measure_first: Callable[[Sequence[Words]], None]
+    """Has it run these launches, which make the parts, each time before it concludes."""
 
 
 class Conclusion:
@@ -92,7 +101,7 @@ class Conclusion:
             group.put(nodes, kernel(part, group.rows(nodes)), concluded)
         self._give(nodes[self._node], concluded)
 
-    def ready(self, part: Tensor) -> Callable[[Sequence[Node]], None]:
+    def ready(self, part: Tensor) -> ReadyConclusion:
         """What concludes from the parts that lie here.
 
         Scalars are written where those of the step before were: whoever keeps some has to copy
@@ -130,9 +139,9 @@ class Conclusion:
 
         (group, run, changes), *others = groups
         if others or changes or self._program_of != (0,):
-            return conclude
+            return ReadyConclusion(conclude, kernels[0].measure_first)
         more, memory = concluded[0]
-        return conclude_once
+        return ReadyConclusion(conclude_once, kernels[0].measure_first)
 
     def _give(self, node: Node, concluded: Sequence[Concluded]) -> None:
         """Gives the scalars of all programs, and the memory, to the node."""

@@ -27,6 +27,9 @@ COMBINED = {"sum": 0, "max": 1, "min": 2}
 STORED = {torch.bool: torch.uint8, torch.int64: torch.float64}
 """How the machine stores results, where not in their own dtype."""
 
+FIRST = 7
+"""Where the launches that measure first stand among the words of a conclusion."""
+
 
 class HostKernel:
     """A listing of scalars as bytecode: columns of totals are read, those of results written."""
@@ -70,7 +73,7 @@ class HostPrograms:
         )
         self._words = Words(
             *(0, array.array("q", [x for one in ranges for x in one[:2]]), programs),
-            *(kernel.measures, kernel.combine, totals.data_ptr(), self._launch),
+            *(kernel.measures, kernel.combine, totals.data_ptr(), self._launch, 0, 0),
         )
         self._totals = totals
         self._call = self._words.call("conclude")
@@ -90,6 +93,10 @@ class HostPrograms:
     def read(self, part: Tensor) -> None:
         """Reads parts from here."""
         self._part, self._words[0] = part, part.data_ptr()
+
+    def measure_first(self, launches: Sequence[Words]) -> None:
+        """Runs these, whose parts are read, before it concludes: one call instead of many."""
+        self._words.replace(FIRST, Words(*launches), len(launches))
 
     def written(self, rows: Sequence[Sequence[Any]]) -> Found:
         """The results, where those of the call before were."""

@@ -208,16 +208,14 @@ void drive(
   const int64_t BLOCK = program.block;
   const int64_t grain = std::max<int64_t>(1, tasks / (threads * 16));
   const Instruction* const body = code + program.prologue;
-#pragma omp parallel num_threads(threads) if (threads > 1)
-  {
+  const auto work = [&](const auto& each_task) {
     Worker<T> worker(program, code, constants);
     T** const reg = worker.reg.get();
     void** const memory = worker.memory.get();
     std::vector<Column> columns;
     for (int64_t k = 0; k < program.tensors; k++)
       columns.emplace_back(size_of(storages[k], sizeof(T)), BLOCK);
-#pragma omp for schedule(dynamic, grain)
-    for (int64_t t = 0; t < tasks; t++) {
+    each_task([&](const int64_t t) {
       const int64_t leaf = table[3 * t], from = table[3 * t + 1], length = table[3 * t + 2];
       const int64_t row = row_of[leaf];
       worker.fill(rows + row * program.scalars, row, std::min(BLOCK, length));
@@ -246,8 +244,19 @@ void drive(
       }
       for (int64_t k = 0; k < program.measures; k++)
         if (measures[k].factor >= 0) found[k] *= reg[measures[k].factor][0];
-    }
+    });
+  };
+  if (threads <= 1) {  // a team of one thread takes longer than a small step
+    work([&](const auto& task) {
+      for (int64_t t = 0; t < tasks; t++) task(t);
+    });
+    return;
   }
+#pragma omp parallel num_threads(threads)
+  work([&](const auto& task) {
+#pragma omp for schedule(dynamic, grain)
+    for (int64_t t = 0; t < tasks; t++) task(t);
+  });
 }
 
 }  // namespace

@@ -21,6 +21,7 @@ from .._core.tensor_rule import PerTensor
 from ..combinators import FieldPath
 from . import _threads
 from ._blocks import Block
+from ._conclusion import ReadyConclusion
 from ._given_values import GivenValues, changed_values
 from ._guards import Guard, GuardFailed, ScalarSource, Unsupported
 from ._kernels import DrivenKernel
@@ -284,19 +285,20 @@ class _ReadyPass:
             raise Unsupported("more than a sum over tensors")
         self._of, self.fits = of, of.fits
         self.guards: Sequence[Guard] = of.guards
-        self._conclude: Callable[[Sequence[Node]], None] | None = None
+        self._conclusion: ReadyConclusion | None = None
+        self._measures_first = False  # whether the conclusion runs the launches
         parts: Sequence[Tensor | None] = [None] * len(of.launches)
         if of.conclusion is not None:
             count, width = sum(x.tasks.count for x in of.launches), of.measures.no_rows.shape[1]
             part = torch.empty(count, width, dtype=torch.float64, device="cpu")
             parts = torch.split(part, [x.tasks.count for x in of.launches])
-            self._conclude = of.conclusion.ready(part)
+            self._conclusion = of.conclusion.ready(part)
         each = zip(of.launches, parts, strict=True)
         self.launches = [_ReadyLaunch(one, place_of, part) for one, part in each]
 
     def part(self) -> Part:
         """How it is part of a program."""
-        by_kernel = self._conclude is not None
+        by_kernel = self._conclusion is not None
         return Part(self._of.guards, self.run, _reads(self.launches), self._of.node, by_kernel)
 
     def read(self, changing: Set[int]) -> None:
@@ -304,13 +306,24 @@ class _ReadyPass:
         self.guards = _guards(self._of.guards, changing)
         for launch in self.launches:
             launch.read(changing)
+        self._measure_first(False)
+
+    def _measure_first(self, does: bool) -> None:
+        if self._conclusion is not None and does is not self._measures_first:
+            self._conclusion.measure_first([one.words for one in self.launches if does])
+            self._measures_first = does
 
     def run(self, nodes: Sequence[Node]) -> None:
         """Measures, and concludes."""
-        if self._conclude is not None:
+        if self._measures_first:
+            assert self._conclusion is not None
+            self._conclusion.conclude(nodes)
+            return
+        if self._conclusion is not None:
             for launch in self.launches:
                 launch(nodes)
-            self._conclude(nodes)
+            self._conclusion.conclude(nodes)
+            self._measure_first(all(one.is_settled for one in self.launches))
             return
         node = nodes[self._of.node]
         combine = node.rules[0].combine
@@ -343,13 +356,13 @@ class _ReadyLaunch:
             self._add_column(block, role, place_of)
         self._is_short = of.tasks.entries <= _threads.SIZES[0]
         drive, program = kernel.address(of.tasks)
-        self._words = Words(
+        self.words = Words(
             *(drive, *[*program, 0, 0, 0, 0, 0][:5]),
             *(of.tasks.count, of.tasks.table_address, self._pointers, block.leaves),
             *(self._row, of.tasks.rows_address),
             *(0 if self._out is None else self._out.data_ptr(), 1, self._is_short),
         )
-        self._call = self._words.call("launch")
+        self._call = self.words.call("launch")
 
     def sources(self) -> list[ScalarSource]:
         """Where its scalars are read."""
@@ -385,8 +398,13 @@ class _ReadyLaunch:
             for at, read, i in self._changing:
                 self._row[at] = read(nodes, i)
         if not self._is_short:
-            self._words[THREADS] = self._kernel.threads_for(self._tasks)
+            self.words[THREADS] = self._kernel.threads_for(self._tasks)
         self._call()
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether each call is the same: of scalars that are packed, on one thread."""
+        return self._is_packed and self._is_short and self._changing == []
 
     def measures(self, nodes: Sequence[Node], combine: str) -> Tensor:
         """The measures of every leaf, a row for each."""

@@ -226,6 +226,8 @@ struct Conclusion {
   int64_t combine;        // a sum, the largest or the smallest
   double* totals;
   const Launch* launch;
+  const Launch* const* first;  // the short ones that measure, if they are to be run here
+  int64_t first_count;
 
   double total(int64_t first, int64_t last, int64_t measure) const {
     const double* x = parts + measure;
@@ -301,9 +303,10 @@ Object ready_launch(Object self, Object) {
   return ready::answer(true);
 }
 
-// Concludes from what was measured.
+// Concludes from what was measured, or is measured now.
 Object ready_conclude(Object self, Object) {
   const ready::Conclusion& c = *static_cast<const ready::Conclusion*>(py.address(self));
+  for (int64_t i = 0; i < c.first_count; i++) ready::run(*c.first[i]);
   for (int64_t k = 0; k < c.measures; k++)
     for (int64_t i = 0; i < c.programs; i++)
       c.totals[k * c.programs + i] = c.total(c.ranges[2 * i], c.ranges[2 * i + 1], k);
