@@ -4,8 +4,8 @@ A program of it concludes once: for each parameter group, or for each tensor whe
 measured one by one. On a device nothing is waited for.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,8 +17,7 @@ from . import triton
 from ._guards import Guard, ScalarSource, Unsupported
 from ._host_scalars import HostKernel, HostPrograms
 from ._kernels import DrivenKernel
-from ._ready_call import Words
-from ._replay import Launch
+from ._replay import Launch, ReadyConclusion
 from ._scalar_code import Found, Result, ScalarCode, has, scalar_code
 from ._scalar_graph import ScalarGraph, traced
 
@@ -49,14 +48,6 @@ class _Group:
         """Puts what each program returns in its place."""
         for k, (at, (_, _, case)) in enumerate(zip(self.places, self.ranges, strict=True)):
             to[at] = self.codes[case].filled(nodes, found, k)
-
-
-class ReadyConclusion(NamedTuple):
-    """What concludes from parts that lie in one place."""
-
-    conclude: Callable[[Sequence[Node]], None]
-    measure_first: Callable[[Sequence[Words]], None]
-    """Has it run these launches, which make the parts, each time before it concludes."""
 
 
 class Conclusion:

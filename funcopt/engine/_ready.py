@@ -21,14 +21,13 @@ from .._core.tensor_rule import PerTensor
 from ..combinators import FieldPath
 from . import _threads
 from ._blocks import Block
-from ._conclusion import ReadyConclusion
 from ._given_values import GivenValues, changed_values
 from ._guards import Guard, GuardFailed, ScalarSource, Unsupported
 from ._kernels import DrivenKernel
 from ._memory_numbers import MemoryNumbers
 from ._ready_call import Words, repeats_steps
 from ._recorded import KnownWay, Part, RecordedStep, record
-from ._replay import CellScalars, CompiledStep, Launch, ReductionPass, Replay
+from ._replay import CellScalars, CompiledStep, Launch, ReadyConclusion, ReductionPass, Replay
 from ._step import flatten_nodes
 
 log = logging.getLogger("funcopt")

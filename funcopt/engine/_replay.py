@@ -14,6 +14,7 @@ from ._blocks import Block, Tasks
 from ._guards import Guard, GuardFailed, ScalarSource, Unsupported, guards_hold
 from ._kernels import Kernel
 from ._lowering import LoweredGraph
+from ._ready_call import Words
 from ._step import flatten_nodes
 
 
@@ -62,6 +63,14 @@ class Launch(NamedTuple):
         return self.tasks.reduce_leaves(out, combine)
 
 
+class ReadyConclusion(NamedTuple):
+    """What concludes from parts that lie in one place."""
+
+    conclude: Callable[[Sequence[Node]], None]
+    measure_first: Callable[[Sequence[Words]], None]
+    """Has it run these launches, which make the parts, each time before it concludes."""
+
+
 class Concluding(Protocol):
     """`conclude` of a stage by a kernel."""
 
@@ -69,7 +78,7 @@ class Concluding(Protocol):
         """Makes the launches and concludes from what they measure."""
         ...
 
-    def ready(self, part: Tensor) -> Callable[[Sequence[Node]], None]:
+    def ready(self, part: Tensor) -> ReadyConclusion:
         """What concludes from the measures that lie here.
 
         Raises:
