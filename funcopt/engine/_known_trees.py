@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .. import tree
 from ._guards import Unsupported
+from ._huge_pages import LARGE, ask_for_huge_pages
 from ._ready_call import Words, objects, repeats_steps
 from ._ready_guard import place_words
 from ._tensor_guard import dynamo_check
@@ -69,7 +70,15 @@ class KnownTrees:
             *(0, 0, 0, begins),
             *(of_results.words, which),
         )
-        self.take, self.give = self._words.call("take"), self._words.call("give")
+        self._sizes, self._begins, self._first = [x.nbytes for x in fresh], begins, len(leaves)
+        self._taken, self.give = self._words.call("take"), self._words.call("give")
+        self.take = self._take_large if sum(self._sizes) >= LARGE else self._taken
+
+    def _take_large(self, trees: Any) -> list[Any] | None:
+        found: list[Any] | None = self._taken(trees)
+        if found is not None:
+            ask_for_huge_pages(zip(self._begins[self._first :], self._sizes, strict=True))
+        return found
 
     def pass_on_to(self, places: Sequence[tuple[int, int]]) -> None:
         """Writes addresses to these places in each step: address, and which of the list's."""

@@ -21,9 +21,6 @@ from ._step import Results
 from ._traced_backend import TracedBackend
 from ._trees import CheckedTrees
 
-LARGE = 2**16
-"""Entries from which on sums take so long that nothing is saved here."""
-
 
 def fused_sum(params: Any, updates: Any) -> Any:
     """The sums, in a tree like `params`; `None` if they are to be made one by one."""
@@ -53,7 +50,7 @@ class _Sums(threading.local):
     def made(self, params: Any, updates: Any) -> Any:
         """The sums, if they have been made often enough to get ready."""
         (ps, spec), (us, other) = tree.flatten(params), tree.flatten(updates)
-        if spec != other or not all(map(_is_sum, ps, us)) or sum(map(Tensor.numel, ps)) > LARGE:
+        if spec != other or not all(map(_is_sum, ps, us)):
             return None
         metadata = _Metadata(spec, list(map(_metadata, ps)), list(map(_metadata, us)))
         count = 1 + next((count for seen, count in self._seen if seen == metadata), 0)

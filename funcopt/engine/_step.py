@@ -16,6 +16,7 @@ from .._core.tensor_rule import PerTensor
 from .._numerics import shards
 from .._numerics.scalars import widen
 from ..typing import Slots
+from ._huge_pages import in_huge_pages
 
 
 class Results(NamedTuple):
@@ -39,7 +40,9 @@ class Results(NamedTuple):
         dtypes = [widen(g.dtype) if exact else g.dtype for g in gs]
         made = [p.dtype for p in ps] if are_applied else dtypes
         us = [torch.empty_like(p, dtype=x) for p, x in zip(ps, made, strict=True)]
-        return cls(us, [fresh_like(x) for x in entries], dtypes, are_applied)
+        new = list(map(fresh_like, entries))
+        in_huge_pages([*us, *new])
+        return cls(us, new, dtypes, are_applied)
 
 
 def fresh_like(slot: Tensor) -> Tensor:
