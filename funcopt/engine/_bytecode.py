@@ -33,6 +33,10 @@ MAX_REGISTERS = 96
 """As many blocks stay in the cache next to a core."""
 
 
+STREAMED = 1 << 8
+"""Beside the storage of a column that is written past the cache, where memory is slower."""
+
+
 class Program(NamedTuple):
     """Instructions and what they work on, as the machine reads them."""
 
@@ -42,15 +46,21 @@ class Program(NamedTuple):
     measures: "array.array[int]"
     constants: "array.array[float]"
 
-    def in_short_blocks(self) -> "Program":
-        """The same where memory is slower, if results are the same: a sum depends on its parts.
+    def through_memory(self, only_written: Sequence[int]) -> "Program":
+        """The same for what no cache holds.
 
-        Where columns are converted, there are more instructions and fewer bytes: it is not slower.
+        In short blocks, if results are the same: a sum depends on its parts. Where columns are
+        converted, there are more instructions and fewer bytes: it is not slower. What is only
+        written goes past the cache, which would read it first.
         """
         *head, measures, prologue, body, block = self.head
-        if measures or block != BLOCK or any(self.storages):
-            return self
-        return self._replace(head=array.array("i", (*head, measures, prologue, body, SHORT_BLOCK)))
+        if not (measures or block != BLOCK or any(self.storages)):
+            block = SHORT_BLOCK
+        storages = array.array("i", self.storages)
+        for k in only_written:
+            storages[k] |= STREAMED
+        head = array.array("i", (*head, measures, prologue, body, block))
+        return self._replace(head=head, storages=storages)
 
 
 def assemble(listing: Listing, block: int = BLOCK) -> Program:

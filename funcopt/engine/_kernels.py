@@ -116,8 +116,10 @@ class BytecodeKernel(DrivenKernel):
 
     def __init__(self, lowered: LoweredGraph) -> None:
         super().__init__(lowered)
-        program = _bytecode.assemble(translate(lowered))
-        self._programs = program, program.in_short_blocks()  # which have to be kept
+        listing = translate(lowered)
+        program = _bytecode.assemble(listing)
+        through_memory = program.through_memory(listing.only_written())
+        self._programs = program, through_memory  # which have to be kept
         driver = _machine.driver(lowered.compute_dtype)
         self._drive, self._drive_through_memory = (
             functools.partial(driver, *(x.buffer_info()[0] for x in one)) for one in self._programs

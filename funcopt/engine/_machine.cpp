@@ -34,8 +34,10 @@ struct Size {
   int64_t of(int64_t entries) const { return (entries >> shift) * bytes; }
 };
 
+constexpr int32_t STREAMED = 1 << 8;  // beside a storage
+
 inline Size size_of(int32_t storage, int64_t own) {
-  switch (storage) {
+  switch (storage & (STREAMED - 1)) {
     case FLOAT: return {4, 0};
     case BFLOAT16: case HALF: case INT16: return {2, 0};
     case INT8: case UINT8: return {1, 0};
@@ -184,17 +186,58 @@ double empty(int32_t code) {
   return code == SUM ? 0.0 : code == AMAX ? -infinity : infinity;
 }
 
+// Writes past the cache: memory is not read before.
+#if defined(CPU_CAPABILITY_AVX512)
+constexpr int64_t STREAM = 64;
+inline void stream(char* to, const char* from) {
+  _mm512_stream_si512(reinterpret_cast<__m512i*>(to), _mm512_load_si512(from));
+}
+inline void end_of_stream() { _mm_sfence(); }
+#elif defined(CPU_CAPABILITY_AVX2)
+constexpr int64_t STREAM = 32;
+inline void stream(char* to, const char* from) {
+  _mm256_stream_si256(
+      reinterpret_cast<__m256i*>(to), _mm256_load_si256(reinterpret_cast<const __m256i*>(from)));
+}
+inline void end_of_stream() { _mm_sfence(); }
+#else
+constexpr int64_t STREAM = 0;
+inline void stream(char*, const char*) {}
+inline void end_of_stream() {}
+#endif
+
 // Where a thread is in the tensors of one column.
 struct Column {
   Size size;
   int64_t block;  // bytes
   char* next = nullptr;
+  std::unique_ptr<char[]> own;  // of a column that is only written: its block, on its way
+  char* passing = nullptr;
 
-  Column(Size size, int64_t entries) : size(size), block(size.of(entries)) {}
+  Column(int32_t storage, int64_t own_size, int64_t entries)
+      : size(size_of(storage, own_size)), block(size.of(entries)) {
+    if (!STREAM || !(storage & STREAMED)) return;
+    own.reset(new char[block + LINE]);
+    const auto begin = reinterpret_cast<uintptr_t>(own.get());
+    passing = reinterpret_cast<char*>((begin + LINE - 1) / LINE * LINE);
+  }
+
+  // Where the next block is computed.
+  char* place() const { return passing ? passing : next; }
+
+  // Passes on a block that was computed, of so many entries.
+  void pass_on(int64_t entries) const {
+    const int64_t bytes = size.of(entries + (int64_t(1) << size.shift) - 1);  // the last share one
+    int64_t i = 0;
+    if (reinterpret_cast<uintptr_t>(next) % std::max<int64_t>(STREAM, 1) == 0)
+      for (; i + STREAM <= bytes; i += STREAM) stream(next + i, passing + i);
+    std::memcpy(next + i, passing + i, bytes - i);
+  }
 
   // Asks memory for so many entries of the block after the next one.
   void fetch(int64_t entries) const {
-    const char* const from = next + block;
+    if (passing) return;
+    const char* const from = next + 2 * block;
     const int64_t bytes = size.of(entries);
     for (int64_t i = 0; i < bytes; i += LINE) __builtin_prefetch(from + i);
   }
@@ -208,13 +251,15 @@ void drive(
   const int64_t BLOCK = program.block;
   const int64_t grain = std::max<int64_t>(1, tasks / (threads * 16));
   const Instruction* const body = code + program.prologue;
+  const bool streams = STREAM && std::any_of(
+      storages, storages + program.tensors, [](int32_t x) { return x & STREAMED; });
   const auto work = [&](const auto& each_task) {
     Worker<T> worker(program, code, constants);
     T** const reg = worker.reg.get();
     void** const memory = worker.memory.get();
     std::vector<Column> columns;
     for (int64_t k = 0; k < program.tensors; k++)
-      columns.emplace_back(size_of(storages[k], sizeof(T)), BLOCK);
+      columns.emplace_back(storages[k], sizeof(T), BLOCK);
     each_task([&](const int64_t t) {
       const int64_t leaf = table[3 * t], from = table[3 * t + 1], length = table[3 * t + 2];
       const int64_t row = row_of[leaf];
@@ -227,9 +272,8 @@ void drive(
       }
       for (int64_t start = 0; start < length; start += BLOCK) {
         for (int64_t k = 0; k < program.tensors; k++) {
-          memory[k] = columns[k].next;
+          memory[k] = columns[k].place();
           reg[k] = static_cast<T*>(memory[k]);
-          columns[k].next += columns[k].block;
         }
         const int64_t n = std::min(BLOCK, length - start);
         const int64_t ahead = std::clamp<int64_t>(length - start - 2 * BLOCK, 0, BLOCK);
@@ -241,10 +285,15 @@ void drive(
             columns[column].fetch(ahead);
           HANDLERS<T>.of[body[k].code](body[k], frame);
         }
+        for (Column& one : columns) {
+          if (one.passing) one.pass_on(n);
+          one.next += one.block;
+        }
       }
       for (int64_t k = 0; k < program.measures; k++)
         if (measures[k].factor >= 0) found[k] *= reg[measures[k].factor][0];
     });
+    if (streams) end_of_stream();
   };
   if (threads <= 1) {  // a team of one thread takes longer than a small step
     work([&](const auto& task) {

@@ -92,6 +92,13 @@ class Listing(NamedTuple):
     writes: tuple[tuple[int, Register], ...]  # the tensor that is overwritten, and by which value
     measures: tuple[Measure, ...]
 
+    def only_written(self) -> list[int]:
+        """The tensors that are overwritten, and that nothing reads."""
+        read = {x for one in (*self.uniform, *self.body) for x in one.args}
+        read.update(x for _, x in self.writes)
+        read.update(x.register for x in self.measures)
+        return [k for k, _ in self.writes if Register("tensor", k) not in read]
+
 
 def storage(x: Input, own: torch.dtype) -> str:
     """How a tensor is stored, as conversions call it; "" if it is as in registers.

@@ -148,11 +148,11 @@ def test_sums_conversions_and_scales_keep_the_length_of_their_blocks(monkeypatch
         return [_bytecode.assemble(translate(x)) for x in lowered_graphs(monkeypatch, tx, *dtype)]
 
     measuring, clipping = programs(fo.chain(fo.clip_by_global_norm(1.0), fo.sgd(0.1)))
-    assert measuring.in_short_blocks() is measuring
-    assert clipping.in_short_blocks().head[-1] == _bytecode.SHORT_BLOCK < clipping.head[-1]
+    assert measuring.through_memory([]) == measuring
+    assert clipping.through_memory([]).head[-1] == _bytecode.SHORT_BLOCK < clipping.head[-1]
     (narrow,) = programs(fo.adamw(0.1), torch.bfloat16)
-    assert narrow.in_short_blocks() is narrow
+    assert narrow.through_memory([]) == narrow
     (scaling,) = programs(fo.quantized(fo.adamw(0.1), min_size=0))
     assert scaling.head[-1] == _bytecode.BLOCK_OF_SCALES
-    assert scaling.in_short_blocks() is scaling
+    assert scaling.through_memory([]) == scaling
     assert math.gcd(_bytecode.BLOCK, _bytecode.SHORT_BLOCK) == 128  # a group of random bits
