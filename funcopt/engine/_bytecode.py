@@ -59,8 +59,8 @@ class Program(NamedTuple):
         storages = array.array("i", self.storages)
         for k in only_written:
             storages[k] |= STREAMED
-        head = array.array("i", (*head, measures, prologue, body, block))
-        return self._replace(head=head, storages=storages)
+        other = array.array("i", (*head, measures, prologue, body, block))
+        return self._replace(head=other, storages=storages)
 
 
 def assemble(listing: Listing, block: int = BLOCK) -> Program:
