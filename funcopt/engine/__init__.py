@@ -8,10 +8,11 @@ The engine's ten nouns, and where each lives:
 * **engine** (`_engine`, `Engine`; what may be chosen, in `_options`): chooses the backend of a
   step: kernels that are traced (`_traced_backend`), a fused kernel of torch for chains that have
   one (`_torch_backend`), or the eager step. An optimizer uses it, and `donated` (`_donated`), the
-  pure form in place. Out of place (`_pure`), the same kernels write into `Results`, which are fresh
-  memory. `CheckedTrees` (`_trees`) make step inputs of the trees of both pure forms. Where trees
-  are like those before, machine code finds their leaves (`_known_trees`, `KnownTrees`): in a
-  `ReadyUpdate` (`_ready_update`), and in sums of parameters and updates (`_ready_sum`).
+  pure form in place. Out of place (`_pure`), the same kernels write into `Results`: fresh memory,
+  in `_huge_pages` where it is large. `CheckedTrees` (`_trees`) make step inputs of the trees of
+  both pure forms. Where trees are like those before, machine code finds their leaves
+  (`_known_trees`, `KnownTrees`): in a `ReadyUpdate` (`_ready_update`), and in sums of parameters
+  and updates (`_ready_sum`).
 * **block** (`_blocks`, `Block`): tensors that share a kernel, as columns of parameters, gradients
   and slots. A `BlockLayout` (`_block_layout`) groups the tensors of a step into blocks, and each
   block into cells, whose tensors share a row of scalars. `Tasks` are pieces of tensors.
@@ -31,7 +32,8 @@ The engine's ten nouns, and where each lives:
   `Program`) for the machine of the CPU (`_machine`), where several are one (`_fusion`), or the
   source of one launch on a GPU (`TritonKernel`), or C++ of its own (`_native`, in `_loops`). Else
   it is functions of lists (`_foreach`), or a function of vectors in a loop. How many threads it is
-  worth was measured on this computer (`_threads`). Machine code lies in `_libraries`, which
+  worth (`_threads`), and whether caches hold what it works on (`_caches`), was `_measured` on this
+  computer. Machine code lies in `_libraries`, which
   `_kept_files` keeps on disk.
 * **compiled step** (`_replay`, `CompiledStep`): the launches of a step, each a kernel over tasks of
   a block, in passes that end with a reduction (`ReductionPass`), with a rule that sees whole
@@ -44,7 +46,8 @@ The engine's ten nouns, and where each lives:
   `ReadyKernels` (`_ready`), and a `ReadyGuard` (`_ready_guard`) instead of all others: a few calls
   of machine code (`_ready_call`). What stages do with counts, and with other `MemoryNumbers`
   (`_memory_numbers`; those of float64 are `Wide`, in `_wide_numbers`), is a `RecordedStep`
-  (`_recorded`), a function of Python, made by what happened to a `Number` (`_noted_numbers`).
+  (`_recorded`), a function of Python, made by what happened to a `Number` (`_noted_numbers`) in
+  each way through the decisions (`_recording`, `Recording`).
   Hyperparameters that have changed are its `GivenValues` (`_given_values`).
 
 The way of a step: `Engine.step` gets step inputs. `TracedBackend` lays the tensors out in blocks.

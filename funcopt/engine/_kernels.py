@@ -20,12 +20,13 @@ from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
 from .._numerics.scalars import double
-from . import _bytecode, _machine, _native, _threads, triton
+from . import _bytecode, _caches, _machine, _native, _threads, triton
 from ._blocks import CHUNK, REDUCTION_CHUNK, Block, Roles, Tasks, as_vector
 from ._foreach import ForeachKernel, no_measures
 from ._graph import Graph
 from ._guards import Unsupported, constant_source
 from ._lowering import LoweredGraph, lower_graph
+from ._measured import Pass
 from ._translation import translate
 
 log = logging.getLogger("funcopt")
@@ -63,10 +64,12 @@ class DrivenKernel:
         roles: tuple[int, ...],
         rows: Sequence[Sequence[Any]],
         threads: int | None = None,
+        drive: Any = None,
     ) -> Tensor | None:
+        """The same; on so many threads and by such a driver, if it is a measurement."""
         packed = self.packed(x for row in rows for x in row)
         out, pointers = self.table_of(tasks), block.pointers(roles)
-        self._drive_for(tasks)(
+        (drive or self._drive_for(tasks))(
             tasks.count,
             tasks.table_address,
             pointers.buffer_info()[0],
@@ -90,7 +93,7 @@ class DrivenKernel:
 
     def threads_for(self, tasks: Tasks) -> int:
         """How many threads the tasks are worth."""
-        return _threads.threads_for(tasks.entries, _probe)
+        return _threads.threads_for(tasks.entries, _probe_of_threads)
 
     def _drive_for(self, tasks: Tasks) -> Any:
         """The driver for these tasks."""
@@ -105,10 +108,6 @@ class DrivenKernel:
         return ctypes.cast(drive, ctypes.c_void_p).value or 0, program
 
 
-LARGE = 2**25
-"""Bytes of a pass that are more than caches keep from one step to the next."""
-
-
 class BytecodeKernel(DrivenKernel):
     """Instructions for a machine: nothing has to be compiled."""
 
@@ -121,35 +120,53 @@ class BytecodeKernel(DrivenKernel):
         through_memory = program.through_memory(listing.only_written())
         self._programs = program, through_memory  # which have to be kept
         driver = _machine.driver(lowered.compute_dtype)
-        self._drive, self._drive_through_memory = (
+        self.drives = [
             functools.partial(driver, *(x.buffer_info()[0] for x in one)) for one in self._programs
-        )
+        ]
+        """From caches, and through memory."""
+
         self._bytes = sum(x.dtype.itemsize for x in lowered.inputs)  # of an entry, at most
 
     def _drive_for(self, tasks: Tasks) -> Any:
-        is_large = tasks.entries * self._bytes > LARGE
-        return self._drive_through_memory if is_large else self._drive
+        held = _caches.hold(tasks.entries * self._bytes, _probe_of_caches)
+        return self.drives[_caches.FROM_CACHES if held else _caches.THROUGH_MEMORY]
 
 
-def _probe() -> _threads.Pass:
+class _Probe:
     """A pass of SGD with momentum, over one tensor."""
-    graph = Graph(torch.float32, torch.device("cpu"))
-    p, g, m = (graph.input(role, torch.float32) for role in range(3))
-    momentum = graph.scalar(constant_source(0.9))
-    mean: Any = torch.lerp(g, m, momentum)
-    moved: Any = p - momentum * mean
-    kernel = BytecodeKernel(lower_graph(graph, {0: moved, 2: mean}, []).lowered)
 
-    def work(entries: int, threads: int) -> None:
-        block = blocks[entries]
-        kernel(block, block.tasks(((0,),), CHUNK), (0, 1, 2), [[0.9]], threads)
+    bytes_of_entry = 12
 
-    def block_of(entries: int) -> Block:
-        columns = [[torch.zeros(entries, device="cpu")] for _ in range(3)]
-        return Block([0], columns, Roles(1, False))
+    def __init__(self) -> None:
+        graph = Graph(torch.float32, torch.device("cpu"))
+        p, g, m = (graph.input(role, torch.float32) for role in range(3))
+        momentum = graph.scalar(constant_source(0.9))
+        mean: Any = torch.lerp(g, m, momentum)
+        moved: Any = p - momentum * mean
+        self.kernel = BytecodeKernel(lower_graph(graph, {0: moved, 2: mean}, []).lowered)
+        self._block: Block | None = None  # that of the last length
 
-    blocks = {entries: block_of(entries) for entries in _threads.SIZES}
-    return work
+    def run(self, entries: int, threads: int, way: int) -> None:
+        """Makes it."""
+        block = self._block
+        if block is None or block.lengths != [entries]:
+            self._block = None  # before there is another
+            columns = [[torch.zeros(entries, device="cpu")] for _ in range(3)]
+            block = self._block = Block([0], columns, Roles(1, False))
+        tasks = block.tasks(((0,),), CHUNK)
+        self.kernel(block, tasks, (0, 1, 2), [[0.9]], threads, self.kernel.drives[way])
+
+
+def _probe_of_threads() -> Pass:
+    """A pass over entries, on some threads."""
+    probe = _Probe()
+    return lambda entries, threads: probe.run(entries, threads, _caches.FROM_CACHES)
+
+
+def _probe_of_caches() -> Pass:
+    """A pass over bytes, in one of the ways."""
+    probe, most = _Probe(), torch.get_num_threads()
+    return lambda size, way: probe.run(size // probe.bytes_of_entry, most, way)
 
 
 class NativeKernel(DrivenKernel):

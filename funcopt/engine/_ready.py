@@ -26,7 +26,8 @@ from ._guards import Guard, GuardFailed, ScalarSource, Unsupported
 from ._kernels import DrivenKernel
 from ._memory_numbers import MemoryNumbers
 from ._ready_call import Words, repeats_steps
-from ._recorded import KnownWay, Part, RecordedStep, record
+from ._recorded import RecordedStep, record
+from ._recording import KnownWay, Part
 from ._replay import CellScalars, CompiledStep, Launch, ReadyConclusion, ReductionPass, Replay
 from ._step import flatten_nodes
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import funcopt as fo
-from funcopt.engine import _bytecode, _instructions, _kernels
+from funcopt.engine import _bytecode, _caches, _instructions
 from funcopt.engine._fusion import fused
 from funcopt.engine._translation import Instruction, Register, translate
 
@@ -47,7 +47,7 @@ def assert_the_same(monkeypatch, lowered, length):
     ours, _, measured, _ = outcomes(lowered, columns, row)
     with monkeypatch.context() as patch:
         patch.setattr(_bytecode, "fused", lambda body, results: list(body))
-        patch.setattr(_kernels, "LARGE", 2**25)
+        patch.setattr(_caches, "hold", lambda *_: True)
         theirs, _, expected, _ = outcomes(lowered, columns, row)
     for x, y in zip((*ours, *measured), (*theirs, *expected), strict=True):
         torch.testing.assert_close(x, y, rtol=0.0, atol=0.0, equal_nan=True)
@@ -79,7 +79,7 @@ def test_it_rounds_as_the_instructions_do_one_by_one(monkeypatch, code, dtype):
 def test_no_pass_of_a_chain_changes(monkeypatch, case, large):
     """Nor in short blocks, which are for passes that are larger than caches."""
     if large:
-        monkeypatch.setattr(_kernels, "LARGE", 0)
+        monkeypatch.setattr(_caches, "hold", lambda *_: False)
     for lowered in lowered_graphs(monkeypatch, case.tx, torch.float32, case.extra):
         if lowered.inputs:
             assert_the_same(monkeypatch, lowered, 1500)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import funcopt as fo
-from funcopt.engine import _bytecode, _kernels, _pure, _threads
+from funcopt.engine import _bytecode, _caches, _kernels, _pure, _threads
 from funcopt.engine._translation import translate
 
 from ..cases import Case
@@ -42,7 +42,7 @@ def params(dtype, shapes):
 def updated(case, monkeypatch, large, dtype=torch.float32, shapes=SHAPES):
     """Updates, states and parameters of a few steps; passes are large, or none is."""
     monkeypatch.setattr(_pure, "_cache", _pure._Cache())
-    monkeypatch.setattr(_kernels, "LARGE", 0 if large else 2**62)
+    monkeypatch.setattr(_caches, "hold", lambda *_: not large)
     found, ps = [], params(dtype, shapes)
     state = case.tx.init(ps)
     with watched() as by_kernels:
@@ -102,7 +102,7 @@ def test_what_is_read_is_not(monkeypatch):
 
 @pytest.mark.parametrize("offset", range(17))
 def test_memory_may_begin_anywhere(offset, monkeypatch):
-    monkeypatch.setattr(_kernels, "LARGE", 0)
+    monkeypatch.setattr(_caches, "hold", lambda *_: False)
     monkeypatch.setattr(_pure, "_cache", _pure._Cache())
     whole = torch.full((3000,), -1.0)
     real = torch.empty_like

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import funcopt as fo
-from funcopt.engine import _kernels, _threads
+from funcopt.engine import _kernels, _measured, _threads
 
 from .common import Run, parameters
 
@@ -13,7 +13,7 @@ from .common import Run, parameters
 def computer(monkeypatch, tmp_path):
     """One on which nothing has been measured, with four threads."""
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(_threads, "_found", {})
+    monkeypatch.setattr(_measured, "_found", {})
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
     return tmp_path / "funcopt"
 
@@ -27,19 +27,19 @@ def clock(start, each):
     ("start", "expected"), [(0.0, 0), (10.0, 8192), (20.0, 16384), (1e6, _threads.SIZES[-1])]
 )
 def test_one_thread_is_for_what_it_does_as_fast(start, expected):
-    assert _threads.measured(4, clock(start, 1e-3)) == expected
+    assert _measured.measured(_threads.SIZES, (1, 4), clock(start, 1e-3)) == expected
 
 
 def test_an_odd_measurement_of_little_work_does_not_matter():
     def seconds(entries, threads):
         return 1.0 if (entries, threads) == (4096, 1) else clock(20.0, 1e-3)(entries, threads)
 
-    assert _threads.measured(4, seconds) == 16384
+    assert _measured.measured(_threads.SIZES, (1, 4), seconds) == 16384
 
 
 def test_it_is_measured_once_and_kept(monkeypatch, computer):
     made = []
-    monkeypatch.setattr(_threads, "seconds", lambda work, *given: work(*given))
+    monkeypatch.setattr(_measured, "seconds", lambda work, *given: work(*given))
 
     def work():
         made.append(1)
@@ -49,10 +49,10 @@ def test_it_is_measured_once_and_kept(monkeypatch, computer):
     assert not made  # where there is nothing to find out
     assert [_threads.threads_for(n, work) for n in (16384, 16385)] == [1, 4]
     assert len(made) == 1
-    _threads._found.clear()  # as in another process
+    _measured._found.clear()  # as in another process
     assert [_threads.threads_for(n, work) for n in (16384, 16385)] == [1, 4]
     assert len(made) == 1
-    _threads._found.clear()
+    _measured._found.clear()
     (file,) = computer.glob("*.txt")
     file.write_bytes(b"99999999")  # which nobody has measured
     assert _threads.threads_for(16385, work) == 4
@@ -60,7 +60,7 @@ def test_it_is_measured_once_and_kept(monkeypatch, computer):
 
 
 def test_for_another_number_of_threads_it_is_measured_again(monkeypatch):
-    monkeypatch.setattr(_threads, "seconds", lambda work, *given: work(*given))
+    monkeypatch.setattr(_measured, "seconds", lambda work, *given: work(*given))
     assert _threads.threads_for(16384, lambda: clock(20.0, 1e-3)) == 1
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     assert _threads.threads_for(16384, lambda: clock(2.0, 1e-3)) == 2
@@ -69,10 +69,10 @@ def test_for_another_number_of_threads_it_is_measured_again(monkeypatch):
 
 
 def test_the_pass_that_is_measured_is_one():
-    work = _kernels._probe()
+    work = _kernels._probe_of_threads()
     for entries in _threads.SIZES:
         for threads in (1, 2):
-            assert _threads.seconds(work, entries, threads) > 0
+            assert _measured.seconds(work, entries, threads) > 0
 
 
 def test_no_result_depends_on_it(monkeypatch):
