@@ -88,7 +88,7 @@ PACKAGES = {
 
 MODULES = {
     "errors": set(),
-    "tree": {"NAMESPACE", "ParamTree", "Spec", "flatten_around"},
+    "tree": {"NAMESPACE", "ParamTree", "Spec", "flatten_around", "nodes"},
     "typing": {"is_hyperparameter"},
 }
 """Those that define, each with what is there for the rest of the library."""
