@@ -15,7 +15,7 @@ from ._guards import Unsupported
 from ._huge_pages import LARGE, ask_for_huge_pages
 from ._ready_call import Words, objects, repeats_steps
 from ._ready_guard import place_words
-from ._tensor_guard import dynamo_check
+from ._tensor_guard import dynamo_check, python_check
 
 LEAF, LIST, TUPLE, NAMED, DICT = range(5)
 
@@ -51,8 +51,8 @@ class KnownTrees:
         clock: tuple[int, int] | None = None,
     ) -> None:
         leaves, _ = tree.flatten(given)
-        check, make = dynamo_check(leaves), _function_that_makes()
-        if check is None or make is None or not repeats_steps():
+        check, make = dynamo_check(leaves) or python_check(leaves), _function_that_makes()
+        if make is None or not repeats_steps():
             raise Unsupported("there is no machine code that walks trees")
         self.count = array.array("q", [0])
         """What the clock says after `take`."""

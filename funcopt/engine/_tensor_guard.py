@@ -49,7 +49,7 @@ class TensorGuard:
 
 def _metadata_check(tensors: Sequence[Any]) -> Callable[[Sequence[Any]], bool]:
     present, count = _present(tensors), len(tensors)
-    check = dynamo_check(present) or _python_check(present)
+    check = dynamo_check(present) or python_check(present)
     if len(present) == count:  # nearly always, and then it costs nothing
         return lambda others: len(others) == count and bool(check(*others))
     types = list(map(type, tensors))
@@ -74,7 +74,7 @@ def dynamo_check(tensors: Sequence[Tensor]) -> Callable[..., bool] | None:
         return None
 
 
-def _python_check(tensors: Sequence[Tensor]) -> Callable[..., bool]:
+def python_check(tensors: Sequence[Tensor]) -> Callable[..., bool]:
     expected = list(map(_metadata, tensors))
     return lambda *others: list(map(_metadata, others)) == expected
 

@@ -1,6 +1,7 @@
 """What a rule sees of the scalars of a step while it is traced, and of random bits."""
 
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import torch
@@ -66,7 +67,8 @@ def traced_scalar(graph: Graph, value: Any, source: ScalarSource) -> Any:
         if value.dtype is torch.bool:
             return graph.flag(source_near(source, graph.device))
         raise Unsupported(f"a scalar of {value.dtype}")
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    if is_number:  # of NumPy, too
         return ScalarSymbol(value, source, graph.guards)
     graph.guards.append(Guard(source, value))
     return value

@@ -5,6 +5,7 @@ import logging
 import re
 from typing import NamedTuple
 
+import numpy
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -39,6 +40,17 @@ def test_compiled_steps_are_those_of_the_eager_engine(dtype):
     assert runs[1].engine.name == "fused"
     limit = {torch.float32: 2e-6, torch.float64: 1e-14, torch.bfloat16: 2**-7}[dtype]
     assert gap(eager, fused) <= limit
+
+
+@pytest.mark.parametrize("number", [numpy.float32, numpy.float64, numpy.int64])
+def test_numbers_of_numpy_are_numbers(number):
+    tx = fo.adamw(number(1), betas=(numpy.float32(0.5), 0.75), weight_decay=number(0))
+    runs = [Run(tx, how, parameters()) for how in ("eager", "fused")]
+    for _ in range(5):
+        for run in runs:
+            run.step()
+    assert runs[1].engine.name == "fused"
+    assert gap(*(run.tensors() for run in runs)) <= 1e-12
 
 
 def without_memory(params):

@@ -256,6 +256,20 @@ def test_autograd_follows_where_it_is_on(repeated):
     assert all(u.requires_grad for u in fo.tree.leaves(updates))
 
 
+def test_a_tensor_may_stand_in_two_places(repeated):
+    """Of which the guard of Dynamo says nothing."""
+    tx, ps = fo.sgd(0.1, momentum=0.9), {"a": torch.ones(3), "b": torch.ones(3)}
+    state = tx.init(ps)
+    for t in range(8):
+        g = torch.full((3,), float(t))
+        updates, state = tx.update({"a": g, "b": g}, state, ps)
+    assert len(repeated) == 5
+    assert updates["a"].equal(updates["b"])
+    assert updates["a"] is not updates["b"]
+    other = tx.update({"a": g.double(), "b": g}, state, ps)
+    assert other[0]["a"].dtype is torch.float64
+
+
 def test_two_ways_in_turns_are_both_repeated(repeated):
     job = Job(CHAINS["sgd"](), True)
     job.steps(4)
