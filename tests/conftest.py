@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from funcopt.engine import _pure
+from funcopt.engine import _pure, _ready_sum
 
 settings.register_profile("tests", derandomize=True, deadline=None)
 settings.load_profile("tests")
@@ -95,6 +95,7 @@ def no_known_updates(monkeypatch):
     What one had interpreted, by torch's functions, would stand in for the kernels of another.
     """
     monkeypatch.setattr(_pure, "_cache", _pure._Cache())
+    monkeypatch.setattr(_ready_sum, "_sums", _ready_sum._Sums())
 
 
 @pytest.fixture

@@ -67,9 +67,9 @@ def traced_scalar(graph: Graph, value: Any, source: ScalarSource) -> Any:
         if value.dtype is torch.bool:
             return graph.flag(source_near(source, graph.device))
         raise Unsupported(f"a scalar of {value.dtype}")
-    is_number = isinstance(value, Real) and not isinstance(value, bool)
-    if is_number:  # of NumPy, too
-        return ScalarSymbol(value, source, graph.guards)
+    number: Any = value
+    if isinstance(value, Real) and not isinstance(value, bool):  # of NumPy, too
+        return ScalarSymbol(number, source, graph.guards)
     graph.guards.append(Guard(source, value))
     return value
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import funcopt as fo
-from funcopt.engine import _huge_pages, _pure, _ready_sum, _step
+from funcopt.engine import _huge_pages, _pure, _step
 
 PAGE, MB = mmap.PAGESIZE, 2**20
 
@@ -71,7 +71,6 @@ def test_all_large_results_of_an_update(asked, how, monkeypatch):
 
 def test_and_of_sums(asked, monkeypatch):
     monkeypatch.setenv("FUNCOPT_KERNELS", "bytecode")
-    monkeypatch.setattr(_ready_sum, "_sums", _ready_sum._Sums())
     ps, us = [torch.ones(LARGE)], [torch.ones(LARGE)]
     for _ in range(3):
         asked.clear()

@@ -15,7 +15,6 @@ DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 def ready(monkeypatch):
     """The sums that were made by a kernel."""
     monkeypatch.delenv("FUNCOPT_KERNELS", raising=False)
-    monkeypatch.setattr(_ready_sum, "_sums", _ready_sum._Sums())
     found, call = [], _ready_sum._ReadySum.__call__
 
     def noted(self, *trees):
@@ -205,9 +204,10 @@ def test_in_turns_each_is_ready(ready):
     assert len(_ready_sum._sums.ready) == 3
 
 
-def test_large_ones_are_left_to_torch(ready):
-    repeat([torch.ones(2**16 + 1)], [torch.ones(2**16 + 1)])
-    assert not ready
+def test_on_several_threads(ready):
+    ps, us = [torch.randn(2**19 + 1)], [torch.randn(2**19 + 1)]
+    assert same(repeat(ps, us), by_torch(ps, us))
+    assert ready
 
 
 @pytest.mark.parametrize("engine", ["eager", "torch"])
