@@ -213,6 +213,7 @@ struct Column {
   char* next = nullptr;
   std::unique_ptr<char[]> own;  // of a column that is only written: its block, on its way
   char* passing = nullptr;
+  int64_t wanted = -1;  // no bit, where nothing is read
 
   Column(int32_t storage, int64_t own_size, int64_t entries)
       : size(size_of(storage, own_size)), block(size.of(entries)) {
@@ -220,6 +221,7 @@ struct Column {
     own.reset(new char[block + LINE]);
     const auto begin = reinterpret_cast<uintptr_t>(own.get());
     passing = reinterpret_cast<char*>((begin + LINE - 1) / LINE * LINE);
+    wanted = 0;
   }
 
   // Where the next block is computed.
@@ -236,9 +238,8 @@ struct Column {
 
   // Asks memory for so many entries of the block after the next one.
   void fetch(int64_t entries) const {
-    if (passing) return;
     const char* const from = next + 2 * block;
-    const int64_t bytes = size.of(entries);
+    const int64_t bytes = size.of(entries) & wanted;
     for (int64_t i = 0; i < bytes; i += LINE) __builtin_prefetch(from + i);
   }
 };
