@@ -32,7 +32,10 @@ def apply_updates(params: Params, updates: Updates) -> Params:
         if made is not None:
             return made
     ps, spec = tree.flatten(params)
-    us = spec.flatten_up_to(updates)
+    try:
+        us = spec.flatten_up_to(updates)
+    except StructureError as error:
+        raise StructureError(f"`apply_updates`: {error}") from None
     pairs = enumerate(zip(ps, us, strict=True))
     return spec.unflatten([_sum(params, i, p, u) for i, (p, u) in pairs])
 

@@ -1,7 +1,7 @@
 """Steps in place, without an optimizer around them."""
 
 import contextlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -100,6 +100,25 @@ def gap(one, other):
     pairs = [(x, y) for x, y in zip(one, other, strict=True) if x.numel()]
     wide = [(x.to(torch.complex128), y.to(torch.complex128)) for x, y in pairs]
     return max((x - y).abs().max().item() for x, y in wide)
+
+
+class Kinds(NamedTuple):
+    mean: torch.Tensor
+    kind: torch.Tensor
+
+
+class by_kind(fo.TensorRule):
+    """Its slots hold whole numbers, which it only reads."""
+
+    stored: Any = torch.int64
+    elementwise = True
+
+    def init_tensor(self, p):
+        return Kinds(torch.zeros_like(p), (p > 0).to(self.stored))
+
+    def update_tensor(self, g, slots, p, s):
+        mean = torch.lerp(slots.mean, g, 0.1)
+        return torch.where(slots.kind == 1, mean, -mean), slots._replace(mean=mean)
 
 
 @contextlib.contextmanager

@@ -5,7 +5,6 @@ import gc
 import pickle
 import threading
 import weakref
-from typing import NamedTuple
 
 import pytest
 import torch
@@ -23,7 +22,7 @@ from funcopt.errors import (
 )
 
 from ..cases import CASES, PARAMS
-from .common import gap, watched
+from .common import by_kind, gap, watched
 
 CASES = [case for case in CASES if not case.tx.takes_examples() and not case.tx.extra_names()]
 ONE_BY_ONE = {"add_noise", "lbfgs", "low_rank", "reset=True", "kron"}
@@ -149,24 +148,6 @@ def test_a_tensor_may_lie_in_memory_in_any_way(turned):
         found = tx.update(grads, state, params)
     assert by_kernels == [True]
     assert gap(fo.tree.leaves(found), fo.tree.leaves(expected)) <= 1e-14
-
-
-class Kinds(NamedTuple):
-    mean: torch.Tensor
-    kind: torch.Tensor
-
-
-class by_kind(fo.TensorRule):
-    """Its slots hold whole numbers, which it only reads."""
-
-    elementwise = True
-
-    def init_tensor(self, p):
-        return Kinds(torch.zeros_like(p), (p > 1).to(torch.int64))
-
-    def update_tensor(self, g, slots, p, s):
-        mean = torch.lerp(slots.mean, g, 0.1)
-        return torch.where(slots.kind == 1, mean, -mean), slots._replace(mean=mean)
 
 
 def test_whole_numbers_are_copied():

@@ -1,5 +1,8 @@
 """Sums of parameters and updates that repeat those before: the same, whatever comes in between."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 from torch.autograd import forward_ad
@@ -87,6 +90,18 @@ def test_results_are_in_memory_of_their_own(ready):
     assert len(set(begins)) == len(begins)
     made[-1]["c"].add_(1)
     assert same(repeat(ps, us, 1), made[-2])
+
+
+def test_no_tensor_is_kept(ready):
+    """By what is ready, which lives as long as the thread."""
+    ps, us = trees()
+    made = repeat(ps, us)
+    assert ready
+    kept = [weakref.ref(x) for x in fo.tree.leaves((ps, us, made))]
+    ready.clear()
+    del ps, us, made
+    gc.collect()
+    assert all(x() is None for x in kept)
 
 
 @pytest.mark.parametrize("both", [False, True])
@@ -193,6 +208,7 @@ def test_what_is_refused(error, change):
         said.append(str(caught.value))
         repeat(ps, us)
     assert said[0] == said[1]
+    assert said[0].startswith("`apply_updates`: ")
 
 
 def test_in_turns_each_is_ready(ready):

@@ -2,7 +2,6 @@
 
 import copy
 import random
-from typing import NamedTuple
 
 import pytest
 import torch
@@ -10,24 +9,7 @@ import torch
 import funcopt as fo
 from funcopt.engine import _pure
 
-
-class Kinds(NamedTuple):
-    mean: torch.Tensor
-    kind: torch.Tensor
-
-
-class by_kind(fo.TensorRule):
-    """Its slots hold whole numbers, which it only reads."""
-
-    elementwise = True
-
-    def init_tensor(self, p):
-        return Kinds(torch.zeros_like(p), (p > 0).to(torch.int8))
-
-    def update_tensor(self, g, slots, p, s):
-        mean = torch.lerp(slots.mean, g, 0.1)
-        return torch.where(slots.kind == 1, mean, -mean), slots._replace(mean=mean)
-
+from .common import by_kind
 
 CHAINS = {
     "sgd": lambda: fo.sgd(0.1, momentum=0.9),
@@ -42,7 +24,7 @@ CHAINS = {
         fo.clip_by_global_norm(0.3), fo.adamw(1e-2, betas=(fo.linear_schedule(0.5, 0.9, 20), 0.9))
     ),
     "cautious": lambda: fo.chain(fo.cautious(fo.scale_by_adam()), fo.scale_by_learning_rate(0.1)),
-    "whole numbers in slots": lambda: fo.chain(by_kind(), fo.scale(-0.1)),
+    "whole numbers in slots": lambda: fo.chain(by_kind(torch.int8), fo.scale(-0.1)),
     "counted": lambda: fo.chain(fo.skip_if(fo.scale_by_adam()), fo.scale_by_learning_rate(0.1)),
 }
 
