@@ -12,7 +12,7 @@ from ..errors import FuncoptError, LeafError, StructureError
 from ..typing import OptState, Params, Tree, Updates
 from . import pure
 from .average import only_average
-from .kinds import check_state, check_tree, expect_transformation
+from .kinds import check_state, check_tree, expect_transformation, leaves_like
 from .per_tensor import PerTensor
 from .stage import State
 from .transformation import GradientTransformation
@@ -32,10 +32,7 @@ def apply_updates(params: Params, updates: Updates) -> Params:
         if made is not None:
             return made
     ps, spec = tree.flatten(params)
-    try:
-        us = spec.flatten_up_to(updates)
-    except StructureError as error:
-        raise StructureError(f"`apply_updates`: {error}") from None
+    us = leaves_like("apply_updates", spec, updates)
     pairs = enumerate(zip(ps, us, strict=True))
     return spec.unflatten([_sum(params, i, p, u) for i, (p, u) in pairs])
 

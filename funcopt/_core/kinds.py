@@ -237,3 +237,15 @@ def described(x: Any) -> str:
 
 def _kind(x: Any) -> str:
     return "optimizer" if isinstance(x, torch.optim.Optimizer) else "module"
+
+
+def leaves_like(who: str, spec: tree.Spec[Any], other: Any) -> list[Any]:
+    """What stands in a tree where the leaves of a structure are.
+
+    Raises:
+        StructureError: If the tree has another structure: `who` was given it.
+    """
+    try:
+        return spec.flatten_up_to(other)
+    except StructureError as error:
+        raise StructureError(f"`{who}`: {error}") from None

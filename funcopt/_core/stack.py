@@ -9,7 +9,7 @@ from torch import Tensor
 from .. import tree
 from ..errors import StructureError
 from ..typing import Tree
-from .kinds import check_iterable
+from .kinds import check_iterable, leaves_like
 
 
 def stack(trees: Sequence[Tree]) -> Tree:
@@ -34,7 +34,7 @@ def stack(trees: Sequence[Tree]) -> Tree:
     if not trees:
         raise StructureError("`stack`: expected at least one tree, got none.")
     first, spec = tree.flatten(trees[0])
-    columns = list(zip(*(spec.flatten_up_to(other) for other in trees), strict=True))
+    columns = list(zip(*(leaves_like("stack", spec, other) for other in trees), strict=True))
     for name, leaf, column in zip(tree.names(trees[0]), first, columns, strict=True):
         metas = [_meta_of(x) for x in column]
         if other := next((meta for meta in metas if meta != _meta_of(leaf)), None):

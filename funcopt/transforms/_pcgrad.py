@@ -8,6 +8,7 @@ from torch import Tensor
 
 from .. import tree
 from .._core import checks
+from .._core.kinds import leaves_like
 from .._numerics.random import philox
 from ..errors import ArgumentError
 
@@ -55,7 +56,7 @@ def pcgrad(grads: Sequence[_Grads], seed: int | None = None, *, mean: bool = Fal
     if seed is not None:
         checks.whole_number("pcgrad", "seed", seed, most=2**63 - 1)
     first, spec = tree.flatten(grads[0])
-    lists = [first, *(spec.flatten_up_to(other) for other in grads[1:])]
+    lists = [first, *(leaves_like("pcgrad", spec, other) for other in grads[1:])]
     count = len(lists)
     products = [[_dot(a, b) for b in lists[: i + 1]] for i, a in enumerate(lists)]
     gram = torch.stack(
