@@ -63,17 +63,40 @@ NUMERICAL = [
 COMPILED = ["contract/test_f_amp_compile.py", "training/test_compile.py"]
 """They take long, and compare what `numerical` tests compare."""
 
+PLACES = {"numerical": NUMERICAL, "enlarging": ENLARGING}
+WHOLE = "WHOLE" in os.environ
+
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
     for place in (*NUMERICAL, *COMPILED):
         if not (TESTS / place).exists():
             raise pytest.UsageError(f"tests/conftest.py: there is no tests/{place}")
     for item in items:
-        if inside(item.path, NUMERICAL) and not inside(item.path, COMPILED):
-            item.add_marker("numerical")
-            if inside(item.path, ENLARGING):
-                item.add_marker("enlarging")
+        if not inside(item.path, COMPILED):
+            for mark, places in PLACES.items():
+                if inside(item.path, places):
+                    item.add_marker(mark)
+    if not (WHOLE or any("::" in arg for arg in config.args)):
+        left_out = [item for item in items if not in_part(item)]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if in_part(item)]
+
+
+def in_part(item):
+    """Whether it runs where grids do in part: one of so many, the same ones in every run."""
+    mark = item.get_closest_marker("in_part")
+    if mark is None or any(item.callspec.params[k] != v for k, v in mark.kwargs.items()):
+        return True
+    return zlib.crc32(item.nodeid.encode()) % mark.args[0] == 0
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Files of which `-m` chooses nothing take half a minute to collect."""
+    places = PLACES.get(config.option.markexpr)
+    if places is not None and collection_path.suffix == ".py":
+        return True if not inside(collection_path, places) else None
+    return None
 
 
 def inside(path, places):
@@ -85,7 +108,9 @@ def pytest_report_header():
     matrix = torch.arange(33.0 * 33.0, dtype=torch.float64).sin().reshape(33, 33)
     bits = zlib.crc32((matrix @ matrix).numpy().tobytes())
     kernels, threads = torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()
-    return f"kernels: {kernels}, threads: {threads}, bits of a product: {bits:08x}"
+    grids = "whole" if WHOLE else "in part (WHOLE=1 runs them whole)"
+    product = f"kernels: {kernels}, threads: {threads}, bits of a product: {bits:08x}"
+    return f"{product}; long grids: {grids}"
 
 
 @pytest.fixture(autouse=True)

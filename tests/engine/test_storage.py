@@ -218,6 +218,8 @@ def steps(tx, engine, dtype, count=5):
     return params, opt
 
 
+@pytest.mark.in_part(3, kernel="triton")  # by its interpreter
+@pytest.mark.parametrize("kernel", KINDS, indirect=True)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
 @pytest.mark.parametrize("tx", CHAINS, ids=lambda tx: " ".join(repr(tx).split()))
 def test_steps_are_those_of_the_eager_engine(kernel, tx, dtype):

@@ -107,6 +107,7 @@ def misaligned(x):
     return torch.cat([x.new_zeros(1), x.flatten()])[1:].view(x.shape)
 
 
+@pytest.mark.in_part(2)
 @pytest.mark.parametrize(
     ("dtype", "aligned"),
     [

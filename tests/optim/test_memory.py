@@ -81,6 +81,7 @@ WAYS = {
 }
 
 
+@pytest.mark.in_part(6, engine="compiled")
 @pytest.mark.filterwarnings("ignore:Using backward")  # of newton_cg, which needs the graph
 @pytest.mark.parametrize(
     ("engine", "way"),
