@@ -121,6 +121,8 @@ class TensorRule(PerTensor):
         """Scalars of this step, such as bias corrections; `step` is 1 at the first update.
 
         `self` has its schedules evaluated. Numbers are Python's, in float64, or 0-d tensors.
+        It is a function of these three: where steps repeat, what asks for neither `step` nor
+        `memory` is prepared once.
         """
         del step, memory
         return {}

@@ -47,7 +47,8 @@ The engine's ten nouns, and where each lives:
   of machine code (`_ready_call`). What stages do with counts, and with other `MemoryNumbers`
   (`_memory_numbers`; those of float64 are `Wide`, in `_wide_numbers`), is a `RecordedStep`
   (`_recorded`), a function of Python, made by what happened to a `Number` (`_noted_numbers`) in
-  each way through the decisions (`_recording`, `Recording`).
+  each way through the decisions (`_recording`, `Recording`); what rules prepare of a count that is
+  `Withheld` (`_withheld`) is a constant of it.
   Hyperparameters that have changed are its `GivenValues` (`_given_values`).
 
 The way of a step: `Engine.step` gets step inputs. `TracedBackend` lays the tensors out in blocks.

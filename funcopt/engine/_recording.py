@@ -20,6 +20,7 @@ from ._noted_numbers import Lines, Number, has_number, leaves_of, mapped, number
 from ._replay import STAND_IN
 from ._step import flatten_nodes
 from ._wide_numbers import Wide, as_before, has_wide, kinds
+from ._withheld import prepared_of_no_step
 
 Run = Callable[[Node, Reduce], Any]
 """Runs a transformation by a node, with stand-ins for tensors."""
@@ -179,6 +180,10 @@ class Recording:
         if not isinstance(step, Number) or not all(x.wide for x in remembered):
             raise Unsupported("scalars that are prepared of more than numbers")
         fields = {k: x for k, x in vars(rule).items() if has_number(x)}
+        if not remembered and not fields:
+            prepared = prepared_of_no_step(rule, memory)
+            if prepared is not None:
+                return prepared
         numbers = [step, *remembered, *(x for value in fields.values() for x in numbers_in(value))]
         maker, example = self.lines.rule(rule, fields), rule
         if fields:
