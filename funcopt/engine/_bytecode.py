@@ -15,7 +15,7 @@ import torch
 from ._calls import Input
 from ._fusion import fused
 from ._guards import Unsupported
-from ._instructions import CODES, SHARED, STORED
+from ._instructions import CODES, MOST_ARGUMENTS, SHARED, STORED
 from ._translation import KINDS, VARYING, Instruction, Listing, Register, storage
 
 BLOCK, BLOCK_OF_SCALES, BLOCK_OF_SCALARS = 384, 512, 64
@@ -28,6 +28,9 @@ memory waits for it, though every instruction costs some cycles to begin."""
 
 STORAGES = ("", *STORED.values(), *SHARED.values())
 """How columns may be stored, by their numbers in a program."""
+
+WORDS = 4 + MOST_ARGUMENTS
+"""Of an instruction."""
 
 MAX_REGISTERS = 96
 """As many blocks stay in the cache next to a core."""
@@ -95,9 +98,9 @@ def assemble(listing: Listing, block: int = BLOCK) -> Program:
 
     code = array.array("i")
     for one in (*uniform, *body):
-        args = [*map(number, one.args), 0, 0][:3]
+        args = [*map(number, one.args), *[0] * MOST_ARGUMENTS][:MOST_ARGUMENTS]
         last_is_uniform = one.args[-1].kind not in VARYING
-        code.extend((CODES.index(one.code), number(one.to), *args, one.measure, last_is_uniform))
+        code.extend((CODES.index(one.code), number(one.to), one.measure, last_is_uniform, *args))
     measures = array.array("i")
     for x in listing.measures:
         factor = None if x.factor is None else names.get(x.factor, x.factor)

@@ -6,7 +6,7 @@ What lies between them stays in registers of the processor, and is rounded as be
 import collections
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-from ._instructions import COMMUTATIVE, FUSED, Pattern
+from ._instructions import COMMUTATIVE, FUSED, Pattern, letters
 from ._translation import VARYING, Instruction, Register
 
 Made = Mapping[Register, Instruction]
@@ -19,8 +19,8 @@ def fused(body: Sequence[Instruction], results: Collection[Register]) -> list[In
         body: In order, each with a register of its own for its result.
         results: What is needed after them.
     """
-    uses = collections.Counter([*(x for one in body for x in one.args), *results])
     made = {one.to: one for one in map(_as_product, body)}
+    uses = collections.Counter([*(x for one in made.values() for x in one.args), *results])
     for_one = {x: one for x, one in made.items() if uses[x] == 1}
     needed, found = set(results), []
     for one in reversed(made.values()):
@@ -37,11 +37,10 @@ def _as_product(one: Instruction) -> Instruction:
 def _with_its_own(one: Instruction, for_one: Made) -> Instruction:
     """The instruction, with what only it needs if there is one that makes both."""
     for code, pattern in FUSED.items():
-        matches = [dict(sorted(x.items())) for x in _matches(pattern, one, for_one, {})]
+        names = letters(pattern)
+        matches = [tuple(map(x.get, names)) for x in _matches(pattern, one, for_one, {})]
         if matches:  # the machine is faster where the last one is uniform
-            args = min(
-                map(tuple, (x.values() for x in matches)), key=lambda x: x[-1].kind in VARYING
-            )
+            args = min(matches, key=lambda x: x[-1].kind in VARYING)
             return one._replace(code=code, args=args)
     return one
 
@@ -64,7 +63,8 @@ def _all_match(
         return
     (part, register), *rest = pairs
     if isinstance(part, str):
-        if names.get(part, register) == register:
+        fits = part.islower() or register.kind not in VARYING
+        if fits and names.get(part, register) == register:
             yield from _all_match(rest, for_one, {**names, part: register})
     elif register in for_one:
         for found in _matches(part, for_one[register], for_one, names):

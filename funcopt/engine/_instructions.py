@@ -44,8 +44,14 @@ for many."""
 PRIMITIVES = (*UNARY_PRIMITIVES, *BINARY_PRIMITIVES, *OF_BLOCKS)
 """Those of functions of ours that are one operation, in float32; words are kept as their bits."""
 Pattern = tuple[Any, ...]
-"""A code and its arguments: letters, or patterns."""
+"""A code and its arguments: patterns, letters for registers, capital ones for single numbers."""
+_OVER_ROOT: Pattern = ("div", ("mul", "y", "A"), ("add", ("sqrt", ("mul", "z", "B")), "C"))
 FUSED: dict[str, Pattern] = {
+    "decayed_over_root": ("add", ("mul", ("add", ("mul", "x", "D"), _OVER_ROOT), "E"), "x"),
+    "add_over_root": ("add", ("mul", _OVER_ROOT, "D"), "x"),
+    "over_root": _OVER_ROOT,
+    "decayed_add": ("add", ("mul", ("add", ("mul", "x", "A"), "y"), "B"), "x"),
+    "weighted_sum": ("add", ("mul", "x", "A"), ("mul", "y", "B")),
     "mul_div": ("div", ("mul", "x", "z"), "y"),
     "sqrt_add_div": ("div", "y", ("add", ("sqrt", "x"), "z")),
     "add_div": ("div", "y", ("add", "x", "z")),
@@ -65,6 +71,7 @@ FUSED: dict[str, Pattern] = {
     "lerp_sign": ("sign", ("lerp", "x", "y", "z")),
 }
 """What the machine of the CPU also has: several of these as one, the preferred first."""
+MOST_ARGUMENTS = 8
 CODES = (*UNARY, *BINARY, *TERNARY, *REDUCTIONS, *CONVERSIONS, *PRIMITIVES, *FUSED)
 
 ARITY = {
@@ -72,6 +79,14 @@ ARITY = {
     **dict.fromkeys(BINARY, 2),
     **dict.fromkeys(TERNARY, 3),
 }
+
+
+def letters(form: str | Pattern) -> list[str]:
+    """Those of a pattern, in the order of the arguments: single numbers come last."""
+    found = {form} if isinstance(form, str) else {x for part in form[1:] for x in letters(part)}
+    return sorted(found, key=lambda x: (x.isupper(), x))
+
+
 LOGICAL = ("not", "and", "or", "xor")
 """Of what is not bool, these are operations on bits."""
 

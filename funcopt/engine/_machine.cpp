@@ -12,9 +12,10 @@ enum Code : int32_t { CODES, COUNT };
 enum Storage : int32_t { STORAGES };
 
 struct Instruction {
-  int32_t code, to, a, b, c;
+  int32_t code, to;
   int32_t measure;  // of a reduction
   int32_t uniform;  // whether the last argument holds one number
+  int32_t a, b, c, d, e, f, g, h;
 };
 
 struct Measure {
@@ -213,7 +214,6 @@ struct Column {
   char* next = nullptr;
   std::unique_ptr<char[]> own;  // of a column that is only written: its block, on its way
   char* passing = nullptr;
-  int64_t wanted = -1;  // no bit, where nothing is read
 
   Column(int32_t storage, int64_t own_size, int64_t entries)
       : size(size_of(storage, own_size)), block(size.of(entries)) {
@@ -221,7 +221,6 @@ struct Column {
     own.reset(new char[block + LINE]);
     const auto begin = reinterpret_cast<uintptr_t>(own.get());
     passing = reinterpret_cast<char*>((begin + LINE - 1) / LINE * LINE);
-    wanted = 0;
   }
 
   // Where the next block is computed.
@@ -234,13 +233,6 @@ struct Column {
     if (reinterpret_cast<uintptr_t>(next) % std::max<int64_t>(STREAM, 1) == 0)
       for (; i + STREAM <= bytes; i += STREAM) stream(next + i, passing + i);
     std::memcpy(next + i, passing + i, bytes - i);
-  }
-
-  // Asks memory for so many entries of the block after the next one.
-  void fetch(int64_t entries) const {
-    const char* const from = next + 2 * block;
-    const int64_t bytes = size.of(entries) & wanted;
-    for (int64_t i = 0; i < bytes; i += LINE) __builtin_prefetch(from + i);
   }
 };
 
@@ -277,15 +269,8 @@ void drive(
           reg[k] = static_cast<T*>(memory[k]);
         }
         const int64_t n = std::min(BLOCK, length - start);
-        const int64_t ahead = std::clamp<int64_t>(length - start - 2 * BLOCK, 0, BLOCK);
         const Frame<T> frame{reg, memory, n, from + start, found};
-        int64_t column = 0;
-        for (int64_t k = 0; k < program.body; k++) {
-          // While it computes, a later block comes: one column after another.
-          for (; column < program.tensors && column * program.body <= k * program.tensors; column++)
-            columns[column].fetch(ahead);
-          HANDLERS<T>.of[body[k].code](body[k], frame);
-        }
+        for (int64_t k = 0; k < program.body; k++) HANDLERS<T>.of[body[k].code](body[k], frame);
         for (Column& one : columns) {
           if (one.passing) one.pass_on(n);
           one.next += one.block;

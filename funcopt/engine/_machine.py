@@ -28,6 +28,7 @@ from ._instructions import (
     UNARY,
     UNARY_PRIMITIVES,
     Pattern,
+    letters,
 )
 
 log = logging.getLogger("funcopt")
@@ -119,15 +120,20 @@ def _value(form: str | Pattern) -> str:
     return form if isinstance(form, str) else f"op_{form[0]}({', '.join(map(_value, form[1:]))})"
 
 
-def _letters(form: str | Pattern) -> set[str]:
-    return {form} if isinstance(form, str) else set().union(*map(_letters, form[1:]))
-
-
 def _on_vectors(form: Pattern) -> str:
     """What an operation on vectors does to the block `in`."""
-    given = sorted(_letters(form))
-    kind, parameters = ("unary", "binary", "ternary")[len(given) - 1], ", auto ".join(given)
-    return f"in.{kind}(s, [](auto {parameters}) {{ return {_value(form)}; }});"
+    given = letters(form)
+    parameters, value = ", auto ".join(given), _value(form)
+    numbers = [x for x in given if x.isupper()]
+    if not numbers:
+        kind = ("unary", "binary", "ternary")[len(given) - 1]
+        return f"in.{kind}(s, [](auto {parameters}) {{ return {value}; }});"
+    registers = [f"in.reg[s.{name}]" for name in "abcdefgh"[: len(given)]]
+    first = len(given) - len(numbers)
+    uniform = ", ".join(f"{x}({y}[0])" for x, y in zip(numbers, registers[first:], strict=True))
+    parameters, vectors = ", auto ".join(given[:first]), ", ".join(registers[:first])
+    function = f"[&](auto {parameters}) {{ return {value}; }}"
+    return f"const Vec<T> {uniform};\n  each(in.n, in.reg[s.to], {function}, {vectors});"
 
 
 def _elementwise(*names: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -283,7 +283,7 @@ def test_a_new_value_is_written_where_it_belongs(monkeypatch):
     """No copies, where the old value is not needed any more."""
     (lowered,) = lowered_graphs(monkeypatch, fo.adamw(0.1))
     program = _bytecode.assemble(translate(lowered))
-    codes = [_instructions.CODES[x] for x in program.code[::7]]
+    codes = [_instructions.CODES[x] for x in program.code[:: _bytecode.WORDS]]
     assert "copy" not in codes
 
 
