@@ -54,15 +54,17 @@ class Program(NamedTuple):
 
         In short blocks, if results are the same: a sum depends on its parts. Where columns are
         converted, there are more instructions and fewer bytes: it is not slower. What is only
-        written goes past the cache, which would read it first.
+        written goes past the cache, which would read it first. Where little is read for what is
+        computed, the next blocks are asked for: processors see too late what comes next.
         """
-        *head, measures, prologue, body, block = self.head
+        tensors, *head, measures, prologue, body, _, block = self.head
         if not (measures or block != BLOCK or any(self.storages)):
             block = SHORT_BLOCK
         storages = array.array("i", self.storages)
         for k in only_written:
             storages[k] |= STREAMED
-        other = array.array("i", (*head, measures, prologue, body, block))
+        fetches = body >= 2 * tensors
+        other = array.array("i", (tensors, *head, measures, prologue, body, fetches, block))
         return self._replace(head=other, storages=storages)
 
 
@@ -107,7 +109,7 @@ def assemble(listing: Listing, block: int = BLOCK) -> Program:
         measures.extend((CODES.index(x.code), number(factor)))
     names_of_256 = (x.code for x in (*uniform, *body) if x.code.endswith("256"))
     block = BLOCK_OF_SCALES if any(names_of_256) else block
-    head = (*counts[:3], total, len(listing.measures), len(uniform), len(body), block)
+    head = (*counts[:3], total, len(listing.measures), len(uniform), len(body), False, block)
     return Program(
         array.array("i", head),
         code,

@@ -68,6 +68,7 @@ FUSED: dict[str, Pattern] = {
     "div_mul": ("mul", ("div", "x", "y"), "z"),
     "sign_mul": ("mul", ("sign", "x"), "y"),
     "mul_sqrt": ("sqrt", ("mul", "x", "y")),
+    "isfinite_not": ("not", ("isfinite", "x")),
     "lerp_sign": ("sign", ("lerp", "x", "y", "z")),
 }
 """What the machine of the CPU also has: several of these as one, the preferred first."""

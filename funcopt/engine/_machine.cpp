@@ -25,6 +25,7 @@ struct Measure {
 struct Program {
   int32_t tensors, scalars, constants, registers, measures;
   int32_t prologue, body;  // instructions: for each row of scalars, and for each block
+  int32_t fetches;         // whether memory is asked for what comes next
   int32_t block;           // entries: a multiple of every vector's length, and of what shares a scale
 };
 
@@ -214,6 +215,7 @@ struct Column {
   char* next = nullptr;
   std::unique_ptr<char[]> own;  // of a column that is only written: its block, on its way
   char* passing = nullptr;
+  int64_t wanted = -1;  // no bit, where nothing is read
 
   Column(int32_t storage, int64_t own_size, int64_t entries)
       : size(size_of(storage, own_size)), block(size.of(entries)) {
@@ -221,6 +223,7 @@ struct Column {
     own.reset(new char[block + LINE]);
     const auto begin = reinterpret_cast<uintptr_t>(own.get());
     passing = reinterpret_cast<char*>((begin + LINE - 1) / LINE * LINE);
+    wanted = 0;
   }
 
   // Where the next block is computed.
@@ -234,6 +237,13 @@ struct Column {
       for (; i + STREAM <= bytes; i += STREAM) stream(next + i, passing + i);
     std::memcpy(next + i, passing + i, bytes - i);
   }
+
+  // Asks memory for so many entries of the block after the next one.
+  void fetch(int64_t entries) const {
+    const char* const from = next + 2 * block;
+    const int64_t bytes = size.of(entries) & wanted;
+    for (int64_t i = 0; i < bytes; i += LINE) __builtin_prefetch(from + i);
+  }
 };
 
 template <typename T>
@@ -244,6 +254,7 @@ void drive(
   const int64_t BLOCK = program.block;
   const int64_t grain = std::max<int64_t>(1, tasks / (threads * 16));
   const Instruction* const body = code + program.prologue;
+  const int64_t fetched = program.fetches ? program.tensors : 0;
   const bool streams = STREAM && std::any_of(
       storages, storages + program.tensors, [](int32_t x) { return x & STREAMED; });
   const auto work = [&](const auto& each_task) {
@@ -270,7 +281,14 @@ void drive(
         }
         const int64_t n = std::min(BLOCK, length - start);
         const Frame<T> frame{reg, memory, n, from + start, found};
-        for (int64_t k = 0; k < program.body; k++) HANDLERS<T>.of[body[k].code](body[k], frame);
+        const int64_t ahead = std::clamp<int64_t>(length - start - 2 * BLOCK, 0, BLOCK);
+        int64_t column = 0;
+        for (int64_t k = 0; k < program.body; k++) {
+          // While it computes, a later block comes: one column after another.
+          for (; column < fetched && column * program.body <= k * fetched; column++)
+            columns[column].fetch(ahead);
+          HANDLERS<T>.of[body[k].code](body[k], frame);
+        }
         for (Column& one : columns) {
           if (one.passing) one.pass_on(n);
           one.next += one.block;
