@@ -110,7 +110,8 @@ def newton_schulz(
         gram = rounded(wide @ wide.mT) if gram is None else gram
         inner = b * gram if is_zero(c) else _add(gram, b, gram, gram, c)
         wide, gram = rounded(_add(wide, a, rounded(inner), wide)), None
-    return (wide.mT if tall else wide).to(x.dtype).reshape(x.shape)
+    found = wide.mT if tall else wide
+    return found.to(x.dtype, memory_format=torch.contiguous_format).reshape(x.shape)
 
 
 def _norm(x: Tensor, gram: Tensor | None, normalization: str) -> Tensor:

@@ -38,7 +38,7 @@ def _with_its_own(one: Instruction, for_one: Made) -> Instruction:
     """The instruction, with what only it needs if there is one that makes both."""
     for code, pattern in FUSED.items():
         names = letters(pattern)
-        matches = [tuple(map(x.get, names)) for x in _matches(pattern, one, for_one, {})]
+        matches = [tuple(x[name] for name in names) for x in _matches(pattern, one, for_one, {})]
         if matches:  # the machine is faster where the last one is uniform
             args = min(matches, key=lambda x: x[-1].kind in VARYING)
             return one._replace(code=code, args=args)

@@ -188,7 +188,9 @@ def orthogonalized(rule: Any, x: Tensor, s: Scalars, magnitude: str | None = Non
     def one(block: Tensor) -> Tensor:
         u = newton_schulz(block, coefficients, *options)
         ratio = _ratio(rule.adjust_lr_fn, *block.shape[-2:])
-        return ratio * u if magnitude is None else ratio * _magnitude(magnitude, block, u) * u
+        if magnitude is not None:
+            return ratio * _magnitude(magnitude, block, u) * u
+        return u if ratio == 1.0 else ratio * u
 
     matrices, sizes = x.flatten(1) if rule.dims == "flatten" else x, rule.block_sizes
     if isinstance(sizes, (tuple, list)) and len(set(sizes)) == 1:
