@@ -28,10 +28,16 @@ def chosen(who: str, option: str) -> EngineOption:
     return _or_of_process(who, cast(EngineOption, option))
 
 
+_key, _environment = os.environ.encodekey(VARIABLE), getattr(os.environ, "_data", None)
+
+
 def _or_of_process(who: str, option: EngineOption) -> EngineOption:
-    if option == "auto" and (of_process := os.environ.get(VARIABLE)):
-        checks.choice(who, VARIABLE, of_process, ENGINES)
-        return cast(EngineOption, of_process)
+    # To ask `os.environ` for what is not there takes three calls and an exception.
+    if option == "auto" and (_environment is None or _key in _environment):
+        of_process = os.environ.get(VARIABLE)
+        if of_process:
+            checks.choice(who, VARIABLE, of_process, ENGINES)
+            return cast(EngineOption, of_process)
     return option
 
 

@@ -113,10 +113,9 @@ class _CachedUpdate:
     ) -> tuple[Any, State, Node] | None:
         """The update, if kernels make it."""
         for one in self._known:
-            if one.is_ready(tx, how):
-                made = one.repeated(updates, state, params)
-                if made is not None:
-                    return made
+            made = one.repeated(tx, how, updates, state, params)
+            if made is not None:
+                return made
         ps, spec = tree.flatten(params)
         gs, of_updates = tree.flatten(updates)
         flat, of_slots = tree.flatten(state.slots)
@@ -233,16 +232,17 @@ class _Known:
             log.debug("updates of %s do not get ready: %s", type(inputs.tx).__name__, reason)
             return None
 
-    def is_ready(self, tx: PerTensor, how: How) -> bool:
-        """Whether an update of this transformation may repeat the one before."""
-        return self._ready is not None and self._ready.tx is tx and self._how == how
-
-    def repeated(self, updates: Any, state: State, params: Any) -> tuple[Any, State, Node] | None:
-        """The update of these trees; `None` if it is not like the one before."""
-        if self._ready is None or (self.requires_grad and torch.is_grad_enabled()):
+    def repeated(
+        self, tx: PerTensor, how: How, updates: Any, state: State, params: Any
+    ) -> tuple[Any, State, Node] | None:
+        """The update of these trees, if it is ready and like the one before; else `None`."""
+        ready = self._ready
+        if ready is None or ready.tx is not tx or self._how != how:
+            return None
+        if self.requires_grad and torch.is_grad_enabled():
             return None
         try:
-            return self._ready(updates, state, params)
+            return ready(updates, state, params)
         except GuardFailed:  # as where it decides as no update before
             self._ready, self._made, self._patience = None, 0, 2 * self._patience
             return None

@@ -237,6 +237,7 @@ class _ReadyStep:
         self.guards: Sequence[Guard] = of.guards
         self.passes = [_ReadyPass(one, place_of) for one in of.passes]
         self.launches = [_ReadyLaunch(one, place_of) for one in of.launches]
+        self._calls: list[Callable[[], Any]] = []  # of launches that are the same in each step
 
     def all_launches(self) -> list["_ReadyLaunch"]:
         """Those of all passes, and the last ones."""
@@ -254,6 +255,7 @@ class _ReadyStep:
             one.read(changing)
         for launch in self.launches:
             launch.read(changing)
+        self._calls = []
 
     def run(self, nodes: Sequence[Node]) -> None:
         """Makes a step that decides nothing: what a `Replay` does, of one alone."""
@@ -267,8 +269,14 @@ class _ReadyStep:
 
     def finish(self, nodes: Sequence[Node]) -> None:
         """Writes the results."""
+        if self._calls:
+            for call in self._calls:
+                call()
+            return
         for launch in self.launches:
             launch(nodes)
+        if all(launch.is_settled for launch in self.launches):
+            self._calls = [launch.call for launch in self.launches]
 
 
 def _check(guards: Sequence[Guard], nodes: Sequence[Node]) -> None:
@@ -362,7 +370,7 @@ class _ReadyLaunch:
             *(self._row, of.tasks.rows_address),
             *(0 if self._out is None else self._out.data_ptr(), 1, self._is_short),
         )
-        self._call = self.words.call("launch")
+        self.call = self.words.call("launch")
 
     def sources(self) -> list[ScalarSource]:
         """Where its scalars are read."""
@@ -399,7 +407,7 @@ class _ReadyLaunch:
                 self._row[at] = read(nodes, i)
         if not self._is_short:
             self.words[THREADS] = self._kernel.threads_for(self._tasks)
-        self._call()
+        self.call()
 
     @property
     def is_settled(self) -> bool:

@@ -74,7 +74,7 @@ class Job:
         gs = grads(self.params, self.t if t is None else t)
         with pytest.MonkeyPatch.context() as patch:
             if not self.again:
-                patch.setattr(_pure._Known, "is_ready", lambda *_: False)
+                patch.setattr(_pure._Known, "repeated", lambda *_: None)
             updates, self.state = tx.update(gs, self.state, self.params)
         self.params = fo.apply_updates(self.params, updates)
         self.kept.append((updates, self.state, self.params))
