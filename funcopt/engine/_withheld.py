@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
-
 from ..typing import Memory
 from ._noted_numbers import leaves_of
 
@@ -27,10 +25,13 @@ for _name in vars(int).keys() - vars(object).keys() | _OF_OBJECTS:
 
 
 def prepared_of_no_step(rule: Any, memory: Memory) -> Mapping[str, Any] | None:
-    """What a rule prepares in every step; `None` if the count is asked for, or it is no numbers."""
+    """What a rule prepares in every step; `None` if it asks for the count.
+
+    Or if it makes more than numbers and words, which may be others, or hold the count.
+    """
     try:
         made = rule.prepare(Withheld(), memory)
         parts = leaves_of(list(made.values()))
     except Exception:
         return None
-    return None if any(isinstance(x, (Tensor, Withheld)) for x in parts) else made
+    return made if all(x is None or isinstance(x, (int, float, str)) for x in parts) else None

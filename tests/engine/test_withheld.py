@@ -91,18 +91,24 @@ def test_values_that_are_written_arrive(monkeypatch):
     assert same(one.tensors(), other.tensors())
 
 
-@pytest.mark.parametrize(
-    "made", [torch.tensor(1.0), (torch.tensor(1.0), 2.0)], ids=["one", "in two"]
-)
-def test_a_tensor_is_no_number(made):
-    class of_tensors(fo.TensorRule):
+OTHERS = {
+    "a tensor": lambda t: torch.tensor(1.0),
+    "one in two": lambda t: (torch.tensor(1.0), 2.0),
+    "the count, in a dict": lambda t: {"count": t},
+    "the count, in a function": lambda t: lambda: t,
+}
+
+
+@pytest.mark.parametrize("of", OTHERS.values(), ids=OTHERS)
+def test_no_more_than_numbers_are_kept(of):
+    class of_others(fo.TensorRule):
         def prepare(self, step, memory):
-            return {"factor": made}
+            return {"factor": of(step)}
 
         def update_tensor(self, g, slots, p, s):
             return g, slots
 
-    assert prepared_of_no_step(of_tensors(), ()) is None
+    assert prepared_of_no_step(of_others(), ()) is None
 
 
 @pytest.mark.parametrize("around", [fo.chain, lambda tx: fo.accumulate(tx, 2), fo.skip_if])
