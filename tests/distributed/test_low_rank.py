@@ -1,12 +1,11 @@
 """`low_rank` on parameters that are cut over two ranks: the same projectors on both."""
 
 import pytest
-import torch
 
 import funcopt as fo
 
-from ..combinators.common import START, grads_at, values, wrapped
-from .test_nestings import cut, whole
+from ..combinators.common import values, wrapped
+from .test_nestings import steps_on_shards
 from .work import gap
 
 STEPS = 6
@@ -25,20 +24,9 @@ def chain(name):
     return fo.chain(TXS[name], fo.scale_by_learning_rate(0.1))
 
 
-def on_shards(name):
-    params = {n: torch.nn.Parameter(p) for n, p in cut(START).items()}
-    opt = fo.Optimizer(list(params.items()), chain(name))
-    for t in range(STEPS):
-        for key, g in cut(grads_at(whole(params), t)).items():
-            params[key].grad = g
-        opt.step()
-    kinds = {k: type(x).__name__ for k, x in opt.state[params["w"]].items()}
-    return whole(params), kinds
-
-
 @pytest.mark.parametrize("name", TXS)
 def test_the_steps_are_those_of_one_process(two, name):
-    (first, kinds), (second, _) = two(on_shards, name)
+    (first, kinds), (second, _) = two(steps_on_shards, chain(name), STEPS)
     assert gap(first, second) == 0.0
     assert gap(first, values(wrapped(chain(name), STEPS)[0])) <= 1e-12
     assert kinds["projector"] == kinds["exp_avg"] == "Tensor"

@@ -7,7 +7,7 @@ import torch.distributed as dist
 import funcopt as fo
 from funcopt.combinators import walk
 
-from ..combinators.common import START, values, wrapped
+from ..combinators.common import START, grads_at, values, wrapped
 from ..combinators.nestings import AROUND, ROWS, gradients
 from .work import gap
 
@@ -32,6 +32,17 @@ AVERAGING = (fo.ema_of_params, fo.mean_of_params, fo.lookahead, fo.primal_averag
 AVERAGED_TWICE = [
     row for row in ROWS if sum(isinstance(node, AVERAGING) for _, node in walk(row.make())) > 1
 ]
+
+
+def steps_on_shards(tx, count):
+    """The parameters after so many steps, whole; and what the state of a matrix is made of."""
+    params = {n: torch.nn.Parameter(p) for n, p in cut(START).items()}
+    opt = fo.Optimizer(list(params.items()), tx)
+    for t in range(count):
+        for name, g in cut(grads_at(whole(params), t)).items():
+            params[name].grad = g
+        opt.step()
+    return whole(params), {k: type(x).__name__ for k, x in opt.state[params["w"]].items()}
 
 
 def on_shards(outer):

@@ -3,7 +3,6 @@
 import array
 import importlib.util
 
-import numpy
 import pytest
 import torch
 
@@ -17,8 +16,9 @@ from .test_every_chain import CASES, has_to_run_as_it_is
 if importlib.util.find_spec("triton") is None:
     pytest.skip("Triton is not installed", allow_module_level=True)
 
-from funcopt.engine import _kernels, triton
 from funcopt.engine.triton import _deferred, _launch
+
+from .by_triton import by_triton
 
 CPU = torch.device("cpu")
 REPLAYED = [case for case in CASES if not has_to_run_as_it_is(case.tx)]
@@ -26,11 +26,7 @@ REPLAYED = [case for case in CASES if not has_to_run_as_it_is(case.tx)]
 
 @pytest.fixture(autouse=True)
 def interpreter(monkeypatch):
-    monkeypatch.setenv("FUNCOPT_KERNELS", "triton")
-    monkeypatch.setattr(_launch, "BLOCK", 16)
-    monkeypatch.setattr(triton.TritonKernel, "chunk", 48)
-    monkeypatch.setattr(_kernels, "_cache", {})
-    with numpy.errstate(all="ignore"):  # by which the interpreter computes
+    with by_triton(monkeypatch):
         yield
 
 

@@ -3,7 +3,6 @@
 import importlib.util
 import sys
 
-import numpy
 import pytest
 import torch
 
@@ -24,24 +23,20 @@ if importlib.util.find_spec("triton") is not None:
 @pytest.fixture(params=KINDS)
 def kernel(request, monkeypatch):
     """Makes the kernel of a lowered graph, in pieces that tensors have several of."""
-    if request.param == "triton":
-        from . import test_triton as by_triton
-
-        monkeypatch.setenv("FUNCOPT_KERNELS", "triton")
-        monkeypatch.setattr(by_triton._launch, "BLOCK", 256)
-        monkeypatch.setattr(by_triton.triton.TritonKernel, "chunk", 512)
-        monkeypatch.setattr(by_triton.interpreter, "_convert_float", by_triton.rounded_to_nearest)
-    else:
-        monkeypatch.setattr(_kernels.BytecodeKernel, "chunk", 1536)
-        monkeypatch.setenv("FUNCOPT_KERNELS", request.param)
-    monkeypatch.setattr(_kernels, "_cache", {})
 
     def make(lowered):
-        option = "foreach" if request.param == "foreach" else "fused"
-        return _kernels.kernel_for(lowered, CPU, option)
+        return _kernels.kernel_for(lowered, CPU, make.option)
 
     make.option = "foreach" if request.param == "foreach" else "fused"
-    with numpy.errstate(all="ignore"):  # by which the interpreter of Triton computes
+    monkeypatch.setattr(_kernels.BytecodeKernel, "chunk", 1536)
+    monkeypatch.setattr(_kernels, "_cache", {})
+    monkeypatch.setenv("FUNCOPT_KERNELS", request.param)
+    if request.param != "triton":
+        yield make
+        return
+    from .by_triton import by_triton
+
+    with by_triton(monkeypatch, block=256, piece=512):
         yield make
 
 

@@ -3,13 +3,12 @@
 import importlib.util
 from collections import Counter
 
-import numpy
 import pytest
 import torch
 
 import funcopt as fo
 from funcopt.combinators import walk
-from funcopt.engine import _kernels, triton
+from funcopt.engine import triton
 
 from .as_on_cuda import AsOnCuda
 from .common import Run, gap, gradients, lowered_graphs, parameters, units, watched
@@ -30,36 +29,18 @@ from .test_every_chain import CASES, has_to_run_as_it_is, on_a_device
 if importlib.util.find_spec("triton") is None:
     pytest.skip("Triton is not installed", allow_module_level=True)
 
-import triton.language as tl
-from triton.runtime import interpreter
-
 from funcopt.engine.triton import _launch
+
+from .by_triton import by_triton
 
 CPU = torch.device("cpu")
 FUSED = {"lerp_tensor"}
 REPLAYED = [case for case in CASES if not has_to_run_as_it_is(case.tx)]
 
 
-converted = interpreter._convert_float
-
-
-def rounded_to_nearest(x, given, wanted, mode):
-    """As on devices: the interpreter cuts bfloat16 off."""
-    if (given, wanted) != (tl.float32, tl.bfloat16):
-        return converted(x, given, wanted, mode)
-    return torch.from_numpy(x).bfloat16().view(torch.int16).numpy().view(numpy.uint16)
-
-
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    """Small pieces, so that tensors have several, and pieces several turns of the loop."""
-    assert _launch.is_interpreted(), "set before Triton was imported, in tests/conftest.py"
-    monkeypatch.setenv("FUNCOPT_KERNELS", "triton")
-    monkeypatch.setattr(_launch, "BLOCK", 16)
-    monkeypatch.setattr(triton.TritonKernel, "chunk", 48)
-    monkeypatch.setattr(_kernels, "_cache", {})
-    monkeypatch.setattr(interpreter, "_convert_float", rounded_to_nearest)
-    with numpy.errstate(all="ignore"):  # by which the interpreter computes
+    with by_triton(monkeypatch):
         yield
 
 

@@ -4,7 +4,6 @@ import importlib.util
 import math
 from collections import Counter
 
-import numpy
 import pytest
 import torch
 
@@ -18,8 +17,10 @@ from ..engine.two_devices import Apart, on_host, spread
 if importlib.util.find_spec("triton") is None:
     pytest.skip("Triton is not installed", allow_module_level=True)
 
-from funcopt.engine import _kernels, triton
+from funcopt.engine import _kernels
 from funcopt.engine.triton import _launch
+
+from ..engine.by_triton import by_triton
 
 SHAPES = {"a": (3, 16), "b": (7,), "c": ()}
 SPOILED = {0: math.inf, 3: math.nan, 4: -math.inf}
@@ -50,11 +51,7 @@ every_chain = pytest.mark.parametrize("tx", CHAINS.values(), ids=CHAINS)
 @pytest.fixture
 def as_device(monkeypatch):
     """The CPU is a device whose kernels are interpreted."""
-    monkeypatch.setenv("FUNCOPT_KERNELS", "triton")
-    monkeypatch.setattr(_launch, "BLOCK", 16)
-    monkeypatch.setattr(triton.TritonKernel, "chunk", 48)
-    monkeypatch.setattr(_kernels, "_cache", {})
-    with numpy.errstate(all="ignore"):  # by which the interpreter computes
+    with by_triton(monkeypatch):
         yield
 
 
