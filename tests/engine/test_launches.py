@@ -187,7 +187,7 @@ PINNED = {
     "NAdam": (fo.nadam(1e-3), 15, 0, 144),
     "clip, AdamW": (CLIPPED, 32, 0, 156),
     "clip, AdamW, EMA": (fo.chain(CLIPPED, fo.ema_of_params(0.99)), 35, 0, 188),
-    "Muon": (fo.chain(fo.scale_by_muon(), fo.sgd(0.1)), 31, 0, None),
+    "Muon": (fo.chain(fo.scale_by_muon(), fo.sgd(0.1)), 30, 0, None),
     "LAMB": (fo.lamb(1e-3), 46, 1, 220),
     "Prodigy": (fo.prodigy(1.0), 64, 3, 248),
     "Rprop": (fo.rprop(1e-2), 15, 6, 174),
