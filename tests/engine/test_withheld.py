@@ -91,6 +91,35 @@ def test_values_that_are_written_arrive(monkeypatch):
     assert same(one.tensors(), other.tensors())
 
 
+class stepped(fo.TensorRule):
+    """Scales by what it makes of the size of its rate."""
+
+    rate: fo.Scalar = 0.5
+    elementwise = True
+
+    def prepare(self, step, memory):
+        return {"factor": 1.0 if self.rate > 0.3 else 2.0}
+
+    def update_tensor(self, g, slots, p, s):
+        return g * s.factor, slots
+
+
+def test_a_rule_decides_nothing_while_it_is_asked(monkeypatch):
+    """By a rate that is written, which is none of the choices of a window."""
+
+    def work(job):
+        for k in range(60):
+            job.steps(1)
+            job.opt.param_groups[0]["rate"] = 0.9 / (k + 1)
+
+    def tx():
+        return fo.accumulate(fo.chain(stepped(), fo.scale(-0.1)), 2)
+
+    one, other = pair(tx, monkeypatch, work)
+    assert same(one.tensors(), other.tensors())
+    assert program_of(one) is not None
+
+
 OTHERS = {
     "a tensor": lambda t: torch.tensor(1.0),
     "one in two": lambda t: (torch.tensor(1.0), 2.0),
