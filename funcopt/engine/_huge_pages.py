@@ -14,6 +14,9 @@ from torch import Tensor
 LARGE = 2**22
 """Bytes from which on huge pages are asked for."""
 
+SMALL = 2**13
+"""Bytes of a tensor up to which it does not matter: it lies between others, or in no huge page."""
+
 NEAR = 2**16
 """Bytes that may lie between two tensors, which then are asked for together."""
 

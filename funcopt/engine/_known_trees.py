@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .. import tree
 from ._guards import Unsupported
-from ._huge_pages import LARGE, ask_for_huge_pages
+from ._huge_pages import LARGE, SMALL, ask_for_huge_pages
 from ._ready_call import Words, objects, repeats_steps
 from ._ready_guard import place_words
 from ._tensor_guard import dynamo_check, python_check
@@ -70,14 +70,16 @@ class KnownTrees:
             *(0, 0, 0, begins),
             *(of_results.words, which),
         )
-        self._sizes, self._begins, self._first = [x.nbytes for x in fresh], begins, len(leaves)
+        sizes = {len(leaves) + k: x.nbytes for k, x in enumerate(fresh) if x.nbytes > SMALL}
+        self._begins, self._sizes = begins, sizes
         self._taken, self.give = self._words.call("take"), self._words.call("give")
-        self.take = self._take_large if sum(self._sizes) >= LARGE else self._taken
+        self.take = self._take_large if sum(sizes.values()) >= LARGE else self._taken
 
     def _take_large(self, trees: Any) -> list[Any] | None:
         found: list[Any] | None = self._taken(trees)
         if found is not None:
-            ask_for_huge_pages(zip(self._begins[self._first :], self._sizes, strict=True))
+            begins = self._begins
+            ask_for_huge_pages([(begins[k], size) for k, size in self._sizes.items()])
         return found
 
     def pass_on_to(self, places: Sequence[tuple[int, int]]) -> None:

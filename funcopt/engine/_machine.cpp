@@ -34,6 +34,9 @@ struct Size {
   int64_t bytes, shift;
 
   int64_t of(int64_t entries) const { return (entries >> shift) * bytes; }
+
+  // Of all that these entries share in.
+  int64_t of_all(int64_t entries) const { return of(entries + (int64_t(1) << shift) - 1); }
 };
 
 constexpr int32_t STREAMED = 1 << 8;  // beside a storage
@@ -80,9 +83,8 @@ inline T fold(int64_t n, const T* a, T empty, F f) {
 template <typename T>
 struct Frame {
   T* const* reg;
-  void* const* memory;  // of tensors
-  int64_t n, at;        // entries, and the place of the first one in its tensor
-  double* found;        // measures
+  int64_t n, at;  // entries, and the place of the first one in its tensor
+  double* found;  // measures
 
   template <typename F>
   void unary(const Instruction& s, F f) const {
@@ -156,13 +158,12 @@ struct Worker {
   const T* constants;
   std::unique_ptr<T[]> blocks;
   std::unique_ptr<T*[]> reg;
-  std::unique_ptr<void*[]> memory;
   int64_t row = -1, filled = 0;
 
   Worker(const Program& program, const Instruction* code, const T* constants)
       : program(program), code(code), constants(constants),
         blocks(new T[(program.registers - program.tensors) * program.block + LINE]),
-        reg(new T*[program.registers]()), memory(new void*[program.tensors]()) {
+        reg(new T*[program.registers]()) {
     const auto begin = reinterpret_cast<uintptr_t>(blocks.get());
     T* const aligned = reinterpret_cast<T*>((begin + LINE - 1) / LINE * LINE);
     for (int64_t r = program.tensors; r < program.registers; r++)
@@ -176,7 +177,7 @@ struct Worker {
     for (int64_t k = 0; k < program.scalars; k++) std::fill_n(first[k], n, scalars[k]);
     for (int64_t k = 0; k < program.constants; k++)
       std::fill_n(first[program.scalars + k], n, constants[k]);
-    const Frame<T> frame{reg.get(), memory.get(), n, 0, nullptr};
+    const Frame<T> frame{reg.get(), n, 0, nullptr};
     for (int64_t k = 0; k < program.prologue; k++) HANDLERS<T>.of[code[k].code](code[k], frame);
     row = which;
     filled = n;
@@ -208,41 +209,40 @@ inline void stream(char*, const char*) {}
 inline void end_of_stream() {}
 #endif
 
-// Where a thread is in the tensors of one column.
+// Asks memory for so many bytes, which are needed later.
+inline void fetch(const char* from, int64_t bytes) {
+  for (int64_t i = 0; i < bytes; i += LINE) __builtin_prefetch(from + i);
+}
+
+// How a thread goes on in the tensors of one column, from block to block.
 struct Column {
   Size size;
-  int64_t block;  // bytes
-  char* next = nullptr;
-  std::unique_ptr<char[]> own;  // of a column that is only written: its block, on its way
-  char* passing = nullptr;
-  int64_t wanted = -1;  // no bit, where nothing is read
+  int64_t step, asked;  // bytes: to the next block, and of it what memory is asked for
+};
 
-  Column(int32_t storage, int64_t own_size, int64_t entries)
-      : size(size_of(storage, own_size)), block(size.of(entries)) {
-    if (!STREAM || !(storage & STREAMED)) return;
-    own.reset(new char[block + LINE]);
-    const auto begin = reinterpret_cast<uintptr_t>(own.get());
-    passing = reinterpret_cast<char*>((begin + LINE - 1) / LINE * LINE);
-    wanted = 0;
+// A column whose blocks are computed where they stay in the cache, and then pass it by.
+struct Passing {
+  int64_t column, block;  // bytes
+  std::unique_ptr<char[]> memory;
+  char* own;
+  char* next = nullptr;  // in the tensor, or null where its blocks are not at whole lines
+
+  Passing(int64_t column, int64_t block)
+      : column(column), block(block), memory(new char[block + LINE]) {
+    const auto begin = reinterpret_cast<uintptr_t>(memory.get());
+    own = reinterpret_cast<char*>((begin + LINE - 1) / LINE * LINE);
   }
 
-  // Where the next block is computed.
-  char* place() const { return passing ? passing : next; }
-
-  // Passes on a block that was computed, of so many entries.
-  void pass_on(int64_t entries) const {
-    const int64_t bytes = size.of(entries + (int64_t(1) << size.shift) - 1);  // the last share one
+  // Passes on so many bytes that were computed.
+  void pass_on(const int64_t bytes) {
+    char* const to = next;
+    const char* const from = own;
     int64_t i = 0;
-    if (reinterpret_cast<uintptr_t>(next) % std::max<int64_t>(STREAM, 1) == 0)
-      for (; i + STREAM <= bytes; i += STREAM) stream(next + i, passing + i);
-    std::memcpy(next + i, passing + i, bytes - i);
-  }
-
-  // Asks memory for so many entries of the block after the next one.
-  void fetch(int64_t entries) const {
-    const char* const from = next + 2 * block;
-    const int64_t bytes = size.of(entries) & wanted;
-    for (int64_t i = 0; i < bytes; i += LINE) __builtin_prefetch(from + i);
+    for (; i + 4 * STREAM <= bytes; i += 4 * STREAM)
+      for (int64_t k = i; k < i + 4 * STREAM; k += STREAM) stream(to + k, from + k);
+    for (; i + STREAM <= bytes; i += STREAM) stream(to + i, from + i);
+    if (i < bytes) std::memcpy(to + i, from + i, bytes - i);
+    next = to + bytes;
   }
 };
 
@@ -251,53 +251,65 @@ void drive(
     const Program& program, const Instruction* code, const int32_t* storages, const Measure* measures,
     const T* constants, int64_t tasks, const int64_t* table, const int64_t* pointers, int64_t leaves,
     const T* rows, const int64_t* row_of, double* out, int64_t threads) {
-  const int64_t BLOCK = program.block;
+  const int64_t BLOCK = program.block, tensors = program.tensors;
   const int64_t grain = std::max<int64_t>(1, tasks / (threads * 16));
   const Instruction* const body = code + program.prologue;
-  const int64_t fetched = program.fetches ? program.tensors : 0;
-  const bool streams = STREAM && std::any_of(
-      storages, storages + program.tensors, [](int32_t x) { return x & STREAMED; });
+  const int64_t fetched = program.fetches ? tensors : 0;
   const auto work = [&](const auto& each_task) {
     Worker<T> worker(program, code, constants);
     T** const reg = worker.reg.get();
-    void** const memory = worker.memory.get();
-    std::vector<Column> columns;
-    for (int64_t k = 0; k < program.tensors; k++)
-      columns.emplace_back(storages[k], sizeof(T), BLOCK);
+    std::vector<Column> columns(tensors);
+    std::vector<Passing> passing;
+    for (int64_t k = 0; k < tensors; k++) {
+      Column& one = columns[k];
+      one.size = size_of(storages[k], sizeof(T));
+      one.step = one.asked = one.size.of(BLOCK);
+      const bool passes = STREAM && storages[k] & STREAMED && one.step % LINE == 0;
+      if (!passes) continue;
+      passing.emplace_back(k, one.step);
+      one.asked = 0;
+    }
     each_task([&](const int64_t t) {
       const int64_t leaf = table[3 * t], from = table[3 * t + 1], length = table[3 * t + 2];
       const int64_t row = row_of[leaf];
       worker.fill(rows + row * program.scalars, row, std::min(BLOCK, length));
       double* const found = out + t * program.measures;
       for (int64_t k = 0; k < program.measures; k++) found[k] = empty(measures[k].code);
-      for (int64_t k = 0; k < program.tensors; k++) {
+      for (int64_t k = 0; k < tensors; k++) {
         const auto begin = reinterpret_cast<char*>(pointers[k * leaves + leaf]);
-        columns[k].next = begin + columns[k].size.of(from);
+        reg[k] = reinterpret_cast<T*>(begin + columns[k].size.of(from));
       }
-      for (int64_t start = 0; start < length; start += BLOCK) {
-        for (int64_t k = 0; k < program.tensors; k++) {
-          memory[k] = columns[k].place();
-          reg[k] = static_cast<T*>(memory[k]);
-        }
-        const int64_t n = std::min(BLOCK, length - start);
-        const Frame<T> frame{reg, memory, n, from + start, found};
-        const int64_t ahead = std::clamp<int64_t>(length - start - 2 * BLOCK, 0, BLOCK);
+      for (Passing& one : passing) {
+        T*& at = reg[one.column];
+        const bool passes = reinterpret_cast<uintptr_t>(at) % LINE == 0;
+        one.next = passes ? reinterpret_cast<char*>(at) : nullptr;
+        columns[one.column].step = passes ? 0 : one.block;
+        if (passes) at = reinterpret_cast<T*>(one.own);
+      }
+      Frame<T> frame{reg, BLOCK, from, found};
+      for (int64_t rest = length; rest > 0; rest -= BLOCK, frame.at += BLOCK) {
+        frame.n = std::min(BLOCK, rest);
+        const bool asks = rest >= 3 * BLOCK;
         int64_t column = 0;
         for (int64_t k = 0; k < program.body; k++) {
-          // While it computes, a later block comes: one column after another.
-          for (; column < fetched && column * program.body <= k * fetched; column++)
-            columns[column].fetch(ahead);
+          // While it computes, the block after the next one comes: one column after another.
+          for (; column < fetched && column * program.body <= k * fetched; column++) {
+            const int64_t bytes = columns[column].asked;
+            fetch(reinterpret_cast<char*>(reg[column]) + 2 * bytes, asks ? bytes : 0);
+          }
           HANDLERS<T>.of[body[k].code](body[k], frame);
         }
-        for (Column& one : columns) {
-          if (one.passing) one.pass_on(n);
-          one.next += one.block;
+        for (Passing& one : passing) {
+          if (!one.next) continue;
+          one.pass_on(rest < BLOCK ? columns[one.column].size.of_all(rest) : one.block);
         }
+        for (int64_t k = 0; k < tensors; k++)
+          reg[k] = reinterpret_cast<T*>(reinterpret_cast<char*>(reg[k]) + columns[k].step);
       }
       for (int64_t k = 0; k < program.measures; k++)
         if (measures[k].factor >= 0) found[k] *= reg[measures[k].factor][0];
     });
-    if (streams) end_of_stream();
+    if (!passing.empty()) end_of_stream();
   };
   if (threads <= 1) {  // a team of one thread takes longer than a small step
     work([&](const auto& task) {

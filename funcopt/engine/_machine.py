@@ -149,16 +149,16 @@ def _operations() -> Iterator[tuple[str, str]]:
     for name, form in FUSED.items():
         yield name, _on_vectors(form)
     for name, c_type in C_TYPES.items():
-        yield f"load_{name}", f"load<{c_type}>(in.n, in.reg[s.to], in.memory[s.a]);"
-        yield f"store_{name}", f"store<{c_type}>(in.n, in.memory[s.to], in.reg[s.a]);"
+        yield f"load_{name}", f"load<{c_type}>(in.n, in.reg[s.to], in.reg[s.a]);"
+        yield f"store_{name}", f"store<{c_type}>(in.n, in.reg[s.to], in.reg[s.a]);"
 
 
 def _primitives() -> Iterator[tuple[str, str]]:
     """What there is in float32."""
     yield from _elementwise(UNARY_PRIMITIVES, BINARY_PRIMITIVES)
     for name in SHARED.values():
-        yield f"load_{name}", f"all_load_{name}(in.n, in.reg[s.to], in.memory[s.a]);"
-        yield f"store_{name}", f"all_store_{name}(in.n, in.memory[s.to], in.reg[s.a]);"
+        yield f"load_{name}", f"all_load_{name}(in.n, in.reg[s.to], in.reg[s.a]);"
+        yield f"store_{name}", f"all_store_{name}(in.n, in.reg[s.to], in.reg[s.a]);"
     for name in OF_BLOCKS:
         numbers = "*in.reg[s.a], *in.reg[s.b], *in.reg[s.c]"
         args = (
