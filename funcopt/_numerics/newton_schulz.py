@@ -100,18 +100,60 @@ def newton_schulz(
     wide = x.flatten(0, -3) if x.dim() > 3 else x
     rounded = _rounding(x.dtype if dtype is None else dtype, x.device)
     wide = rounded(wide.mT if tall else wide)
-    gram = rounded(wide @ wide.mT) if normalization in ("aol", "schatten4") else None
+    gram = rounded(_gram(wide)) if normalization in ("aol", "schatten4") else None
     norm = rounded(safety_factor * _norm(wide, gram, normalization))
     norm = norm + eps if normalization == "add" else norm.clamp(min=eps)
     wide = rounded(wide / norm)
     if gram is not None:  # that of the quotient, without another product
         gram = rounded(gram / norm / norm.mT)
     for a, b, c in coefficients:
-        gram = rounded(wide @ wide.mT) if gram is None else gram
-        inner = b * gram if is_zero(c) else _add(gram, b, gram, gram, c)
+        gram = rounded(_gram(wide)) if gram is None else gram
+        inner = b * gram if is_zero(c) else _with_square(gram, b, c)
         wide, gram = rounded(_add(wide, a, rounded(inner), wide)), None
     found = wide.mT if tall else wide
     return found.to(x.dtype, memory_format=torch.contiguous_format).reshape(x.shape)
+
+
+def _gram(x: Tensor) -> Tensor:
+    """X X^T."""
+
+    def piece(rows: slice, columns: slice) -> Tensor:
+        return x[..., rows, :] @ x[..., columns, :].mT
+
+    return _mirrored(x, piece) if _is_cut(x) else x @ x.mT
+
+
+def _with_square(x: Tensor, of_x: Any, of_square: Any) -> Tensor:
+    """``of_x X + of_square X X`` of a symmetric X."""
+
+    def piece(rows: slice, columns: slice) -> Tensor:
+        return _add(x[..., rows, columns], of_x, x[..., rows, :], x[..., columns], of_square)
+
+    return _mirrored(x, piece) if _is_cut(x) else _add(x, of_x, x, x, of_square)
+
+
+ROWS = 256
+"""Of the pieces of a symmetric matrix: smaller ones save less than it takes to copy them."""
+
+
+def _is_cut(x: Tensor) -> bool:
+    """Whether a symmetric matrix with the rows of `x` is computed in pieces, on one side.
+
+    A GPU works on all of it at once, and waits for no more than a launch.
+    """
+    return x.device.type == "cpu" and x.shape[-2] >= 2 * ROWS
+
+
+def _mirrored(x: Tensor, piece: Callable[[slice, slice], Tensor]) -> Tensor:
+    """The symmetric matrix with the rows of `x` of which `piece` makes these rows and columns."""
+    m = x.shape[-2]
+    whole = x.new_empty(*x.shape[:-2], m, m)
+    for begin in range(0, m, ROWS):
+        rows = slice(begin, begin + ROWS)
+        own = piece(rows, slice(begin, None))
+        whole[..., rows, begin:] = own
+        whole[..., begin + ROWS :, rows] = own[..., ROWS:].mT
+    return whole
 
 
 def _norm(x: Tensor, gram: Tensor | None, normalization: str) -> Tensor:
