@@ -82,7 +82,8 @@ class orthogonalize(TensorRule):
         dims: What the matrices of a tensor of more than two dimensions are.
         ns_dtype: The dtype of the iteration. Products of bfloat16 are accumulated in float32, by
             another kernel on x86 processors without instructions for them (AMX, AVX512-BF16), where
-            that is faster: there the rounding is not torch's, by the order of these additions.
+            that is faster: there the rounding is not torch's, by the order of these additions. Of
+            symmetric products one side is computed on a CPU, from 512 rows on.
         normalization: The name of the normalization.
         safety_factor: A factor of the norm, for iterations that leave their range above 1, as
             "polar_express" does: 1.02 there, with "add"; positive.
