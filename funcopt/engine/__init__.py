@@ -9,10 +9,10 @@ The engine's ten nouns, and where each lives:
   step: kernels that are traced (`_traced_backend`), a fused kernel of torch for chains that have
   one (`_torch_backend`), or the eager step. An optimizer uses it, and `donated` (`_donated`), the
   pure form in place. Out of place (`_pure`), the same kernels write into `Results`: fresh memory,
-  in `_huge_pages` where it is large. `CheckedTrees` (`_trees`) make step inputs of the trees of
-  both pure forms. Where trees are like those before, machine code finds their leaves
-  (`_known_trees`, `KnownTrees`): in a `ReadyUpdate` (`_ready_update`), and in sums of parameters
-  and updates (`_ready_sum`).
+  in `_huge_pages` where it is large; what steps free, the process keeps (`_freed_memory`).
+  `CheckedTrees` (`_trees`) make step inputs of the trees of both pure forms. Where trees are like
+  those before, machine code finds their leaves (`_known_trees`, `KnownTrees`): in a `ReadyUpdate`
+  (`_ready_update`), and in sums of parameters and updates (`_ready_sum`).
 * **block** (`_blocks`, `Block`): tensors that share a kernel, as columns of parameters, gradients
   and slots. A `BlockLayout` (`_block_layout`) groups the tensors of a step into blocks, and each
   block into cells, whose tensors share a row of scalars. `Tasks` are pieces of tensors.

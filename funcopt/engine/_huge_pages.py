@@ -11,6 +11,8 @@ from typing import Any
 
 from torch import Tensor
 
+from ._freed_memory import keep_freed_memory
+
 LARGE = 2**22
 """Bytes from which on huge pages are asked for."""
 
@@ -22,8 +24,12 @@ NEAR = 2**16
 
 
 def in_huge_pages(tensors: Sequence[Tensor]) -> None:
-    """Asks for huge pages for the memory of tensors, which has not been written yet."""
+    """Asks for huge pages for the memory of tensors, which has not been written yet.
+
+    When they are freed, it is kept for the next ones.
+    """
     if sum(x.nbytes for x in tensors) >= LARGE and all(x.device.type == "cpu" for x in tensors):
+        keep_freed_memory()
         ask_for_huge_pages((x.data_ptr(), x.nbytes) for x in tensors)
 
 

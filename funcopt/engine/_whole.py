@@ -11,6 +11,7 @@ from .._core import precision
 from .._core.stage import Node
 from . import triton
 from ._blocks import PARAMETER, Block, same_memory_order
+from ._freed_memory import keep_freed_memory
 from ._guards import Guard, Unsupported
 from ._replay import Launch
 
@@ -143,6 +144,7 @@ class WholePass(NamedTuple):
 
     def run(self, nodes: Sequence[Node]) -> None:
         """Makes the updates and new slots of the stage, in fresh memory."""
+        keep_freed_memory()  # which a step later is that of others
         for one in self.scratch:
             one.allocate()
         for launch in self.launches:

@@ -1,0 +1,78 @@
+"""What is freed between two steps stays with the process: it does not come back page by page."""
+
+import ctypes
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import funcopt as fo
+from funcopt.engine import _freed_memory, _huge_pages, _pure, _whole
+
+PROGRAM = """
+import resource
+
+import torch
+
+from funcopt.engine import _freed_memory
+
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    made = [torch.ones(750_000) for _ in range(16)]
+    del made
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+torch.set_num_threads(1)
+_freed_memory.keep_freed_memory()
+print([faults() for _ in range(5)][-1])
+"""
+
+
+def is_glibc():
+    return sys.platform == "linux" and hasattr(ctypes.CDLL(None), "gnu_get_libc_version")
+
+
+@pytest.mark.skipif(not is_glibc(), reason="of glibc")
+def test_what_was_freed_is_there_again():
+    """48 MB: 12,000 pages, or 24 huge ones."""
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 12
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """How often memory was to be kept."""
+    calls = []
+    for module in (_huge_pages, _whole):
+        monkeypatch.setattr(module, "keep_freed_memory", lambda: calls.append(None))
+    monkeypatch.setattr(_pure, "_cache", _pure._Cache())
+    return calls
+
+
+@pytest.mark.parametrize(("size", "is_large"), [(300, False), (2_000_000, True)])
+def test_large_results_ask_for_it(size, is_large, asked):
+    tx, p = fo.sgd(0.1), torch.ones(size)
+    tx.update([p], tx.init([p]), [p])
+    assert bool(asked) is is_large
+
+
+def test_rules_that_see_whole_tensors_ask_for_it(asked):
+    p = torch.nn.Parameter(torch.ones(3, 4))
+    p.grad = torch.ones(3, 4)
+    fo.Optimizer([p], fo.muon(0.1, labels="muon")).step()
+    assert asked
+    asked.clear()
+    fo.Optimizer([p], fo.adamw(0.1)).step()
+    assert not asked
+
+
+def test_without_such_a_library_there_is_nothing_to_do(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "win32")
+    _freed_memory.keep_freed_memory.__wrapped__()
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
+    _freed_memory.keep_freed_memory.__wrapped__()
