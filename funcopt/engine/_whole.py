@@ -144,7 +144,7 @@ class WholePass(NamedTuple):
 
     def run(self, nodes: Sequence[Node]) -> None:
         """Makes the updates and new slots of the stage, in fresh memory."""
-        keep_freed_memory()  # which a step later is that of others
+        keep_freed_memory()  # the temporaries of the next step are as large
         for one in self.scratch:
             one.allocate()
         for launch in self.launches:
