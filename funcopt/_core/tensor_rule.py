@@ -10,7 +10,7 @@ from torch import Tensor
 from .. import tree
 from .._numerics import shards
 from .._numerics.scalars import NO_FLOAT64, moved, near
-from ..errors import LeafError, StructureError
+from ..errors import ArgumentError, LeafError, StructureError
 from ..typing import Memory, Slots
 from . import precision
 from .per_tensor import Part as Part
@@ -85,6 +85,7 @@ class TensorRule(PerTensor):
     required_extra: ClassVar[frozenset[str]] = frozenset()
     measures: ClassVar[bool] = False
     concludes: ClassVar[bool] = False
+    finishes: ClassVar[bool] = False
 
     replayable = True
     follows_counts = True
@@ -103,6 +104,12 @@ class TensorRule(PerTensor):
         cls.measures_tree = cls.measures and cls.measure_per == "tree"
         cls.concludes = cls.conclude is not TensorRule.conclude
         cls.averages = cls.eval_tensor is not TensorRule.eval_tensor
+        cls.finishes = cls.finish_tensor is not TensorRule.finish_tensor
+        if cls.finishes and cls.elementwise:
+            raise ArgumentError(
+                f"`{cls.__name__}` is `elementwise`, and has a `finish_tensor`, which sees whole "
+                "tensors. With it, `update_tensor` alone is by entries: leave `elementwise` out."
+            )
 
     def init_tensor(self, p: Tensor) -> Slots:
         """The slots of one tensor before the first step: a named tuple, or ``()`` for none."""
@@ -148,6 +155,15 @@ class TensorRule(PerTensor):
     @abstractmethod
     def update_tensor(self, g: Tensor, slots: Slots, p: Tensor, s: Scalars) -> tuple[Tensor, Slots]:
         """The update of one tensor and its new slots, none of them a tensor that was passed in."""
+
+    def finish_tensor(self, u: Tensor, p: Tensor, s: Scalars) -> Tensor:
+        """The update, made of that of `update_tensor`, where only this has to see the tensor whole.
+
+        `update_tensor` is by entries then: kernels make it, on shards of what each rank has, and
+        only its update is gathered. Slots are not seen here.
+        """
+        del p, s
+        return u
 
     def eval_tensor(self, p: Tensor, slots: Slots, memory: Memory) -> Tensor:
         """The value of `p` to evaluate the model with, where it is not `p` itself."""
@@ -238,17 +254,42 @@ class TensorRule(PerTensor):
         if self.measures:
             each = zip(gs, slots, ps, node.scalars(gs), strict=True)
             reduce(node, [self.measure_tensor(*one) for one in each])
-        if not self.elementwise and node.whole_hook is not None:
+        if not (self.elementwise or self.finishes):
+            return self._see_whole(gs, slots, ps, node)
+        us, new = self.update_tensors(gs, slots, ps, node.scalars(gs))
+        if self.finishes:
+            us, _ = self._see_whole(us, [()] * len(us), ps, node)
+        return us, new
+
+    def _see_whole(
+        self, gs: list[Tensor], slots: list[Slots], ps: list[Tensor], node: Node
+    ) -> tuple[list[Tensor], list[Slots]]:
+        """`whole_tensors`, of full tensors."""
+        if node.whole_hook is not None:
             made: tuple[list[Tensor], list[Slots]] | None = node.whole_hook(node, gs, slots, ps)
             if made is not None:
                 return made
         tensors = node.members.tensors
-        cut = not self.elementwise and any(map(shards.is_sharded, tensors))
-        like_p = [self._like_p(x) for x in tensors] if cut else []
-        if cut:
-            gs, slots, ps = precision.gathered(gs, slots, ps, tensors, like_p, node.members.ranks)
-        us, new = self.update_tensors(gs, slots, ps, node.scalars(gs))
-        return precision.scattered(us, new, tensors, like_p) if cut else (us, new)
+        if not any(map(shards.is_sharded, tensors)):
+            return self.whole_tensors(gs, slots, ps, node.scalars(gs))
+        like_p = [() if self.finishes else self._like_p(x) for x in tensors]
+        seen: list[Any] = ps if self.needs_params else [None] * len(ps)
+        full = precision.gathered(gs, slots, seen, tensors, like_p, node.members.ranks)
+        us, new = self.whole_tensors(*full, node.scalars(full[0]))
+        return precision.scattered(us, new, tensors, like_p)
+
+    def whole_tensors(
+        self,
+        gs: Sequence[Tensor],
+        slots: Sequence[Slots],
+        ps: Sequence[Tensor | None],
+        scalars: Sequence[Scalars],
+    ) -> tuple[list[Tensor], list[Slots]]:
+        """The part of the rule that sees whole tensors, of a list: the last of two, or all of it."""
+        if not self.finishes:
+            return self.update_tensors(gs, slots, ps, scalars)
+        each = zip(gs, ps, scalars, strict=True)
+        return [self.finish_tensor(*one) for one in each], list(slots)  # type: ignore[arg-type]
 
     def update_tensors(
         self,

@@ -59,7 +59,7 @@ class WholeCell(NamedTuple):
         for places in self._batches(rule, gs, old):
             own = [scalars[self.rows[k]] for k in places]
             some_gs, some_slots, some_ps = ([x[k] for k in places] for x in (gs, slots, ps))
-            update: Any = updated_together if len(places) > 1 else type(rule).update_tensors
+            update: Any = updated_together if len(places) > 1 else type(rule).whole_tensors
             made = update(rule, some_gs, some_slots, some_ps, own)
             for k, u, after in zip(places, *made, strict=True):
                 us[k], new[k] = u, after
@@ -119,10 +119,11 @@ def updated_together(
     ps: Sequence[Tensor],
     scalars: Sequence[Any],
 ) -> tuple[Sequence[Tensor], Sequence[Any]]:
-    """`update_tensor` of tensors of one shape with the same scalars, by one call under `vmap`."""
+    """`whole_tensors` of one shape with the same scalars, by one call under `vmap`."""
 
     def one(g: Tensor, own: Any, p: Tensor) -> Any:
-        return rule.update_tensor(g, own, p, scalars[0])
+        (u,), (new,) = rule.whole_tensors([g], [own], [p], [scalars[0]])
+        return u, new
 
     own = tree.map(lambda *x: torch.stack(x), *slots)
     needs_p = rule.params_needed_by() is not None  # of others, only the form is known

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .. import tree
-from .._core.tensor_rule import GradientTransformation
+from .._core.tensor_rule import GradientTransformation, TensorRule
 from ..combinators import walk
 from ..errors import LeafError
 from ..typing import Params
@@ -72,7 +72,11 @@ def takes_complex_as_two_reals(tx: GradientTransformation, params: Params, **ext
 
 @by_operations
 def is_elementwise_if_it_says_so(tx: GradientTransformation, params: Params, **extra: Any) -> None:
-    """Where all rules are `elementwise`, tensors cut in two come out as the halves of the whole."""
+    """Where all rules are `elementwise`, tensors cut in two come out as the halves of the whole.
+
+    A rule with a `finish_tensor` is without it: then it is.
+    """
+    tx = _unfinished(tx)
     rules = rules_of(tx)
     if extra or rules is None or chooses(tx) or not all(rule.elementwise for rule in rules):
         return
@@ -85,6 +89,19 @@ def is_elementwise_if_it_says_so(tx: GradientTransformation, params: Params, **e
         updates, whole = tx.update(grads, whole, ps)
         parts, halves = tx.update(_cut(grads), halves, _cut(ps))
         close(tx, "the halves of a tensor", parts, _cut(updates), 1e-12)
+
+
+def _unfinished(tx: Any) -> Any:
+    """`tx`, of whose rules that finish an update only what comes before is left."""
+    if children := tx.children():
+        return tx.with_children({k: _unfinished(child) for k, child in children.items()})
+    if not (isinstance(tx, TensorRule) and tx.finishes):
+        return tx
+    kind = type(tx)
+    left = {name: getattr(TensorRule, name) for name in ("finish_tensor", "unfit")}
+    made = object.__new__(type(kind.__name__, (kind,), {**left, "elementwise": True}))
+    vars(made).update(vars(tx))
+    return made
 
 
 def _cut(tensors: Sequence[Tensor]) -> list[Tensor]:

@@ -48,7 +48,7 @@ class scale_by_muon(TensorRule):
     Dtypes: `momentum_buffer` in `state_dtype`, else in that of the parameter; NS in `ns_dtype`,
     bfloat16 as in torch; `None` is that of the computation, float32 or float64.
 
-    On shards the whole matrix is gathered, on every rank.
+    On shards X is gathered, on every rank, and nothing else.
 
     Args:
         momentum: Decay rate of the EMA of the gradient, in [0, 1).
@@ -108,5 +108,7 @@ class scale_by_muon(TensorRule):
         self, g: Tensor, slots: MuonSlots, p: Tensor, s: Scalars
     ) -> tuple[Tensor, Slots]:
         mean = mix(slots.momentum_buffer, g, s.weight)
-        x = mix(g, mean, s.momentum) if self.nesterov else mean
-        return orthogonalized(self, x, s), MuonSlots(mean)
+        return mix(g, mean, s.momentum) if self.nesterov else mean, MuonSlots(mean)
+
+    def finish_tensor(self, u: Tensor, p: Tensor, s: Scalars) -> Tensor:
+        return orthogonalized(self, u, s)

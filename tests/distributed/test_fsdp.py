@@ -351,6 +351,78 @@ def test_a_rule_that_is_not_elementwise_sees_whole_tensors(two):
     assert gap(first, with_rows_that_see_one_another(False)) <= 1e-9
 
 
+class Mean(NamedTuple):
+    mean: torch.Tensor
+
+
+class turned(fo.TensorRule):
+    """Sees gradients and slots whole."""
+
+    def init_tensor(self, p):
+        return Mean(torch.zeros_like(p))
+
+    def update_tensor(self, g, slots, p, s):
+        mean = torch.lerp(slots.mean, g, 0.5)
+        return mean.flip(0), Mean(mean)
+
+
+class turned_with_params(turned):
+    needs_params = True
+
+
+class finished(turned):
+    """Sees its update whole, and nothing else."""
+
+    def update_tensor(self, g, slots, p, s):
+        mean = torch.lerp(slots.mean, g, 0.5)
+        return mean * 1.0, Mean(mean)
+
+    def finish_tensor(self, u, p, s):
+        return u.flip(0)
+
+
+class finished_with_params(finished):
+    needs_params = True
+
+
+GATHERED = {
+    "turned": (turned(), 2),
+    "turned, with parameters": (turned_with_params(), 3),
+    "finished": (finished(), 1),
+    "finished, with parameters": (finished_with_params(), 2),
+    "orthogonalize": (fo.orthogonalize(), 1),
+    "muon": (fo.scale_by_muon(), 1),
+}
+
+
+def gathers(tx):
+    """How many tensors a step gathers, for a single parameter, and what it makes of that."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import Shard, distribute_tensor
+    from torch.distributed.tensor.debug import CommDebugMode
+
+    mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+    whole = torch.arange(24.0).reshape(6, 4).sin()
+    w = torch.nn.Parameter(distribute_tensor(whole, mesh, [Shard(0)]))
+    opt = fo.Optimizer([w], fo.chain(tx, fo.scale(-0.1)))
+    alone = torch.nn.Parameter(whole.clone())
+    other = fo.Optimizer([alone], fo.chain(tx, fo.scale(-0.1)))
+    for t in range(3):
+        alone.grad = (whole + t).cos()
+        w.grad = distribute_tensor(alone.grad, mesh, [Shard(0)])
+        with CommDebugMode() as talk:
+            opt.step()
+        other.step()
+    return talk.get_total_counts(), (w.full_tensor() - alone).abs().max().item()
+
+
+@pytest.mark.parametrize("tx, count", GATHERED.values(), ids=GATHERED)
+def test_only_what_a_rule_sees_is_gathered(two, tx, count):
+    for total, gap_to_alone in two(gathers, tx):
+        assert total == count
+        assert gap_to_alone <= 1e-6
+
+
 def offloaded(when):
     """The error of an optimizer with its state on the host, for parameters that are sharded."""
     net = cut_model() if when == "before" else model()

@@ -11,6 +11,7 @@ from torch import Tensor
 import funcopt as fo
 from funcopt.combinators import walk
 from funcopt.engine import _whole
+from funcopt.errors import ArgumentError
 
 from .common import Run, gap, gradients, parameters
 from .test_every_chain import CASES, has_to_run_as_it_is
@@ -82,6 +83,48 @@ class turned(fo.TensorRule):
         return p.mT, slots
 
 
+class Mean(NamedTuple):
+    mean: Tensor  # like p
+
+
+class finished(fo.TensorRule):
+    """Two parts: only the second sees a tensor whole."""
+
+    weight: fo.Scalar = 0.5
+    size: fo.Scalar = 1e-3
+    needs_params = True
+
+    def init_tensor(self, p):
+        return Mean(torch.zeros_like(p))
+
+    def update_tensor(self, g, slots, p, s):
+        mean = torch.lerp(slots.mean, g + 0.1 * p, s.weight)
+        return mean * 2, Mean(mean)
+
+    def finish_tensor(self, u, p, s):
+        return u.flip(0) / (1 + torch.linalg.vector_norm(u)) + s.size * p.sum()
+
+
+class finished_by_size(finished):
+    """The same behind a measure, with the parameter left alone."""
+
+    needs_params = False
+    measure_per = "tensor"
+
+    def measure_tensor(self, g, slots, p, s):
+        return (g * g).sum()
+
+    def conclude(self, s, memory, total):
+        return {"size": total}, memory
+
+    def update_tensor(self, g, slots, p, s):
+        mean = torch.lerp(slots.mean, g, s.weight) / (1 + s.size)
+        return mean, Mean(mean)
+
+    def finish_tensor(self, u, p, s):
+        return u.flip(0) / (1 + s.size)
+
+
 def by_matrix(name, p):
     return "matrix" if p.dim() > 1 else "rest"
 
@@ -109,6 +152,8 @@ CHAINS = {
     "soap": (fo.chain(fo.scale_by_soap(precondition_frequency=3), fo.sgd(LR)), ALL),
     "slots": (fo.chain(kept(), fo.sgd(0.1)), ALL),
     "measured": (fo.chain(fo.trace(0.5), measured(), fo.sgd(0.1)), MATRICES),
+    "finished": (fo.chain(fo.trace(0.5), finished(), finished(0.1), fo.sgd(LR)), ALL),
+    "finished by size": (fo.chain(finished_by_size(), fo.add_decayed_weights(0.1), fo.sgd(0.1)), ALL),
     "exchanged": (fo.chain(exchanged(), fo.sgd(0.1)), ALL),
     "an average behind": (fo.chain(kept(), fo.sgd(0.1), fo.ema_of_params(0.9)), ALL),
 }
@@ -248,6 +293,31 @@ def test_an_error_changes_nothing():
     assert not any(
         torch.equal(x, y) for x, y in zip(run.tensors(), before, strict=True) if x.numel()
     )
+
+
+def test_nothing_but_the_update_is_passed_on_to_what_finishes_it(traces):
+    """The slots stay in the passes before and after: they are not in fresh memory in between."""
+    passed = []
+
+    def counted(block, role, leaf, x, known=_whole.Block.set_scratch):
+        passed.append(tuple(x.shape))
+        known(block, role, leaf, x)
+
+    run = Run(CHAINS["muon"][0], "fused", parameters(shapes=MATRICES))
+    for _ in range(2):
+        run.step()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_whole.Block, "set_scratch", counted)
+        run.step()
+    assert sorted(passed) == sorted(2 * list(MATRICES.values()))  # what it gets, and returns
+    assert len(traces) == 1
+
+
+def test_it_says_so_if_it_is_told_that_all_is_by_entries():
+    with pytest.raises(ArgumentError, match="`both` is `elementwise`, and has a `finish_tensor`"):
+
+        class both(finished):
+            elementwise = True
 
 
 def test_nothing_in_between_outlives_the_step():

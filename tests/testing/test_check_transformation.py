@@ -150,6 +150,14 @@ class falsely_elementwise(TensorRule):
         return g / g.abs().sum(), slots
 
 
+class finishing_too_late(TensorRule):
+    def update_tensor(self, g, slots, p, s):
+        return g / g.abs().sum(), slots
+
+    def finish_tensor(self, u, p, s):
+        return u.flip(0)
+
+
 class taking_complex(TensorRule):
     elementwise = False
 
@@ -218,6 +226,7 @@ BROKEN = [
     (taking_anything(), testing.refuses_unknown_extra, "extra argument that is unknown"),
     (taking_complex(), testing.takes_complex_as_two_reals, "is not elementwise"),
     (falsely_elementwise(), testing.is_elementwise_if_it_says_so, "the halves of a tensor"),
+    (finishing_too_late(), testing.is_elementwise_if_it_says_so, "the halves of a tensor"),
     (measuring_a_root(), testing.works_in_place, "stepped in place"),
     (branching_on_values(), testing.vmaps, "data-dependent control flow"),
     (cutting_the_graph(), testing.differentiates, "Jacobian mismatch"),
