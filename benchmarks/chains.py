@@ -49,6 +49,8 @@ class Chain(NamedTuple):
         return like.itemsize * (1 + 2 * (1 + own)) + self.read_again
 
 
+MUON = {"weight_decay": WEIGHT_DECAY, "labels": "muon"}
+
 CHAINS = {
     chain.name: chain
     for chain in [
@@ -75,8 +77,9 @@ CHAINS = {
             ),
             read_again=4,
         ),
-        Chain(
-            "muon", fo.muon(LR, weight_decay=WEIGHT_DECAY, labels="muon"), matrices=True, apart=0.1
+        *(
+            Chain(name, fo.muon(LR, **MUON, ns_method=method), matrices=True, apart=0.1)
+            for name, method in [("muon", "standard"), ("muon, gram", "gram")]
         ),
         Chain("adafactor", fo.adafactor(LR)),
         *(

@@ -349,6 +349,7 @@ CASES = [
                     ns_dtype=None,
                     normalization="schatten4",
                     block_sizes=1,
+                    ns_method="gram",
                 ),
                 fo.orthogonalize(ns_steps=2, ns_dtype=None, normalization="aol", dims="batch"),
             ),

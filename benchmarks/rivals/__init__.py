@@ -2,9 +2,9 @@
 
 from ..chains import Chain
 from ..contenders import Contender
-from . import by_hand, heavyball, inside, optax, pytorch_optimizer, torch_optim, torchopt
+from . import by_hand, heavyball, inside, limits, optax, pytorch_optimizer, torch_optim, torchopt
 
-FAMILIES = (torch_optim, by_hand, torchopt, heavyball, pytorch_optimizer, optax, inside)
+FAMILIES = (torch_optim, by_hand, torchopt, heavyball, pytorch_optimizer, optax, inside, limits)
 
 
 def rivals(chain: Chain) -> list[Contender]:

@@ -19,6 +19,7 @@ CLASSES = {
     "rmsprop": (torch.optim.RMSprop, {"lr": LR}),
     "adamax": (torch.optim.Adamax, {"lr": LR}),
     "muon": (torch.optim.Muon, {"lr": LR, "weight_decay": WEIGHT_DECAY}),
+    "muon, gram": (torch.optim.Muon, {"lr": LR, "weight_decay": WEIGHT_DECAY}),
     "adafactor": (torch.optim.Adafactor, {"lr": LR}),
 }
 HAVE_FUSED = {"adamw", "sgd momentum", "adagrad"}
@@ -82,7 +83,7 @@ def contenders(chain: Chain) -> list[Contender]:
         return [Contender("clip_grad_norm_, AdamW(fused=True), AveragedModel", ClippedAveraged)]
     if chain.name not in CLASSES:
         return []
-    settings = [{}] if chain.name == "muon" else [{}, {"foreach": True}]
+    settings = [{}] if chain.name.startswith("muon") else [{}, {"foreach": True}]
     if chain.name in HAVE_FUSED:
         settings.append({"fused": True})
     found = [_with(chain, setting) for setting in settings]

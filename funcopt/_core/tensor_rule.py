@@ -285,7 +285,7 @@ class TensorRule(PerTensor):
         ps: Sequence[Tensor | None],
         scalars: Sequence[Scalars],
     ) -> tuple[list[Tensor], list[Slots]]:
-        """The part of the rule that sees whole tensors, of a list: the last of two, or all of it."""
+        """The part of the rule that sees whole tensors: the last of two, or all of it."""
         if not self.finishes:
             return self.update_tensors(gs, slots, ps, scalars)
         each = zip(gs, ps, scalars, strict=True)

@@ -87,6 +87,7 @@ def newton_schulz(
     dtype: torch.dtype | None,
     normalization: str = "clamp",
     safety_factor: Any = 1.0,
+    method: str = "standard",
 ) -> Tensor:
     """`x` with its singular values pushed towards 1, by an iteration for each triple, in `dtype`.
 
@@ -94,42 +95,68 @@ def newton_schulz(
 
         X <- a X + (b A + c A A) X,   A = X X^T
 
-    The result has the dtype of `x`; without a `dtype`, it is computed in that.
+    By the method "gram", the factors of X of two iterations are multiplied first, where X is long
+    enough for that to be less work. The result has the dtype of `x`; without a `dtype`, it is
+    computed in that.
     """
     tall = x.shape[-2] > x.shape[-1]
     wide = x.flatten(0, -3) if x.dim() > 3 else x
     rounded = _rounding(x.dtype if dtype is None else dtype, x.device)
     wide = rounded(wide.mT if tall else wide)
-    gram = rounded(_gram(wide)) if normalization in ("aol", "schatten4") else None
+    gram = rounded(_symmetric(wide, wide.mT)) if normalization in ("aol", "schatten4") else None
     norm = rounded(safety_factor * _norm(wide, gram, normalization))
     norm = norm + eps if normalization == "add" else norm.clamp(min=eps)
     wide = rounded(wide / norm)
     if gram is not None:  # that of the quotient, without another product
         gram = rounded(gram / norm / norm.mT)
-    for a, b, c in coefficients:
-        gram = rounded(_gram(wide)) if gram is None else gram
-        inner = b * gram if is_zero(c) else _with_square(gram, b, c)
-        wide, gram = rounded(_add(wide, a, rounded(inner), wide)), None
+    by_gram = method == "gram" and 2 * wide.shape[-1] > 3 * wide.shape[-2]
+    at_once = 2 if by_gram else 1
+    for k in range(0, len(coefficients), at_once):
+        gram = rounded(_symmetric(wide, wide.mT)) if gram is None else gram
+        (a, b, c), *more = coefficients[k : k + at_once]
+        inner = rounded(_inner(gram, b, c))
+        if more:
+            wide = rounded(_twice(gram, inner, a, more[0], rounded) @ wide)
+        else:
+            wide = rounded(_add(wide, a, inner, wide))
+        gram = None
     found = wide.mT if tall else wide
     return found.to(x.dtype, memory_format=torch.contiguous_format).reshape(x.shape)
 
 
-def _gram(x: Tensor) -> Tensor:
-    """X X^T."""
+def _inner(gram: Tensor, b: Any, c: Any) -> Tensor:
+    """``b A + c A A``, of a symmetric A."""
+    return b * gram if is_zero(c) else _symmetric(gram, gram, gram, b, c)
+
+
+def _twice(
+    gram: Tensor, inner: Tensor, a: Any, after: Any, rounded: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """What an X with the Gram matrix A is multiplied by in two iterations, ``P_2 P_1``.
+
+    The first multiplies X by ``P_1 = a I + inner``, so A becomes ``P_1 A P_1``. All of these are
+    polynomials of A, and so are symmetric.
+    """
+    half = rounded(_symmetric(gram, inner, gram, a))
+    gram = rounded(_symmetric(inner, half, half, a))
+    first = rounded(inner + a * torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device))
+    a, b, c = after
+    return rounded(_symmetric(rounded(_inner(gram, b, c)), first, first, a))
+
+
+def _symmetric(
+    x: Tensor, y: Tensor, z: Tensor | None = None, of_z: Any = 1.0, of_xy: Any = 1.0
+) -> Tensor:
+    """``of_xy X Y``, which is symmetric, plus ``of_z Z``."""
+
+    def total(x: Tensor, y: Tensor, z: Tensor | None) -> Tensor:
+        return x @ y if z is None else _add(z, of_z, x, y, of_xy)
 
     def piece(rows: slice, columns: slice) -> Tensor:
-        return x[..., rows, :] @ x[..., columns, :].mT
+        own = None if z is None else z[..., rows, columns]
+        return total(x[..., rows, :], y[..., columns], own)
 
-    return _mirrored(x, piece) if _is_cut(x) else x @ x.mT
-
-
-def _with_square(x: Tensor, of_x: Any, of_square: Any) -> Tensor:
-    """``of_x X + of_square X X`` of a symmetric X."""
-
-    def piece(rows: slice, columns: slice) -> Tensor:
-        return _add(x[..., rows, columns], of_x, x[..., rows, :], x[..., columns], of_square)
-
-    return _mirrored(x, piece) if _is_cut(x) else _add(x, of_x, x, x, of_square)
+    return _mirrored(x, piece) if _is_cut(x) else total(x, y, z)
 
 
 ROWS = 256

@@ -30,6 +30,7 @@ def muon(
     normalization: Normalization = "clamp",
     safety_factor: Scalar = 1.0,
     block_sizes: int | tuple[int, ...] | None = None,
+    ns_method: Literal["standard", "gram"] = "standard",
     adamw_lr: Scalar = 1e-3,
     adamw_betas: tuple[Scalar, Scalar] = (0.9, 0.999),
     adamw_eps: Scalar = 1e-8,
@@ -52,7 +53,7 @@ def muon(
     Args:
         lr: The learning rate of Muon.
         weight_decay: The weight decay of Muon; not negative.
-        momentum: As in `scale_by_muon`, and so are the others up to `block_sizes`.
+        momentum: As in `scale_by_muon`, and so are the others up to `ns_method`.
         nesterov: Use Nesterov momentum.
         ns_coefficients: Coefficients of the Newton-Schulz iteration.
         eps: Lower bound of the norm in the denominator.
@@ -65,6 +66,7 @@ def muon(
         safety_factor: A factor of that norm; positive.
         block_sizes: The number of rows of each block of every matrix, or of all blocks; `None` is
             one block.
+        ns_method: How iterations are made, one by one or two at once with fewer products.
         adamw_lr: The learning rate of AdamW.
         adamw_betas: Its decay rates.
         adamw_eps: Its epsilon.
@@ -94,6 +96,7 @@ def muon(
         normalization=normalization,
         safety_factor=safety_factor,
         block_sizes=block_sizes,
+        ns_method=ns_method,
         state_dtype=state_dtype,
     )
     options = (adamw_lr, adamw_betas, adamw_eps, adamw_weight_decay)

@@ -40,6 +40,7 @@ def normuon(
     normalization: Normalization = "clamp",
     safety_factor: Scalar = 1.0,
     block_sizes: int | tuple[int, ...] | None = None,
+    ns_method: Literal["standard", "gram"] = "standard",
     adamw_lr: Scalar = 1e-3,
     adamw_betas: tuple[Scalar, Scalar] = (0.9, 0.999),
     adamw_eps: Scalar = 1e-8,
@@ -71,6 +72,7 @@ def normuon(
         normalization: How a matrix is divided by its norm.
         safety_factor: A factor of that norm; positive.
         block_sizes: The number of rows of each block of every matrix, or of all blocks.
+        ns_method: How iterations are made, one by one or two at once with fewer products.
         adamw_lr: The learning rate of AdamW.
         adamw_betas: Its decay rates.
         adamw_eps: Its epsilon.
@@ -101,6 +103,7 @@ def normuon(
             normalization=normalization,
             safety_factor=safety_factor,
             block_sizes=block_sizes,
+            ns_method=ns_method,
         ),
         scale_by_normuon(
             beta2,
@@ -133,6 +136,7 @@ def adamuon(
     normalization: Normalization = "clamp",
     safety_factor: Scalar = 1.0,
     block_sizes: int | tuple[int, ...] | None = None,
+    ns_method: Literal["standard", "gram"] = "standard",
     adamw_lr: Scalar = 1e-3,
     adamw_betas: tuple[Scalar, Scalar] = (0.9, 0.999),
     adamw_eps: Scalar = 1e-8,
@@ -164,6 +168,7 @@ def adamuon(
         normalization: How a matrix is divided by its norm.
         safety_factor: A factor of that norm; positive.
         block_sizes: The number of rows of each block of every matrix, or of all blocks.
+        ns_method: How iterations are made, one by one or two at once with fewer products.
         adamw_lr: The learning rate of AdamW.
         adamw_betas: Its decay rates.
         adamw_eps: Its epsilon.
@@ -193,6 +198,7 @@ def adamuon(
             normalization=normalization,
             safety_factor=safety_factor,
             block_sizes=block_sizes,
+            ns_method=ns_method,
         ),
         scale_by_normuon(
             momentum if beta2 is None else beta2,
@@ -226,6 +232,7 @@ def namo(
     normalization: Normalization = "clamp",
     safety_factor: Scalar = 1.0,
     block_sizes: int | tuple[int, ...] | None = None,
+    ns_method: Literal["standard", "gram"] = "standard",
     adamw_lr: Scalar = 1e-3,
     adamw_betas: tuple[Scalar, Scalar] = (0.9, 0.999),
     adamw_eps: Scalar = 1e-8,
@@ -258,6 +265,7 @@ def namo(
         normalization: How a matrix is divided by its norm.
         safety_factor: A factor of that norm; positive.
         block_sizes: The number of rows of each block of every matrix, or of all blocks.
+        ns_method: How iterations are made, one by one or two at once with fewer products.
         adamw_lr: The learning rate of AdamW.
         adamw_betas: Its decay rates.
         adamw_eps: Its epsilon.
@@ -293,6 +301,7 @@ def namo(
             normalization=normalization,
             safety_factor=safety_factor,
             block_sizes=block_sizes,
+            ns_method=ns_method,
             magnitude="norm",
         ),
     ]

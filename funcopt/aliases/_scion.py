@@ -39,6 +39,7 @@ def scion(
     normalization: Normalization = "clamp",
     safety_factor: Scalar = 1.0,
     block_sizes: int | tuple[int, ...] | None = None,
+    ns_method: Literal["standard", "gram"] = "standard",
     labels: Labels | None = None,
     state_dtype: torch.dtype | None = None,
 ) -> GradientTransformation:
@@ -76,6 +77,7 @@ def scion(
         normalization: How a matrix is divided by its norm.
         safety_factor: A factor of that norm; positive.
         block_sizes: The number of rows of each block of every hidden matrix, or of all blocks.
+        ns_method: How iterations are made, one by one or two at once with fewer products.
         labels: Which parameters are "hidden", "other" or "vector", as `partition` takes it; by
             default by name and shape, as `hidden_weights` tells.
         state_dtype: Storage dtype of the EMA, else that of the parameter.
@@ -110,6 +112,7 @@ def scion(
         normalization=normalization,
         safety_factor=safety_factor,
         block_sizes=block_sizes,
+        ns_method=ns_method,
     )
     by_role = hidden_weights(dims, "hidden", "other", "vector") if labels is None else labels
     return partition(

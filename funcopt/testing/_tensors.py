@@ -99,7 +99,7 @@ def _unfinished(tx: Any) -> Any:
         return tx
     kind = type(tx)
     left = {name: getattr(TensorRule, name) for name in ("finish_tensor", "unfit")}
-    made = object.__new__(type(kind.__name__, (kind,), {**left, "elementwise": True}))
+    made: Any = object.__new__(type(kind.__name__, (kind,), {**left, "elementwise": True}))
     vars(made).update(vars(tx))
     return made
 

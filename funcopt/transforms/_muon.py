@@ -64,6 +64,7 @@ class scale_by_muon(TensorRule):
         normalization: The name of the normalization.
         safety_factor: A factor of the norm in the denominator; positive.
         block_sizes: The number of rows of each block, or of all of them; `None` is one block.
+        ns_method: How iterations are made, one by one or two at once with fewer products.
 
     Raises:
         HyperparameterError: If `momentum` is outside [0, 1), `eps` is negative, `ns_steps` is not
@@ -89,6 +90,7 @@ class scale_by_muon(TensorRule):
     normalization: Normalization = "clamp"
     safety_factor: Scalar = 1.0
     block_sizes: int | tuple[int, ...] | None = None
+    ns_method: Literal["standard", "gram"] = "standard"
     batched = True
 
     def __post_init__(self) -> None:

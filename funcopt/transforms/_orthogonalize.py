@@ -89,6 +89,14 @@ class orthogonalize(TensorRule):
             "polar_express" does: 1.02 there, with "add"; positive.
         block_sizes: The number of rows of each block, or of all of them; `None` is one block.
         magnitude: The size of G that is kept.
+        ns_method: "standard", or "gram", by which two iterations are made at once where the longer
+            side is more than 1.5 of the shorter. With ``P = a I + b A + c A A``:
+
+                X <- P_2 P_1 X,   A_1 = X X^T,   A_2 = P_1 A_1 P_1
+
+            The same but for rounding, with fewer products with X, which is longer than A. After two
+            iterations A is computed of X again, or the rounding of small singular values would
+            grow.
 
     Raises:
         HyperparameterError: If `eps` is negative, `safety_factor` is not positive, a count is not
@@ -103,7 +111,8 @@ class orthogonalize(TensorRule):
         for Orthogonalization via Chebyshev-type Polynomials", 2025,
         https://arxiv.org/abs/2506.10935, for "cans". Boissin et al., "Turbo-Muon", 2025,
         https://arxiv.org/abs/2512.04632, for "aol". Lau et al., "PolarGrad", 2025,
-        https://arxiv.org/abs/2505.21799.
+        https://arxiv.org/abs/2505.21799. Zhang et al., "Gram Newton-Schulz", 2026, for "gram",
+        https://dao-ailab.github.io/blog/2026/gram-newton-schulz/.
     """
 
     ns_coefficients: Coefficients = (3.4445, -4.7750, 2.0315)
@@ -116,6 +125,7 @@ class orthogonalize(TensorRule):
     safety_factor: Scalar = 1.0
     block_sizes: int | tuple[int, ...] | None = None
     magnitude: Literal["norm", "nuclear"] | None = None
+    ns_method: Literal["standard", "gram"] = "standard"
     batched = True
 
     def __post_init__(self) -> None:
@@ -145,6 +155,7 @@ def check_iterations(rule: Any) -> None:
     checks.choice(rule, "dims", rule.dims, (None, "batch", "flatten"))
     checks.choice(rule, "normalization", rule.normalization, get_args(Normalization.__value__))
     checks.positive(rule, "safety_factor", rule.safety_factor)
+    checks.choice(rule, "ns_method", rule.ns_method, ("standard", "gram"))
     sizes = rule.block_sizes
     if isinstance(sizes, (tuple, list)):
         for i, size in enumerate(sizes):
@@ -184,7 +195,7 @@ def other_blocks(p: Tensor, dims: str | None, sizes: int | Sequence[int] | None)
 def orthogonalized(rule: Any, x: Tensor, s: Scalars, magnitude: str | None = None) -> Tensor:
     """Each matrix in `x`, or block of its rows, after the iterations, times ratio and magnitude."""
     coefficients = triples(s.ns_coefficients, rule.ns_steps)
-    options = (s.eps, rule.ns_dtype, rule.normalization, s.safety_factor)
+    options = (s.eps, rule.ns_dtype, rule.normalization, s.safety_factor, rule.ns_method)
 
     def one(block: Tensor) -> Tensor:
         u = newton_schulz(block, coefficients, *options)

@@ -416,7 +416,7 @@ def gathers(tx):
     return talk.get_total_counts(), (w.full_tensor() - alone).abs().max().item()
 
 
-@pytest.mark.parametrize("tx, count", GATHERED.values(), ids=GATHERED)
+@pytest.mark.parametrize(("tx", "count"), GATHERED.values(), ids=GATHERED)
 def test_only_what_a_rule_sees_is_gathered(two, tx, count):
     for total, gap_to_alone in two(gathers, tx):
         assert total == count

@@ -153,7 +153,10 @@ CHAINS = {
     "slots": (fo.chain(kept(), fo.sgd(0.1)), ALL),
     "measured": (fo.chain(fo.trace(0.5), measured(), fo.sgd(0.1)), MATRICES),
     "finished": (fo.chain(fo.trace(0.5), finished(), finished(0.1), fo.sgd(LR)), ALL),
-    "finished by size": (fo.chain(finished_by_size(), fo.add_decayed_weights(0.1), fo.sgd(0.1)), ALL),
+    "finished by size": (
+        fo.chain(finished_by_size(), fo.add_decayed_weights(0.1), fo.sgd(0.1)),
+        ALL,
+    ),
     "exchanged": (fo.chain(exchanged(), fo.sgd(0.1)), ALL),
     "an average behind": (fo.chain(kept(), fo.sgd(0.1), fo.ema_of_params(0.9)), ALL),
 }

@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 import funcopt as fo
 from funcopt import optim
 from funcopt._numerics import newton_schulz as iterations
+from funcopt.combinators import walk
 from funcopt.errors import HyperparameterError, LeafError
 
 from ..frameworks import needed
@@ -218,6 +220,21 @@ def test_a_matrix_of_zeros_stays_one():
         assert torch.equal(applied(torch.zeros(3, 2), normalization=name), torch.zeros(3, 2))
 
 
+@pytest.mark.parametrize("shape", [(4, 9), (2, 9, 4)], ids=str)
+def test_two_iterations_may_be_made_at_once(shape):
+    """What that is, is in `numerics/test_newton_schulz.py`; here, that it is asked for."""
+    g, counts = drawn(*shape), []
+    for method in ("standard", "gram"):
+        with FlopCounterMode(display=False) as counted:
+            u = applied(g, dims="batch", ns_method=method)
+        counts.append(counted.get_total_flops())
+        torch.testing.assert_close(u, applied(g, dims="batch"), rtol=0, atol=1e-12)
+    assert counts[1] < counts[0]
+    for make in (fo.muon, fo.normuon, fo.adamuon, fo.scion, fo.namo):
+        made = [x for _, x in walk(make(ns_method="gram")) if hasattr(x, "ns_method")]
+        assert {x.ns_method for x in made} == {"gram"}
+
+
 # Ratios and blocks
 
 
@@ -290,6 +307,7 @@ def test_rows_that_are_not_those_of_the_blocks_are_refused_by_name():
         ({"safety_factor": 0.0}, "`safety_factor` must be positive, got 0.0."),
         ({"block_sizes": 0}, "`block_sizes` must be a whole number, at least 1, got 0."),
         ({"block_sizes": (3, 0)}, "`block_sizes[1]` must be a whole number, at least 1, got 0."),
+        ({"ns_method": "grams"}, "`ns_method` must be one of 'standard', 'gram', got 'grams'."),
     ],
 )
 def test_fields_are_checked(fields, message):
