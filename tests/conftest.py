@@ -1,5 +1,6 @@
 """Every run draws the same examples, so that what fails once fails again."""
 
+import gc
 import os
 import zlib
 from pathlib import Path
@@ -81,6 +82,17 @@ def pytest_collection_modifyitems(config, items):
         left_out = [item for item in items if not in_part(item)]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if in_part(item)]
+
+
+def pytest_collection_finish():
+    """Each collection of garbage would look at all of these tests: most of a second."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure():
+    """Libraries complain of what is not collected at the end."""
+    gc.unfreeze()
 
 
 def in_part(item):

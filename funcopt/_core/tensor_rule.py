@@ -47,9 +47,9 @@ class TensorRule(PerTensor):
 
     What a rule sees: `g`, `p` and the slots of one tensor in one dtype, at least float32; 0-d
     tensors as length 1; complex ones as two reals. `s` has the fields annotated `Scalar`, with
-    schedules evaluated, and whatever `prepare` and `conclude` return. `update_tensor` and
-    `measure_tensor` read scalars from `s` only; from `self` they read structure, that is fields of
-    other types.
+    schedules evaluated, and whatever `prepare` and `conclude` return. The methods
+    of tensors read scalars from `s` only; from `self` they read structure, that is fields of other
+    types.
     """
 
     elementwise: ClassVar[bool] = False
@@ -75,8 +75,8 @@ class TensorRule(PerTensor):
     """`g` has one axis more than `p`, in front: the gradients of all examples."""
 
     batched: ClassVar[bool] = False
-    """Whether engines may stack tensors of one shape, and call `update_tensor` once for all of
-    them, under `torch.func.vmap`: for a rule of matrices that has no side effects."""
+    """Whether engines may stack tensors of one shape, and call `update_tensor`, or `finish_tensor`,
+    once for all of them, under `torch.func.vmap`: for a rule of matrices without side effects."""
 
     random: ClassVar[bool] = False
     """`s.draw` has random numbers for this tensor, by its name, the same on one rank or many."""
@@ -159,8 +159,9 @@ class TensorRule(PerTensor):
     def finish_tensor(self, u: Tensor, p: Tensor, s: Scalars) -> Tensor:
         """The update, made of that of `update_tensor`, where only this has to see the tensor whole.
 
-        `update_tensor` is by entries then: kernels make it, on shards of what each rank has, and
-        only its update is gathered. Slots are not seen here.
+        `update_tensor` and `init_tensor` are by entries then, for tensors of any shape: kernels
+        make the first, on shards of what each rank has, and only its update is gathered. `u` must
+        not be written to: it may be a slot.
         """
         del p, s
         return u
@@ -289,7 +290,15 @@ class TensorRule(PerTensor):
         if not self.finishes:
             return self.update_tensors(gs, slots, ps, scalars)
         each = zip(gs, ps, scalars, strict=True)
-        return [self.finish_tensor(*one) for one in each], list(slots)  # type: ignore[arg-type]
+        us = [self.finish_tensor(*one) for one in each]  # type: ignore[arg-type]  # `p`: see below
+        for u, g in zip(us, gs, strict=True):
+            if not isinstance(u, Tensor) or u.shape != g.shape:
+                got = f"shape {tuple(u.shape)}" if isinstance(u, Tensor) else type(u).__name__
+                raise StructureError(
+                    f"`{type(self).__name__}.finish_tensor` must return the update, a tensor of "
+                    f"shape {tuple(g.shape)}, got {got}. It has no slots."
+                )
+        return us, list(slots)
 
     def update_tensors(
         self,

@@ -109,14 +109,13 @@ def newton_schulz(
     wide = rounded(wide / norm)
     if gram is not None:  # that of the quotient, without another product
         gram = rounded(gram / norm / norm.mT)
-    by_gram = method == "gram" and 2 * wide.shape[-1] > 3 * wide.shape[-2]
-    at_once = 2 if by_gram else 1
+    at_once = 2 if method == "gram" and 2 * wide.shape[-1] > 3 * wide.shape[-2] else 1
     for k in range(0, len(coefficients), at_once):
-        gram = rounded(_symmetric(wide, wide.mT)) if gram is None else gram
         (a, b, c), *more = coefficients[k : k + at_once]
+        gram = rounded(_symmetric(wide, wide.mT)) if gram is None else gram
         inner = rounded(_inner(gram, b, c))
         if more:
-            wide = rounded(_twice(gram, inner, a, more[0], rounded) @ wide)
+            wide = rounded(_twice(gram, a, inner, more[0], rounded) @ wide)
         else:
             wide = rounded(_add(wide, a, inner, wide))
         gram = None
@@ -130,16 +129,16 @@ def _inner(gram: Tensor, b: Any, c: Any) -> Tensor:
 
 
 def _twice(
-    gram: Tensor, inner: Tensor, a: Any, after: Any, rounded: Callable[[Tensor], Tensor]
+    gram: Tensor, a: Any, inner: Tensor, after: Any, rounded: Callable[[Tensor], Tensor]
 ) -> Tensor:
-    """What an X with the Gram matrix A is multiplied by in two iterations, ``P_2 P_1``.
+    """What two iterations multiply an X by whose Gram matrix is A, ``(a' I + inner') P``.
 
-    The first multiplies X by ``P_1 = a I + inner``, so A becomes ``P_1 A P_1``. All of these are
-    polynomials of A, and so are symmetric.
+    The first multiplies it by ``P = a I + inner``, so A becomes ``P A P``: of P as it is rounded,
+    or singular values near 1 would leave the range of the second. All of these are polynomials of
+    A, and so are symmetric.
     """
-    half = rounded(_symmetric(gram, inner, gram, a))
-    gram = rounded(_symmetric(inner, half, half, a))
     first = rounded(inner + a * torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device))
+    gram = rounded(_symmetric(first, rounded(_symmetric(gram, first))))
     a, b, c = after
     return rounded(_symmetric(rounded(_inner(gram, b, c)), first, first, a))
 
@@ -174,10 +173,11 @@ def _is_cut(x: Tensor) -> bool:
 def _mirrored(x: Tensor, piece: Callable[[slice, slice], Tensor]) -> Tensor:
     """The symmetric matrix with the rows of `x` of which `piece` makes these rows and columns."""
     m = x.shape[-2]
-    whole = x.new_empty(*x.shape[:-2], m, m)
-    for begin in range(0, m, ROWS):
+    begins = range(0, m, ROWS)
+    pieces = [piece(slice(begin, begin + ROWS), slice(begin, None)) for begin in begins]
+    whole = pieces[0].new_empty(*x.shape[:-2], m, m)  # for all of a batch of `vmap`, as they are
+    for begin, own in zip(begins, pieces, strict=True):
         rows = slice(begin, begin + ROWS)
-        own = piece(rows, slice(begin, None))
         whole[..., rows, begin:] = own
         whole[..., begin + ROWS :, rows] = own[..., ROWS:].mT
     return whole

@@ -15,7 +15,7 @@ __tracebackhide__ = True  # pytest shows the caller's line
 
 @by_operations
 def reads_hyperparams_from_s(tx: GradientTransformation, params: Params, **extra: Any) -> None:
-    """`update_tensor` and `measure_tensor` work on a copy whose hyperparameters cannot be read."""
+    """The methods of tensors work on a copy whose hyperparameters cannot be read."""
     if not isinstance(tx, PerTensor) or not tx.is_per_tensor():
         return
     try:

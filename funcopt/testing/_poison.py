@@ -20,7 +20,7 @@ class _Poison:
     """A hyperparameter that cannot be read."""
 
     def _fail(self, *args: Any, **kwargs: Any) -> Any:
-        raise Read("in `update_tensor` or `measure_tensor`")
+        raise Read("in a method of tensors, such as `update_tensor`")
 
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = _fail
     __rtruediv__ = __pow__ = __rpow__ = __neg__ = __bool__ = __float__ = __eq__ = __ne__ = _fail
@@ -29,7 +29,7 @@ class _Poison:
 
     @classmethod
     def __torch_function__(cls, *args: Any, **kwargs: Any) -> Any:
-        raise Read("in `update_tensor` or `measure_tensor`")
+        raise Read("in a method of tensors, such as `update_tensor`")
 
 
 class Poisoned(PerTensor):

@@ -32,7 +32,8 @@ class orthogonalize(TensorRule):
         "quintic"          five that are more even, of modded-nanogpt
         "polar_express"    five of Polar Express, with a safety of 1.02, as nanochat has them
         "polar_express_8"  eight of the paper, with a safety of 1.01, for any number of steps
-        "cans"             five with Chebyshev's polynomials
+        "cans"             five with Chebyshev's polynomials: not in bfloat16, whose rounding can
+                           bring singular values out of their range, from where they grow
         "aol"              four of Turbo-Muon, for the normalization of this name
         "deepseek_v4"      eight of Muon, and then (2, -1.5, 0.5): ten steps end within 0.001
         "cubic5"           five without c, and so with one product less
@@ -95,8 +96,9 @@ class orthogonalize(TensorRule):
                 X <- P_2 P_1 X,   A_1 = X X^T,   A_2 = P_1 A_1 P_1
 
             The same but for rounding, with fewer products with X, which is longer than A. After two
-            iterations A is computed of X again, or the rounding of small singular values would
-            grow.
+            iterations A is computed of X again, or errors of small singular values would grow.
+            Errors are up to twice those of "standard", which in bfloat16 is too much for
+            "polar_express_8" behind "aol" or "schatten4".
 
     Raises:
         HyperparameterError: If `eps` is negative, `safety_factor` is not positive, a count is not

@@ -11,7 +11,7 @@ from torch import Tensor
 import funcopt as fo
 from funcopt.combinators import walk
 from funcopt.engine import _whole
-from funcopt.errors import ArgumentError
+from funcopt.errors import ArgumentError, StructureError
 
 from .common import Run, gap, gradients, parameters
 from .test_every_chain import CASES, has_to_run_as_it_is
@@ -314,6 +314,28 @@ def test_nothing_but_the_update_is_passed_on_to_what_finishes_it(traces):
         run.step()
     assert sorted(passed) == sorted(2 * list(MATRICES.values()))  # what it gets, and returns
     assert len(traces) == 1
+
+
+@pytest.mark.parametrize(
+    ("returned", "got"),
+    [(lambda u: (u, ()), "tuple"), (lambda u: u.sum(), "shape ()"), (lambda u: None, "NoneType")],
+)
+def test_what_is_returned_must_be_the_update(returned, got):
+    class finishes_by(fo.TensorRule):
+        def update_tensor(self, g, slots, p, s):
+            return g * 1.0, slots
+
+        def finish_tensor(self, u, p, s):
+            return returned(u)
+
+    for engine in ("eager", "fused"):
+        run = Run(finishes_by(), engine, parameters(shapes={"a": (3, 2)}))
+        with pytest.raises(StructureError) as error:
+            run.step()
+        assert str(error.value) == (
+            "`finishes_by.finish_tensor` must return the update, a tensor of shape (3, 2), got "
+            f"{got}. It has no slots."
+        )
 
 
 def test_it_says_so_if_it_is_told_that_all_is_by_entries():

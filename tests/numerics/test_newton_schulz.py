@@ -117,3 +117,46 @@ def test_rounding_stays_what_it_is(dtype, coefficients, condition, steps):
     )
     assert (two_at_once - exact).norm() <= 2.5 * (one_by_one - exact).norm()
     assert torch.linalg.matrix_norm(two_at_once, 2) <= 1.3
+
+
+def difficult(rows, columns):
+    """Forty-eight matrices: random ones, of nearly low rank, and with small singular values."""
+    many = drawn(16, rows, columns)
+    low = drawn(16, rows, 4) @ drawn(16, 4, columns) + 1e-3 * many
+    left, _, right = torch.linalg.svd(many, full_matrices=False)
+    ends = [torch.logspace(0, -2 - k % 4, rows, dtype=torch.float64) for k in range(16)]
+    return torch.cat([many, low, left @ torch.stack(ends).diag_embed() @ right]).float()
+
+
+@pytest.mark.parametrize("steps", [5, 8])
+@pytest.mark.parametrize("normalization", ["clamp", "add", "aol", "schatten4"])
+@pytest.mark.parametrize("coefficients", sorted({*iterations.COEFFICIENTS} - {"cans"}))
+def test_rounding_brings_no_singular_value_out_of_the_range(coefficients, normalization, steps):
+    """Beyond it they grow from one iteration to the next; of "cans" they do so one by one, too."""
+    safety = 1.02 if normalization == "add" else 1.0
+    method = "standard" if (coefficients, normalization) in NARROW else "gram"
+    for shape in ((32, 128), (64, 512)):
+        u = made(
+            difficult(*shape),
+            torch.bfloat16,
+            coefficients,
+            normalization,
+            safety,
+            method,
+            steps=steps,
+        )
+        assert torch.linalg.matrix_norm(u.double(), 2).max() <= 1.4
+
+
+NARROW = {("polar_express_8", "schatten4"), ("polar_express_8", "aol")}
+"""Made for another normalization: with these, singular values begin at the end of their range."""
+
+
+def test_the_coefficients_of_a_batch_pass_through_pieces():
+    x = drawn(520, 900)
+
+    def steps(a):
+        return iterations.newton_schulz(x, 4 * [(a, -4.775, 2.03)], 1e-7, None, *GRAM)
+
+    each = torch.tensor([3.4, 3.5], dtype=torch.float64)
+    torch.testing.assert_close(torch.func.vmap(steps)(each), torch.stack(list(map(steps, each))))
