@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .products import add_product, symmetric
 from .scalars import is_zero, sqrt
 
 _JORDAN = (3.4445, -4.7750, 2.0315)
@@ -103,7 +104,7 @@ def newton_schulz(
     wide = x.flatten(0, -3) if x.dim() > 3 else x
     rounded = _rounding(x.dtype if dtype is None else dtype, x.device)
     wide = rounded(wide.mT if tall else wide)
-    gram = rounded(_symmetric(wide, wide.mT)) if normalization in ("aol", "schatten4") else None
+    gram = rounded(symmetric(wide, wide.mT)) if normalization in ("aol", "schatten4") else None
     norm = rounded(safety_factor * _norm(wide, gram, normalization))
     norm = norm + eps if normalization == "add" else norm.clamp(min=eps)
     wide = rounded(wide / norm)
@@ -112,12 +113,12 @@ def newton_schulz(
     at_once = 2 if method == "gram" and 2 * wide.shape[-1] > 3 * wide.shape[-2] else 1
     for k in range(0, len(coefficients), at_once):
         (a, b, c), *more = coefficients[k : k + at_once]
-        gram = rounded(_symmetric(wide, wide.mT)) if gram is None else gram
+        gram = rounded(symmetric(wide, wide.mT)) if gram is None else gram
         inner = rounded(_inner(gram, b, c))
         if more:
             wide = rounded(_twice(gram, a, inner, more[0], rounded) @ wide)
         else:
-            wide = rounded(_add(wide, a, inner, wide))
+            wide = rounded(add_product(wide, a, inner, wide))
         gram = None
     found = wide.mT if tall else wide
     return found.to(x.dtype, memory_format=torch.contiguous_format).reshape(x.shape)
@@ -125,7 +126,7 @@ def newton_schulz(
 
 def _inner(gram: Tensor, b: Any, c: Any) -> Tensor:
     """``b A + c A A``, of a symmetric A."""
-    return b * gram if is_zero(c) else _symmetric(gram, gram, gram, b, c)
+    return b * gram if is_zero(c) else symmetric(gram, gram, gram, b, c)
 
 
 def _twice(
@@ -138,49 +139,9 @@ def _twice(
     A, and so are symmetric.
     """
     first = rounded(inner + a * torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device))
-    gram = rounded(_symmetric(first, rounded(_symmetric(gram, first))))
+    gram = rounded(symmetric(first, rounded(symmetric(gram, first))))
     a, b, c = after
-    return rounded(_symmetric(rounded(_inner(gram, b, c)), first, first, a))
-
-
-def _symmetric(
-    x: Tensor, y: Tensor, z: Tensor | None = None, of_z: Any = 1.0, of_xy: Any = 1.0
-) -> Tensor:
-    """``of_xy X Y``, which is symmetric, plus ``of_z Z``."""
-
-    def total(x: Tensor, y: Tensor, z: Tensor | None) -> Tensor:
-        return x @ y if z is None else _add(z, of_z, x, y, of_xy)
-
-    def piece(rows: slice, columns: slice) -> Tensor:
-        own = None if z is None else z[..., rows, columns]
-        return total(x[..., rows, :], y[..., columns], own)
-
-    return _mirrored(x, piece) if _is_cut(x) else total(x, y, z)
-
-
-ROWS = 256
-"""Of the pieces of a symmetric matrix: smaller ones save less than it takes to copy them."""
-
-
-def _is_cut(x: Tensor) -> bool:
-    """Whether a symmetric matrix with the rows of `x` is computed in pieces, on one side.
-
-    A GPU works on all of it at once, and waits for no more than a launch.
-    """
-    return x.device.type == "cpu" and x.shape[-2] >= 2 * ROWS
-
-
-def _mirrored(x: Tensor, piece: Callable[[slice, slice], Tensor]) -> Tensor:
-    """The symmetric matrix with the rows of `x` of which `piece` makes these rows and columns."""
-    m = x.shape[-2]
-    begins = range(0, m, ROWS)
-    pieces = [piece(slice(begin, begin + ROWS), slice(begin, None)) for begin in begins]
-    whole = pieces[0].new_empty(*x.shape[:-2], m, m)  # for all of a batch of `vmap`, as they are
-    for begin, own in zip(begins, pieces, strict=True):
-        rows = slice(begin, begin + ROWS)
-        whole[..., rows, begin:] = own
-        whole[..., begin + ROWS :, rows] = own[..., ROWS:].mT
-    return whole
+    return rounded(symmetric(rounded(_inner(gram, b, c)), first, first, a))
 
 
 def _norm(x: Tensor, gram: Tensor | None, normalization: str) -> Tensor:
@@ -211,13 +172,3 @@ HAS_BFLOAT16_PRODUCTS = (
     or torch.cpu._is_amx_tile_supported()
     or torch.cpu._is_avx512_bf16_supported()
 )
-
-
-def _add(x: Tensor, of_x: Any, y: Tensor, z: Tensor, of_yz: Any = 1.0) -> Tensor:
-    """``of_x x + of_yz y z``, rounded once where both factors are numbers."""
-    if isinstance(of_x, Tensor) or isinstance(of_yz, Tensor):
-        total: Tensor = of_x * x + of_yz * (y @ z)
-        return total
-    if x.dim() == 2:
-        return torch.addmm(x, y, z, beta=of_x, alpha=of_yz)
-    return torch.baddbmm(x, y, z, beta=of_x, alpha=of_yz)

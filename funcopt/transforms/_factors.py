@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .._numerics.products import symmetric
 from .._numerics.scalars import mix, widen
 
 Factors = tuple[Any, ...]
@@ -130,11 +131,16 @@ def grown(factors: Factors, x: Tensor, weight: Any) -> Factors:
     out = []
     for i, factor in enumerate(factors):
         if isinstance(factor, Tensor):
-            others = [j for j in range(x.dim()) if j != i]
-            outer = torch.tensordot(x, x, dims=(others, others))  # pyright: ignore[reportArgumentType]
+            rows = rows_along(x, i)
+            outer = symmetric(rows, rows.mT)
             factor = factor + outer if weight is None else mix(factor, outer, weight)
         out.append(factor)
     return tuple(out)
+
+
+def rows_along(x: Tensor, i: int) -> Tensor:
+    """`x` as a matrix whose rows are dimension `i`."""
+    return x.movedim(i, 0).reshape(x.shape[i], x.numel() // max(1, x.shape[i]))
 
 
 def grown_by_kl(factors: Factors, bases: Factors, x: Tensor, weight: Any, eps: Any) -> Factors:
@@ -149,7 +155,8 @@ def grown_by_kl(factors: Factors, bases: Factors, x: Tensor, weight: Any, eps: A
     for factor, other, basis, y in zip(factors, factors[::-1], bases[::-1], (x, x.mT), strict=True):
         values = (basis * (other @ basis)).sum(-2).clamp(min=eps)
         turned = y @ basis
-        out.append(mix(factor, (turned / (y.shape[1] * values)) @ turned.mT, weight))
+        outer = symmetric(turned / (y.shape[1] * values), turned.mT)
+        out.append(mix(factor, outer, weight))
     return tuple(out)
 
 

@@ -11,9 +11,10 @@ from .._core import checks
 from .._core.select import select
 from .._core.stage import Scalars
 from .._core.tensor_rule import TensorRule
+from .._numerics.products import symmetric
 from .._numerics.scalars import bias_correction, clamp, integer, mix, power, sqrt, widen
 from ..typing import Memory, Scalar, Slots
-from ._factors import Factors
+from ._factors import Factors, rows_along
 
 TINY = torch.finfo(torch.float32).tiny
 """Added to what is divided by."""
@@ -229,8 +230,8 @@ def _times_inverse_transposed(q: Tensor, x: Tensor) -> Tensor:
 
 def _gram(x: Tensor, i: int, diagonal: bool) -> Tensor:
     """X X^T, or its diagonal, where the rows of X are dimension `i` of `x`."""
-    rows = x.movedim(i, 0).reshape(x.shape[i], x.numel() // x.shape[i])
-    return rows.square().sum(1) if diagonal else rows @ rows.mT
+    rows = rows_along(x, i)
+    return rows.square().sum(1) if diagonal else symmetric(rows, rows.mT)
 
 
 def _norm_bound(a: Tensor) -> Tensor:

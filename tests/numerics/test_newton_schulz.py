@@ -7,6 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from funcopt._numerics import newton_schulz as iterations
+from funcopt._numerics import products
 
 SHAPES = [(512, 512), (700, 600), (513, 1100), (1100, 515), (2, 520, 530), (3, 1, 530, 520)]
 
@@ -17,7 +18,7 @@ def made(x, dtype=None, coefficients="jordan", *options, steps=5):
 
 
 def at_once(monkeypatch):
-    monkeypatch.setattr(iterations, "ROWS", sys.maxsize)
+    monkeypatch.setattr(products, "ROWS", sys.maxsize)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
