@@ -5,11 +5,13 @@ import io
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 import funcopt as fo
 from funcopt import optim
 from funcopt.errors import HyperparameterError
 from funcopt.transforms import _soap
+from funcopt.transforms._factors import grown
 
 from ..frameworks import needed
 from .stepping import feed
@@ -430,3 +432,15 @@ def test_fields_are_checked(fields, message):
     with pytest.raises(HyperparameterError) as error:
         fo.scale_by_soap(**fields)
     assert str(error.value) == f"`scale_by_soap`: {message}"
+
+
+def test_of_large_factors_one_side_is_computed():
+    """On a CPU, from 512 rows on; the other is its mirror."""
+    x = torch.randn(520, 30, dtype=torch.float64)
+    zeros = tuple(torch.zeros(n, n, dtype=torch.float64) for n in x.shape)
+    with FlopCounterMode(display=False) as counted:
+        rows, columns = grown(zeros, x, 0.5)
+    assert counted.get_total_flops() < 0.75 * 2 * 520 * 520 * 30 + 2 * 30 * 30 * 520
+    assert torch.equal(rows[:256, 256:], rows[256:, :256].mT)
+    torch.testing.assert_close(rows, 0.5 * x @ x.mT)
+    torch.testing.assert_close(columns, 0.5 * x.mT @ x)
