@@ -3,16 +3,12 @@
 import torch
 
 from ..chains import LR, MOMENTUM, Chain
-from ..contenders import Contender, Run
-from ..problems import Problem
+from ..contenders import Contender
+from .by_hand import Momentum
 
 
-class FusedMomentum(Run):
+class FusedMomentum(Momentum):
     """`torch._fused_sgd_` on lists made once: reads three tensors, of which it writes two."""
-
-    def __init__(self, problem: Problem) -> None:
-        super().__init__(problem)
-        self.buffers = [torch.zeros_like(p) for p in self.params]
 
     @torch.no_grad()
     def step(self) -> None:

@@ -47,9 +47,8 @@ class TensorRule(PerTensor):
 
     What a rule sees: `g`, `p` and the slots of one tensor in one dtype, at least float32; 0-d
     tensors as length 1; complex ones as two reals. `s` has the fields annotated `Scalar`, with
-    schedules evaluated, and whatever `prepare` and `conclude` return. The methods
-    of tensors read scalars from `s` only; from `self` they read structure, that is fields of other
-    types.
+    schedules evaluated, and whatever `prepare` and `conclude` return. The methods of tensors read
+    scalars from `s` only; from `self` they read structure, that is fields of other types.
     """
 
     elementwise: ClassVar[bool] = False

@@ -105,17 +105,13 @@ class finished(fo.TensorRule):
         return u.flip(0) / (1 + torch.linalg.vector_norm(u)) + s.size * p.sum()
 
 
-class finished_by_size(finished):
-    """The same behind a measure, with the parameter left alone."""
+class finished_by_size(measured):
+    """Two parts behind a measure, with the parameter left alone."""
 
-    needs_params = False
-    measure_per = "tensor"
+    weight: fo.Scalar = 0.5
 
-    def measure_tensor(self, g, slots, p, s):
-        return (g * g).sum()
-
-    def conclude(self, s, memory, total):
-        return {"size": total}, memory
+    def init_tensor(self, p):
+        return Mean(torch.zeros_like(p))
 
     def update_tensor(self, g, slots, p, s):
         mean = torch.lerp(slots.mean, g, s.weight) / (1 + s.size)
