@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function
 
 
 def add_product(x: Tensor, of_x: Any, y: Tensor, z: Tensor, of_yz: Any = 1.0) -> Tensor:
@@ -20,7 +21,13 @@ def add_product(x: Tensor, of_x: Any, y: Tensor, z: Tensor, of_yz: Any = 1.0) ->
 def symmetric(
     x: Tensor, y: Tensor, z: Tensor | None = None, of_z: Any = 1.0, of_xy: Any = 1.0
 ) -> Tensor:
-    """``of_xy X Y``, which is symmetric, plus ``of_z Z``."""
+    """``of_xy X Y``, which is symmetric, plus ``of_z Z``.
+
+    One function, for what overrides those of torch.
+    """
+    if has_torch_function((x, y)):
+        made: Tensor = handle_torch_function(symmetric, (x, y), x, y, z, of_z, of_xy)
+        return made
 
     def total(x: Tensor, y: Tensor, z: Tensor | None) -> Tensor:
         return x @ y if z is None else add_product(z, of_z, x, y, of_xy)

@@ -37,7 +37,10 @@ The engine's ten nouns, and where each lives:
   `_kept_files` keeps on disk.
 * **compiled step** (`_replay`, `CompiledStep`): the launches of a step, each a kernel over tasks of
   a block, in passes that end with a reduction (`ReductionPass`), with a rule that sees whole
-  tensors (`WholePass`, in `_whole`), or with the results. What a stage concludes from a reduction
+  tensors (`WholePass`, in `_whole`), or with the results. The calls of such a rule are noted once
+  on a CPU (`_call_log`, `CallLog`): in its `Plan` (`_plan`; all of a rule in `_plans`) what is done
+  by entries, and sums over rows and columns, are passes over tiles of matrices (`_tiles`,
+  `TilePass`), as a `Planner` (`_planner`) divides them. What a stage concludes from a reduction
   (`Conclusion`, in `_conclusion`) is a kernel, too, of a graph of 0-d tensors (`ScalarGraph`, in
   `_scalar_graph`; what it returns is a `ScalarCode`, in `_scalar_code`): bytecode on the CPU
   (`_host_scalars`), a launch on a GPU, where functions of step counts and flags that are there

@@ -93,7 +93,7 @@ class DrivenKernel:
 
     def threads_for(self, tasks: Tasks) -> int:
         """How many threads the tasks are worth."""
-        return _threads.threads_for(tasks.entries, _probe_of_threads)
+        return _threads.threads_for(tasks.entries, probe_of_threads)
 
     def _drive_for(self, tasks: Tasks) -> Any:
         """The driver for these tasks."""
@@ -157,7 +157,7 @@ class _Probe:
         self.kernel(block, tasks, (0, 1, 2), [[0.9]], threads, self.kernel.drives[way])
 
 
-def _probe_of_threads() -> Pass:
+def probe_of_threads() -> Pass:
     """A pass over entries, on some threads."""
     probe = _Probe()
     return lambda entries, threads: probe.run(entries, threads, _caches.FROM_CACHES)

@@ -65,18 +65,21 @@ inline void each(int64_t n, T* to, F f, const A*... a) {
 
 template <typename T, typename F>
 inline T fold(int64_t n, const T* a, T empty, F f) {
-  Vec<T> found(empty);
-  constexpr int64_t W = Vec<T>::size();
+  using V = Vec<T>;
+  constexpr int64_t W = V::size();
+  V found[4] = {V(empty), V(empty), V(empty), V(empty)};  // which do not wait for one another
   int64_t i = 0;
-#pragma GCC unroll 4
-  for (; i + W <= n; i += W) found = f(found, Vec<T>::loadu(a + i));
+  for (; i + 4 * W <= n; i += 4 * W)
+    for (int64_t k = 0; k < 4; k++) found[k] = f(found[k], V::loadu(a + i + k * W));
+  for (; i + W <= n; i += W) found[0] = f(found[0], V::loadu(a + i));
   T lanes[W];
   if (i < n) {
     std::fill(lanes, lanes + W, empty);
     std::copy(a + i, a + n, lanes);
-    found = f(found, Vec<T>::loadu(lanes));
+    found[1] = f(found[1], V::loadu(lanes));
   }
-  return at::vec::vec_reduce_all<T>([&](Vec<T>& x, Vec<T>& y) { return f(x, y); }, found);
+  const V all = f(f(found[0], found[1]), f(found[2], found[3]));
+  return at::vec::vec_reduce_all<T>([&](V& x, V& y) { return f(x, y); }, all);
 }
 
 // What instructions work with in one block.

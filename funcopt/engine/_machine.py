@@ -6,7 +6,7 @@ import logging
 import pathlib
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -38,8 +38,10 @@ _failed: list[Exception] = []
 """Why the machine could not be compiled in this process: that is not tried for every graph."""
 
 
-def driver(dtype: torch.dtype) -> Any:
+def driver(dtype: torch.dtype, of: Literal["tensors", "tiles"] = "tensors") -> Any:
     """The machine for a compute dtype; compiled at the first call on this computer, then kept.
+
+    It passes over lists of tensors, or over the tiles of a matrix.
 
     Raises:
         Unsupported: If it could not be compiled.
@@ -47,27 +49,32 @@ def driver(dtype: torch.dtype) -> Any:
     if _failed:
         raise Unsupported(f"the machine could not be compiled: {_failed[0]}")
     try:
-        return _drivers()[dtype]
+        return _drivers()[of, dtype]
     except Exception as error:  # whatever a compiler may find
         _failed.append(error)
         raise
 
 
 @functools.cache
-def _drivers() -> dict[torch.dtype, Any]:
+def _drivers() -> dict[tuple[str, torch.dtype], Any]:
     begin, kept = time.perf_counter(), is_installed()
     if not kept:
         log.info("compiling the C++ code that runs steps: once for this computer and this torch")
     library = _libraries.load_library([MACHINE], lambda: MACHINE)
     seconds = time.perf_counter() - begin
     log.info("%s the C++ code that runs steps in %.2f s", "loaded" if kept else "compiled", seconds)
-    found = {torch.float32: library.drive_float, torch.float64: library.drive_double}
     address, count = ctypes.c_void_p, ctypes.c_int64
-    for drive in found.values():
-        drive.restype = None
-        drive.argtypes = [
-            *[address] * 5, count, address, address, count, address, address, address, count
-        ]  # fmt: skip
+    program = [address] * 5
+    arguments = {
+        "tensors": [*program, count, address, address, count, address, address, address, count],
+        "tiles": [*program, address, address, address, address, address, count],
+    }
+    names = {"tensors": "drive", "tiles": "drive_tiles"}
+    found = {}
+    for of, name in names.items():
+        for dtype, c_type in ((torch.float32, "float"), (torch.float64, "double")):
+            drive = found[of, dtype] = getattr(library, f"{name}_{c_type}")
+            drive.restype, drive.argtypes = None, arguments[of]
     return found
 
 
@@ -181,7 +188,7 @@ def _machine() -> str:
     general, of_float = dict(_operations()), dict(_primitives())
     functions = (_function(code, what) for code, what in (general | of_float).items())
     return (
-        _text("_machine.cpp")
+        (_text("_machine.cpp") + _text("_tiles.cpp"))
         .replace("{ CODES", f"{{ {', '.join(map(str.upper, CODES))}", 1)
         .replace("{ STORAGES }", f"{{ {', '.join(x.upper() or 'OWN' for x in STORAGES)} }}", 1)
         .replace("// OPERATIONS", "\n".join(functions), 1)

@@ -11,6 +11,7 @@ from .._core import precision
 from .._core.reduction import MeasureSpec, nothing_measured
 from .._core.stage import Node, Scalars
 from .._numerics.scalars import double, moved
+from . import _tiles
 from ._block_layout import BlockLayout
 from ._blocks import GRADIENT, PARAMETER
 from ._calls import Input
@@ -19,6 +20,7 @@ from ._graph import Graph
 from ._guards import Guard, ScalarSource, Unsupported
 from ._kernels import kernel_for
 from ._lowering import lower_graph
+from ._plans import Plans
 from ._replay import CellScalars, ChosenSlot, CompiledStep, Launch, Pass, ReductionPass, Store
 from ._step import StepInputs, flatten_nodes, new_params
 from ._symbols import Opaque, SlotChoice, Symbol
@@ -213,6 +215,7 @@ class Tracer:
             return None
         k = self._node_index[id(node)]
         needs_p = node.rules[0].params_needed_by() is not None
+        planned = node.rules[0].batched
         outputs: dict[int, Outputs] = {}
         scratch: list[Scratch] = []
         cells, us, new = [], [], []
@@ -241,6 +244,7 @@ class Tracer:
                 spec,
                 self._scratch_role(cell.block, (k, "update")),
                 [self._scratch_role(cell.block, (k, f"new {n}")) for n in range(len(entries))],
+                Plans(spec) if planned and _tiles.is_chosen(self._option, block.device) else None,
             )
             outputs[i] = (writes, [])
             cells.append(made)

@@ -13,6 +13,7 @@ from . import triton
 from ._blocks import PARAMETER, Block, same_memory_order
 from ._freed_memory import keep_freed_memory
 from ._guards import Guard, Unsupported
+from ._plans import Plans
 from ._replay import Launch
 
 
@@ -45,6 +46,7 @@ class WholeCell(NamedTuple):
     spec: tree.Spec[Any]  # the structure of the slots of one tensor
     u: int
     new: Sequence[int]  # of each entry of the new slots
+    plans: Plans | None  # by which it is made one by one; `None` if by functions of torch alone
 
     def run(self, node: Node) -> None:
         """Calls the rule, and puts what it returns into columns."""
@@ -58,6 +60,11 @@ class WholeCell(NamedTuple):
         new = us.copy()
         for places in self._batches(rule, gs, old):
             own = [scalars[self.rows[k]] for k in places]
+            if self.plans is not None:
+                (k,) = places
+                given = [gs[k], *old[k], ps[k]]
+                us[k], new[k] = self.plans.update(rule, self.leaves[k], given, *own)
+                continue
             some_gs, some_slots, some_ps = ([x[k] for k in places] for x in (gs, slots, ps))
             update: Any = updated_together if len(places) > 1 else type(rule).whole_tensors
             made = update(rule, some_gs, some_slots, some_ps, own)

@@ -69,7 +69,7 @@ def test_for_another_number_of_threads_it_is_measured_again(monkeypatch):
 
 
 def test_the_pass_that_is_measured_is_one():
-    work = _kernels._probe_of_threads()
+    work = _kernels.probe_of_threads()
     for entries in _threads.SIZES:
         for threads in (1, 2):
             assert _measured.seconds(work, entries, threads) > 0
