@@ -74,8 +74,10 @@ class TensorRule(PerTensor):
     """`g` has one axis more than `p`, in front: the gradients of all examples."""
 
     batched: ClassVar[bool] = False
-    """Whether engines may stack tensors of one shape, and call `update_tensor`, or `finish_tensor`,
-    once for all of them, under `torch.func.vmap`: for a rule of matrices without side effects."""
+    """Whether `update_tensor`, or `finish_tensor`, of a rule of matrices has no side effects.
+
+    Engines may then stack tensors of one shape, and call it once for all of them, under
+    `torch.func.vmap`; or note the functions that it calls, and call these in other steps."""
 
     random: ClassVar[bool] = False
     """`s.draw` has random numbers for this tensor, by its name, the same on one rank or many."""

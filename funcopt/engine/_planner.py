@@ -158,8 +158,8 @@ class Planner:
             return None
         given = dict(zip(("dim", "keepdim"), call.args[1:], strict=False)) | call.kwargs
         dims = given.pop("dim", None)
-        if given.keys() - {"keepdim"} or type(given.get("keepdim", False)) is not bool:
-            return None  # other arguments, or several dimensions that are no tuple
+        if given.keys() - {"keepdim"}:
+            return None
         dims = range(self._rank) if dims in (None, (), []) else dims
         over = frozenset(x % self._rank for x in ([dims] if isinstance(dims, int) else dims))
         if not over & {self._rank - 1, self._rank - 2}:

@@ -151,6 +151,29 @@ def test_reductions_of_all_kinds(ways):
     assert gap(*(run.tensors() for run in runs)) <= 1e-12
 
 
+def test_between_functions_of_torch(ways):
+    """Of what is computed by entries, and of views of it; over batches of matrices, too."""
+
+    class between(fo.TensorRule):
+        batched = True
+
+        def update_tensor(self, g, slots, p, s):
+            x = 0.1 * g * g
+            y = x.clone().view_as(g).cumsum(-1) - x.view_as(g)
+            over = [x.sum(0, keepdim=True), x.sum((0, 1)), x.sum((0, 2))[:, None]]
+            over.append(x.mean((0, -1), keepdim=True))
+            u = sum((x / (1 + z) for z in over), y.square())
+            return u.tanh().reshape(g.shape), slots
+
+    shapes = {"a": (2, 3, 7), "b": (3, 3, 3)}
+    runs = [Run(between(), one, parameters(shapes=shapes)) for one in ("eager", "fused")]
+    for _ in range(4):
+        for run in runs:
+            run.step()
+    assert planned(ways) == {"between": 2}
+    assert gap(*(run.tensors() for run in runs)) <= 1e-12
+
+
 class chooses(fo.TensorRule):
     """Goes another way in every third step, by a flag, and another by the size of a number."""
 
