@@ -1,24 +1,33 @@
-"""Memory that is freed between two steps stays with the process, up to 64 MB.
+"""Memory that is freed between two steps stays with the process, up to 256 MB.
 
-What malloc gives back to the system comes back at a page fault a page. That of glibc gives back
-what is free at the end of its heap beyond twice the largest block that it once got for itself and
-gave back, if that had at most 32 MB: so of a model of many layers nearly all, in every step.
+What malloc gives back to the system comes back at a page fault a page, in every step. That of glibc
+gives back what is free at the end of its heap beyond a threshold, of 128 KB at first; and a block
+for which it asks the system, as for all above another threshold.
 """
 
 import ctypes
 import functools
+import os
 import sys
 
-MOST = 2**25 - 2**16
-"""Bytes of a block that is such a measure, nearly the largest."""
+KEPT = 2**28
+"""Bytes at the end of the heap, which any part of the process may use."""
+
+IN_HEAP = 2**25
+"""Bytes of a block up to which it lies in the heap: the most that glibc allows."""
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""What `mallopt` sets, as <malloc.h> numbers it."""
 
 
 @functools.cache
 def keep_freed_memory() -> None:
-    """Gets such a block, and frees it, untouched: so none of its pages was ever there."""
+    """Sets the thresholds, where glibc is the allocator, unless the environment does."""
     library = ctypes.CDLL(None) if sys.platform == "linux" else None
     if library is None or not hasattr(library, "gnu_get_libc_version"):
         return
-    library.malloc.restype, library.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
-    library.free.restype, library.free.argtypes = None, [ctypes.c_void_p]
-    library.free(library.malloc(MOST))
+    given = " ".join((*os.environ, os.environ.get("GLIBC_TUNABLES", ""))).lower()
+    if "malloc_trim_threshold" in given or "malloc.trim_threshold" in given:
+        return
+    library.mallopt(M_MMAP_THRESHOLD, IN_HEAP)
+    library.mallopt(M_TRIM_THRESHOLD, KEPT)

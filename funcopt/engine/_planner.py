@@ -32,7 +32,7 @@ REDUCTIONS = {"sum": "sum", "mean": "sum", "amax": "amax", "amin": "amin"}
 """Functions that measure rows or columns, and what is measured."""
 
 
-LEAST_SAVED = 2**20
+LEAST_SAVED = 2**21
 """Entries that a pass has to save reading or writing: it takes some time beside its work."""
 
 
