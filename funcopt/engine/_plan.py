@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .. import tree
 from .._core.stage import Scalars
-from ._call_log import Item, NotedCall, read, resolved
+from ._call_log import Item, NotedCall, Value, read, resolved
 from ._guards import ScalarSource
 from ._tiles import Extent, TilePass, Tiling
 
@@ -21,11 +21,11 @@ class Reduction(NamedTuple):
     dims: frozenset[int]
     divisor: int  # of a mean
 
-    def finish(self, x: Tensor, shape: torch.Size) -> Tensor:
+    def finish(self, x: Tensor, like: Value) -> Tensor:
         """The result, of the numbers of rows, or of columns."""
         rest = [dim for dim in self.dims if x.shape[dim] != 1]
         x = getattr(torch, self.name)(x, rest) if rest else x
-        return (x if self.divisor == 1 else x / self.divisor).reshape(shape)
+        return (x if self.divisor == 1 else x / self.divisor).reshape(like.shape).to(like.dtype)
 
 
 class CallStep(NamedTuple):
@@ -58,8 +58,8 @@ class PassStep(NamedTuple):
     inputs: Sequence[tuple[int, Extent]]
     numbers: Sequence[int]  # the values that it reads as scalars
     made: Sequence[int]
-    of_rows: Sequence[tuple[int, Reduction, torch.Size]]
-    of_columns: Sequence[tuple[int, Reduction, torch.Size]]
+    of_rows: Sequence[tuple[int, Reduction, Value]]
+    of_columns: Sequence[tuple[int, Reduction, Value]]
 
     @property
     def uses(self) -> set[int]:
@@ -76,19 +76,19 @@ class PassStep(NamedTuple):
         *batch, rows, columns = self.shape
         shapes = {Extent.ENTRIES: self.shape, Extent.ROWS: (*batch, rows, 1)}
         shapes[Extent.COLUMNS] = (*batch, 1, columns)
-        tensors = [_laid_out(values[at], shapes[extent]) for at, extent in self.inputs]
+        tensors = [self._laid_out(values[at], shapes[extent]) for at, extent in self.inputs]
         scalars = [read(source, given) for source in self.kernel.scalars]
         made, of_rows, of_columns = self.kernel(self.tiling, tensors, scalars)
         for at, x in zip(self.made, made, strict=True):
             values[at] = x.view(self.shape)
-        for (at, how, shape), x in zip(self.of_rows, of_rows, strict=True):
-            values[at] = how.finish(x.view(shapes[Extent.ROWS]), shape)
-        for (at, how, shape), x in zip(self.of_columns, of_columns, strict=True):
-            values[at] = how.finish(x.view(shapes[Extent.COLUMNS]), shape)
+        for (at, how, like), x in zip(self.of_rows, of_rows, strict=True):
+            values[at] = how.finish(x.view(shapes[Extent.ROWS]), like)
+        for (at, how, like), x in zip(self.of_columns, of_columns, strict=True):
+            values[at] = how.finish(x.view(shapes[Extent.COLUMNS]), like)
 
-
-def _laid_out(x: Tensor, shape: Sequence[int]) -> Tensor:
-    return x if x.shape == shape and x.is_contiguous() else x.expand(shape).contiguous()
+    def _laid_out(self, x: Tensor, shape: Sequence[int]) -> Tensor:
+        x = x.to(self.kernel.dtype)  # flags of rows or columns
+        return x if x.shape == shape and x.is_contiguous() else x.expand(shape).contiguous()
 
 
 Step = CallStep | PassStep

@@ -31,6 +31,9 @@ BY_ENTRIES = (
 REDUCTIONS = {"sum": "sum", "mean": "sum", "amax": "amax", "amin": "amin"}
 """Functions that measure rows or columns, and what is measured."""
 
+OF_FLAGS = {"any": "amax", "all": "amin"}
+"""The same, of flags: the machine has 1 and 0 for them."""
+
 
 LEAST_SAVED = 2**21
 """Entries that a pass has to save reading or writing: it takes some time beside its work."""
@@ -70,12 +73,11 @@ class Planner:
         """What a value has numbers for, as an input of a pass; `None` if it cannot be one."""
         value = self.values[at]
         shape = (*[1] * (self._rank - len(value.shape)), *value.shape)
-        fits = len(shape) == self._rank and value.dtype is self.dtype
+        fits = len(shape) == self._rank and value.dtype in (self.dtype, torch.bool)
         if not fits or any(x not in (1, y) for x, y in zip(shape, self.shape, strict=True)):
             return None
-        rows, columns = self.shape[-2:]
-        if shape[-2:] == (rows, columns):
-            return Extent.ENTRIES
+        if shape[-2:] == self.shape[-2:]:
+            return Extent.ENTRIES if value.dtype is self.dtype else None
         return Extent.ROWS if shape[-1] == 1 else Extent.COLUMNS
 
     def steps(self, results: Sequence[int]) -> list[tuple[Step, list[int]]]:
@@ -92,6 +94,8 @@ class Planner:
         }
         used = set(results).union(*(step.uses for step in calls.values()))
         stored = sorted(filter(self.is_by_entries, used))
+        if any(self.values[at].dtype is not self.dtype for at in stored):
+            raise Unsupported("flags that another function needs")
         measured = sorted(self._reductions.keys() & needed)
         steps: list[Step] = []
         before = sum(map(self._traffic, (self._by_entries & needed).union(measured)))
@@ -151,10 +155,11 @@ class Planner:
     def _reduction(self, call: NotedCall) -> Reduction | None:
         """A call as a reduction, over rows or columns, of what is computed by entries."""
         name = op_name(call.func)
-        if name not in REDUCTIONS or not call.args or type(call.args[0]) is not Ref:
+        if not call.args or type(call.args[0]) is not Ref:
             return None
         at = self.root(call.args[0].at)
-        if not self.is_by_entries(at) or self.values[at].dtype is not self.dtype:
+        known = OF_FLAGS if self.values[at].dtype is torch.bool else REDUCTIONS
+        if name not in known or not self.is_by_entries(at):
             return None
         given = dict(zip(("dim", "keepdim"), call.args[1:], strict=False)) | call.kwargs
         dims = given.pop("dim", None)
@@ -165,7 +170,7 @@ class Planner:
         if not over & {self._rank - 1, self._rank - 2}:
             return None
         divisor = torch.Size([self.shape[dim] for dim in over]).numel() if name == "mean" else 1
-        return Reduction(at, REDUCTIONS[name], over, divisor)
+        return Reduction(at, known[name], over, divisor)
 
     def _traffic(self, at: int) -> int:
         """How many whole tensors the function that makes a value reads and writes."""
@@ -197,13 +202,13 @@ class Planner:
         self, made: Sequence[int], measured: Sequence[int], before: Collection[int]
     ) -> PassStep:
         tracing = Tracing(self, before)
-        each = [(at, self._reductions[at], self.values[at].shape) for at in measured]
+        each = [(at, self._reductions[at], self.values[at]) for at in measured]
         of_rows = [one for one in each if self._rank - 1 in one[1].dims]
         of_columns = [one for one in each if self._rank - 1 not in one[1].dims]
         outputs = (
             [tracing.value(at) for at in made],
-            [(how.name, tracing.value(how.of)) for _, how, _ in of_rows],
-            [(how.name, tracing.value(how.of)) for _, how, _ in of_columns],
+            [(how.name, tracing.value(how.of).to(self.dtype)) for _, how, _ in of_rows],
+            [(how.name, tracing.value(how.of).to(self.dtype)) for _, how, _ in of_columns],
         )
         kernel = TilePass(tracing.graph, [extent for _, extent in tracing.inputs], *outputs)
         return PassStep(
@@ -257,13 +262,14 @@ class Tracing:
             raise Unsupported(f"`{op_name(call.func)}` in {made.meta.dtype}")
         return made
 
-    def _read(self, at: int) -> Symbol:
+    def _read(self, at: int) -> Any:
         value = self._planner.values[at]
         if value.shape.numel() != 1:
             if (extent := self._planner.extent(at)) is None:
                 raise Unsupported("a tensor of another shape or dtype")
             self.inputs.append((at, extent))
-            return self.graph.input(len(self.inputs) - 1, value.dtype)
+            made: Any = self.graph.input(len(self.inputs) - 1, self._planner.dtype)
+            return made != 0 if value.dtype is torch.bool else made
         if value.dtype is not self._planner.dtype:
             raise Unsupported(f"a number in {value.dtype}")
         self.numbers.append(at)

@@ -135,7 +135,7 @@ class TilePass:
         self._roles, self._made = lowering.roles, len(made)
         self._of_rows = [name for name, _ in of_rows]
         self._of_columns = [name for name, _ in of_columns]
-        self._dtype = dtype
+        self.dtype = dtype
         self._typecode = "f" if dtype is torch.float32 else "d"
         self.scalars = [graph.sources[k] for k in lowering.scalars]
         """Where it reads them, in its order."""
@@ -150,7 +150,7 @@ class TilePass:
         count, rows, columns, *_ = tiling
 
         def empty(*shape: int) -> Tensor:
-            return torch.empty(shape, dtype=self._dtype, device="cpu")
+            return torch.empty(shape, dtype=self.dtype, device="cpu")
 
         made = [empty(count, rows, columns) for _ in range(self._made)]
         of_columns = [empty(count, tiling.down, columns) for _ in self._of_columns]

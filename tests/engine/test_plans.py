@@ -174,6 +174,41 @@ def test_between_functions_of_torch(ways):
     assert gap(*(run.tensors() for run in runs)) <= 1e-12
 
 
+def test_flags(ways):
+    """Of entries, of rows and of columns; all and any of them."""
+
+    class flagged(fo.TensorRule):
+        batched = True
+
+        def update_tensor(self, g, slots, p, s):
+            large = g.abs() > 0.5
+            rows, columns = large.any(-1, keepdim=True), large.all(0) | (g > 0.6).any(dim=0)
+            u = torch.where(rows, g * g, g) - torch.where(columns & large, g, 1.0)
+            return u.where((g > 2).all(), 0.1 * u), slots
+
+    runs = [Run(flagged(), one, parameters(shapes={"a": (5, 4)})) for one in ("eager", "fused")]
+    for _ in range(6):
+        for run in runs:
+            run.step()
+        assert gap(*(run.tensors() for run in runs)) <= 1e-12
+    assert planned(ways) == {"flagged": 1}
+
+
+def test_flags_that_another_function_needs(ways):
+    class counted(fo.TensorRule):
+        batched = True
+
+        def update_tensor(self, g, slots, p, s):
+            return g * g / (1 + (g > 0.5).sum(-1, keepdim=True)), slots
+
+    runs = [Run(counted(), one, parameters(shapes={"a": (5, 4)})) for one in ("eager", "fused")]
+    for _ in range(3):
+        for run in runs:
+            run.step()
+    assert not planned(ways)
+    assert gap(*(run.tensors() for run in runs)) == 0
+
+
 class chooses(fo.TensorRule):
     """Goes another way in every third step, by a flag, and another by the size of a number."""
 
