@@ -45,7 +45,7 @@ class Apart(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs, name = kwargs or {}, getattr(func, "__name__", str(func))
-        given = [x for x in tree_leaves((args, kwargs)) if type(x) in PLAIN]
+        given = tensors_in((args, kwargs))
         far = {x.device for x in given if x.device.type != "cpu"}
         from_host = any(x.device.type == "cpu" for x in given)
         larger = any(x.dim() and x.device.type == "cpu" for x in given)
@@ -55,6 +55,10 @@ class Apart(TorchFunctionMode):
         if name in READ and far:
             self.waits[name] += 1
         out = self._run(func, name, args, kwargs)
+        if name != "__get__" and any(x.device.type == "lazy" for x in (*given, *tensors_in(out))):
+            # A fourth fault: graphs that were compiled are known by a key in which `(x - y) * x`
+            # and `(x - y) * y` are the same. So each function is a graph of its own.
+            torch._lazy.mark_step()
         if name in CARRY and isinstance(out, Tensor):
             there = out.device.type != "cpu"
             if there and from_host and not kwargs.get("non_blocking"):
@@ -80,6 +84,11 @@ class Apart(TorchFunctionMode):
             return tuple(x.narrow(dim, i, min(size, n - i)) for i in range(0, max(n, 1), size))
         out = func(*args, **kwargs)
         return on_host(out) if isinstance(out, Tensor) and out.device.type == "cpu" else out
+
+
+def tensors_in(x):
+    """Those in arguments, or in what is returned."""
+    return [leaf for leaf in tree_leaves(x) if type(leaf) in PLAIN]
 
 
 def on_host(x):
