@@ -14,6 +14,7 @@ ids = {"argvalues": [*CASES, *IN_FEWER_BITS], "ids": str}
 SMALL = {"w": PARAMS["a bare matrix"], "s": [PARAMS["a bare 0-d tensor"]]}
 
 
+@pytest.mark.in_part(2)
 @pytest.mark.parametrize("case", **ids)
 @pytest.mark.parametrize("kind", PARAMS)
 @pytest.mark.parametrize("law", testing.LAWS, ids=lambda law: law.__name__)
