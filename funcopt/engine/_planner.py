@@ -34,7 +34,6 @@ REDUCTIONS = {"sum": "sum", "mean": "sum", "amax": "amax", "amin": "amin"}
 OF_FLAGS = {"any": "amax", "all": "amin"}
 """The same, of flags: the machine has 1 and 0 for them."""
 
-
 LEAST_SAVED = 2**21
 """Entries that a pass has to save reading or writing: it takes some time beside its work."""
 
@@ -57,6 +56,7 @@ class Planner:
         self._stage: dict[int, int] = {}
         """Of a value by entries, the pass that can compute it; of another, the first to read it."""
 
+        self._last = 0  # that of the call before: they keep their order, as random numbers do
         self._probe = Tracing(self)
         for at in range(len(values)):
             self._place(at)
@@ -131,7 +131,8 @@ class Planner:
                 self._reductions[at] = reduction
                 self._stage[at] = self._stage[reduction.of] + 1
                 return
-        self._stage[at] = max((self._stage[x] + self.is_by_entries(x) for x in refs), default=0)
+        self._last = max(self._last, *(self._stage[x] + self.is_by_entries(x) for x in refs), 0)
+        self._stage[at] = self._last
 
     def _is_call(self, at: int) -> bool:
         return not self.is_by_entries(at) and at not in self._reductions

@@ -1,6 +1,7 @@
 """Plans of a rule that sees whole tensors: one for each way that it goes, when it is needed."""
 
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -90,8 +91,9 @@ def _followed(
             value = log.given(value)
             scalars.append((log.of(value), source))
             return value
-        if type(value) in (int, float):
-            return ScalarSymbol(value, source, guards)
+        if isinstance(value, Real) and not isinstance(value, bool):  # of NumPy, too
+            number: Any = value
+            return ScalarSymbol(number, source, guards)
         guards.append(Guard(source, value))
         return value
 

@@ -257,14 +257,15 @@ def test_no_more_ways_are_followed_than_pay(ways, monkeypatch):
 
 
 def test_what_is_drawn_is_drawn_in_every_step(ways):
-    """A tensor that a function makes of nothing is no constant."""
+    """A tensor that a function makes of nothing is no constant; and in the same order."""
 
     class noisy(fo.TensorRule):
         batched = True
 
         def update_tensor(self, g, slots, p, s):
             x = g * g + torch.rand(g.shape, dtype=g.dtype)
-            return x / (1 + x.sum()), slots
+            after = torch.rand_like(x.sum(-1, keepdim=True))
+            return x / (1 + after) + torch.rand(g.shape, dtype=g.dtype), slots
 
     found = []
     for how in ("eager", "fused"):
