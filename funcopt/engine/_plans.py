@@ -49,7 +49,7 @@ class Plans:
     ) -> tuple[Tensor, Any]:
         """The update and the new slots of a tensor: of its gradient, slots and itself."""
         if leaf not in self._of_leaf:
-            g, kind = tensors[0], tuple((x.shape, x.dtype) for x in tensors)
+            g, kind = tensors[0], tuple((x.shape, x.stride(), x.dtype) for x in tensors)
             is_large = g.dim() > 1 and g.shape[-1] >= LEAST_COLUMNS and g.numel() >= LEAST_ENTRIES
             known = self._of_kind.setdefault(kind, [] if is_large else [BY_FUNCTIONS])
             self._of_leaf[leaf] = known

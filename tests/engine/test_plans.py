@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 import funcopt as fo
+from funcopt._core.stage import Scalars
 from funcopt.combinators import walk
 from funcopt.engine import _kernels, _planner, _plans, _tiles
 from funcopt.engine._call_log import CallLog
@@ -361,15 +362,9 @@ def test_a_slot_that_is_returned_as_it_is_is_not_copied(ways):
     slots = rule.init_tensor(u)
     plans = _plans.Plans(fo.tree.flatten(slots)[1])
     for _ in range(3):
-        _, new = plans.update(rule, 0, [u, *slots, u], fo_scalars(rule))
+        _, new = plans.update(rule, 0, [u, *slots, u], Scalars("unchanged", {}))
     assert planned(ways) == {"unchanged": 1}
     assert all(x is y for x, y in zip(new, slots, strict=True))
-
-
-def fo_scalars(rule):
-    from funcopt._core.stage import Scalars
-
-    return Scalars(type(rule).__name__, {})
 
 
 # Passes over tiles.
