@@ -26,8 +26,8 @@ def keep_freed_memory() -> None:
     library = ctypes.CDLL(None) if sys.platform == "linux" else None
     if library is None or not hasattr(library, "gnu_get_libc_version"):
         return
-    given = " ".join((*os.environ, os.environ.get("GLIBC_TUNABLES", ""))).lower()
-    if "malloc_trim_threshold" in given or "malloc.trim_threshold" in given:
+    chosen = " ".join((*os.environ, os.environ.get("GLIBC_TUNABLES", ""))).lower()
+    if any(f"malloc{sign}{name}_threshold" in chosen for sign in "_." for name in ("trim", "mmap")):
         return
     library.mallopt(M_MMAP_THRESHOLD, IN_HEAP)
     library.mallopt(M_TRIM_THRESHOLD, KEPT)

@@ -47,7 +47,9 @@ def test_what_was_freed_is_there_again():
     "chosen",
     [
         {"MALLOC_TRIM_THRESHOLD_": "1000000"},
+        {"MALLOC_MMAP_THRESHOLD_": "1000000"},
         {"GLIBC_TUNABLES": "glibc.malloc.trim_threshold=1000000"},
+        {"GLIBC_TUNABLES": "glibc.malloc.mmap_threshold=1000000"},
     ],
 )
 def test_what_the_environment_says_is_left(chosen):
