@@ -123,3 +123,11 @@ def test_tensors_that_meet_are_seen():
         x.to("cpu")
         torch.ones(2).to(torch.device("lazy:0"))
     assert sum(mode.waits.values()) == 3
+
+
+def test_graphs_of_one_hash_have_values_of_their_own():
+    """Lazy tensors alone would make the second as they made the first."""
+    x, y = spread({"x": torch.tensor(3.0), "y": torch.tensor(10.0)}, TWO[:1]).values()
+    with Apart():
+        assert on_host(x - y + x).item() == -4.0
+        assert on_host(x - y + y).item() == 3.0

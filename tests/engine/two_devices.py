@@ -8,6 +8,7 @@ from collections import Counter
 
 import torch
 from torch import Tensor
+from torch._lazy import sync_multi
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
@@ -45,7 +46,7 @@ class Apart(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs, name = kwargs or {}, getattr(func, "__name__", str(func))
-        given = tensors_in((args, kwargs))
+        given = [x for x in tree_leaves((args, kwargs)) if type(x) in PLAIN]
         far = {x.device for x in given if x.device.type != "cpu"}
         from_host = any(x.device.type == "cpu" for x in given)
         larger = any(x.dim() and x.device.type == "cpu" for x in given)
@@ -55,10 +56,6 @@ class Apart(TorchFunctionMode):
         if name in READ and far:
             self.waits[name] += 1
         out = self._run(func, name, args, kwargs)
-        if name != "__get__" and any(x.device.type == "lazy" for x in (*given, *tensors_in(out))):
-            # A fourth fault: graphs that were compiled are known by a key in which `(x - y) * x`
-            # and `(x - y) * y` are the same. So each function is a graph of its own.
-            torch._lazy.mark_step()
         if name in CARRY and isinstance(out, Tensor):
             there = out.device.type != "cpu"
             if there and from_host and not kwargs.get("non_blocking"):
@@ -68,7 +65,7 @@ class Apart(TorchFunctionMode):
         return out
 
     def _run(self, func, name, args, kwargs):
-        """The function, without three faults of lazy tensors."""
+        """The function, without four faults of lazy tensors."""
         x, *others = args or (None,)
         if name == "to" and others and isinstance(others[0], torch.device):
             hosted = "cpu" in (x.device.type, others[0].type)
@@ -83,12 +80,12 @@ class Apart(TorchFunctionMode):
             n = x.shape[dim]
             return tuple(x.narrow(dim, i, min(size, n - i)) for i in range(0, max(n, 1), size))
         out = func(*args, **kwargs)
+        # A compiled graph is found again by a hash that does not tell x - y + x from x - y + y
+        # where x and y have one shape. So each function is a graph of its own.
+        for y in tree_leaves((args, kwargs, out)):
+            if type(y) in PLAIN and y.device.type == "lazy":
+                sync_multi([y], [])
         return on_host(out) if isinstance(out, Tensor) and out.device.type == "cpu" else out
-
-
-def tensors_in(x):
-    """Those in arguments, or in what is returned."""
-    return [leaf for leaf in tree_leaves(x) if type(leaf) in PLAIN]
 
 
 def on_host(x):
