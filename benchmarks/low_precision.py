@@ -8,6 +8,7 @@ Speed is that of the whole step, beside AdamW in float32 in the same run.
 """
 
 import itertools
+import operator
 import re
 import statistics
 import sys
@@ -21,6 +22,7 @@ from matplotlib.figure import Figure
 
 import funcopt as fo
 
+from . import machine
 from .choosing.tasks import Task, letters, loss_of
 from .problems import problem
 
@@ -126,10 +128,14 @@ def speed(rounds: int = 15) -> None:
             begin = time.perf_counter()
             step()
             times[name].append(time.perf_counter() - begin)
-    first = statistics.median(times["fp32", "fused"])
-    print(f"{'':32} {'fused':>8} {'compiled':>8}   of {1e3 * first:.1f} ms")
+    print(machine.description())
+    first = times["fp32", "fused"]
+    print(f"{'':32} {'fused':>8} {'compiled':>8}   of {1e3 * statistics.median(first):.1f} ms")
     for way in WAYS:
-        ratios = (statistics.median(times[way.name, engine]) / first for engine in ENGINES)
+        ratios = (
+            statistics.median(map(operator.truediv, times[way.name, engine], first))
+            for engine in ENGINES
+        )
         print(f"{way.name:32} " + " ".join(f"{x:8.2f}" for x in ratios))
 
 

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import torch
 
 FAMILIES = {"AVX512": "AVX-512"}
+NUMBERS = {"family": "cpu family", "model": "model"}
 MEGABYTE = 2**20
 ELEMENTS = {"cpu": 20_000_000, "cuda": 200_000_000}  # too many for any cache
 
@@ -32,12 +34,17 @@ def description(device: str = "cpu") -> str:
     return f"{', '.join(parts)}; {torch.get_num_threads()} threads; {versions}"
 
 
-def processor() -> str:
-    """What it calls itself, as "of ..."; nothing where nobody tells."""
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f" of {names[0]}" if names else ""
+def processor(path: Path = Path("/proc/cpuinfo")) -> str:
+    """What it calls itself, as "of ..."; nothing where nobody tells.
+
+    With its numbers: virtual machines call several generations by one name.
+    """
+    text = path.read_text().partition("\n\n")[0] if path.exists() else ""
+    told = dict(re.findall(r"^(.*?)\s*: *(.*)$", text, re.MULTILINE))
+    if "model name" not in told:
+        return ""
+    numbers = [f"{x} {told[key]}" for x, key in NUMBERS.items() if key in told]
+    return f" of {told['model name']}" + (f" ({', '.join(numbers)})" if numbers else "")
 
 
 def cache_size() -> int:

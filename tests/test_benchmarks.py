@@ -300,11 +300,18 @@ def test_who_is_missing_or_fails_is_a_line_in_the_table():
 # What is made of the times.
 
 
-def test_ratios_are_of_medians_and_the_spread_of_pairs():
+def test_ratios_and_their_spread_are_those_of_pairs():
     found = result("x", [(1.0, 2.0), (2.0, 2.0), (3.0, 4.0), (4.0, 8.0), (100.0, 2.0)])
     assert found.medians == (3.0, 2.0)
-    assert found.ratio == 1.5
+    assert found.ratio == 0.75
     assert found.spread == (0.5, 25.5)
+
+
+def test_memory_that_slows_down_meanwhile_changes_no_ratio():
+    """Between the two of one pair; of our medians one is of before, and the other of after."""
+    found = result("x", [(8.0, 8.0), (8.0, 8.0), (8.0, 16.0), (16.0, 16.0), (16.0, 16.0)])
+    assert found.medians == (8.0, 16.0)
+    assert found.ratio == 1.0
 
 
 def test_the_fastest_of_those_who_fit_is_who_counts():
@@ -360,6 +367,16 @@ def test_the_machine_is_described_without_names():
     assert f"PyTorch {torch.__version__.partition('+')[0]}" in text
     assert machine.memory_left() > 0
     assert machine.bandwidth(repeats=1) > 1e8
+
+
+def test_processors_of_one_name_are_told_apart(tmp_path):
+    facts, nothing = tmp_path / "cpuinfo", tmp_path / "nothing"
+    core = "processor\t: {}\ncpu family\t: 25\nmodel\t\t: 17\nmodel name\t: AMD EPYC\n\n"
+    facts.write_text("".join(map(core.format, range(2))))
+    assert machine.processor(facts) == " of AMD EPYC (family 25, model 17)"
+    facts.write_text("model name\t: POWER9\n")
+    assert machine.processor(facts) == " of POWER9"
+    assert machine.processor(nothing) == ""
 
 
 def test_what_other_processes_take_is_told_from_what_we_take(monkeypatch):
