@@ -1,6 +1,7 @@
 """The benchmarks measure what they say; how fast anything is, is not tested here."""
 
 import collections
+import gc
 import itertools
 import math
 import os
@@ -35,6 +36,13 @@ from benchmarks.table import Wanted, duels
 SQUARES = Problem("squares", ((8, 6), (6, 6)))
 TINY = Problem("tiny", ((3, 2), (4,)))
 ONCE = Effort(rounds=5, seconds=0.0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_garbage_of_others():
+    """Each duel collects garbage first: it would look at all that the tests before have left."""
+    gc.collect()
+    gc.freeze()
 
 
 class Recorded(Run):

@@ -28,7 +28,7 @@ def test_it_keeps_the_law_of_derivatives(law, case):
     law(case.tx, SMALL, **case.extra)
 
 
-@pytest.mark.in_part(3)
+@pytest.mark.in_part(4)
 @pytest.mark.parametrize("case", **ids)
 def test_it_compiles_to_the_same(case):
     testing.compiles_to_the_same(case.tx, PARAMS["a nested tree"], **case.extra)
