@@ -25,10 +25,12 @@ def load_library(parts: Sequence[object], source: Callable[[], str]) -> ctypes.C
         source: Writes its code, to which that of `_identity` and of `_ready_call` is added.
     """
     key = key_of(parts)
-    with _kept_files.one_process(key):  # of those on this machine; the others wait for its file
-        path = _kept_files.find(key)
-        if path is None:
-            path = _kept_files.keep(key, _machine_code(source() + OBJECTS))
+    path = _kept_files.find(key)
+    if path is None:
+        with _kept_files.one_process(key):  # of those on this machine; the others wait for its file
+            path = _kept_files.find(key)
+            if path is None:
+                path = _kept_files.keep(key, _machine_code(source() + OBJECTS))
     library = ctypes.CDLL(str(path))
     _identity.load(path)
     _ready_call.provide(path)

@@ -32,12 +32,14 @@ def threshold(
     threads = torch.get_num_threads()
     if (what, threads) not in _found:
         key = _libraries.key_of([what, threads, os.cpu_count()])
-        with _kept_files.one_process(key):  # no other process measures meanwhile
-            found = _kept(key)
-            if found is None:
-                found = measured(sizes, ways, functools.partial(seconds, work()))
-                _kept_files.keep(key, str(found).encode(), SUFFIX)
-                log.info("%s, on %d threads: %s", what, threads, found)
+        found = _kept(key)
+        if found is None:
+            with _kept_files.one_process(key):  # no other process measures meanwhile
+                found = _kept(key)
+                if found is None:
+                    found = measured(sizes, ways, functools.partial(seconds, work()))
+                    _kept_files.keep(key, str(found).encode(), SUFFIX)
+                    log.info("%s, on %d threads: %s", what, threads, found)
         _found[what, threads] = found
     return _found[what, threads]
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import funcopt as fo
-from funcopt.engine import _kept_files, _kernels, _libraries
+from funcopt.engine import _kept_files, _kernels, _libraries, _measured
 
 from .common import Run, parameters
 
@@ -49,6 +49,20 @@ def test_a_file_under_the_name_of_another_is_none(cache):
     os.replace(theirs, ours)
     assert _kept_files.find("ours") is None
     assert _kept_files.find("theirs") is None
+
+
+def test_nobody_waits_for_what_is_there(monkeypatch):
+    """To import the locks took as long as the rest of the first step of a process."""
+    monkeypatch.setattr(_libraries.ctypes, "CDLL", str)
+    monkeypatch.setattr(_libraries._identity, "load", str)
+    monkeypatch.setattr(_libraries._ready_call, "provide", str)
+    monkeypatch.setattr(_kept_files, "one_process", lambda key: pytest.fail("a lock"))
+    monkeypatch.setattr(_measured, "_found", {})
+    path = _kept_files.keep(_libraries.key_of(["code"]), CODE)
+    assert _libraries.load_library(["code"], lambda: pytest.fail("compiled")) == str(path)
+    key = _libraries.key_of(["what", torch.get_num_threads(), os.cpu_count()])
+    _kept_files.keep(key, b"7", _measured.SUFFIX)
+    assert _measured.threshold("what", [1], (1, 2), lambda: pytest.fail("measured")) == 7
 
 
 def test_a_file_begins_as_machine_code_does():
